@@ -1,0 +1,355 @@
+//! The writer.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures::Sink;
+
+use crate::error::SharedError;
+use crate::indexed::Indexed;
+use crate::item::BufferItem;
+use crate::position::Position;
+use crate::raw::{Batch, Cursor, Payload, Published, Tail};
+use crate::replay::Builder;
+use crate::subscription::Subscription;
+use crate::wait;
+use crate::wake::RelaySlot;
+
+/// The single writer of an unlimited buffer that any number of [`Subscription`]s follow.
+///
+/// Everything that writes takes `&mut self`, so that writers must take turns is checked by the
+/// compiler; [`SharedBuffer`](crate::SharedBuffer) is for several producers. Dropping the writer
+/// [closes](Self::close) the buffer.
+///
+/// * **Nothing is lost:** an item stays until every reader that can still come to it has passed.
+///   Memory is bounded by the slowest reader, and by nothing else.
+/// * **Nothing is kept:** beyond that, only what the [replay window](crate::Replay) says: the
+///   newest item, if nothing else is set.
+/// * **Cost:** publishing allocates one node. It takes a lock only where a reader waits, to wake
+///   it. With no reader and no window it does neither.
+///
+/// It is a [`Sink`] too: `stream.map(Ok).forward(buffer)` publishes one item per element, and all
+/// that were ready together with one wake-up. Flushing (and closing) the sink publishes; what
+/// ends the buffer is `close`, `fail`, `splice` or drop.
+///
+/// ```
+/// use event_buffer::EventBuffer;
+///
+/// let mut buffer = EventBuffer::new();
+/// let mut reader = buffer.subscribe();
+/// buffer.append(["one", "transaction"]);
+/// buffer.push("another");
+/// assert_eq!(reader.try_recv()?.events(), ["one", "transaction"]);
+/// assert_eq!(reader.try_recv()?.events(), ["another"]);
+/// # Ok::<(), event_buffer::TryRecvError>(())
+/// ```
+pub struct EventBuffer<T> {
+    tail: Tail<T>,
+    /// What the sink was given and has not flushed.
+    unflushed: Vec<T>,
+}
+
+impl<T> EventBuffer<T> {
+    /// An empty buffer that retains the newest item.
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// Settings for a new buffer: what late readers can replay.
+    pub fn builder() -> Builder<T> {
+        Builder::new()
+    }
+
+    pub(crate) fn with_tail(tail: Tail<T>) -> Self {
+        Self {
+            tail,
+            unflushed: Vec::new(),
+        }
+    }
+
+    /// Publishes the events as one item: readers get all of them at once. Nothing is published
+    /// where there are none.
+    ///
+    /// Allocates one node, and a slice where there are several events. If the iterator panics
+    /// nothing is published.
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, TryRecvError};
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe();
+    /// buffer.append([1, 2]);
+    /// buffer.append(None);
+    /// assert_eq!(reader.try_recv()?.events(), [1, 2]);
+    /// assert_eq!(reader.try_recv(), Err(TryRecvError::Empty));
+    /// # Ok::<(), TryRecvError>(())
+    /// ```
+    pub fn append(&mut self, events: impl IntoIterator<Item = T>) {
+        if let Some(payload) = Payload::collect(events) {
+            drop(self.publish_payload(&mut Some(payload)));
+        }
+    }
+
+    /// Publishes an item of one event. Allocates one node, and no collection.
+    #[inline]
+    pub fn push(&mut self, event: T) {
+        drop(self.publish_payload(&mut Some(Payload::One(event))));
+    }
+
+    #[inline]
+    pub(crate) fn publish_payload(
+        &mut self,
+        payload: &mut Option<Payload<T>>,
+    ) -> (Published<T>, Published<T>) {
+        // In the order they came. Where nothing waits to be flushed this costs one look.
+        (self.flush(), self.tail.publish_one(payload))
+    }
+
+    pub(crate) fn publish_batch(&mut self, batch: &mut Batch<T>) -> (Published<T>, Published<T>) {
+        (self.flush(), self.tail.publish(batch))
+    }
+
+    #[inline]
+    pub(crate) fn flush(&mut self) -> Published<T> {
+        if self.unflushed.is_empty() {
+            return Published::NOTHING;
+        }
+        self.tail.publish(&mut self.unflushed.drain(..).collect())
+    }
+
+    /// The newest retained item. O(1).
+    ///
+    /// `None` where nothing was published, or nothing is retained
+    /// ([`Replay::None`](crate::Replay::None)).
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// buffer.push(1);
+    /// buffer.push(2);
+    /// assert_eq!(buffer.head().unwrap().events(), [2]);
+    /// ```
+    pub fn head(&self) -> Option<BufferItem<T>> {
+        self.tail.newest().map(BufferItem::new)
+    }
+
+    /// Follows the buffer from now on. O(1), allocates nothing.
+    pub fn subscribe(&self) -> Subscription<T> {
+        self.tail().subscribe()
+    }
+
+    /// Replays what the buffer retains, then follows it. O(1), allocates nothing.
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, Replay};
+    ///
+    /// let mut buffer = EventBuffer::builder().replay(Replay::All).build();
+    /// buffer.push(1);
+    /// let mut late = buffer.subscribe_from_start();
+    /// buffer.push(2);
+    /// assert_eq!(late.try_recv()?.events(), [1]);
+    /// assert_eq!(late.try_recv()?.events(), [2]);
+    /// # Ok::<(), event_buffer::TryRecvError>(())
+    /// ```
+    pub fn subscribe_from_start(&self) -> Subscription<T> {
+        Subscription::new(Cursor::new(self.tail.oldest()))
+    }
+
+    /// Follows the buffer strictly after the given index, if it retains all that came after it:
+    /// the first item received is the first retained one whose first event has a greater index.
+    ///
+    /// `None` where what follows that index may have left the replay window already: the oldest
+    /// retained item has a greater index, and something has been dropped before it. Indexes are
+    /// taken to grow from item to item. O([`len`](Self::len)).
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, Indexed, Replay};
+    ///
+    /// #[derive(Clone, Debug, PartialEq)]
+    /// struct Revision(u64);
+    /// impl Indexed for Revision {
+    ///     fn index(&self) -> u64 { self.0 }
+    /// }
+    ///
+    /// let mut buffer = EventBuffer::builder().replay(Replay::Last(2)).build();
+    /// buffer.extend([Revision(1), Revision(2), Revision(3)]);
+    /// let mut resumed = buffer.subscribe_after(2).unwrap().cloned();
+    /// assert_eq!(resumed.try_recv(), Ok(Revision(3)));
+    /// assert!(buffer.subscribe_after(1).is_none());
+    /// ```
+    pub fn subscribe_after(&self, index: u64) -> Option<Subscription<T>>
+    where
+        T: Indexed,
+    {
+        let mut cursor = Cursor::new(self.tail.oldest());
+        let mut reaches_back = !self.tail.has_trimmed();
+        while let Some(first) = cursor.peek_item().and_then(<[T]>::first) {
+            if first.index() > index {
+                break;
+            }
+            reaches_back = true;
+            cursor.skip();
+        }
+        reaches_back.then(|| Subscription::new(cursor))
+    }
+
+    /// The place after the newest item: where the next one will be. O(1).
+    pub fn tail(&self) -> Position<T> {
+        Position(self.tail.tail())
+    }
+
+    /// Ends this buffer by continuing it in another: after its last item, readers go on with what
+    /// stands at the given place, or with what will be published there.
+    ///
+    /// O(1), or O(splices ahead); copies nothing. Readers notice nothing. If the other buffer ends, they
+    /// end with it, and if it has ended already they drain it and end. Consuming the writer makes
+    /// sure that nobody appends past the splice.
+    ///
+    /// A splice that leads back to this buffer is refused: its readers get
+    /// [`RecvError::Failed`](crate::RecvError::Failed) with
+    /// [`SpliceCycle`](crate::SpliceCycle) instead of going round for ever.
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    ///
+    /// let mut live = EventBuffer::new();
+    /// let tail = live.tail(); // first the place,
+    /// let mut snapshot = EventBuffer::new();
+    /// let mut reader = snapshot.subscribe().cloned();
+    /// snapshot.append(["state 1", "state 2"]); // then the state,
+    /// live.push("event"); // while events go on.
+    /// snapshot.splice(tail);
+    ///
+    /// assert_eq!(reader.try_recv(), Ok("state 1"));
+    /// assert_eq!(reader.try_recv(), Ok("state 2"));
+    /// assert_eq!(reader.try_recv(), Ok("event"));
+    /// ```
+    pub fn splice(mut self, onward: impl Into<Position<T>>) {
+        drop((self.flush(), self.tail.splice(onward.into().0)));
+    }
+
+    /// Ends the buffer with an error: every reader gets it once, after all items before it, and
+    /// then ends. A later subscriber of a retained place gets it too. O(1).
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, RecvError};
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe();
+    /// buffer.push(1);
+    /// buffer.fail("out of luck");
+    /// assert_eq!(reader.recv_blocking()?.events(), [1]);
+    /// assert!(matches!(reader.recv_blocking(), Err(RecvError::Failed(_))));
+    /// assert_eq!(reader.recv_blocking(), Err(RecvError::Closed));
+    /// # Ok::<(), RecvError>(())
+    /// ```
+    pub fn fail(mut self, error: impl Into<Box<dyn Error + Send + Sync>>) {
+        let error = SharedError::new(error.into());
+        drop((self.flush(), self.tail.fail(error)));
+    }
+
+    /// Ends the buffer cleanly: readers drain what is there, then end. The same as dropping it.
+    pub fn close(self) {
+        drop(self);
+    }
+
+    /// Whether anybody follows: a subscription of this buffer, or of one that is spliced to it,
+    /// that has not gone beyond it. Handles and positions do not count. O(1).
+    pub fn is_observed(&self) -> bool {
+        self.tail.is_observed()
+    }
+
+    /// Waits until nobody follows (see [`is_observed`](Self::is_observed)), for instance to stop
+    /// producing. Cancel safe.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use event_buffer::EventBuffer;
+    ///
+    /// let buffer = EventBuffer::<u8>::new();
+    /// let reader = buffer.subscribe();
+    /// assert!(buffer.is_observed());
+    /// drop(reader);
+    /// buffer.unobserved().await;
+    /// # });
+    /// ```
+    pub async fn unobserved(&self) {
+        let mut relay = RelaySlot::default();
+        while self.is_observed() {
+            wait::until(self.tail.unobserved(), &mut relay, |_| !self.is_observed()).await;
+        }
+    }
+
+    /// How many items the buffer retains for late readers. O(1).
+    ///
+    /// What is kept only because a reader has not come to it yet does not count; see
+    /// [`Subscription::lag`].
+    pub fn len(&self) -> usize {
+        self.tail.retained()
+    }
+
+    /// Whether the buffer retains nothing for late readers.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Publishes an item per event, all at once, with one wake-up for all.
+///
+/// The events become visible together, after the last; if the iterator panics none does.
+impl<T> Extend<T> for EventBuffer<T> {
+    fn extend<I: IntoIterator<Item = T>>(&mut self, events: I) {
+        drop(self.publish_batch(&mut events.into_iter().collect()));
+    }
+}
+
+/// Publishes an item per event; what was sent before a flush becomes visible with one wake-up.
+impl<T> Sink<T> for EventBuffer<T> {
+    type Error = Infallible;
+
+    fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn start_send(self: Pin<&mut Self>, event: T) -> Result<(), Infallible> {
+        self.get_mut().unflushed.push(event);
+        Ok(())
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        drop(self.get_mut().flush());
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.poll_flush(cx)
+    }
+}
+
+// Nothing in it is ever pinned.
+impl<T> Unpin for EventBuffer<T> {}
+
+impl<T> Default for EventBuffer<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> Drop for EventBuffer<T> {
+    fn drop(&mut self) {
+        drop((self.flush(), self.tail.close()));
+    }
+}
+
+impl<T> fmt::Debug for EventBuffer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventBuffer")
+            .field("len", &self.len())
+            .field("is_observed", &self.is_observed())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,147 @@
+//! A reader of single events.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures::stream::{FusedStream, Stream};
+
+use crate::closer::Closer;
+use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
+use crate::subscription::Subscription;
+use crate::wait;
+
+/// A reader of single events, cloned out of the items: a [`Stream`] of `T`s.
+///
+/// Made by [`Subscription::cloned`]. Its methods are those of [`Subscription`], for single
+/// events. In the middle of a backlog it may keep up to 32 received items alive; where it has
+/// caught up it keeps none, but for the item of which it has not given all events yet.
+///
+/// ```
+/// use event_buffer::EventBuffer;
+///
+/// let mut buffer = EventBuffer::new();
+/// let mut reader = buffer.subscribe().cloned();
+/// buffer.append([1, 2]);
+/// assert_eq!(reader.try_recv(), Ok(1));
+/// assert_eq!(reader.try_recv(), Ok(2));
+/// ```
+pub struct Cloned<T> {
+    items: Subscription<T>,
+    /// How many events of the present item have been given.
+    given: usize,
+}
+
+impl<T: Clone> Cloned<T> {
+    pub(crate) fn new(items: Subscription<T>) -> Self {
+        Self { items, given: 0 }
+    }
+
+    /// Waits for the next event.
+    ///
+    /// Cancel safe: an event is taken only when the future completes.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Subscription::recv`].
+    pub async fn recv(&mut self) -> Result<T, RecvError> {
+        loop {
+            match self.try_recv().map_err(TryRecvError::into_end) {
+                Ok(event) => return Ok(event),
+                Err(Some(end)) => return Err(end),
+                Err(None) => self.items.ready().await,
+            }
+        }
+    }
+
+    /// The next event, if it is there. Never blocks; takes no lock. If `T`'s clone panics the
+    /// event has not been received.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Subscription::try_recv`].
+    #[inline]
+    pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
+        Self::next_event(&mut self.items, &mut self.given)
+    }
+
+    #[inline]
+    fn next_event(items: &mut Subscription<T>, given: &mut usize) -> Result<T, TryRecvError> {
+        let events = items.peek()?;
+        // An item is left as soon as its last event is given, so there is one more.
+        let Some(event) = events.get(*given) else {
+            return Err(TryRecvError::Empty);
+        };
+        let event = event.clone();
+        *given += 1;
+        if *given == events.len() {
+            *given = 0;
+            items.skip();
+        }
+        Ok(event)
+    }
+
+    /// Waits for the next event, blocking the thread. Not for use in async code.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Subscription::recv`].
+    pub fn recv_blocking(&mut self) -> Result<T, RecvError> {
+        // Without a deadline there is always an answer.
+        wait::block_on(self.recv(), None).unwrap_or(Err(RecvError::Closed))
+    }
+
+    /// Waits for the next event, blocking the thread for at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Subscription::recv_timeout`].
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvTimeoutError> {
+        let deadline = Instant::now().checked_add(timeout);
+        match wait::block_on(self.recv(), deadline) {
+            Some(answer) => answer.map_err(RecvTimeoutError::from),
+            None => Err(RecvTimeoutError::Timeout),
+        }
+    }
+
+    /// A handle that closes this reader from outside. See [`Closer`].
+    pub fn closer(&self) -> Closer {
+        self.items.closer()
+    }
+
+    /// How many items have not been received completely. See [`Subscription::lag`].
+    pub fn lag(&self) -> u64 {
+        self.items.lag()
+    }
+}
+
+impl<T: Clone> Stream for Cloned<T> {
+    type Item = Result<T, RecvError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Self { items, given } = self.get_mut();
+        items.poll_stream(cx, |items| Self::next_event(items, given))
+    }
+}
+
+impl<T: Clone> FusedStream for Cloned<T> {
+    fn is_terminated(&self) -> bool {
+        self.items.is_terminated()
+    }
+}
+
+impl<T> Clone for Cloned<T> {
+    fn clone(&self) -> Self {
+        Self {
+            items: self.items.clone(),
+            given: self.given,
+        }
+    }
+}
+
+impl<T> fmt::Debug for Cloned<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Cloned").field(&self.items).finish()
+    }
+}

@@ -1,0 +1,67 @@
+//! One writer, any number of readers: an unlimited buffer of events, followed as
+//! [`Stream`](futures::Stream)s under any executor.
+//!
+//! * **Slow readers lose nothing**, and slow nobody down. There is no capacity to choose; what
+//!   the slowest reader has not read yet stays in memory.
+//! * **Late readers replay** what a [`Replay`] window keeps, then follow.
+//! * **A snapshot is [spliced](EventBuffer::splice) in front** of the live tail, with no event
+//!   lost or doubled in between.
+//! * **Nothing is cloned** to be delivered: a [`BufferItem`] is a counted handle.
+//!
+//! When things go wrong: a reader that no longer reads holds memory until it is dropped or
+//! [closed from outside](Closer); a producer's [failure](EventBuffer::fail) reaches every reader
+//! after all that came before it; a reader of an ended buffer ends, it never hangs.
+//!
+//! ```
+//! # futures::executor::block_on(async {
+//! use event_buffer::EventBuffer;
+//! use futures::TryStreamExt;
+//!
+//! let mut buffer = EventBuffer::new();
+//! let mut reader = buffer.subscribe().cloned();
+//! buffer.push("hello");
+//! buffer.extend(["to", "everybody"]);
+//! drop(buffer);
+//!
+//! while let Some(event) = reader.try_next().await? {
+//!     println!("{event}");
+//! }
+//! # Ok::<(), event_buffer::RecvError>(()) }).unwrap();
+//! ```
+
+#![deny(unsafe_code)]
+#![warn(clippy::unwrap_used, clippy::expect_used)]
+
+mod buffer;
+mod chunk;
+mod cloned;
+mod closer;
+mod error;
+mod indexed;
+mod item;
+mod position;
+#[allow(unsafe_code)]
+mod raw;
+mod replay;
+mod shared_buffer;
+mod subscription;
+mod sync;
+mod wait;
+mod wake;
+
+pub use buffer::EventBuffer;
+pub use chunk::Chunk;
+pub use cloned::Cloned;
+pub use closer::Closer;
+pub use error::{RecvError, RecvTimeoutError, SharedError, TryRecvError};
+pub use indexed::Indexed;
+pub use item::BufferItem;
+pub use position::{Position, SpliceCycle};
+pub use replay::{Builder, Replay};
+pub use shared_buffer::SharedBuffer;
+pub use subscription::Subscription;
+
+/// The README's examples, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,63 @@
+//! A place in a buffer.
+
+use std::error::Error;
+use std::fmt;
+
+use crate::raw::{Cursor, Slot};
+use crate::subscription::Subscription;
+
+/// A place in a buffer, from which reading can start, now or later.
+///
+/// Cheap to clone (one reference count). It keeps everything published after it alive, which is
+/// what a cache wants and a bookmark does not. It does not count as an observer.
+///
+/// ```
+/// use event_buffer::EventBuffer;
+///
+/// let mut buffer = EventBuffer::new();
+/// let here = buffer.tail();
+/// buffer.push(1);
+/// buffer.push(2);
+/// let mut reader = here.subscribe().cloned();
+/// assert_eq!(reader.try_recv(), Ok(1));
+/// assert_eq!(reader.try_recv(), Ok(2));
+/// ```
+pub struct Position<T>(pub(crate) Slot<T>);
+
+impl<T> Position<T> {
+    /// Starts reading here. O(1).
+    pub fn subscribe(&self) -> Subscription<T> {
+        Subscription::new(Cursor::new(self.0.clone()))
+    }
+
+    /// How many items have been published from here on. O(1).
+    pub fn lag(&self) -> u64 {
+        self.0.lag()
+    }
+}
+
+impl<T> Clone for Position<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> fmt::Debug for Position<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Position").finish_non_exhaustive()
+    }
+}
+
+/// What the readers of a buffer get ([`RecvError::Failed`](crate::RecvError::Failed)) where it
+/// was [spliced](crate::EventBuffer::splice) to a place that leads back to itself. They would
+/// have gone round for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpliceCycle;
+
+impl fmt::Display for SpliceCycle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the buffer was spliced to a place that leads back to it")
+    }
+}
+
+impl Error for SpliceCycle {}

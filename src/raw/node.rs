@@ -1,0 +1,448 @@
+//! Nodes, their reference counts and the waiting bit.
+//!
+//! # The state word
+//!
+//! `state` is `references * REF + waiting bit`. The bit says that somebody may listen to the
+//! node's event. A reader sets it before it listens; the writer reads it in the same atomic
+//! operation with which it gives up its reference on the slot that it has just filled. Both are
+//! read-modify-writes of one word, hence ordered:
+//!
+//! 1. the reader's comes first: the writer sees the bit and notifies;
+//! 2. the writer's comes first: the reader's `Acquire` reads from the writer's `Release`, so
+//!    its second look at `next` finds the slot filled and it does not wait.
+//!
+//! A reader that finds the bit already set skips its own write: its `Acquire` load reads from
+//! the release sequence that the writer's operation heads, if that came first, so 2 holds for it.
+
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+use event_listener::Event;
+
+use super::record::Record;
+use crate::sync::{AtomicPtr, AtomicUsize, UnsafeCell};
+
+const WAITING: usize = 1;
+const REF: usize = 2;
+/// Beyond this many references the process is aborted, as [`Arc`] does.
+const MAX_STATE: usize = isize::MAX as usize;
+
+/// What a slot contains.
+pub(crate) enum Payload<T> {
+    /// An item of one event, stored in place.
+    One(T),
+    /// An item of several events.
+    Many(Box<[T]>),
+    /// The last slot of a buffer: still empty, or ended in the way its record says.
+    Last(#[expect(dead_code, reason = "owned, to keep it alive")] Arc<Record>),
+}
+
+impl<T> Payload<T> {
+    /// The events as one item; `None` where there are none.
+    pub(crate) fn collect(events: impl IntoIterator<Item = T>) -> Option<Self> {
+        let mut events = events.into_iter();
+        let first = events.next()?;
+        Some(match events.next() {
+            None => Self::One(first),
+            Some(second) => {
+                let mut all = Vec::with_capacity(events.size_hint().0.saturating_add(2));
+                all.extend([first, second]);
+                all.extend(events);
+                Self::Many(all.into_boxed_slice())
+            }
+        })
+    }
+}
+
+pub(super) struct Node<T> {
+    next: AtomicPtr<Node<T>>,
+    state: AtomicUsize,
+    event: Event,
+    payload: UnsafeCell<Payload<T>>,
+}
+
+impl<T> Node<T> {
+    /// A node with `references` owners yet to be handed out.
+    fn alloc(payload: Payload<T>, references: usize) -> NonNull<Self> {
+        let node = Box::new(Self {
+            next: AtomicPtr::new(ptr::null_mut()),
+            state: AtomicUsize::new(references * REF),
+            event: Event::new(),
+            payload: UnsafeCell::new(payload),
+        });
+        NonNull::from(Box::leak(node))
+    }
+}
+
+/// One counted reference to a node.
+pub(super) struct Hold<T>(NonNull<Node<T>>);
+
+// SAFETY: a hold gives `&T` on any thread (hence `Sync`) and the last one drops the `T`s,
+// wherever that happens (hence `Send`). All else in a node is atomic, or an `Event`.
+unsafe impl<T: Send + Sync> Send for Hold<T> {}
+// SAFETY: as above; a shared hold gives no more than an owned one, since it can be cloned.
+unsafe impl<T: Send + Sync> Sync for Hold<T> {}
+
+impl<T> Hold<T> {
+    /// The first slot of a new buffer: empty, owning `record`.
+    pub(super) fn first(record: Arc<Record>) -> Self {
+        Self(Node::alloc(Payload::Last(record), 1))
+    }
+
+    #[inline]
+    fn node(&self) -> &Node<T> {
+        // SAFETY: the reference counted for this hold keeps the node allocated.
+        unsafe { self.0.as_ref() }
+    }
+
+    #[inline]
+    pub(super) fn as_ptr(&self) -> NodePtr<T> {
+        NodePtr(self.0)
+    }
+
+    #[inline]
+    pub(super) fn event(&self) -> &Event {
+        &self.node().event
+    }
+
+    #[inline]
+    pub(super) fn is_written(&self) -> bool {
+        // Acquire: pairs with the Release store in `write`.
+        !self.node().next.load(Acquire).is_null()
+    }
+
+    /// Whether this is the only reference. Then nobody can gain another: that takes a reference
+    /// of one's own, or a predecessor, whose link would be counted here.
+    #[inline]
+    pub(super) fn is_unique(&self) -> bool {
+        // Acquire: pairs with the Release half of the `fetch_sub` in `Drop` and of the
+        // `compare_exchange` in `retire`, so that the past owners' reads come before our writes.
+        self.node().state.load(Acquire) & !WAITING == REF
+    }
+
+    /// Announces a listener. To be followed by listening, then by another look at `is_written`.
+    #[inline]
+    pub(super) fn announce_waiter(&self) {
+        let state = &self.node().state;
+        // Acquire, both: pair with the Release in `retire`; see the module's docs.
+        // Release on the `fetch_or`: nothing of ours is published by it, but it must not break
+        // the release sequence's chain for those who only load.
+        if state.load(Acquire) & WAITING == 0 {
+            state.fetch_or(WAITING, AcqRel);
+        }
+    }
+
+    /// Fills this empty slot and the private ones after it, visible all at once by one store,
+    /// and moves this hold to the new empty slot. The answer is the hold on the filled slot where
+    /// somebody may listen to its event: notify, then drop it.
+    ///
+    /// # Safety
+    ///
+    /// `self` is the writer's hold on the buffer's last slot, the slot is empty, and the caller
+    /// has exclusive use of the writer.
+    #[inline]
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "the chain takes over the references of `rest`"
+    )]
+    pub(super) unsafe fn fill(&mut self, first: Payload<T>, rest: Option<Rest<T>>) -> Option<Self> {
+        let node = self.node();
+        // SAFETY: the slot is empty (caller), so `next` is null and no reader looks at the
+        // payload; only the writer writes to it, and the caller is the only user of the writer.
+        let last = node
+            .payload
+            .with_mut(|payload| unsafe { ptr::replace(payload, first) });
+        // Two references: ours and the link's.
+        let empty = Node::alloc(last, 2);
+        let link = match rest {
+            None => empty,
+            Some(Rest { first, last }) => {
+                // Relaxed: still private; published by the Release store below.
+                // SAFETY: `Rest` owns a chain from `first` to `last`, which nobody else sees.
+                unsafe { last.as_ref() }.next.store(empty.as_ptr(), Relaxed);
+                first
+            }
+        };
+        // Release: publishes the payloads and the nodes behind; pairs with every Acquire load
+        // of `next` by a reader.
+        node.next.store(link.as_ptr(), Release);
+        let filled = std::mem::replace(self, Self(empty));
+        filled.retire()
+    }
+
+    /// Ends the chain in this empty slot: `next` leads to `onward`, or to the slot itself.
+    ///
+    /// # Safety
+    ///
+    /// As for [`fill`](Self::fill); the record's ending is set, and says `Spliced` exactly
+    /// if there is an `onward`.
+    pub(super) unsafe fn end(self, onward: Option<Self>) -> Option<Self> {
+        let next = match onward {
+            Some(hold) => hold.into_raw(),
+            None => self.0,
+        };
+        // Release: publishes the record's ending; pairs as in `fill`.
+        self.node().next.store(next.as_ptr(), Release);
+        self.retire()
+    }
+
+    /// Gives up the writer's reference on a slot just written; answers itself instead
+    /// where the waiting bit is set.
+    #[inline]
+    fn retire(self) -> Option<Self> {
+        let state = &self.node().state;
+        // Relaxed: only a guess, which the `compare_exchange` confirms.
+        let mut seen = state.load(Relaxed);
+        loop {
+            if seen & WAITING != 0 {
+                return Some(self);
+            }
+            if seen == REF {
+                // Perhaps the last reference: its `Drop` frees the node.
+                return None;
+            }
+            // Release: pairs with the Acquire in `announce_waiter` (see the module's docs) and
+            // in `is_unique`. Acquire is not needed: others still hold the node.
+            match state.compare_exchange_weak(seen, seen - REF, Release, Relaxed) {
+                Ok(_) => {
+                    std::mem::forget(self);
+                    return None;
+                }
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Takes the successor out of a filled slot that nobody else can reach, leaving it
+    /// without one; `None` where others can reach it, or where nothing follows.
+    pub(super) fn detach_next(&mut self) -> Option<Self> {
+        if !self.is_unique() {
+            return None;
+        }
+        let next = NonNull::new(self.node().next.load(Acquire)).filter(|next| *next != self.0)?;
+        // Relaxed: unique, so nobody else reads it.
+        self.node().next.store(ptr::null_mut(), Relaxed);
+        // The link's reference becomes the answer's.
+        Some(Self(next))
+    }
+
+    /// The node `n` filled slots further on (or the last one before that).
+    pub(super) fn nth(&self, n: usize) -> Self {
+        let mut at = self.as_ptr();
+        for _ in 0..n {
+            // SAFETY: our hold keeps what follows alive.
+            match unsafe { at.read() } {
+                Some((_, next)) => at = next,
+                None => break,
+            }
+        }
+        // SAFETY: as above.
+        unsafe { at.hold() }
+    }
+
+    #[inline]
+    fn into_raw(self) -> NonNull<Node<T>> {
+        let node = self.0;
+        std::mem::forget(self);
+        node
+    }
+}
+
+impl<T> Clone for Hold<T> {
+    #[inline]
+    fn clone(&self) -> Self {
+        // SAFETY: this hold keeps the node alive.
+        unsafe { self.as_ptr().hold() }
+    }
+}
+
+impl<T> Drop for Hold<T> {
+    #[inline]
+    fn drop(&mut self) {
+        // A reference that is the only one needs no read-modify-write to give up.
+        if !self.is_unique() {
+            // Release: our reads come before the node is freed. Acquire: where we free it, they
+            // all did. (Both on the operation itself: sanitizers do not follow fences.)
+            let before = self.node().state.fetch_sub(REF, AcqRel);
+            if before & !WAITING != REF {
+                return;
+            }
+        }
+        // SAFETY: the last reference is gone, and it was ours.
+        unsafe { free_chain(self.0) }
+    }
+}
+
+/// Frees a node without references and gives up its link's reference on the next, and so on.
+///
+/// # Safety
+///
+/// The count of `node` has come to the caller's last reference, which the caller gives up here.
+#[cold]
+#[inline(never)]
+unsafe fn free_chain<T>(mut node: NonNull<Node<T>>) {
+    /// Goes on with the rest when a `T`'s drop panics.
+    struct Remaining<T>(Option<Hold<T>>);
+
+    loop {
+        // SAFETY: nobody else has a reference (caller, or the check below), and the node was
+        // allocated as a box in `alloc`.
+        let boxed = unsafe { Box::from_raw(node.as_ptr()) };
+        // Relaxed: exclusive since the Acquire that found the count at its end.
+        let next = NonNull::new(boxed.next.load(Relaxed)).filter(|next| *next != node);
+        let mut rest = Remaining(next.map(Hold));
+        drop(boxed);
+        let Some(hold) = rest.0.take() else { return };
+        if !hold.is_unique() {
+            // Release and Acquire: as in `Hold::drop`.
+            let before = hold.node().state.fetch_sub(REF, AcqRel);
+            if before & !WAITING != REF {
+                std::mem::forget(hold);
+                return;
+            }
+        }
+        node = hold.into_raw();
+    }
+}
+
+/// A node that something else keeps alive: a step of a walk, not a reference.
+pub(super) struct NodePtr<T>(NonNull<Node<T>>);
+
+impl<T> Clone for NodePtr<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for NodePtr<T> {}
+
+impl<T> PartialEq for NodePtr<T> {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl<T> NodePtr<T> {
+    /// A counted reference to the node.
+    ///
+    /// # Safety
+    ///
+    /// The node is alive: a hold on it or on one before it exists throughout the call.
+    #[inline]
+    pub(super) unsafe fn hold(self) -> Hold<T> {
+        // Relaxed: as for `Arc`, a new reference comes from an existing one.
+        // SAFETY: the node is alive (caller).
+        let before = unsafe { self.0.as_ref() }.state.fetch_add(REF, Relaxed);
+        if before > MAX_STATE {
+            std::process::abort();
+        }
+        Hold(self.0)
+    }
+
+    /// What the slot contains and the slot after it; `None` while it is empty. For a buffer's
+    /// last slot the successor is where a splice leads, or the slot itself.
+    ///
+    /// # Safety
+    ///
+    /// The node is alive for `'a`: a hold on it or on one before it exists.
+    #[inline]
+    pub(super) unsafe fn read<'a>(self) -> Option<(&'a Payload<T>, Self)> {
+        // SAFETY: alive (caller).
+        let node: &'a Node<T> = unsafe { self.0.as_ref() };
+        // Acquire: pairs with the Release store in `fill` and `end`.
+        let next = NonNull::new(node.next.load(Acquire))?;
+        // SAFETY: `next` is set, so the payload is written and will not change any more.
+        let payload = node.payload.with(|payload| unsafe { &*payload });
+        Some((payload, Self(next)))
+    }
+}
+
+/// A private chain of filled nodes, none of which anybody else sees.
+pub(super) struct Rest<T> {
+    first: NonNull<Node<T>>,
+    last: NonNull<Node<T>>,
+}
+
+impl<T> Rest<T> {
+    pub(super) fn newest(&self) -> NodePtr<T> {
+        NodePtr(self.last)
+    }
+}
+
+/// Items on their way: filled and linked already, visible to nobody yet.
+pub(crate) struct Batch<T> {
+    first: Option<Payload<T>>,
+    rest: Option<Rest<T>>,
+    len: u64,
+}
+
+impl<T> Batch<T> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            first: None,
+            rest: None,
+            len: 0,
+        }
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(crate) const fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Adds an item of one event.
+    #[inline]
+    pub(crate) fn push(&mut self, event: T) {
+        self.len += 1;
+        if self.first.is_none() {
+            self.first = Some(Payload::One(event));
+            return;
+        }
+        let node = Node::alloc(Payload::One(event), 1);
+        match &mut self.rest {
+            None => {
+                self.rest = Some(Rest {
+                    first: node,
+                    last: node,
+                });
+            }
+            Some(rest) => {
+                // Relaxed: private until `fill`.
+                // SAFETY: the batch owns the chain.
+                unsafe { rest.last.as_ref() }
+                    .next
+                    .store(node.as_ptr(), Relaxed);
+                rest.last = node;
+            }
+        }
+    }
+
+    pub(super) fn take(&mut self) -> Option<(Payload<T>, Option<Rest<T>>)> {
+        self.len = 0;
+        Some((self.first.take()?, self.rest.take()))
+    }
+}
+
+impl<T> FromIterator<T> for Batch<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(events: I) -> Self {
+        let mut batch = Self::new();
+        for event in events {
+            batch.push(event);
+        }
+        batch
+    }
+}
+
+impl<T> Drop for Batch<T> {
+    fn drop(&mut self) {
+        if let Some(rest) = self.rest.take() {
+            // The first node's one reference, kept for the link that now is never made.
+            drop(Hold(rest.first));
+        }
+    }
+}

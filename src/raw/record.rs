@@ -1,0 +1,140 @@
+//! What the readers of one buffer share besides its chain: counts, and how it ended.
+
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+use std::sync::{Arc, OnceLock, Weak};
+
+use event_listener::Event;
+
+use crate::error::SharedError;
+use crate::sync::{AtomicIsize, AtomicU64};
+use crate::wake;
+
+/// Set in `observers` once a splice has handed the count on.
+const SPLICED: isize = 1;
+const ONE: isize = 2;
+
+pub(crate) struct Record {
+    /// Items published so far: the sequence number of the last slot.
+    published: AtomicU64,
+    /// Subscriptions that will come to this buffer's end: those in it, and those in buffers that
+    /// are spliced to it. May be below zero for a moment while a splice hands its count on.
+    observers: AtomicIsize,
+    unobserved: Event,
+    ending: OnceLock<Ending>,
+    this: Weak<Record>,
+}
+
+pub(crate) enum Ending {
+    Closed,
+    Failed(SharedError),
+    /// Goes on in another buffer, at its slot number `seq`.
+    Spliced {
+        to: Arc<Record>,
+        seq: u64,
+    },
+}
+
+impl Record {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
+            published: AtomicU64::new(0),
+            observers: AtomicIsize::new(0),
+            unobserved: Event::new(),
+            ending: OnceLock::new(),
+        })
+    }
+
+    /// Shared ownership; `None` never, while a place of the buffer is alive.
+    pub(super) fn owner(&self) -> Option<Arc<Self>> {
+        self.this.upgrade()
+    }
+
+    #[inline]
+    pub(super) fn publish(&self, seq: u64) {
+        // Release: a plain store on the machines we know; pairs with the Acquire in `lag`.
+        self.published.store(seq, Release);
+    }
+
+    pub(super) fn ending(&self) -> Option<&Ending> {
+        self.ending.get()
+    }
+
+    /// Sets how the buffer ends. Its writer calls this once.
+    pub(super) fn end(&self, ending: Ending) {
+        let fresh = self.ending.set(ending).is_ok();
+        debug_assert!(fresh, "a buffer ends once");
+        if let Some((next, _)) = self.onward() {
+            // AcqRel: whoever sees the bit from here on sees the ending too, and hands on by
+            // itself; those before are in the count, which we hand on for them.
+            let observers = self.observers.fetch_or(SPLICED, AcqRel) & !SPLICED;
+            next.add_observers(observers);
+        }
+    }
+
+    /// The record of the buffer that this one was spliced to, and the place in it.
+    pub(super) fn onward(&self) -> Option<(&Arc<Record>, u64)> {
+        match self.ending()? {
+            Ending::Spliced { to, seq } => Some((to, *seq)),
+            Ending::Closed | Ending::Failed(_) => None,
+        }
+    }
+
+    /// Items published from `seq` on, those behind splices included.
+    pub(super) fn lag(&self, mut seq: u64) -> u64 {
+        let mut lag = 0;
+        let mut record = self;
+        loop {
+            // The ending first: behind an ending nothing more is published.
+            let onward = record.onward();
+            // Acquire: see `publish`.
+            lag += record.published.load(Acquire).saturating_sub(seq);
+            match onward {
+                Some((next, at)) => (record, seq) = (next, at),
+                None => return lag,
+            }
+        }
+    }
+
+    pub(super) fn join(&self) {
+        self.add_observers(ONE);
+    }
+
+    pub(super) fn leave(&self) {
+        self.add_observers(-ONE);
+    }
+
+    /// A subscription has gone over the splice at this buffer's end. Behind it, it was counted
+    /// already.
+    pub(super) fn cross(&self) {
+        self.observers.fetch_sub(ONE, AcqRel);
+    }
+
+    fn add_observers(&self, count: isize) {
+        let mut record = self;
+        loop {
+            // AcqRel: pairs with the `fetch_or` in `end`, and with `is_observed`.
+            let before = record.observers.fetch_add(count, AcqRel);
+            if count < 0 && (before & !SPLICED) + count <= 0 {
+                wake::notify(&record.unobserved);
+            }
+            if before & SPLICED == 0 {
+                return;
+            }
+            match record.onward() {
+                Some((next, _)) => record = next,
+                None => return,
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn is_observed(&self) -> bool {
+        // Acquire: pairs with the RMW in `add_observers`.
+        self.observers.load(Acquire) & !SPLICED > 0
+    }
+
+    pub(super) fn unobserved(&self) -> &Event {
+        &self.unobserved
+    }
+}

@@ -1,0 +1,400 @@
+//! A reader.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use event_listener::EventListener;
+use futures::stream::{FusedStream, Stream};
+
+use crate::chunk::Chunk;
+use crate::cloned::Cloned;
+use crate::closer::{Closer, Closing};
+use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
+use crate::item::BufferItem;
+use crate::position::Position;
+use crate::raw::{Cursor, Read};
+use crate::wait;
+use crate::wake::RelaySlot;
+
+/// A reader of a buffer, at its own pace: a [`Stream`] of items, with the `recv` family beside.
+///
+/// It receives every item from its place on, in order, each once. It keeps the items that it has
+/// not received alive, and slows nobody down. Dropping it is unsubscribing.
+///
+/// * [`Clone`] is O(1): a second reader at the same place. A clone has closers of its own; a
+///   clone of a subscription that has been force-closed is closed for the same reason.
+/// * Reading what is ready takes no lock and does not allocate. Waiting takes the lock of the
+///   slot's event for a moment; as a `Stream` it also allocates a listener, `recv` does not.
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// use event_buffer::EventBuffer;
+/// use futures::TryStreamExt;
+///
+/// let mut buffer = EventBuffer::new();
+/// let reader = buffer.subscribe();
+/// buffer.push(1);
+/// buffer.append([2, 3]);
+/// buffer.close();
+///
+/// let sizes: Vec<usize> = reader.map_ok(|item| item.len()).try_collect().await?;
+/// assert_eq!(sizes, [1, 2]);
+/// # Ok::<(), event_buffer::RecvError>(()) }).unwrap();
+/// ```
+pub struct Subscription<T> {
+    cursor: Cursor<T>,
+    relay: RelaySlot,
+    /// The listener of the stream that waits, and whether a task is registered with it.
+    listener: Option<(EventListener, bool)>,
+    /// Made by the first `closer()`.
+    closing: OnceLock<Arc<Closing>>,
+    /// The producer's failure has been said.
+    failed: bool,
+    /// The stream has answered `None`, or an error, after which it will.
+    terminated: bool,
+}
+
+impl<T> Subscription<T> {
+    pub(crate) fn new(cursor: Cursor<T>) -> Self {
+        Self {
+            cursor,
+            relay: RelaySlot::default(),
+            listener: None,
+            closing: OnceLock::new(),
+            failed: false,
+            terminated: false,
+        }
+    }
+
+    /// Waits for the next item.
+    ///
+    /// Cancel safe: an item is taken only when the future completes.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError::Closed`] once the buffer has ended and all of it was received;
+    /// [`RecvError::Failed`] (once) where it ended with an error;
+    /// [`RecvError::ForceClosed`] where a [`Closer`] closed this subscription.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use event_buffer::{EventBuffer, RecvError};
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe();
+    /// buffer.push("hello");
+    /// drop(buffer);
+    /// assert_eq!(reader.recv().await?.events(), ["hello"]);
+    /// assert_eq!(reader.recv().await, Err(RecvError::Closed));
+    /// # Ok::<(), RecvError>(()) }).unwrap();
+    /// ```
+    pub async fn recv(&mut self) -> Result<BufferItem<T>, RecvError> {
+        loop {
+            match self.try_recv().map_err(TryRecvError::into_end) {
+                Ok(item) => return Ok(item),
+                Err(Some(end)) => return Err(end),
+                Err(None) => self.ready().await,
+            }
+        }
+    }
+
+    /// The next item, if it is there. Never blocks, takes no lock, does not allocate.
+    ///
+    /// # Errors
+    ///
+    /// [`TryRecvError::Empty`] where nothing is ready; the others as for [`recv`](Self::recv).
+    #[inline]
+    pub fn try_recv(&mut self) -> Result<BufferItem<T>, TryRecvError> {
+        self.check_open()?;
+        match self.cursor.take() {
+            Ok(slot) => Ok(BufferItem::new(slot)),
+            Err(TryRecvError::Failed(error)) => Err(self.ended(RecvError::Failed(error)).into()),
+            Err(empty_or_closed) => Err(empty_or_closed),
+        }
+    }
+
+    /// Waits for the next item, blocking the thread. Not for use in async code.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`](Self::recv).
+    pub fn recv_blocking(&mut self) -> Result<BufferItem<T>, RecvError> {
+        // Without a deadline there is always an answer.
+        wait::block_on(self.recv(), None).unwrap_or(Err(RecvError::Closed))
+    }
+
+    /// Waits for the next item, blocking the thread for at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvTimeoutError::Timeout`] if none came; the others as for [`recv`](Self::recv).
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<BufferItem<T>, RecvTimeoutError> {
+        // A time too far away to be told is no limit.
+        let deadline = Instant::now().checked_add(timeout);
+        match wait::block_on(self.recv(), deadline) {
+            Some(answer) => answer.map_err(RecvTimeoutError::from),
+            None => Err(RecvTimeoutError::Timeout),
+        }
+    }
+
+    /// Waits until something is ready, then lends all that is: the events of every ready item,
+    /// by reference, without a clone and without counting references.
+    ///
+    /// All of the [`Chunk`] counts as received, whether it is looked at or not; its items stay
+    /// alive until the next call on this subscription. Cancel safe, like [`recv`](Self::recv).
+    /// O(number of ready items).
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`](Self::recv).
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use event_buffer::EventBuffer;
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe();
+    /// buffer.extend([1, 2, 3]);
+    /// let sum: i32 = reader.next_chunk().await?.sum();
+    /// assert_eq!(sum, 6);
+    /// # Ok::<(), event_buffer::RecvError>(()) }).unwrap();
+    /// ```
+    pub async fn next_chunk(&mut self) -> Result<Chunk<'_, T>, RecvError> {
+        loop {
+            self.check_open()?;
+            match self.cursor.read() {
+                Read::Item(_) => break,
+                Read::End(end) => return Err(self.ended(end)),
+                Read::Empty => self.ready().await,
+            }
+        }
+        Ok(Chunk::new(self.cursor.take_ready()))
+    }
+
+    /// A stream of single events, cloned out of the items.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use event_buffer::EventBuffer;
+    /// use futures::TryStreamExt;
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let reader = buffer.subscribe().cloned();
+    /// buffer.append([1, 2]);
+    /// buffer.push(3);
+    /// drop(buffer);
+    /// assert_eq!(reader.try_collect::<Vec<_>>().await?, [1, 2, 3]);
+    /// # Ok::<(), event_buffer::RecvError>(()) }).unwrap();
+    /// ```
+    pub fn cloned(self) -> Cloned<T>
+    where
+        T: Clone,
+    {
+        Cloned::new(self)
+    }
+
+    /// A handle that closes this subscription from outside. See [`Closer`].
+    ///
+    /// The first call allocates what the two share; a subscription without closers pays nothing.
+    pub fn closer(&self) -> Closer {
+        Closer::new(Arc::clone(self.closing.get_or_init(Arc::default)))
+    }
+
+    /// How many items have been published that this subscription has not received, those behind
+    /// splices included. O(1), or O(number of splices ahead).
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe();
+    /// buffer.extend([1, 2, 3]);
+    /// assert_eq!(reader.lag(), 3);
+    /// reader.try_recv()?;
+    /// assert_eq!(reader.lag(), 2);
+    /// # Ok::<(), event_buffer::TryRecvError>(())
+    /// ```
+    pub fn lag(&self) -> u64 {
+        self.cursor.lag()
+    }
+
+    /// The place of the next item to be received. O(1).
+    pub fn position(&self) -> Position<T> {
+        Position(self.cursor.slot())
+    }
+
+    /// A new subscription that starts at the tail: it receives what is published from now on.
+    ///
+    /// It goes over what is ready without delivering it: O([`lag`](Self::lag)). On a buffer that
+    /// has ended the new subscription ends at once; on one that has been force-closed it is
+    /// closed for the same reason.
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, TryRecvError};
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let reader = buffer.subscribe();
+    /// buffer.push(1);
+    /// let mut late = reader.resubscribe();
+    /// assert_eq!(late.try_recv(), Err(TryRecvError::Empty));
+    /// drop(buffer);
+    /// assert_eq!(reader.resubscribe().try_recv(), Err(TryRecvError::Closed));
+    /// ```
+    #[must_use]
+    pub fn resubscribe(&self) -> Self {
+        let mut fresh = self.clone();
+        while let Read::Item(_) = fresh.cursor.read() {
+            fresh.cursor.skip();
+        }
+        // The end was in front of everybody who comes now.
+        fresh.failed = false;
+        fresh
+    }
+
+    #[inline]
+    fn check_open(&self) -> Result<(), RecvError> {
+        match self.closing.get().and_then(|closing| closing.reason()) {
+            None => Ok(()),
+            Some(reason) => Err(RecvError::ForceClosed(reason.clone())),
+        }
+    }
+
+    /// What to say at the end of the buffer: a failure only once.
+    fn ended(&mut self, end: RecvError) -> RecvError {
+        if std::mem::replace(&mut self.failed, true) {
+            return RecvError::Closed;
+        }
+        end
+    }
+
+    /// The events at this place, of which there is at least one.
+    #[inline]
+    pub(crate) fn peek(&mut self) -> Result<&[T], TryRecvError> {
+        self.check_open()?;
+        // Twice, since a borrow that is answered cannot also be given up in another branch.
+        match self.cursor.read() {
+            Read::Item(_) => {}
+            Read::Empty => return Err(TryRecvError::Empty),
+            Read::End(end) => return Err(self.ended(end).into()),
+        }
+        match self.cursor.read() {
+            Read::Item(events) => Ok(events),
+            Read::Empty | Read::End(_) => Err(TryRecvError::Empty),
+        }
+    }
+
+    /// Goes over the item that `peek` has shown.
+    #[inline]
+    pub(crate) fn skip(&mut self) {
+        self.cursor.skip();
+    }
+
+    /// Waits until the next slot is written or the subscription is force-closed.
+    pub(crate) async fn ready(&mut self) {
+        self.listener = None;
+        self.cursor.anchor_here();
+        let (cursor, closing) = (&self.cursor, &self.closing);
+        wait::until(cursor.announce_waiter(), &mut self.relay, |cx| {
+            cursor.is_written() || is_closed(closing, cx)
+        })
+        .await;
+    }
+
+    /// The same as a poll, with a listener that is kept between polls.
+    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.cursor.anchor_here();
+        let (cursor, closing) = (&self.cursor, &self.closing);
+        let (listener, registered) = self
+            .listener
+            .get_or_insert_with(|| (cursor.announce_waiter().listen(), false));
+        if !cursor.is_written() && !is_closed(closing, cx) {
+            ready!(wait::poll_listener(
+                Pin::new(listener),
+                registered,
+                &mut self.relay,
+                cx
+            ));
+        }
+        self.listener = None;
+        Poll::Ready(())
+    }
+
+    /// `poll_next` for this and for `Cloned`: `next` answers what is ready.
+    pub(crate) fn poll_stream<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut next: impl FnMut(&mut Self) -> Result<R, TryRecvError>,
+    ) -> Poll<Option<Result<R, RecvError>>> {
+        if self.terminated {
+            return Poll::Ready(None);
+        }
+        loop {
+            let end = match next(self).map_err(TryRecvError::into_end) {
+                Ok(answer) => {
+                    self.listener = None;
+                    return Poll::Ready(Some(Ok(answer)));
+                }
+                Err(None) => {
+                    ready!(self.poll_ready(cx));
+                    continue;
+                }
+                Err(Some(end)) => end,
+            };
+            self.terminated = true;
+            self.listener = None;
+            return Poll::Ready(match end {
+                RecvError::Closed => None,
+                error => Some(Err(error)),
+            });
+        }
+    }
+}
+
+/// Whether it is force-closed; if not, the task is woken when it is.
+#[inline]
+fn is_closed(closing: &OnceLock<Arc<Closing>>, cx: &Context<'_>) -> bool {
+    closing
+        .get()
+        .is_some_and(|closing| closing.is_closed(cx.waker()))
+}
+
+impl<T> Stream for Subscription<T> {
+    type Item = Result<BufferItem<T>, RecvError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll_stream(cx, Self::try_recv)
+    }
+}
+
+impl<T> FusedStream for Subscription<T> {
+    fn is_terminated(&self) -> bool {
+        self.terminated
+    }
+}
+
+impl<T> Clone for Subscription<T> {
+    fn clone(&self) -> Self {
+        let closed = self.closing.get().and_then(|closing| closing.reason());
+        let closing = match closed {
+            Some(reason) => OnceLock::from(Arc::new(Closing::closed(reason.clone()))),
+            None => OnceLock::new(),
+        };
+        Self {
+            closing,
+            failed: self.failed,
+            ..Self::new(self.cursor.clone())
+        }
+    }
+}
+
+impl<T> fmt::Debug for Subscription<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription")
+            .field("lag", &self.lag())
+            .field("terminated", &self.terminated)
+            .finish_non_exhaustive()
+    }
+}

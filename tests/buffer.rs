@@ -1,0 +1,294 @@
+//! Publishing, retention, replay and the counts.
+
+#![cfg(not(loom))]
+
+mod common;
+
+use std::sync::Arc;
+
+use common::events;
+use event_buffer::{EventBuffer, Indexed, RecvError, Replay, SharedBuffer, TryRecvError};
+use tokio_test::{assert_pending, assert_ready, task};
+
+fn keeping<T>(replay: Replay) -> EventBuffer<T> {
+    EventBuffer::builder().replay(replay).build()
+}
+
+#[test]
+fn an_item_is_delivered_whole_and_once() {
+    let mut buffer = EventBuffer::new();
+    let mut reader = buffer.subscribe();
+    buffer.append([1, 2, 3]);
+    buffer.push(4);
+    buffer.extend([5, 6]);
+    let items: Vec<Vec<i32>> =
+        std::iter::from_fn(|| reader.try_recv().ok().map(|item| item.to_vec())).collect();
+    assert_eq!(items, [vec![1, 2, 3], vec![4], vec![5], vec![6]]);
+    assert_eq!(reader.try_recv(), Err(TryRecvError::Empty));
+}
+
+#[test]
+fn appending_nothing_publishes_nothing() {
+    let mut buffer = keeping::<u8>(Replay::All);
+    let mut reader = task::spawn(buffer.subscribe());
+    assert_pending!(reader.poll_next());
+    buffer.append([]);
+    buffer.extend([]);
+    assert!(!reader.is_woken());
+    assert_eq!((buffer.len(), reader.lag()), (0, 0));
+    assert!(buffer.head().is_none());
+}
+
+#[test]
+fn by_default_the_newest_item_stays_readable() {
+    let mut buffer = EventBuffer::new();
+    assert!(buffer.head().is_none());
+    for n in 0..5 {
+        buffer.push(n);
+        assert_eq!(buffer.head().unwrap().events(), [n]);
+        assert_eq!(buffer.len(), 1);
+    }
+    assert_eq!(events(buffer.subscribe_from_start()), [4]);
+    assert_eq!(events(buffer.subscribe()), []);
+}
+
+#[test]
+fn a_window_of_n_keeps_the_newest_n() {
+    for n in 0..6 {
+        let mut buffer = keeping(Replay::Last(n));
+        for published in 1..=10_usize {
+            // Alternately one by one and as a batch.
+            if published.is_multiple_of(2) {
+                buffer.push(published - 1);
+            } else {
+                buffer.extend([published - 1]);
+            }
+            let kept = n.min(published);
+            assert_eq!(buffer.len(), kept);
+            let expected: Vec<_> = (published - kept..published).collect();
+            assert_eq!(events(buffer.subscribe_from_start()), expected);
+        }
+        buffer.extend(10..20);
+        let expected: Vec<_> = (20 - n..20).collect();
+        assert_eq!(events(buffer.subscribe_from_start()), expected);
+    }
+}
+
+#[test]
+fn an_item_is_freed_as_soon_as_nobody_can_reach_it() {
+    let mut buffer = keeping(Replay::None);
+    let payload = Arc::new(());
+    let held = || Arc::strong_count(&payload) - 1;
+
+    buffer.push(payload.clone());
+    assert_eq!(held(), 0, "no reader, no window");
+
+    let mut items = buffer.subscribe();
+    let mut cloned = buffer.subscribe().cloned();
+    buffer.extend([payload.clone(), payload.clone(), payload.clone()]);
+    assert_eq!(held(), 3);
+    for left in (0..3).rev() {
+        drop(items.try_recv().unwrap());
+        drop(cloned.try_recv().unwrap());
+        // In the middle of a backlog `cloned` may keep what it has passed.
+        assert!(held() >= left);
+    }
+    assert_eq!(held(), 0, "everybody has passed");
+
+    buffer.push(payload.clone());
+    let item = items.try_recv().unwrap();
+    drop(cloned);
+    assert_eq!(held(), 1);
+    drop(item);
+    assert_eq!(held(), 0);
+
+    buffer.push(payload.clone());
+    drop(items);
+    assert_eq!(held(), 0, "the last reader is gone");
+}
+
+#[test]
+fn reading_items_frees_each_one_at_once() {
+    let mut buffer = keeping(Replay::None);
+    let payload = Arc::new(());
+    let mut reader = buffer.subscribe();
+    buffer.extend(std::iter::repeat_n(payload.clone(), 100));
+    for left in (0..100).rev() {
+        drop(reader.try_recv().unwrap());
+        assert_eq!(Arc::strong_count(&payload) - 1, left);
+    }
+}
+
+#[test]
+fn a_held_item_keeps_what_follows_alive() {
+    let mut buffer = keeping(Replay::Last(1));
+    buffer.push(0);
+    let cache = buffer.head().unwrap();
+    buffer.extend(1..100);
+    assert_eq!(events(cache.subscribe()), (0..100).collect::<Vec<_>>());
+    assert_eq!(
+        events(cache.after().subscribe()),
+        (1..100).collect::<Vec<_>>()
+    );
+    assert_eq!(cache.try_next().unwrap().events(), [1]);
+}
+
+#[test]
+fn a_reader_resumes_after_an_index() {
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    struct At(u64);
+    impl Indexed for At {
+        fn index(&self) -> u64 {
+            self.0
+        }
+    }
+    let mut buffer = keeping(Replay::Last(3));
+    assert!(
+        buffer.subscribe_after(7).is_some(),
+        "nothing was dropped yet"
+    );
+    buffer.extend([At(10), At(20), At(30)]);
+    assert_eq!(events(buffer.subscribe_after(5).unwrap()).len(), 3);
+    buffer.push(At(40));
+    assert!(buffer.subscribe_after(10).is_none(), "20 is the oldest");
+    assert_eq!(
+        events(buffer.subscribe_after(20).unwrap()),
+        [At(30), At(40)]
+    );
+    assert_eq!(
+        events(buffer.subscribe_after(25).unwrap()),
+        [At(30), At(40)]
+    );
+    assert_eq!(events(buffer.subscribe_after(40).unwrap()), []);
+    assert!(buffer.head().unwrap().has_index(40));
+    assert!(!buffer.head().unwrap().has_index(0));
+}
+
+#[test]
+fn the_producer_learns_when_nobody_follows() {
+    let buffer = EventBuffer::<u8>::new();
+    assert!(!buffer.is_observed());
+    assert_ready!(task::spawn(buffer.unobserved()).poll());
+    let one = buffer.subscribe();
+    let other = one.clone();
+    let mut unobserved = task::spawn(buffer.unobserved());
+    assert_pending!(unobserved.poll());
+    drop(one);
+    assert!(!unobserved.is_woken());
+    assert!(buffer.is_observed());
+    drop(other);
+    assert!(unobserved.is_woken());
+    assert_ready!(unobserved.poll());
+}
+
+#[test]
+fn lag_counts_what_is_unread() {
+    let mut buffer = keeping(Replay::None);
+    let mut reader = buffer.subscribe();
+    let place = buffer.tail();
+    buffer.extend(0..10);
+    assert_eq!((reader.lag(), place.lag()), (10, 10));
+    reader.try_recv().unwrap();
+    assert_eq!(reader.clone().lag(), 9);
+    assert_eq!(reader.resubscribe().lag(), 0);
+}
+
+#[test]
+fn ten_million_unread_items_are_dropped_without_recursion() {
+    let mut buffer = keeping(Replay::None);
+    let reader = buffer.subscribe();
+    buffer.extend(0..10_000_000_u64);
+    assert_eq!(reader.lag(), 10_000_000);
+    // On a thread whose stack a recursion would overflow soon.
+    let small = std::thread::Builder::new().stack_size(64 * 1024);
+    small.spawn(move || drop(reader)).unwrap().join().unwrap();
+    drop(buffer);
+}
+
+#[test]
+fn with_no_reader_nothing_is_kept() {
+    let payload = Arc::new(());
+    let mut buffer = keeping(Replay::None);
+    for _ in 0..10_000 {
+        buffer.push(payload.clone());
+        buffer.append([payload.clone(), payload.clone()]);
+        assert_eq!(Arc::strong_count(&payload), 1);
+    }
+}
+
+#[test]
+fn a_panic_in_the_iterator_publishes_nothing() {
+    let mut buffer = keeping(Replay::All);
+    let panics = || (0..5).map(|n| if n == 3 { panic!("as planned") } else { n });
+    let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| buffer.extend(panics())));
+    assert!(answer.is_err());
+    let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| buffer.append(panics())));
+    assert!(answer.is_err());
+    buffer.push(7);
+    assert_eq!(events(buffer.subscribe_from_start()), [7]);
+}
+
+#[test]
+fn several_producers_share_a_buffer() {
+    let shared = SharedBuffer::from(keeping(Replay::All));
+    let mut reader = shared.subscribe();
+    std::thread::scope(|scope| {
+        for producer in 0..4 {
+            let shared = shared.clone();
+            scope.spawn(move || {
+                for n in 0..100 {
+                    shared.push((producer, n));
+                }
+            });
+        }
+    });
+    assert_eq!(shared.len(), 400);
+    shared.clone().into_inner().ok_or(()).unwrap_err();
+    shared.into_inner().unwrap().close();
+    let mut next = [0; 4];
+    while let Ok(item) = reader.recv_blocking() {
+        let (producer, n) = item[0];
+        assert_eq!(n, next[producer]);
+        next[producer] += 1;
+    }
+    assert_eq!(next, [100; 4]);
+    assert_eq!(reader.recv_blocking(), Err(RecvError::Closed));
+}
+
+#[test]
+fn a_sink_wakes_once_for_all_that_was_ready() {
+    use futures::{SinkExt, StreamExt, stream};
+    let mut buffer = EventBuffer::new();
+    let mut reader = task::spawn(buffer.subscribe().cloned());
+    assert_pending!(reader.poll_next());
+    assert_ready!(task::spawn(buffer.feed(1)).poll()).unwrap();
+    assert_ready!(task::spawn(buffer.feed(2)).poll()).unwrap();
+    assert!(!reader.is_woken());
+    assert_ready!(task::spawn(SinkExt::<i32>::flush(&mut buffer)).poll()).unwrap();
+    assert!(reader.is_woken());
+
+    let forward = stream::iter([3, 4, 5]).map(Ok).forward(buffer);
+    assert_ready!(task::spawn(forward).poll()).unwrap();
+    for n in 1..=5 {
+        assert_eq!(assert_ready!(reader.poll_next()), Some(Ok(n)));
+    }
+    assert_eq!(assert_ready!(reader.poll_next()), None);
+}
+
+#[test]
+fn what_a_sink_has_not_flushed_comes_before_what_is_pushed_then() {
+    use futures::SinkExt;
+    let shared = SharedBuffer::from(keeping(Replay::All));
+    let mut reader = shared.subscribe().cloned();
+    let mut sink = shared.clone();
+    assert_ready!(task::spawn(sink.feed(1)).poll()).unwrap();
+    drop(sink);
+    let mut buffer = shared.into_inner().unwrap();
+    assert_ready!(task::spawn(buffer.feed(2)).poll()).unwrap();
+    buffer.push(3);
+    assert_ready!(task::spawn(buffer.feed(4)).poll()).unwrap();
+    drop(buffer);
+    for n in 1..=4 {
+        assert_eq!(reader.try_recv(), Ok(n));
+    }
+}

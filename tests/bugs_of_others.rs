@@ -1,0 +1,197 @@
+//! Bugs that others had, each with a test named after what must not happen.
+
+#![cfg(not(loom))]
+
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+
+use event_buffer::{EventBuffer, RecvError, Replay, SharedBuffer, Subscription, TryRecvError};
+use futures::StreamExt;
+use tokio_test::{assert_ready, task};
+
+/// tokio 4814.
+#[test]
+fn resubscribing_to_an_ended_buffer_does_not_hang() {
+    let mut buffer = EventBuffer::new();
+    let reader = buffer.subscribe();
+    buffer.push(1);
+    buffer.close();
+    let mut late = reader.resubscribe();
+    assert_eq!(
+        assert_ready!(task::spawn(late.recv()).poll()),
+        Err(RecvError::Closed)
+    );
+
+    let buffer = EventBuffer::<u8>::new();
+    let reader = buffer.subscribe();
+    buffer.fail("broken");
+    let mut late = reader.resubscribe();
+    assert!(matches!(late.try_recv(), Err(TryRecvError::Failed(_))));
+    assert_eq!(late.try_recv(), Err(TryRecvError::Closed));
+}
+
+/// A waker that owns the reader it wakes, and does as told with it when woken or dropped.
+struct Reenter {
+    reader: Mutex<Option<Subscription<u32>>>,
+    wake: fn(&mut Option<Subscription<u32>>, Waker),
+    woken: Mutex<u32>,
+}
+
+impl Wake for Reenter {
+    fn wake(self: Arc<Self>) {
+        *self.woken.lock().unwrap() += 1;
+        let waker = Waker::from(Arc::clone(&self));
+        (self.wake)(&mut self.reader.lock().unwrap(), waker);
+    }
+}
+
+fn reentering(
+    reader: Subscription<u32>,
+    wake: fn(&mut Option<Subscription<u32>>, Waker),
+) -> Arc<Reenter> {
+    let reenter = Arc::new(Reenter {
+        reader: Mutex::new(Some(reader)),
+        wake,
+        woken: Mutex::new(0),
+    });
+    let waker = Waker::from(Arc::clone(&reenter));
+    let poll = poll(reenter.reader.lock().unwrap().as_mut().unwrap(), &waker);
+    assert!(poll.is_pending());
+    reenter
+}
+
+fn poll(reader: &mut Subscription<u32>, waker: &Waker) -> Poll<Option<u32>> {
+    let poll = reader.poll_next_unpin(&mut Context::from_waker(waker));
+    poll.map(|item| item.map(|item| item.unwrap()[0]))
+}
+
+/// tokio 5429.
+#[test]
+fn a_wake_that_polls_the_reader_does_not_deadlock() {
+    let shared = SharedBuffer::new();
+    let polls = |reader: &mut Option<Subscription<u32>>, waker: Waker| {
+        let reader = reader.as_mut().unwrap();
+        while let Poll::Ready(item) = poll(reader, &waker) {
+            if item.is_none() {
+                break;
+            }
+        }
+    };
+    let reenter = reentering(shared.subscribe(), polls);
+    shared.push(1);
+    shared.extend([2, 3]);
+    shared.append([4, 5]);
+    assert_eq!(*reenter.woken.lock().unwrap(), 3);
+    drop(shared);
+    assert_eq!(*reenter.woken.lock().unwrap(), 4);
+    reenter.reader.lock().unwrap().take();
+}
+
+/// tokio 5429.
+#[test]
+fn a_wake_that_drops_the_reader_does_not_deadlock() {
+    let shared = SharedBuffer::new();
+    let drops = |reader: &mut Option<Subscription<u32>>, _| drop(reader.take());
+    let one = reentering(shared.subscribe(), drops);
+    let other = reentering(shared.subscribe(), drops);
+    shared.push(1);
+    assert_eq!(
+        (*one.woken.lock().unwrap(), *other.woken.lock().unwrap()),
+        (1, 1)
+    );
+    assert!(!shared.is_observed());
+}
+
+/// tokio 5429.
+#[test]
+fn dropping_a_waker_that_publishes_does_not_deadlock() {
+    struct PublishOnDrop(SharedBuffer<u32>);
+    impl Wake for PublishOnDrop {
+        fn wake(self: Arc<Self>) {}
+    }
+    impl Drop for PublishOnDrop {
+        fn drop(&mut self) {
+            self.0.push(99);
+        }
+    }
+    let shared = SharedBuffer::new();
+    let mut reader = shared.subscribe();
+    for _ in 0..2 {
+        // The second one takes the first one's place in the listener.
+        let waker = Waker::from(Arc::new(PublishOnDrop(shared.clone())));
+        assert!(poll(&mut reader, &waker).is_pending() || shared.head().is_some());
+    }
+    shared.push(1);
+    drop(reader);
+    assert!(shared.head().is_some());
+}
+
+#[test]
+fn a_waker_that_panics_does_not_keep_others_asleep() {
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("as planned");
+        }
+    }
+    let mut buffer = EventBuffer::new();
+    let mut first = buffer.subscribe();
+    let mut second = task::spawn(buffer.subscribe());
+    assert!(poll(&mut first, &Waker::from(Arc::new(Panics))).is_pending());
+    assert!(second.poll_next().is_pending());
+    let push = std::panic::AssertUnwindSafe(|| buffer.push(1));
+    assert!(std::panic::catch_unwind(push).is_err());
+    assert!(second.is_woken());
+    assert_eq!(first.try_recv().unwrap().events(), [1]);
+    buffer.push(2);
+    assert_eq!(first.try_recv().unwrap().events(), [2]);
+}
+
+#[test]
+fn a_payload_that_uses_the_buffer_when_dropped_does_not_deadlock() {
+    struct Reenters(Option<SharedBuffer<Reenters>>);
+    impl Drop for Reenters {
+        fn drop(&mut self) {
+            if let Some(shared) = self.0.take() {
+                shared.push(Reenters(None));
+            }
+        }
+    }
+    let shared = SharedBuffer::new();
+    shared.push(Reenters(Some(shared.clone())));
+    shared.push(Reenters(None)); // The first leaves the window.
+    assert_eq!(shared.len(), 1);
+    let nothing: SharedBuffer<Reenters> =
+        EventBuffer::builder().replay(Replay::None).build().into();
+    nothing.push(Reenters(Some(nothing.clone())));
+    nothing.extend([Reenters(Some(nothing.clone()))]);
+}
+
+/// rpds 41, concread 142.
+#[test]
+fn dropping_a_long_chain_does_not_recurse() {
+    let mut buffer = EventBuffer::builder().replay(Replay::None).build();
+    let reader = buffer.subscribe();
+    buffer.extend((0..1_000_000).map(Box::new));
+    let small = std::thread::Builder::new().stack_size(32 * 1024);
+    let dropping = small.spawn(move || drop((buffer, reader)));
+    dropping.unwrap().join().unwrap();
+}
+
+/// tokio 2425, barrage.
+#[test]
+fn closing_does_not_hide_the_last_value() {
+    let mut buffer = EventBuffer::new();
+    let mut reader = buffer.subscribe();
+    buffer.push(1);
+    buffer.close();
+    assert_eq!(reader.try_recv().unwrap().events(), [1]);
+    assert_eq!(reader.try_recv(), Err(TryRecvError::Closed));
+}
+
+/// tokio 7232.
+#[cfg(not(loom))]
+#[test]
+fn values_that_are_not_sync_are_not_shared() {
+    trybuild::TestCases::new().compile_fail("tests/compile_fail/*.rs");
+}

@@ -1,0 +1,186 @@
+//! Models of every hand-over between threads: loom runs each through all interleavings.
+//!
+//! `RUSTFLAGS="--cfg loom" cargo test --release --test loom`
+#![cfg(loom)]
+
+use event_buffer::{EventBuffer, RecvError, Replay, TryRecvError};
+use loom::future::block_on;
+use loom::sync::Arc;
+use loom::thread;
+
+fn buffer<T>() -> EventBuffer<T> {
+    EventBuffer::builder().replay(Replay::None).build()
+}
+
+#[test]
+fn append_against_advance() {
+    loom::model(|| {
+        let mut buffer = buffer();
+        let mut reader = buffer.subscribe();
+        let writer = thread::spawn(move || {
+            buffer.push(Arc::new(1));
+            buffer.push(Arc::new(2));
+            buffer
+        });
+        let mut seen = Vec::new();
+        while seen.len() < 2 {
+            match reader.try_recv() {
+                Ok(item) => seen.push(*item[0]),
+                Err(TryRecvError::Empty) => thread::yield_now(),
+                Err(end) => panic!("{end}"),
+            }
+        }
+        assert_eq!(seen, [1, 2]);
+        drop(writer.join().unwrap());
+    });
+}
+
+#[test]
+fn extend_against_advance() {
+    loom::model(|| {
+        let mut buffer = buffer();
+        let mut reader = buffer.subscribe().cloned();
+        let writer = thread::spawn(move || buffer.extend([Arc::new(1), Arc::new(2)]));
+        let first = reader.try_recv();
+        if first.is_ok() {
+            // All at once: where the first is, the second is.
+            assert_eq!(*reader.try_recv().unwrap(), 2);
+        }
+        writer.join().unwrap();
+    });
+}
+
+#[test]
+fn append_against_wait() {
+    loom::model(|| {
+        let mut buffer = buffer();
+        let mut reader = buffer.subscribe();
+        let writer = thread::spawn(move || {
+            buffer.push(1);
+            buffer
+        });
+        assert_eq!(block_on(reader.recv()).unwrap()[0], 1);
+        drop(writer.join().unwrap());
+    });
+}
+
+#[test]
+fn append_against_two_waiters() {
+    loom::model(|| {
+        let mut buffer = buffer();
+        let mut one = buffer.subscribe();
+        let mut other = buffer.subscribe();
+        let reader = thread::spawn(move || block_on(one.recv()).unwrap()[0]);
+        let writer = thread::spawn(move || {
+            buffer.push(1);
+            buffer
+        });
+        assert_eq!(block_on(other.recv()).unwrap()[0], 1);
+        assert_eq!(reader.join().unwrap(), 1);
+        drop(writer.join().unwrap());
+    });
+}
+
+#[test]
+fn last_reader_drop_against_writer_drop() {
+    loom::model(|| {
+        let mut buffer = EventBuffer::new();
+        let reader = buffer.subscribe();
+        buffer.push(Arc::new(1));
+        let other = thread::spawn(move || drop(reader));
+        buffer.push(Arc::new(2));
+        drop(buffer);
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn held_item_drop_against_trim() {
+    loom::model(|| {
+        let mut buffer = EventBuffer::new();
+        buffer.push(Arc::new(1));
+        let item = buffer.head().unwrap();
+        let other = thread::spawn(move || {
+            assert_eq!(*item[0], 1);
+            drop(item);
+        });
+        buffer.push(Arc::new(2));
+        buffer.push(Arc::new(3));
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn unseen_append_against_reader_drop() {
+    loom::model(|| {
+        let mut buffer = buffer();
+        let mut reader = buffer.subscribe();
+        let other = thread::spawn(move || {
+            let _ = reader.try_recv();
+            drop(reader);
+        });
+        buffer.push(Arc::new(1));
+        buffer.push(Arc::new(2));
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn force_close_against_recv() {
+    loom::model(|| {
+        let buffer = buffer::<u8>();
+        let mut reader = buffer.subscribe();
+        let closer = reader.closer();
+        let other = thread::spawn(move || closer.close("enough"));
+        assert!(matches!(
+            block_on(reader.recv()),
+            Err(RecvError::ForceClosed(_))
+        ));
+        assert!(other.join().unwrap());
+    });
+}
+
+#[test]
+fn close_against_last_append() {
+    loom::model(|| {
+        let mut buffer = buffer();
+        let mut reader = buffer.subscribe();
+        let writer = thread::spawn(move || {
+            buffer.push(1);
+            buffer.close();
+        });
+        assert_eq!(block_on(reader.recv()).unwrap()[0], 1);
+        assert_eq!(block_on(reader.recv()), Err(RecvError::Closed));
+        writer.join().unwrap();
+    });
+}
+
+#[test]
+fn splice_against_recv() {
+    loom::model(|| {
+        let mut live = buffer();
+        let snapshot = buffer();
+        let mut reader = snapshot.subscribe();
+        let tail = live.tail();
+        let writer = thread::spawn(move || {
+            snapshot.splice(tail);
+        });
+        live.push(Arc::new(1));
+        assert_eq!(*block_on(reader.recv()).unwrap()[0], 1);
+        writer.join().unwrap();
+    });
+}
+
+#[test]
+fn unobserved_against_splice_and_reader_drop() {
+    loom::model(|| {
+        let live = buffer::<u8>();
+        let snapshot = buffer();
+        let reader = snapshot.subscribe();
+        let tail = live.tail();
+        let other = thread::spawn(move || drop(reader));
+        snapshot.splice(tail);
+        block_on(live.unobserved());
+        other.join().unwrap();
+    });
+}

@@ -1,0 +1,101 @@
+//! What the heap holds, told by a counting allocator. One test: others would disturb the count.
+#![cfg(not(loom))]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use event_buffer::{EventBuffer, Replay};
+use tokio_test::{assert_pending, assert_ready, task};
+
+struct Counting;
+
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: passes every call on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LIVE.fetch_add(layout.size(), Relaxed);
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        // SAFETY: the caller's promise is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: the caller's promise is the same.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn live() -> usize {
+    LIVE.load(Relaxed)
+}
+
+/// How many allocations `f` makes.
+fn allocations(f: impl FnOnce()) -> usize {
+    let before = ALLOCATIONS.load(Relaxed);
+    f();
+    ALLOCATIONS.load(Relaxed) - before
+}
+
+#[test]
+fn memory_is_bounded_by_the_slowest_reader_and_comes_back() {
+    const MANY: u64 = 10_000_000;
+    /// The test harness allocates a little now and then on a thread of its own.
+    const SLACK: usize = 4096;
+
+    // With no reader and no window, appending leaves memory flat, and does not even allocate.
+    let mut buffer = EventBuffer::builder().replay(Replay::None).build();
+    let empty = live();
+    let made = allocations(|| {
+        for n in 0..MANY {
+            buffer.push(n);
+        }
+    });
+    assert!(
+        live().abs_diff(empty) < SLACK && made < 10,
+        "{made} allocations"
+    );
+
+    // Ten million unread items, and all of it back when the reader goes.
+    let reader = buffer.subscribe();
+    for n in 0..MANY {
+        buffer.push(n);
+    }
+    let per_event = (live() - empty) as u64 / MANY;
+    assert!(per_event <= 8 + 48, "{per_event} bytes per event of 8");
+    drop(reader);
+    assert!(live().abs_diff(empty) < SLACK);
+
+    // In the steady state: one allocation per publish, none per delivery, none to wait.
+    let mut items = buffer.subscribe();
+    let mut cloned = buffer.subscribe().cloned();
+    let mut steady = || {
+        let publish = allocations(|| buffer.push(1));
+        let deliver = allocations(|| {
+            assert!(items.try_recv().is_ok());
+            assert!(cloned.try_recv().is_ok());
+        });
+        (publish, deliver)
+    };
+    steady();
+    assert_eq!(steady(), (1, 0));
+
+    let mut reader = buffer.subscribe();
+    drop((items, cloned));
+    let mut waits = Vec::new();
+    for _ in 0..4 {
+        let mut recv = task::spawn(reader.recv());
+        // The slot's event, on first use; and for the first time the reader's relay.
+        waits.push(allocations(|| assert_pending!(recv.poll())));
+        buffer.push(2);
+        assert!(assert_ready!(recv.poll()).is_ok());
+    }
+    println!("allocations of a wait in recv: {waits:?}");
+    assert!(waits[1..].iter().all(|&n| n <= 2), "{waits:?}");
+    drop((reader, buffer));
+}

@@ -1,0 +1,270 @@
+//! Reading: the `recv` family, streams, waiting, cancellation, force-close.
+
+#![cfg(not(loom))]
+
+use std::time::Duration;
+
+use event_buffer::{
+    BufferItem, Closer, EventBuffer, RecvError, RecvTimeoutError, Replay, Subscription,
+    TryRecvError,
+};
+use futures::stream::FusedStream;
+use tokio_test::{assert_pending, assert_ready, task};
+
+static_assertions::assert_impl_all!(Subscription<Vec<u8>>: Send, Sync, Unpin, Clone);
+static_assertions::assert_impl_all!(BufferItem<Vec<u8>>: Send, Sync, Unpin, Clone);
+static_assertions::assert_impl_all!(EventBuffer<Vec<u8>>: Send, Sync, Unpin);
+static_assertions::assert_impl_all!(event_buffer::SharedBuffer<u8>: Send, Sync, Unpin, Clone);
+static_assertions::assert_impl_all!(event_buffer::Position<u8>: Send, Sync, Unpin, Clone);
+static_assertions::assert_impl_all!(event_buffer::Cloned<u8>: Send, Sync, Unpin, Clone);
+static_assertions::assert_impl_all!(event_buffer::Chunk<'static, u8>: Send, Sync, Unpin, Clone);
+static_assertions::assert_impl_all!(Closer: Send, Sync, Unpin, Clone);
+static_assertions::assert_impl_all!(RecvError: std::error::Error, Send, Sync, Clone);
+static_assertions::assert_not_impl_any!(EventBuffer<u8>: Clone);
+static_assertions::assert_not_impl_any!(Subscription<std::cell::Cell<u8>>: Send, Sync);
+static_assertions::assert_not_impl_any!(BufferItem<std::cell::Cell<u8>>: Send, Sync);
+static_assertions::assert_not_impl_any!(EventBuffer<std::rc::Rc<u8>>: Send, Sync);
+
+/// Not `Clone`.
+#[derive(Debug, PartialEq)]
+struct Plain(u8);
+
+#[test]
+fn events_need_not_be_clone() {
+    let mut buffer = EventBuffer::new();
+    let mut reader = buffer.subscribe();
+    let mut other = reader.clone();
+    buffer.push(Plain(1));
+    assert_eq!(reader.recv_blocking().unwrap().events(), [Plain(1)]);
+    assert_eq!(other.recv_blocking().unwrap().events(), [Plain(1)]);
+}
+
+#[test]
+fn a_waiting_reader_is_woken_by_the_next_item() {
+    let mut buffer = EventBuffer::new();
+    let mut stream = task::spawn(buffer.subscribe());
+    let mut cloned = task::spawn(buffer.subscribe().cloned());
+    let mut reader = buffer.subscribe();
+    for n in 0..5 {
+        let mut recv = task::spawn(reader.recv());
+        assert_pending!(recv.poll());
+        assert_pending!(stream.poll_next());
+        assert_pending!(stream.poll_next());
+        assert_pending!(cloned.poll_next());
+        buffer.push(n);
+        assert!(recv.is_woken() && stream.is_woken() && cloned.is_woken());
+        assert_eq!(assert_ready!(recv.poll()).unwrap()[0], n);
+        assert_eq!(assert_ready!(stream.poll_next()).unwrap().unwrap()[0], n);
+        assert_eq!(assert_ready!(cloned.poll_next()), Some(Ok(n)));
+    }
+}
+
+#[test]
+fn one_wake_up_for_a_whole_extend() {
+    let mut buffer = EventBuffer::new();
+    let mut reader = task::spawn(buffer.subscribe().cloned());
+    assert_pending!(reader.poll_next());
+    buffer.extend(0..100);
+    assert!(reader.is_woken());
+    assert_eq!(assert_ready!(reader.poll_next()), Some(Ok(0)));
+    for n in 1..100 {
+        assert_eq!(assert_ready!(reader.poll_next()), Some(Ok(n)));
+        assert!(!reader.is_woken());
+    }
+}
+
+#[test]
+fn a_cancelled_recv_loses_nothing() {
+    let mut buffer = EventBuffer::new();
+    let mut reader = buffer.subscribe();
+    for n in 0..10 {
+        {
+            let mut recv = task::spawn(reader.recv());
+            assert_pending!(recv.poll());
+            buffer.push(n);
+        }
+        assert_eq!(reader.try_recv().unwrap()[0], n);
+    }
+}
+
+#[test]
+fn a_moved_stream_wakes_its_new_task() {
+    let mut buffer = EventBuffer::new();
+    let mut first = task::spawn(buffer.subscribe());
+    assert_pending!(first.poll_next());
+    let mut second = task::spawn(first.into_inner());
+    assert_pending!(second.poll_next());
+    buffer.push(1);
+    assert!(second.is_woken());
+}
+
+#[test]
+fn a_chunk_lends_all_that_is_ready() {
+    let mut buffer = EventBuffer::new();
+    let mut reader = buffer.subscribe();
+    {
+        let mut chunk = task::spawn(reader.next_chunk());
+        assert_pending!(chunk.poll());
+        buffer.append([Plain(1), Plain(2)]);
+        buffer.push(Plain(3));
+        let chunk = assert_ready!(chunk.poll()).unwrap();
+        assert_eq!(chunk.iter().count(), 3);
+        let mut seen = Vec::new();
+        for event in &chunk {
+            seen.push(event.0);
+        }
+        assert_eq!(seen, [1, 2, 3]);
+    }
+    buffer.push(Plain(4));
+    drop(buffer);
+    assert_eq!(
+        futures::executor::block_on(reader.next_chunk())
+            .unwrap()
+            .count(),
+        1
+    );
+    let end = futures::executor::block_on(reader.next_chunk());
+    assert_eq!(end.unwrap_err(), RecvError::Closed);
+}
+
+#[test]
+fn chunks_items_and_clones_mix() {
+    let mut buffer = EventBuffer::builder().replay(Replay::All).build();
+    let mut reader = buffer.subscribe();
+    buffer.extend(0..200);
+    assert_eq!(reader.try_recv().unwrap()[0], 0);
+    let mut cloned = reader.clone().cloned();
+    for n in 1..100 {
+        assert_eq!(cloned.try_recv(), Ok(n));
+    }
+    assert_eq!(cloned.lag(), 100);
+    let mut again = cloned.clone();
+    assert_eq!(again.try_recv(), Ok(100));
+    assert_eq!(cloned.try_recv(), Ok(100));
+    let sum: i32 = futures::executor::block_on(reader.next_chunk())
+        .unwrap()
+        .sum();
+    assert_eq!(sum, (1..200).sum());
+    assert_eq!(reader.try_recv(), Err(TryRecvError::Empty));
+}
+
+#[test]
+fn an_item_of_several_events_is_cloned_one_by_one() {
+    let mut buffer = EventBuffer::new();
+    let mut reader = buffer.subscribe().cloned();
+    buffer.append([1, 2, 3]);
+    assert_eq!(reader.try_recv(), Ok(1));
+    let mut copy = reader.clone();
+    for reader in [&mut reader, &mut copy] {
+        assert_eq!(reader.try_recv(), Ok(2));
+        assert_eq!(reader.try_recv(), Ok(3));
+        assert_eq!(reader.try_recv(), Err(TryRecvError::Empty));
+    }
+}
+
+#[test]
+fn blocking_reads_wait_and_time_out() {
+    let mut buffer = EventBuffer::new();
+    let mut reader = buffer.subscribe();
+    let mut other = buffer.subscribe().cloned();
+    let answer = reader.recv_timeout(Duration::from_millis(1));
+    assert_eq!(answer, Err(RecvTimeoutError::Timeout));
+    std::thread::scope(|scope| {
+        let blocked = scope.spawn(|| reader.recv_blocking().unwrap()[0]);
+        let timed = scope.spawn(|| other.recv_timeout(Duration::MAX));
+        buffer.push(5);
+        assert_eq!(blocked.join().unwrap(), 5);
+        assert_eq!(timed.join().unwrap(), Ok(5));
+    });
+    drop(buffer);
+    assert_eq!(reader.recv_blocking(), Err(RecvError::Closed));
+    assert_eq!(
+        reader.recv_timeout(Duration::MAX),
+        Err(RecvTimeoutError::Closed)
+    );
+}
+
+#[test]
+fn an_item_waits_for_the_next_one() {
+    let mut buffer = EventBuffer::new();
+    buffer.push(1);
+    let item = buffer.head().unwrap();
+    let mut next = task::spawn(item.next());
+    assert_pending!(next.poll());
+    buffer.push(2);
+    assert!(next.is_woken());
+    let second = assert_ready!(next.poll()).unwrap();
+    assert_eq!(second.events(), [2]);
+    drop(buffer);
+    assert_eq!(
+        assert_ready!(task::spawn(second.next()).poll()),
+        Err(RecvError::Closed)
+    );
+    assert_eq!(second.try_next(), Err(TryRecvError::Closed));
+}
+
+#[test]
+fn a_stream_is_fused() {
+    let mut buffer = EventBuffer::new();
+    let mut reader = task::spawn(buffer.subscribe());
+    buffer.push(1);
+    drop(buffer);
+    assert!(assert_ready!(reader.poll_next()).unwrap().is_ok());
+    assert!(!reader.is_terminated());
+    assert_eq!(assert_ready!(reader.poll_next()), None);
+    assert!(reader.is_terminated());
+    assert_eq!(assert_ready!(reader.poll_next()), None);
+}
+
+#[test]
+fn a_force_close_wakes_at_once_and_delivers_nothing_more() {
+    #[derive(Debug, PartialEq)]
+    struct AccessChanged;
+    impl std::fmt::Display for AccessChanged {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("access changed")
+        }
+    }
+    impl std::error::Error for AccessChanged {}
+
+    let mut buffer = EventBuffer::new();
+    let mut reader = task::spawn(buffer.subscribe());
+    let mut other = task::spawn(buffer.subscribe());
+    let closer = reader.closer();
+    assert_pending!(reader.poll_next());
+    assert_pending!(other.poll_next());
+    assert!(closer.clone().close(AccessChanged));
+    assert!(!closer.close("a later reason"));
+    assert!(reader.is_woken() && !other.is_woken());
+    buffer.push(1);
+
+    let end = assert_ready!(reader.poll_next()).unwrap().unwrap_err();
+    let RecvError::ForceClosed(reason) = end else {
+        panic!("{end:?}")
+    };
+    assert_eq!(reason.downcast_ref(), Some(&AccessChanged));
+    assert_eq!(assert_ready!(reader.poll_next()), None);
+
+    // It sticks, and to the clones as well.
+    let sticky = TryRecvError::ForceClosed(reason);
+    assert_eq!(reader.try_recv(), Err(sticky.clone()));
+    assert_eq!(reader.try_recv(), Err(sticky.clone()));
+    assert_eq!(reader.clone().try_recv(), Err(sticky.clone()));
+    assert_eq!(reader.resubscribe().try_recv(), Err(sticky));
+    assert!(assert_ready!(other.poll_next()).unwrap().is_ok());
+}
+
+#[test]
+fn a_force_close_ends_a_blocking_read() {
+    let buffer = EventBuffer::<u8>::new();
+    let mut reader = buffer.subscribe();
+    let closer = reader.closer();
+    std::thread::scope(|scope| {
+        let blocked = scope.spawn(|| reader.recv_blocking());
+        closer.close("enough");
+        assert!(matches!(
+            blocked.join().unwrap(),
+            Err(RecvError::ForceClosed(_))
+        ));
+    });
+}
