@@ -16,7 +16,6 @@ use crate::raw::{Batch, Cursor, Payload, Published, Tail};
 use crate::replay::Builder;
 use crate::subscription::Subscription;
 use crate::wait;
-use crate::wake::RelaySlot;
 
 /// The single writer of an unlimited buffer that any number of [`Subscription`]s follow.
 ///
@@ -278,10 +277,7 @@ impl<T> EventBuffer<T> {
     /// # });
     /// ```
     pub async fn unobserved(&self) {
-        let mut relay = RelaySlot::default();
-        while self.is_observed() {
-            wait::until(self.tail.unobserved(), &mut relay, |_| !self.is_observed()).await;
-        }
+        wait::until(self.tail.unobserved(), || !self.is_observed()).await;
     }
 
     /// How many items the buffer retains for late readers. O(1).

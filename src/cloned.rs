@@ -46,13 +46,9 @@ impl<T: Clone> Cloned<T> {
     ///
     /// As for [`Subscription::recv`].
     pub async fn recv(&mut self) -> Result<T, RecvError> {
-        loop {
-            match self.try_recv().map_err(TryRecvError::into_end) {
-                Ok(event) => return Ok(event),
-                Err(Some(end)) => return Err(end),
-                Err(None) => self.items.ready().await,
-            }
-        }
+        let Self { items, given } = self;
+        let next = |items: &mut Subscription<T>| Self::next_event(items, given);
+        items.next_with(next).await
     }
 
     /// The next event, if it is there. Never blocks; takes no lock. If `T`'s clone panics the
@@ -68,18 +64,16 @@ impl<T: Clone> Cloned<T> {
 
     #[inline]
     fn next_event(items: &mut Subscription<T>, given: &mut usize) -> Result<T, TryRecvError> {
-        let events = items.peek()?;
-        // An item is left as soon as its last event is given, so there is one more.
-        let Some(event) = events.get(*given) else {
-            return Err(TryRecvError::Empty);
-        };
-        let event = event.clone();
-        *given += 1;
-        if *given == events.len() {
-            *given = 0;
-            items.skip();
-        }
-        Ok(event)
+        // `given` is below the length: an item is left as soon as its last event is given.
+        items.visit(|events| {
+            let event = events[*given].clone();
+            *given += 1;
+            let done = *given == events.len();
+            if done {
+                *given = 0;
+            }
+            (event, done)
+        })
     }
 
     /// Waits for the next event, blocking the thread. Not for use in async code.
@@ -119,6 +113,7 @@ impl<T: Clone> Cloned<T> {
 impl<T: Clone> Stream for Cloned<T> {
     type Item = Result<T, RecvError>;
 
+    #[inline]
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let Self { items, given } = self.get_mut();
         items.poll_stream(cx, |items| Self::next_event(items, given))

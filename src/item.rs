@@ -9,7 +9,6 @@ use crate::position::Position;
 use crate::raw::{Read, Slot};
 use crate::subscription::Subscription;
 use crate::wait;
-use crate::wake::RelaySlot;
 
 /// A handle to one published item: the events that were appended together, as a slice.
 ///
@@ -97,13 +96,12 @@ impl<T> BufferItem<T> {
     /// ```
     pub async fn next(&self) -> Result<Self, RecvError> {
         let mut slot = self.0.after();
-        let mut relay = RelaySlot::default();
         loop {
             match Self::try_at(&mut slot).map_err(TryRecvError::into_end) {
                 Ok(item) => return Ok(item),
                 Err(Some(end)) => return Err(end),
                 Err(None) => {
-                    wait::until(slot.announce_waiter(), &mut relay, |_| slot.is_written()).await;
+                    wait::until(slot.announce_waiter(), || slot.is_written()).await;
                 }
             }
         }

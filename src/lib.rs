@@ -47,7 +47,7 @@ mod shared_buffer;
 mod subscription;
 mod sync;
 mod wait;
-mod wake;
+mod waiters;
 
 pub use buffer::EventBuffer;
 pub use chunk::Chunk;

@@ -1,12 +1,13 @@
 //! A reader.
 
 use std::fmt;
+use std::future::poll_fn;
+use std::mem;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use event_listener::EventListener;
 use futures::stream::{FusedStream, Stream};
 
 use crate::chunk::Chunk;
@@ -17,7 +18,6 @@ use crate::item::BufferItem;
 use crate::position::Position;
 use crate::raw::{Cursor, Read};
 use crate::wait;
-use crate::wake::RelaySlot;
 
 /// A reader of a buffer, at its own pace: a [`Stream`] of items, with the `recv` family beside.
 ///
@@ -46,9 +46,6 @@ use crate::wake::RelaySlot;
 /// ```
 pub struct Subscription<T> {
     cursor: Cursor<T>,
-    relay: RelaySlot,
-    /// The listener of the stream that waits, and whether a task is registered with it.
-    listener: Option<(EventListener, bool)>,
     /// Made by the first `closer()`.
     closing: OnceLock<Arc<Closing>>,
     /// The producer's failure has been said.
@@ -61,8 +58,6 @@ impl<T> Subscription<T> {
     pub(crate) fn new(cursor: Cursor<T>) -> Self {
         Self {
             cursor,
-            relay: RelaySlot::default(),
-            listener: None,
             closing: OnceLock::new(),
             failed: false,
             terminated: false,
@@ -92,13 +87,7 @@ impl<T> Subscription<T> {
     /// # Ok::<(), RecvError>(()) }).unwrap();
     /// ```
     pub async fn recv(&mut self) -> Result<BufferItem<T>, RecvError> {
-        loop {
-            match self.try_recv().map_err(TryRecvError::into_end) {
-                Ok(item) => return Ok(item),
-                Err(Some(end)) => return Err(end),
-                Err(None) => self.ready().await,
-            }
-        }
+        self.next_with(Self::try_recv).await
     }
 
     /// The next item, if it is there. Never blocks, takes no lock, does not allocate.
@@ -111,8 +100,7 @@ impl<T> Subscription<T> {
         self.check_open()?;
         match self.cursor.take() {
             Ok(slot) => Ok(BufferItem::new(slot)),
-            Err(TryRecvError::Failed(error)) => Err(self.ended(RecvError::Failed(error)).into()),
-            Err(empty_or_closed) => Err(empty_or_closed),
+            Err(end) => Err(self.ended(end)),
         }
     }
 
@@ -163,14 +151,8 @@ impl<T> Subscription<T> {
     /// # Ok::<(), event_buffer::RecvError>(()) }).unwrap();
     /// ```
     pub async fn next_chunk(&mut self) -> Result<Chunk<'_, T>, RecvError> {
-        loop {
-            self.check_open()?;
-            match self.cursor.read() {
-                Read::Item(_) => break,
-                Read::End(end) => return Err(self.ended(end)),
-                Read::Empty => self.ready().await,
-            }
-        }
+        self.next_with(|reader| reader.visit(|_| ((), false)))
+            .await?;
         Ok(Chunk::new(self.cursor.take_ready()))
     }
 
@@ -255,115 +237,121 @@ impl<T> Subscription<T> {
     }
 
     #[inline]
-    fn check_open(&self) -> Result<(), RecvError> {
-        match self.closing.get().and_then(|closing| closing.reason()) {
+    fn check_open(&self) -> Result<(), TryRecvError> {
+        match self.closing.get() {
             None => Ok(()),
-            Some(reason) => Err(RecvError::ForceClosed(reason.clone())),
+            Some(closing) => match closing.reason() {
+                None => Ok(()),
+                Some(reason) => Err(TryRecvError::ForceClosed(reason.clone())),
+            },
         }
     }
 
     /// What to say at the end of the buffer: a failure only once.
-    fn ended(&mut self, end: RecvError) -> RecvError {
-        if std::mem::replace(&mut self.failed, true) {
-            return RecvError::Closed;
+    #[cold]
+    fn ended(&mut self, end: TryRecvError) -> TryRecvError {
+        match end {
+            TryRecvError::Failed(_) if mem::replace(&mut self.failed, true) => TryRecvError::Closed,
+            end => end,
         }
-        end
     }
 
-    /// The events at this place, of which there is at least one.
+    /// Shows the next item to `visit`; it counts as received where that answers true.
     #[inline]
-    pub(crate) fn peek(&mut self) -> Result<&[T], TryRecvError> {
+    pub(crate) fn visit<R>(
+        &mut self,
+        visit: impl FnOnce(&[T]) -> (R, bool),
+    ) -> Result<R, TryRecvError> {
         self.check_open()?;
-        // Twice, since a borrow that is answered cannot also be given up in another branch.
-        match self.cursor.read() {
-            Read::Item(_) => {}
-            Read::Empty => return Err(TryRecvError::Empty),
-            Read::End(end) => return Err(self.ended(end).into()),
-        }
-        match self.cursor.read() {
-            Read::Item(events) => Ok(events),
-            Read::Empty | Read::End(_) => Err(TryRecvError::Empty),
-        }
+        self.cursor.visit(visit).map_err(|end| self.ended(end))
     }
 
-    /// Goes over the item that `peek` has shown.
+    /// Waits until `next` answers anything but [`TryRecvError::Empty`].
+    pub(crate) async fn next_with<R>(
+        &mut self,
+        mut next: impl FnMut(&mut Self) -> Result<R, TryRecvError>,
+    ) -> Result<R, RecvError> {
+        /// Goes off the list of those who wait, also where the future is dropped.
+        struct Waiting<'a, T>(&'a mut Subscription<T>);
+
+        impl<T> Drop for Waiting<'_, T> {
+            fn drop(&mut self) {
+                self.0.cursor.stop_waiting();
+            }
+        }
+
+        // First without all that, which is slow to set up for what is ready.
+        match next(self).map_err(TryRecvError::into_end) {
+            Ok(answer) => return Ok(answer),
+            Err(Some(end)) => return Err(end),
+            Err(None) => {}
+        }
+        let waiting = Waiting(self);
+        poll_fn(|cx| waiting.0.poll_with(cx, &mut next)).await
+    }
+
+    /// The same as a poll. What is ready is answered inline; all else is not.
     #[inline]
-    pub(crate) fn skip(&mut self) {
-        self.cursor.skip();
-    }
-
-    /// Waits until the next slot is written or the subscription is force-closed.
-    pub(crate) async fn ready(&mut self) {
-        self.listener = None;
-        self.cursor.anchor_here();
-        let (cursor, closing) = (&self.cursor, &self.closing);
-        wait::until(cursor.announce_waiter(), &mut self.relay, |cx| {
-            cursor.is_written() || is_closed(closing, cx)
-        })
-        .await;
-    }
-
-    /// The same as a poll, with a listener that is kept between polls.
-    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.cursor.anchor_here();
-        let (cursor, closing) = (&self.cursor, &self.closing);
-        let (listener, registered) = self
-            .listener
-            .get_or_insert_with(|| (cursor.announce_waiter().listen(), false));
-        if !cursor.is_written() && !is_closed(closing, cx) {
-            ready!(wait::poll_listener(
-                Pin::new(listener),
-                registered,
-                &mut self.relay,
-                cx
-            ));
+    fn poll_with<R>(
+        &mut self,
+        cx: &Context<'_>,
+        mut next: impl FnMut(&mut Self) -> Result<R, TryRecvError>,
+    ) -> Poll<Result<R, RecvError>> {
+        match next(self) {
+            Ok(answer) => Poll::Ready(Ok(answer)),
+            Err(nothing) => self.poll_waiting(cx, nothing, next),
         }
-        self.listener = None;
-        Poll::Ready(())
+    }
+
+    #[inline(never)]
+    fn poll_waiting<R>(
+        &mut self,
+        cx: &Context<'_>,
+        mut nothing: TryRecvError,
+        mut next: impl FnMut(&mut Self) -> Result<R, TryRecvError>,
+    ) -> Poll<Result<R, RecvError>> {
+        loop {
+            if let Some(end) = nothing.into_end() {
+                self.cursor.stop_waiting();
+                return Poll::Ready(Err(end));
+            }
+            let closing = self.closing.get();
+            if !self.cursor.is_ready_or_wait(cx.waker())
+                && !closing.is_some_and(|closing| closing.is_closed(cx.waker()))
+            {
+                return Poll::Pending;
+            }
+            match next(self) {
+                Ok(answer) => return Poll::Ready(Ok(answer)),
+                Err(still) => nothing = still,
+            }
+        }
     }
 
     /// `poll_next` for this and for `Cloned`: `next` answers what is ready.
+    #[inline]
     pub(crate) fn poll_stream<R>(
         &mut self,
-        cx: &mut Context<'_>,
-        mut next: impl FnMut(&mut Self) -> Result<R, TryRecvError>,
+        cx: &Context<'_>,
+        next: impl FnMut(&mut Self) -> Result<R, TryRecvError>,
     ) -> Poll<Option<Result<R, RecvError>>> {
         if self.terminated {
             return Poll::Ready(None);
         }
-        loop {
-            let end = match next(self).map_err(TryRecvError::into_end) {
-                Ok(answer) => {
-                    self.listener = None;
-                    return Poll::Ready(Some(Ok(answer)));
-                }
-                Err(None) => {
-                    ready!(self.poll_ready(cx));
-                    continue;
-                }
-                Err(Some(end)) => end,
-            };
-            self.terminated = true;
-            self.listener = None;
-            return Poll::Ready(match end {
-                RecvError::Closed => None,
-                error => Some(Err(error)),
-            });
-        }
+        self.poll_with(cx, next).map(|answer| match answer {
+            Ok(answer) => Some(Ok(answer)),
+            Err(end) => {
+                self.terminated = true;
+                (end != RecvError::Closed).then_some(Err(end))
+            }
+        })
     }
-}
-
-/// Whether it is force-closed; if not, the task is woken when it is.
-#[inline]
-fn is_closed(closing: &OnceLock<Arc<Closing>>, cx: &Context<'_>) -> bool {
-    closing
-        .get()
-        .is_some_and(|closing| closing.is_closed(cx.waker()))
 }
 
 impl<T> Stream for Subscription<T> {
     type Item = Result<BufferItem<T>, RecvError>;
 
+    #[inline]
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.get_mut().poll_stream(cx, Self::try_recv)
     }

@@ -3,8 +3,8 @@
 #[cfg(not(loom))]
 mod imp {
     pub(crate) use futures::task::AtomicWaker;
+    pub(crate) use parking_lot::Mutex;
     pub(crate) use std::sync::atomic::{AtomicIsize, AtomicPtr, AtomicU64, AtomicUsize};
-    pub(crate) use std::thread_local;
 
     /// [`std::cell::UnsafeCell`] with loom's closure interface.
     #[derive(Debug)]
@@ -31,7 +31,17 @@ mod imp {
 mod imp {
     pub(crate) use loom::cell::UnsafeCell;
     pub(crate) use loom::sync::atomic::{AtomicIsize, AtomicPtr, AtomicU64, AtomicUsize};
-    pub(crate) use loom::thread_local;
+    use std::sync::PoisonError;
+
+    /// `loom`'s `Mutex` with the interface of `parking_lot`'s.
+    #[derive(Debug, Default)]
+    pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(crate) fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+    }
 
     /// `loom`'s `AtomicWaker` with the method names of `futures`.
     #[derive(Debug, Default)]

@@ -1,48 +1,38 @@
-//! Waiting for a slot to be written: listen, look again, then wait.
+//! Waiting for a condition, in a task or blocking a thread.
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::AcqRel, Ordering::Release};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Instant;
 
-use event_listener::{Event, listener};
+use crate::waiters::{Ticket, Waiters};
 
-use crate::wake::RelaySlot;
+/// Waits until `ready` answers true; whoever makes it true then wakes all `waiters`.
+pub(crate) async fn until(waiters: &Waiters, ready: impl Fn() -> bool) {
+    /// Goes off the list, also where the future is dropped.
+    struct Waiting<'a>(&'a Waiters, Option<Ticket>);
 
-/// Polls a listener through the relay, unless that was done for the same task already.
-pub(crate) fn poll_listener(
-    listener: Pin<&mut impl Future<Output = ()>>,
-    registered: &mut bool,
-    relay: &mut RelaySlot,
-    cx: &mut Context<'_>,
-) -> Poll<()> {
-    let old = relay.aim(cx.waker());
-    if *registered && old.is_ok() {
-        return Poll::Pending;
+    impl Drop for Waiting<'_> {
+        fn drop(&mut self) {
+            self.0.leave(&mut self.1);
+        }
     }
-    *registered = true;
-    let answer = listener.poll(&mut Context::from_waker(relay.waker()));
-    drop(old);
-    answer
-}
 
-/// Waits until `ready` answers true, which somebody makes known by the event.
-///
-/// The listener is dropped as soon as `ready` is seen, without polling it again.
-pub(crate) async fn until(
-    event: &Event,
-    relay: &mut RelaySlot,
-    mut ready: impl FnMut(&mut Context<'_>) -> bool,
-) {
-    listener!(event => listener);
-    let mut registered = false;
+    let mut waiting = Waiting(waiters, None);
     poll_fn(|cx| {
-        if ready(cx) {
+        if ready() {
             return Poll::Ready(());
         }
-        poll_listener(Pin::new(&mut listener), &mut registered, relay, cx)
+        waiting.0.wait(&mut waiting.1, cx.waker());
+        // Again: it may have come true before we were on the list.
+        if ready() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     })
     .await;
 }
@@ -51,27 +41,43 @@ pub(crate) async fn until(
 ///
 /// Not an executor's `block_on`: it may be used inside of one, as any blocking call may.
 pub(crate) fn block_on<R>(future: impl Future<Output = R>, deadline: Option<Instant>) -> Option<R> {
-    struct Unpark(Thread);
+    struct Unpark {
+        thread: Thread,
+        /// A thread's own token could be taken by somebody else who parks it.
+        woken: AtomicBool,
+    }
 
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {
-            self.0.unpark();
+            self.wake_by_ref();
+        }
+
+        fn wake_by_ref(self: &Arc<Self>) {
+            // Release: pairs with the `swap` below.
+            self.woken.store(true, Release);
+            self.thread.unpark();
         }
     }
 
     let mut future = pin!(future);
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let unpark = Arc::new(Unpark {
+        thread: thread::current(),
+        woken: AtomicBool::new(false),
+    });
+    let waker = Waker::from(Arc::clone(&unpark));
     let mut cx = Context::from_waker(&waker);
     loop {
         if let Poll::Ready(answer) = future.as_mut().poll(&mut cx) {
             return Some(answer);
         }
-        match deadline {
-            None => thread::park(),
-            Some(deadline) => match deadline.checked_duration_since(Instant::now()) {
-                Some(left) if !left.is_zero() => thread::park_timeout(left),
-                _ => return None,
-            },
+        while !unpark.woken.swap(false, AcqRel) {
+            match deadline {
+                None => thread::park(),
+                Some(deadline) => match deadline.checked_duration_since(Instant::now()) {
+                    Some(left) if !left.is_zero() => thread::park_timeout(left),
+                    _ => return None,
+                },
+            }
         }
     }
 }

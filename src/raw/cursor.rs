@@ -1,12 +1,12 @@
 //! A reader's place: an anchor that is counted and a walk ahead of it that is not.
 
 use std::mem;
+use std::task::Waker;
 
-use event_listener::Event;
-
-use crate::error::TryRecvError;
-
-use super::slot::{Place, Read, Slot, Step};
+use super::node::{Found, Hold, NodePtr};
+use super::slot::{Onward, Place, Read, Slot};
+use crate::error::{RecvError, TryRecvError};
+use crate::waiters::Ticket;
 
 /// How many slots a reader may be ahead of its anchor. Bounds what a reader in the middle of a
 /// backlog pins behind itself; a reader that has caught up pins nothing.
@@ -14,10 +14,12 @@ const STRIDE: u32 = 32;
 
 /// A reader's place. Every cursor counts as an observer of the buffers it will pass.
 pub(crate) struct Cursor<T> {
-    /// Keeps itself and all that follows alive, `at` included.
-    anchor: Slot<T>,
+    /// Keeps all that follows alive, `at` included.
+    anchor: Hold<T>,
     at: Place<T>,
     ahead: u32,
+    /// While it waits for `at` to be written: on the list of the buffer that `at` is in.
+    ticket: Option<Ticket>,
 }
 
 // SAFETY: the anchor is `Send + Sync` under these bounds, and `at` is a place that it keeps alive.
@@ -26,11 +28,14 @@ unsafe impl<T: Send + Sync> Send for Cursor<T> {}
 unsafe impl<T: Send + Sync> Sync for Cursor<T> {}
 
 impl<T> Cursor<T> {
-    pub(crate) fn new(anchor: Slot<T>) -> Self {
-        anchor.record().join();
-        let at = anchor.place();
-        let ahead = 0;
-        Self { anchor, at, ahead }
+    pub(crate) fn new(slot: Slot<T>) -> Self {
+        slot.record().join();
+        Self {
+            at: slot.place(),
+            anchor: slot.into_hold(),
+            ahead: 0,
+            ticket: None,
+        }
     }
 
     /// The slot that is read next, counted.
@@ -44,11 +49,13 @@ impl<T> Cursor<T> {
     pub(crate) fn read(&mut self) -> Read<'_, T> {
         loop {
             // SAFETY: the anchor keeps `at` alive.
-            match unsafe { self.at.read() } {
-                Step::Empty => return Read::Empty,
-                Step::Item(events, _) => return Read::Item(events),
-                Step::End(error) => return Read::End(error),
-                Step::Splice(place) => self.cross(place),
+            match unsafe { self.at.node.read() } {
+                Found::Item(events, _) => return Read::Item(events),
+                Found::Nothing => return Read::Empty,
+                Found::Last(next) => match self.go_on(next) {
+                    Ok(()) => {}
+                    Err(end) => return Read::End(end),
+                },
             }
         }
     }
@@ -61,27 +68,64 @@ impl<T> Cursor<T> {
         }
     }
 
+    /// Shows the item here to `visit`, and goes on where that answers true. Nothing has happened
+    /// if it panics.
+    #[inline]
+    pub(crate) fn visit<R>(
+        &mut self,
+        visit: impl FnOnce(&[T]) -> (R, bool),
+    ) -> Result<R, TryRecvError> {
+        loop {
+            // SAFETY: the anchor keeps `at` alive.
+            match unsafe { self.at.node.read() } {
+                Found::Item(events, next) => {
+                    let (answer, done) = visit(events);
+                    if done {
+                        self.advance(next);
+                    }
+                    return Ok(answer);
+                }
+                Found::Nothing => return Err(TryRecvError::Empty),
+                Found::Last(next) => self.go_on(next)?,
+            }
+        }
+    }
+
+    /// Goes over the splice that the buffer ends with here, to what it leads to.
     #[cold]
-    fn cross(&mut self, place: Place<T>) {
+    fn go_on(&mut self, next: NodePtr<T>) -> Result<(), RecvError> {
         // SAFETY: the anchor keeps `at` alive.
-        unsafe { self.at.record() }.cross();
-        self.at = place;
-        self.anchor_here();
+        match unsafe { self.at.onward(next) } {
+            Onward::Splice(place) => {
+                self.stop_waiting();
+                // SAFETY: as above.
+                unsafe { self.at.record() }.cross();
+                self.at = place;
+                self.anchor_here();
+                Ok(())
+            }
+            Onward::End(end) => Err(end),
+        }
     }
 
     /// Goes over the item here without taking it.
-    #[inline]
     pub(crate) fn skip(&mut self) {
         // SAFETY: the anchor keeps `at` alive.
-        if let Step::Item(_, next) = unsafe { self.at.read() } {
-            self.at = next;
-            self.ahead += 1;
-            // Anchor again now and then, and at once where the reader has caught up: it may wait
-            // long for the next item, or not come back soon.
-            // SAFETY: the anchor keeps `at` alive.
-            if self.ahead >= STRIDE || unsafe { self.at.node.read() }.is_none() {
-                self.anchor_here();
-            }
+        if let Found::Item(_, next) = unsafe { self.at.node.read() } {
+            self.advance(next);
+        }
+    }
+
+    #[inline]
+    fn advance(&mut self, next: NodePtr<T>) {
+        self.stop_waiting();
+        self.at.node = next;
+        self.at.seq += 1;
+        self.ahead += 1;
+        // Anchor again now and then, and at once where the reader has caught up: it may wait
+        // long for the next item, or not come back soon.
+        if self.ahead >= STRIDE || !self.is_written() {
+            self.anchor_here();
         }
     }
 
@@ -91,42 +135,49 @@ impl<T> Cursor<T> {
         self.anchor_here();
         loop {
             // SAFETY: the anchor keeps `at` alive.
-            match unsafe { self.at.read() } {
-                Step::Item(_, next) => {
-                    self.at = next;
+            match unsafe { self.at.node.read() } {
+                Found::Item(_, next) => {
+                    self.stop_waiting();
                     // SAFETY: the anchor keeps what follows alive.
-                    let anchor = unsafe { Slot::new(next) };
-                    return Ok(mem::replace(&mut self.anchor, anchor));
+                    let anchor = unsafe { next.hold() };
+                    let taken = Slot::from_hold(mem::replace(&mut self.anchor, anchor), self.at);
+                    self.at.node = next;
+                    self.at.seq += 1;
+                    return Ok(taken);
                 }
-                Step::Empty => return Err(TryRecvError::Empty),
-                Step::End(error) => return Err(error.into()),
-                Step::Splice(place) => self.cross(place),
+                Found::Nothing => return Err(TryRecvError::Empty),
+                Found::Last(next) => self.go_on(next)?,
             }
         }
     }
 
     /// Goes over all that is ready, lending it. What is lent stays alive as long as the borrow.
     pub(crate) fn take_ready(&mut self) -> Walk<'_, T> {
+        self.stop_waiting();
         self.anchor_here();
-        let start = self.at;
+        let start = self.at.node;
         let mut walk = self.at;
         loop {
             // SAFETY: the anchor keeps all that follows it alive.
-            match unsafe { walk.read() } {
-                Step::Item(_, next) => walk = next,
-                Step::Splice(place) => {
-                    // SAFETY: as above.
-                    unsafe { walk.record() }.cross();
-                    walk = place;
-                }
-                Step::Empty | Step::End(_) => break,
+            match unsafe { walk.node.read() } {
+                Found::Item(_, next) => walk = walk.followed_by(next),
+                Found::Nothing => break,
+                // SAFETY: as above.
+                Found::Last(next) => match unsafe { walk.onward(next) } {
+                    Onward::Splice(place) => {
+                        // SAFETY: as above.
+                        unsafe { walk.record() }.cross();
+                        walk = place;
+                    }
+                    Onward::End(_) => break,
+                },
             }
         }
         self.at = walk;
         // The anchor stays where the walk begins until the next call.
         Walk {
             at: start,
-            end: walk,
+            end: walk.node,
             _anchor: self,
         }
     }
@@ -134,26 +185,48 @@ impl<T> Cursor<T> {
     /// Moves the anchor to the place of reading, which frees what only it kept alive.
     #[inline]
     pub(crate) fn anchor_here(&mut self) {
-        if self.anchor.place().node != self.at.node {
-            // In two steps: dropping the old anchor may run (and panic in) a `T`'s drop.
-            let anchor = self.slot();
-            let passed = mem::replace(&mut self.anchor, anchor);
-            self.ahead = 0;
-            drop(passed);
+        if self.anchor.as_ptr() != self.at.node {
+            self.move_anchor();
         }
     }
 
-    #[inline]
-    pub(crate) fn is_written(&self) -> bool {
+    #[inline(never)]
+    fn move_anchor(&mut self) {
+        // In two steps: dropping the old anchor may run (and panic in) a `T`'s drop.
         // SAFETY: the anchor keeps `at` alive.
-        unsafe { self.at.node.read() }.is_some()
+        let anchor = unsafe { self.at.node.hold() };
+        let passed = mem::replace(&mut self.anchor, anchor);
+        self.ahead = 0;
+        drop(passed);
     }
 
-    /// The event to listen to. After listening look at [`is_written`](Self::is_written) again.
-    /// To be called after [`anchor_here`](Self::anchor_here), so that waiting pins nothing.
-    pub(crate) fn announce_waiter(&self) -> &Event {
-        debug_assert!(self.anchor.place().node == self.at.node);
-        self.anchor.announce_waiter()
+    #[inline]
+    fn is_written(&self) -> bool {
+        // SAFETY: the anchor keeps `at` alive.
+        unsafe { self.at.node.is_written() }
+    }
+
+    /// Whether something stands here; if not, the waker is woken once it does. A reader that
+    /// waits pins nothing.
+    pub(crate) fn is_ready_or_wait(&mut self, waker: &Waker) -> bool {
+        self.anchor_here();
+        self.anchor.announce_waiter();
+        // SAFETY: the anchor keeps `at` alive.
+        let readers = unsafe { self.at.record() }.readers();
+        readers.wait(&mut self.ticket, waker);
+        // Again: it may have been written before the writer could know of us.
+        self.is_written()
+    }
+
+    /// Goes off the list of those who wait.
+    #[inline]
+    pub(crate) fn stop_waiting(&mut self) {
+        if self.ticket.is_some() {
+            // SAFETY: the anchor keeps `at` alive.
+            unsafe { self.at.record() }
+                .readers()
+                .leave(&mut self.ticket);
+        }
     }
 
     pub(crate) fn lag(&self) -> u64 {
@@ -170,6 +243,7 @@ impl<T> Clone for Cursor<T> {
 
 impl<T> Drop for Cursor<T> {
     fn drop(&mut self) {
+        self.stop_waiting();
         // SAFETY: the anchor keeps `at` alive.
         unsafe { self.at.record() }.leave();
     }
@@ -177,8 +251,8 @@ impl<T> Drop for Cursor<T> {
 
 /// A walk over items that a borrowed cursor keeps alive.
 pub(crate) struct Walk<'a, T> {
-    at: Place<T>,
-    end: Place<T>,
+    at: NodePtr<T>,
+    end: NodePtr<T>,
     _anchor: &'a Cursor<T>,
 }
 
@@ -198,15 +272,16 @@ impl<'a, T> Iterator for Walk<'a, T> {
 
     #[inline]
     fn next(&mut self) -> Option<&'a [T]> {
-        while self.at.node != self.end.node {
+        while self.at != self.end {
             // SAFETY: the anchor of the cursor borrowed for 'a keeps the walk alive.
             match unsafe { self.at.read() } {
-                Step::Item(events, next) => {
+                Found::Item(events, next) => {
                     self.at = next;
                     return Some(events);
                 }
-                Step::Splice(place) => self.at = place,
-                Step::Empty | Step::End(_) => return None,
+                // A splice: an end would be the end of the walk.
+                Found::Last(next) => self.at = next,
+                Found::Nothing => return None,
             }
         }
         None

@@ -2,12 +2,12 @@
 //!
 //! # The state word
 //!
-//! `state` is `references * REF + waiting bit`. The bit says that somebody may listen to the
-//! node's event. A reader sets it before it listens; the writer reads it in the same atomic
-//! operation with which it gives up its reference on the slot that it has just filled. Both are
-//! read-modify-writes of one word, hence ordered:
+//! `state` is `references * REF + waiting bit`. The bit says that somebody may wait for the slot
+//! to be filled. A reader sets it before it puts its waker on the [list](crate::waiters); the
+//! writer reads it in the same atomic operation with which it gives up its reference on the slot
+//! that it has just filled. Both are read-modify-writes of one word, hence ordered:
 //!
-//! 1. the reader's comes first: the writer sees the bit and notifies;
+//! 1. the reader's comes first: the writer sees the bit and wakes all who wait;
 //! 2. the writer's comes first: the reader's `Acquire` reads from the writer's `Release`, so
 //!    its second look at `next` finds the slot filled and it does not wait.
 //!
@@ -15,10 +15,9 @@
 //! the release sequence that the writer's operation heads, if that came first, so 2 holds for it.
 
 use std::ptr::{self, NonNull};
+use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-
-use event_listener::Event;
 
 use super::record::Record;
 use crate::sync::{AtomicPtr, AtomicUsize, UnsafeCell};
@@ -58,7 +57,6 @@ impl<T> Payload<T> {
 pub(super) struct Node<T> {
     next: AtomicPtr<Node<T>>,
     state: AtomicUsize,
-    event: Event,
     payload: UnsafeCell<Payload<T>>,
 }
 
@@ -68,7 +66,6 @@ impl<T> Node<T> {
         let node = Box::new(Self {
             next: AtomicPtr::new(ptr::null_mut()),
             state: AtomicUsize::new(references * REF),
-            event: Event::new(),
             payload: UnsafeCell::new(payload),
         });
         NonNull::from(Box::leak(node))
@@ -79,7 +76,7 @@ impl<T> Node<T> {
 pub(super) struct Hold<T>(NonNull<Node<T>>);
 
 // SAFETY: a hold gives `&T` on any thread (hence `Sync`) and the last one drops the `T`s,
-// wherever that happens (hence `Send`). All else in a node is atomic, or an `Event`.
+// wherever that happens (hence `Send`). All else in a node is atomic.
 unsafe impl<T: Send + Sync> Send for Hold<T> {}
 // SAFETY: as above; a shared hold gives no more than an owned one, since it can be cloned.
 unsafe impl<T: Send + Sync> Sync for Hold<T> {}
@@ -101,17 +98,6 @@ impl<T> Hold<T> {
         NodePtr(self.0)
     }
 
-    #[inline]
-    pub(super) fn event(&self) -> &Event {
-        &self.node().event
-    }
-
-    #[inline]
-    pub(super) fn is_written(&self) -> bool {
-        // Acquire: pairs with the Release store in `write`.
-        !self.node().next.load(Acquire).is_null()
-    }
-
     /// Whether this is the only reference. Then nobody can gain another: that takes a reference
     /// of one's own, or a predecessor, whose link would be counted here.
     #[inline]
@@ -121,7 +107,8 @@ impl<T> Hold<T> {
         self.node().state.load(Acquire) & !WAITING == REF
     }
 
-    /// Announces a listener. To be followed by listening, then by another look at `is_written`.
+    /// Announces that somebody is going to wait for this slot. To be followed by going on the
+    /// list of waiters, then by another look at the slot.
     #[inline]
     pub(super) fn announce_waiter(&self) {
         let state = &self.node().state;
@@ -135,7 +122,7 @@ impl<T> Hold<T> {
 
     /// Fills this empty slot and the private ones after it, visible all at once by one store,
     /// and moves this hold to the new empty slot. The answer is the hold on the filled slot where
-    /// somebody may listen to its event: notify, then drop it.
+    /// somebody may wait for it: wake, then drop it.
     ///
     /// # Safety
     ///
@@ -233,8 +220,8 @@ impl<T> Hold<T> {
         for _ in 0..n {
             // SAFETY: our hold keeps what follows alive.
             match unsafe { at.read() } {
-                Some((_, next)) => at = next,
-                None => break,
+                Found::Item(_, next) => at = next,
+                Found::Nothing | Found::Last(_) => break,
             }
         }
         // SAFETY: as above.
@@ -341,22 +328,48 @@ impl<T> NodePtr<T> {
         Hold(self.0)
     }
 
-    /// What the slot contains and the slot after it; `None` while it is empty. For a buffer's
-    /// last slot the successor is where a splice leads, or the slot itself.
+    /// Whether the slot is filled, or its buffer has ended here.
+    ///
+    /// # Safety
+    ///
+    /// As for [`hold`](Self::hold).
+    #[inline]
+    pub(super) unsafe fn is_written(self) -> bool {
+        // Acquire: pairs with the Release store in `fill` and `end`.
+        // SAFETY: alive (caller).
+        !unsafe { self.0.as_ref() }.next.load(Acquire).is_null()
+    }
+
+    /// What stands in the slot, and the slot after it. For a buffer's last slot that is where a
+    /// splice leads, or the slot itself.
     ///
     /// # Safety
     ///
     /// The node is alive for `'a`: a hold on it or on one before it exists.
     #[inline]
-    pub(super) unsafe fn read<'a>(self) -> Option<(&'a Payload<T>, Self)> {
+    pub(super) unsafe fn read<'a>(self) -> Found<'a, T> {
         // SAFETY: alive (caller).
         let node: &'a Node<T> = unsafe { self.0.as_ref() };
         // Acquire: pairs with the Release store in `fill` and `end`.
-        let next = NonNull::new(node.next.load(Acquire))?;
+        let Some(next) = NonNull::new(node.next.load(Acquire)) else {
+            return Found::Nothing;
+        };
         // SAFETY: `next` is set, so the payload is written and will not change any more.
-        let payload = node.payload.with(|payload| unsafe { &*payload });
-        Some((payload, Self(next)))
+        match node.payload.with(|payload| unsafe { &*payload }) {
+            Payload::One(event) => Found::Item(slice::from_ref(event), Self(next)),
+            Payload::Many(events) => Found::Item(events, Self(next)),
+            Payload::Last(_) => Found::Last(Self(next)),
+        }
     }
+}
+
+/// What a reader finds in a slot.
+pub(super) enum Found<'a, T> {
+    /// Nothing yet.
+    Nothing,
+    Item(&'a [T], NodePtr<T>),
+    /// The end of the buffer, as its record says.
+    Last(NodePtr<T>),
 }
 
 /// A private chain of filled nodes, none of which anybody else sees.

@@ -3,11 +3,9 @@
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use std::sync::{Arc, OnceLock, Weak};
 
-use event_listener::Event;
-
 use crate::error::SharedError;
 use crate::sync::{AtomicIsize, AtomicU64};
-use crate::wake;
+use crate::waiters::Waiters;
 
 /// Set in `observers` once a splice has handed the count on.
 const SPLICED: isize = 1;
@@ -19,7 +17,10 @@ pub(crate) struct Record {
     /// Subscriptions that will come to this buffer's end: those in it, and those in buffers that
     /// are spliced to it. May be below zero for a moment while a splice hands its count on.
     observers: AtomicIsize,
-    unobserved: Event,
+    /// Who waits for nobody to follow any more.
+    unobserved: Waiters,
+    /// Who waits for the last slot to be written.
+    readers: Waiters,
     ending: OnceLock<Ending>,
     this: Weak<Record>,
 }
@@ -40,7 +41,8 @@ impl Record {
             this: Weak::clone(this),
             published: AtomicU64::new(0),
             observers: AtomicIsize::new(0),
-            unobserved: Event::new(),
+            unobserved: Waiters::default(),
+            readers: Waiters::default(),
             ending: OnceLock::new(),
         })
     }
@@ -116,7 +118,7 @@ impl Record {
             // AcqRel: pairs with the `fetch_or` in `end`, and with `is_observed`.
             let before = record.observers.fetch_add(count, AcqRel);
             if count < 0 && (before & !SPLICED) + count <= 0 {
-                wake::notify(&record.unobserved);
+                record.unobserved.wake_all();
             }
             if before & SPLICED == 0 {
                 return;
@@ -134,7 +136,12 @@ impl Record {
         self.observers.load(Acquire) & !SPLICED > 0
     }
 
-    pub(super) fn unobserved(&self) -> &Event {
+    pub(super) fn unobserved(&self) -> &Waiters {
         &self.unobserved
+    }
+
+    #[inline]
+    pub(super) fn readers(&self) -> &Waiters {
+        &self.readers
     }
 }

@@ -3,11 +3,10 @@
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use event_listener::Event;
-
-use super::node::{Hold, NodePtr, Payload};
+use super::node::{Found, Hold, NodePtr};
 use super::record::{Ending, Record};
 use crate::error::RecvError;
+use crate::waiters::Waiters;
 
 /// A place: the node, its number within its buffer, and the buffer's record.
 pub(super) struct Place<T> {
@@ -33,11 +32,9 @@ pub(crate) enum Read<'a, T> {
     End(RecvError),
 }
 
-/// One step of reading.
-pub(super) enum Step<'a, T> {
-    Empty,
-    Item(&'a [T], Place<T>),
-    /// The chain goes on in another buffer.
+/// Where a buffer's last slot leads.
+pub(super) enum Onward<T> {
+    /// On, in another buffer.
     Splice(Place<T>),
     End(RecvError),
 }
@@ -58,41 +55,28 @@ impl<T> Place<T> {
         unsafe { self.record.as_ref() }
     }
 
-    /// # Safety
-    ///
-    /// As for [`record`](Self::record).
+    /// The place after this one, which holds an item.
     #[inline]
-    pub(super) unsafe fn read<'a>(self) -> Step<'a, T> {
-        // SAFETY: alive (caller).
-        let Some((payload, next)) = (unsafe { self.node.read() }) else {
-            return Step::Empty;
-        };
-        let events = match payload {
-            Payload::One(event) => std::slice::from_ref(event),
-            Payload::Many(events) => events,
-            Payload::Last(_) => {
-                // SAFETY: alive (caller).
-                return unsafe { self.read_ending(next) };
-            }
-        };
-        let next = Self {
+    pub(super) fn followed_by(self, next: NodePtr<T>) -> Self {
+        Self {
             node: next,
             seq: self.seq + 1,
             record: self.record,
-        };
-        Step::Item(events, next)
+        }
     }
 
+    /// How it goes on at this place, which is the last of its buffer and leads to `next`.
+    ///
     /// # Safety
     ///
     /// As for [`record`](Self::record).
     #[cold]
-    unsafe fn read_ending<'a>(self, next: NodePtr<T>) -> Step<'a, T> {
+    pub(super) unsafe fn onward(self, next: NodePtr<T>) -> Onward<T> {
         // SAFETY: alive (caller).
         match unsafe { self.record() }.ending() {
-            Some(Ending::Spliced { to, seq }) => Step::Splice(Self::new(next, *seq, to)),
-            Some(Ending::Failed(error)) => Step::End(RecvError::Failed(error.clone())),
-            Some(Ending::Closed) | None => Step::End(RecvError::Closed),
+            Some(Ending::Spliced { to, seq }) => Onward::Splice(Self::new(next, *seq, to)),
+            Some(Ending::Failed(error)) => Onward::End(RecvError::Failed(error.clone())),
+            Some(Ending::Closed) | None => Onward::End(RecvError::Closed),
         }
     }
 }
@@ -100,7 +84,8 @@ impl<T> Place<T> {
 /// A place with a counted reference: it keeps itself and all that follows alive.
 pub(crate) struct Slot<T> {
     hold: Hold<T>,
-    place: Place<T>,
+    seq: u64,
+    record: NonNull<Record>,
 }
 
 // SAFETY: a `Hold` and a pointer to a `Record`, which is `Send + Sync`.
@@ -115,13 +100,27 @@ impl<T> Slot<T> {
     #[inline]
     pub(super) unsafe fn new(place: Place<T>) -> Self {
         // SAFETY: alive (caller).
-        let hold = unsafe { place.node.hold() };
-        Self { hold, place }
+        Self::from_hold(unsafe { place.node.hold() }, place)
+    }
+
+    /// The slot at `place`, whose node is the one that `hold` is a reference to.
+    #[inline]
+    pub(super) fn from_hold(hold: Hold<T>, place: Place<T>) -> Self {
+        debug_assert!(hold.as_ptr() == place.node);
+        Self {
+            hold,
+            seq: place.seq,
+            record: place.record,
+        }
     }
 
     #[inline]
     pub(super) fn place(&self) -> Place<T> {
-        self.place
+        Place {
+            node: self.hold.as_ptr(),
+            seq: self.seq,
+            record: self.record,
+        }
     }
 
     pub(super) fn into_hold(self) -> Hold<T> {
@@ -130,7 +129,7 @@ impl<T> Slot<T> {
 
     pub(super) fn record(&self) -> &Record {
         // SAFETY: our hold keeps the place alive.
-        unsafe { self.place.record() }
+        unsafe { self.place().record() }
     }
 
     /// Shared ownership of the record; always there, since the slot keeps it alive.
@@ -142,12 +141,15 @@ impl<T> Slot<T> {
     pub(crate) fn read(&mut self) -> Read<'_, T> {
         loop {
             // SAFETY: our hold keeps the place alive.
-            match unsafe { self.place.read() } {
-                Step::Empty => return Read::Empty,
-                Step::Item(events, _) => return Read::Item(events),
-                Step::End(error) => return Read::End(error),
-                // SAFETY: our hold keeps what follows alive.
-                Step::Splice(place) => *self = unsafe { Self::new(place) },
+            match unsafe { self.hold.as_ptr().read() } {
+                Found::Nothing => return Read::Empty,
+                Found::Item(events, _) => return Read::Item(events),
+                // SAFETY: as above.
+                Found::Last(next) => match unsafe { self.place().onward(next) } {
+                    Onward::End(error) => return Read::End(error),
+                    // SAFETY: our hold keeps what follows alive.
+                    Onward::Splice(place) => *self = unsafe { Self::new(place) },
+                },
             }
         }
     }
@@ -156,45 +158,43 @@ impl<T> Slot<T> {
     #[inline]
     pub(crate) fn events(&self) -> &[T] {
         // SAFETY: our hold keeps the place alive.
-        match unsafe { self.place.read() } {
-            Step::Item(events, _) => events,
-            Step::Empty | Step::Splice(_) | Step::End(_) => &[],
+        match unsafe { self.hold.as_ptr().read() } {
+            Found::Item(events, _) => events,
+            Found::Nothing | Found::Last(_) => &[],
         }
     }
 
     /// The slot after one that is known to hold an item; any other slot itself.
     pub(crate) fn after(&self) -> Self {
         // SAFETY: our hold keeps the place alive.
-        match unsafe { self.place.read() } {
+        match unsafe { self.hold.as_ptr().read() } {
             // SAFETY: our hold keeps what follows alive.
-            Step::Item(_, next) => unsafe { Self::new(next) },
-            Step::Empty | Step::Splice(_) | Step::End(_) => self.clone(),
+            Found::Item(_, next) => unsafe { Self::new(self.place().followed_by(next)) },
+            Found::Nothing | Found::Last(_) => self.clone(),
         }
     }
 
     #[inline]
     pub(crate) fn is_written(&self) -> bool {
-        self.hold.is_written()
+        // SAFETY: our hold keeps the node alive.
+        unsafe { self.hold.as_ptr().is_written() }
     }
 
-    /// The event to listen to. After listening look at [`is_written`](Self::is_written) again.
-    #[inline]
-    pub(crate) fn announce_waiter(&self) -> &Event {
+    /// The list to wait on for this slot to be written. Once on it, look at
+    /// [`is_written`](Self::is_written) again.
+    pub(crate) fn announce_waiter(&self) -> &Waiters {
         self.hold.announce_waiter();
-        self.hold.event()
+        self.record().readers()
     }
 
     pub(crate) fn lag(&self) -> u64 {
-        self.record().lag(self.place.seq)
+        self.record().lag(self.seq)
     }
 }
 
 impl<T> Clone for Slot<T> {
     #[inline]
     fn clone(&self) -> Self {
-        Self {
-            hold: self.hold.clone(),
-            place: self.place,
-        }
+        Self::from_hold(self.hold.clone(), self.place())
     }
 }

@@ -3,15 +3,14 @@
 use std::mem;
 use std::sync::Arc;
 
-use event_listener::Event;
 use parking_lot::Mutex;
 
-use super::node::{Batch, Hold, Payload};
+use super::node::{Batch, Hold, Payload, Rest};
 use super::record::{Ending, Record};
 use super::slot::{Place, Slot};
 use crate::error::SharedError;
 use crate::position::SpliceCycle;
-use crate::wake;
+use crate::waiters::Waiters;
 
 /// The writer's end.
 pub(crate) struct Tail<T> {
@@ -41,13 +40,14 @@ struct Window<T> {
 /// that wait and frees what has left the window.
 #[must_use]
 pub(crate) struct Published<T> {
-    filled: Option<Hold<T>>,
+    /// The written slot, where somebody waits for it.
+    awaited: Option<Slot<T>>,
     _trimmed: Option<Hold<T>>,
 }
 
 impl<T> Published<T> {
     pub(crate) const NOTHING: Self = Self {
-        filled: None,
+        awaited: None,
         _trimmed: None,
     };
 }
@@ -55,8 +55,8 @@ impl<T> Published<T> {
 impl<T> Drop for Published<T> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(filled) = &self.filled {
-            wake::notify(filled.event());
+        if let Some(awaited) = &self.awaited {
+            awaited.record().readers().wake_all();
         }
     }
 }
@@ -117,20 +117,15 @@ impl<T> Tail<T> {
     }
 
     #[inline]
-    fn fill(
-        &mut self,
-        first: Payload<T>,
-        rest: Option<super::node::Rest<T>>,
-        len: u64,
-    ) -> Published<T> {
+    fn fill(&mut self, first: Payload<T>, rest: Option<Rest<T>>, len: u64) -> Published<T> {
         if self.ended {
             return Published::NOTHING;
         }
+        let place = Place::new(self.last.as_ptr(), self.seq, &self.record);
+        let newest = rest.as_ref().map_or(place.node, Rest::newest);
         self.seq += len;
         // Before the items: a reader that has one of them finds it counted.
         self.record.publish(self.seq);
-        let filled_at = self.last.as_ptr();
-        let newest = rest.as_ref().map_or(filled_at, super::node::Rest::newest);
         // SAFETY: `last` is the writer's hold on the last slot, which is empty as long as `ended`
         // is not set, and `&mut self` makes us its only user.
         let filled = unsafe { self.last.fill(first, rest) };
@@ -142,7 +137,7 @@ impl<T> Tail<T> {
             window.trim()
         });
         Published {
-            filled,
+            awaited: filled.map(|hold| Slot::from_hold(hold, place)),
             _trimmed: trimmed,
         }
     }
@@ -185,11 +180,12 @@ impl<T> Tail<T> {
             return Published::NOTHING;
         }
         self.record.end(ending);
+        let place = Place::new(self.last.as_ptr(), self.seq, &self.record);
         // SAFETY: `last` is the writer's hold on the last slot, which was empty until now, and
         // the ending is set.
-        let filled = unsafe { self.last.clone().end(onward) };
+        let written = unsafe { self.last.clone().end(onward) };
         Published {
-            filled,
+            awaited: written.map(|hold| Slot::from_hold(hold, place)),
             _trimmed: None,
         }
     }
@@ -231,7 +227,7 @@ impl<T> Tail<T> {
         self.record.is_observed()
     }
 
-    pub(crate) fn unobserved(&self) -> &Event {
+    pub(crate) fn unobserved(&self) -> &Waiters {
         self.record.unobserved()
     }
 }

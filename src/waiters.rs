@@ -1,0 +1,121 @@
+//! Tasks that wait for the same thing, and waking them all.
+//!
+//! One lock a wait and one a wake-up, no allocation once the list has grown, and no waker is
+//! woken, dropped or cloned while the lock is held: each of these is foreign code that may poll
+//! or drop a subscription right there (tokio issue 5429 is the deadlock that comes of it).
+//!
+//! ```text
+//!   waiting:  wait(ticket, waker)  ─▶ insert            ticket = (round, key)
+//!   waking:   wake_all()           ─▶ round += 1, take the list, unlock, wake each
+//!   leaving:  leave(ticket)        ─▶ nothing to do if the round is over, else remove
+//! ```
+
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::task::Waker;
+
+use slab::Slab;
+
+use crate::sync::{AtomicU64, Mutex};
+
+#[derive(Default)]
+pub(crate) struct Waiters {
+    /// How often all were woken. Written under the lock.
+    round: AtomicU64,
+    list: Mutex<List>,
+}
+
+#[derive(Default)]
+struct List {
+    wakers: Slab<Waker>,
+    /// The emptied list of an earlier round, kept for its memory.
+    spare: Slab<Waker>,
+}
+
+/// A task's place in a list of waiters, void once the round is over.
+pub(crate) struct Ticket {
+    round: u64,
+    key: usize,
+}
+
+impl Waiters {
+    /// Puts the waker on the list, or in the place of the one the ticket stands for.
+    ///
+    /// After this the caller looks once more at what it waits for: whoever makes that true does
+    /// so before calling [`wake_all`](Self::wake_all).
+    pub(crate) fn wait(&self, ticket: &mut Option<Ticket>, waker: &Waker) {
+        // Outside of the lock, as its drop would be.
+        let mut waker = waker.clone();
+        let mut list = self.list.lock();
+        // Acquire: not needed under the lock that the writing is under, but it costs nothing.
+        let round = self.round.load(Acquire);
+        match ticket {
+            Some(Ticket { round: of, key }) if *of == round => {
+                mem::swap(&mut list.wakers[*key], &mut waker);
+                drop(list);
+                drop(waker);
+            }
+            _ => {
+                let key = list.wakers.insert(waker);
+                *ticket = Some(Ticket { round, key });
+            }
+        }
+    }
+
+    /// Takes the waker off the list, if it is still there.
+    #[inline]
+    pub(crate) fn leave(&self, ticket: &mut Option<Ticket>) {
+        if let Some(ticket) = ticket.take() {
+            // Acquire: pairs with the Release in `wake_all`. Where we miss a round that has just
+            // ended, the look under the lock does not.
+            if self.round.load(Acquire) == ticket.round {
+                self.remove(&ticket);
+            }
+        }
+    }
+
+    #[cold]
+    fn remove(&self, ticket: &Ticket) {
+        let mut list = self.list.lock();
+        let waker = (self.round.load(Acquire) == ticket.round)
+            .then(|| list.wakers.try_remove(ticket.key))
+            .flatten();
+        drop(list);
+        drop(waker);
+    }
+
+    /// Wakes everybody on the list, each of them even if one panics.
+    #[cold]
+    pub(crate) fn wake_all(&self) {
+        let mut list = self.list.lock();
+        // Release: pairs with the Acquire in `leave`.
+        self.round.store(self.round.load(Acquire) + 1, Release);
+        let spare = mem::take(&mut list.spare);
+        let mut woken = mem::replace(&mut list.wakers, spare);
+        drop(list);
+        // A crowd that came once does not keep its memory for ever.
+        let worth_keeping = woken.len() >= woken.capacity() / 4;
+
+        let mut panicked = None;
+        {
+            let mut wakers = woken.drain();
+            while let Err(panic) = catch_unwind(AssertUnwindSafe(|| {
+                wakers.by_ref().for_each(Waker::wake);
+            })) {
+                panicked.get_or_insert(panic);
+            }
+        }
+
+        if worth_keeping {
+            // What was there is dropped after the lock.
+            mem::swap(&mut self.list.lock().spare, &mut woken);
+        }
+        if let Some(panic) = panicked {
+            // Do not turn a panic while panicking into an abort.
+            if !std::thread::panicking() {
+                resume_unwind(panic);
+            }
+        }
+    }
+}
