@@ -12,7 +12,7 @@ use crate::error::SharedError;
 use crate::indexed::Indexed;
 use crate::item::BufferItem;
 use crate::position::Position;
-use crate::raw::{Batch, Cursor, Payload, Published, Tail};
+use crate::raw::{Batch, Cursor, Payload, Tail};
 use crate::replay::Builder;
 use crate::subscription::Subscription;
 use crate::wait;
@@ -46,7 +46,7 @@ use crate::wait;
 /// # Ok::<(), event_buffer::TryRecvError>(())
 /// ```
 pub struct EventBuffer<T> {
-    tail: Tail<T>,
+    pub(crate) tail: Tail<T>,
     /// What the sink was given and has not flushed.
     unflushed: Vec<T>,
 }
@@ -87,36 +87,36 @@ impl<T> EventBuffer<T> {
     /// # Ok::<(), TryRecvError>(())
     /// ```
     pub fn append(&mut self, events: impl IntoIterator<Item = T>) {
-        if let Some(payload) = Payload::collect(events) {
-            drop(self.publish_payload(&mut Some(payload)));
+        if let Some(item) = Payload::collect(events) {
+            self.publish(Batch::one(item));
         }
     }
 
-    /// Publishes an item of one event. Allocates one node, and no collection.
+    /// Publishes an item of one event. O(1), takes no lock unless a reader waits.
     #[inline]
     pub fn push(&mut self, event: T) {
-        drop(self.publish_payload(&mut Some(Payload::One(event))));
-    }
-
-    #[inline]
-    pub(crate) fn publish_payload(
-        &mut self,
-        payload: &mut Option<Payload<T>>,
-    ) -> (Published<T>, Published<T>) {
         // In the order they came. Where nothing waits to be flushed this costs one look.
-        (self.flush(), self.tail.publish_one(payload))
+        self.flush();
+        if !self.tail.pass_unseen(1) {
+            drop(self.tail.publish_one(event));
+            self.tail.trim();
+        }
     }
 
-    pub(crate) fn publish_batch(&mut self, batch: &mut Batch<T>) -> (Published<T>, Published<T>) {
-        (self.flush(), self.tail.publish(batch))
+    fn publish(&mut self, mut batch: Batch<T>) {
+        self.flush();
+        if !self.tail.pass_unseen(batch.len()) {
+            drop(self.tail.publish(&mut batch));
+            self.tail.trim();
+        }
     }
 
     #[inline]
-    pub(crate) fn flush(&mut self) -> Published<T> {
-        if self.unflushed.is_empty() {
-            return Published::NOTHING;
+    pub(crate) fn flush(&mut self) {
+        if !self.unflushed.is_empty() {
+            let batch = self.unflushed.drain(..).collect();
+            self.publish(batch);
         }
-        self.tail.publish(&mut self.unflushed.drain(..).collect())
     }
 
     /// The newest retained item. O(1).
@@ -228,7 +228,8 @@ impl<T> EventBuffer<T> {
     /// assert_eq!(reader.try_recv(), Ok("event"));
     /// ```
     pub fn splice(mut self, onward: impl Into<Position<T>>) {
-        drop((self.flush(), self.tail.splice(onward.into().0)));
+        self.flush();
+        drop(self.tail.splice(onward.into().0));
     }
 
     /// Ends the buffer with an error: every reader gets it once, after all items before it, and
@@ -247,8 +248,8 @@ impl<T> EventBuffer<T> {
     /// # Ok::<(), RecvError>(())
     /// ```
     pub fn fail(mut self, error: impl Into<Box<dyn Error + Send + Sync>>) {
-        let error = SharedError::new(error.into());
-        drop((self.flush(), self.tail.fail(error)));
+        self.flush();
+        drop(self.tail.fail(SharedError::new(error.into())));
     }
 
     /// Ends the buffer cleanly: readers drain what is there, then end. The same as dropping it.
@@ -299,7 +300,7 @@ impl<T> EventBuffer<T> {
 /// The events become visible together, after the last; if the iterator panics none does.
 impl<T> Extend<T> for EventBuffer<T> {
     fn extend<I: IntoIterator<Item = T>>(&mut self, events: I) {
-        drop(self.publish_batch(&mut events.into_iter().collect()));
+        self.publish(events.into_iter().collect());
     }
 }
 
@@ -317,7 +318,7 @@ impl<T> Sink<T> for EventBuffer<T> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        drop(self.get_mut().flush());
+        self.get_mut().flush();
         Poll::Ready(Ok(()))
     }
 
@@ -337,7 +338,8 @@ impl<T> Default for EventBuffer<T> {
 
 impl<T> Drop for EventBuffer<T> {
     fn drop(&mut self) {
-        drop((self.flush(), self.tail.close()));
+        // What the sink was given; dropping the tail closes.
+        self.flush();
     }
 }
 

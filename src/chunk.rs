@@ -9,7 +9,8 @@ use crate::raw::Walk;
 /// The events of all items that were ready, lent by
 /// [`Subscription::next_chunk`](crate::Subscription::next_chunk): an iterator of `&T`.
 ///
-/// Cheap to clone. It never holds fewer than one event when it is handed out.
+/// An item counts as received once its first event has been given; the items that a loop did not
+/// come to are given again by the next read. Never empty when it is handed out.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -26,21 +27,15 @@ use crate::raw::Walk;
 /// ```
 pub struct Chunk<'a, T> {
     item: slice::Iter<'a, T>,
-    walk: Walk<'a, T>,
+    items: Walk<'a, T>,
 }
 
 impl<'a, T> Chunk<'a, T> {
-    pub(crate) fn new(walk: Walk<'a, T>) -> Self {
+    pub(crate) fn new(items: Walk<'a, T>) -> Self {
         Self {
             item: [].iter(),
-            walk,
+            items,
         }
-    }
-
-    /// An iterator of the events that this one has not given yet.
-    #[must_use]
-    pub fn iter(&self) -> Self {
-        self.clone()
     }
 }
 
@@ -52,7 +47,7 @@ impl<'a, T> Iterator for Chunk<'a, T> {
         loop {
             match self.item.next() {
                 Some(event) => return Some(event),
-                None => self.item = self.walk.next()?.iter(),
+                None => self.item = self.items.next()?.iter(),
             }
         }
     }
@@ -60,33 +55,15 @@ impl<'a, T> Iterator for Chunk<'a, T> {
     #[inline]
     fn fold<B, F: FnMut(B, &'a T) -> B>(self, start: B, mut f: F) -> B {
         let start = self.item.fold(start, &mut f);
-        self.walk
+        self.items
             .fold(start, |folded, item| item.iter().fold(folded, &mut f))
     }
 }
 
 impl<T> FusedIterator for Chunk<'_, T> {}
 
-impl<'a, T> IntoIterator for &Chunk<'a, T> {
-    type Item = &'a T;
-    type IntoIter = Chunk<'a, T>;
-
-    fn into_iter(self) -> Chunk<'a, T> {
-        self.clone()
-    }
-}
-
-impl<T> Clone for Chunk<'_, T> {
-    fn clone(&self) -> Self {
-        Self {
-            item: self.item.clone(),
-            walk: self.walk.clone(),
-        }
-    }
-}
-
-impl<T: fmt::Debug> fmt::Debug for Chunk<'_, T> {
+impl<T> fmt::Debug for Chunk<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.iter()).finish()
+        f.debug_struct("Chunk").finish_non_exhaustive()
     }
 }

@@ -6,14 +6,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures::Sink;
-use parking_lot::Mutex;
-
 use crate::buffer::EventBuffer;
 use crate::item::BufferItem;
 use crate::position::Position;
 use crate::raw::{Batch, Payload};
 use crate::subscription::Subscription;
+use crate::sync::Mutex;
+use futures::Sink;
 
 /// A cloneable writer for several producers: one [`EventBuffer`] behind a mutex.
 ///
@@ -52,34 +51,28 @@ impl<T> SharedBuffer<T> {
 
     /// See [`EventBuffer::append`].
     pub fn append(&self, events: impl IntoIterator<Item = T>) {
-        if let Some(payload) = Payload::collect(events) {
-            self.publish_payload(payload);
+        if let Some(item) = Payload::collect(events) {
+            self.publish(Batch::one(item));
         }
     }
 
     /// See [`EventBuffer::push`].
     pub fn push(&self, event: T) {
-        self.publish_payload(Payload::One(event));
-    }
-
-    fn publish_payload(&self, payload: Payload<T>) {
-        let mut payload = Some(payload);
-        let published = self.buffer.lock().publish_payload(&mut payload);
-        drop(published);
-        // What nobody will see was left here, to be dropped without the lock.
-        drop(payload);
+        self.publish(Batch::one(Payload::One(event)));
     }
 
     /// Publishes an item per event, all at once and next to each other, with one wake-up.
     pub fn extend(&self, events: impl IntoIterator<Item = T>) {
-        self.publish(events.into_iter().collect());
+        let batch: Batch<T> = events.into_iter().collect();
+        if !batch.is_empty() {
+            self.publish(batch);
+        }
     }
 
-    fn publish(&self, mut batch: Batch<T>) {
-        if !batch.is_empty() {
-            let published = self.buffer.lock().publish_batch(&mut batch);
-            drop(published);
-        }
+    fn publish(&self, batch: Batch<T>) {
+        let later = self.buffer.lock().tail.publish_later(batch);
+        // The lock is released: what is foreign runs now.
+        drop(later);
     }
 
     /// See [`EventBuffer::head`].
@@ -129,8 +122,10 @@ impl<T> SharedBuffer<T> {
     }
 
     fn flush(&mut self) {
-        let batch = self.unflushed.drain(..).collect();
-        self.publish(batch);
+        if !self.unflushed.is_empty() {
+            let batch = self.unflushed.drain(..).collect();
+            self.publish(batch);
+        }
     }
 }
 
@@ -163,7 +158,7 @@ impl<T> Unpin for SharedBuffer<T> {}
 impl<T> From<EventBuffer<T>> for SharedBuffer<T> {
     fn from(mut buffer: EventBuffer<T>) -> Self {
         // Now, rather than later under the lock.
-        drop(buffer.flush());
+        buffer.flush();
         Self {
             buffer: Arc::new(Mutex::new(buffer)),
             unflushed: Vec::new(),

@@ -131,9 +131,8 @@ impl<T> Subscription<T> {
     /// Waits until something is ready, then lends all that is: the events of every ready item,
     /// by reference, without a clone and without counting references.
     ///
-    /// All of the [`Chunk`] counts as received, whether it is looked at or not; its items stay
-    /// alive until the next call on this subscription. Cancel safe, like [`recv`](Self::recv).
-    /// O(number of ready items).
+    /// Cancel safe, like [`recv`](Self::recv), and an item that the [`Chunk`] has not come to is
+    /// not received. What was lent stays alive until the next call on this subscription.
     ///
     /// # Errors
     ///
@@ -153,7 +152,7 @@ impl<T> Subscription<T> {
     pub async fn next_chunk(&mut self) -> Result<Chunk<'_, T>, RecvError> {
         self.next_with(|reader| reader.visit(|_| ((), false)))
             .await?;
-        Ok(Chunk::new(self.cursor.take_ready()))
+        Ok(Chunk::new(self.cursor.walk()))
     }
 
     /// A stream of single events, cloned out of the items.

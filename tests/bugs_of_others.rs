@@ -178,6 +178,22 @@ fn dropping_a_long_chain_does_not_recurse() {
     dropping.unwrap().join().unwrap();
 }
 
+#[test]
+fn dropping_a_long_chain_of_splices_does_not_recurse() {
+    let mut buffer = EventBuffer::builder().replay(Replay::None).build();
+    let reader = buffer.subscribe();
+    for n in 0..100_000 {
+        let next = EventBuffer::builder().replay(Replay::None).build();
+        buffer.push(n);
+        let tail = next.tail();
+        std::mem::replace(&mut buffer, next).splice(tail);
+    }
+    assert_eq!(reader.lag(), 100_000);
+    let small = std::thread::Builder::new().stack_size(32 * 1024);
+    let dropping = small.spawn(move || drop((reader, buffer)));
+    dropping.unwrap().join().unwrap();
+}
+
 /// tokio 2425, barrage.
 #[test]
 fn closing_does_not_hide_the_last_value() {

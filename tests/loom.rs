@@ -3,7 +3,11 @@
 //! `RUSTFLAGS="--cfg loom" cargo test --release --test loom`
 #![cfg(loom)]
 
-use event_buffer::{EventBuffer, RecvError, Replay, TryRecvError};
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Waker};
+
+use event_buffer::{EventBuffer, RecvError, Replay, SharedBuffer, TryRecvError};
 use loom::future::block_on;
 use loom::sync::Arc;
 use loom::thread;
@@ -181,6 +185,75 @@ fn unobserved_against_splice_and_reader_drop() {
         let other = thread::spawn(move || drop(reader));
         snapshot.splice(tail);
         block_on(live.unobserved());
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn append_against_cancelled_wait() {
+    loom::model(|| {
+        let mut buffer = buffer::<Arc<i32>>();
+        let mut reader = buffer.subscribe();
+        let other = thread::spawn(move || {
+            // Polled once, then dropped, wherever the writer is by then.
+            let mut cx = Context::from_waker(Waker::noop());
+            let poll = pin!(reader.recv()).poll(&mut cx);
+            poll.map(|item| *item.unwrap()[0]).is_ready()
+                || *block_on(reader.recv()).unwrap()[0] == 1
+        });
+        buffer.push(Arc::new(1));
+        assert!(other.join().unwrap());
+    });
+}
+
+#[test]
+fn reader_against_reader_freeing_the_same_items() {
+    loom::model(|| {
+        let mut buffer = buffer();
+        let mut one = buffer.subscribe().cloned();
+        let mut other = buffer.subscribe();
+        buffer.extend([Arc::new(1), Arc::new(2), Arc::new(3)]);
+        drop(buffer);
+        let reading = thread::spawn(move || {
+            let item = other.try_recv().unwrap();
+            assert_eq!(*item[0], 1);
+            drop(other);
+            drop(item);
+        });
+        for n in 1..=3 {
+            assert_eq!(*one.try_recv().unwrap(), n);
+        }
+        drop(one);
+        reading.join().unwrap();
+    });
+}
+
+#[test]
+fn shared_append_against_shared_append() {
+    loom::model(|| {
+        let shared = SharedBuffer::new();
+        let other = shared.clone();
+        // Each pushes what the other one had published out of the window.
+        let pushing = thread::spawn(move || other.push(Arc::new(1)));
+        shared.push(Arc::new(2));
+        pushing.join().unwrap();
+        assert_eq!(shared.len(), 1);
+    });
+}
+
+#[test]
+fn splice_against_lag_and_drop() {
+    loom::model(|| {
+        let live = buffer::<Arc<u8>>();
+        let snapshot = buffer();
+        let reader = snapshot.subscribe();
+        let tail = live.tail();
+        let other = thread::spawn(move || {
+            assert_eq!(reader.lag(), 0);
+            drop(reader);
+        });
+        snapshot.splice(tail);
+        drop(live);
         other.join().unwrap();
     });
 }

@@ -151,34 +151,14 @@ impl<T> Cursor<T> {
         }
     }
 
-    /// Goes over all that is ready, lending it. What is lent stays alive as long as the borrow.
-    pub(crate) fn take_ready(&mut self) -> Walk<'_, T> {
+    /// A walk over all that is ready now.
+    pub(crate) fn walk(&mut self) -> Walk<'_, T> {
         self.stop_waiting();
         self.anchor_here();
-        let start = self.at.node;
-        let mut walk = self.at;
-        loop {
-            // SAFETY: the anchor keeps all that follows it alive.
-            match unsafe { walk.node.read() } {
-                Found::Item(_, next) => walk = walk.followed_by(next),
-                Found::Nothing => break,
-                // SAFETY: as above.
-                Found::Last(next) => match unsafe { walk.onward(next) } {
-                    Onward::Splice(place) => {
-                        // SAFETY: as above.
-                        unsafe { walk.record() }.cross();
-                        walk = place;
-                    }
-                    Onward::End(_) => break,
-                },
-            }
-        }
-        self.at = walk;
-        // The anchor stays where the walk begins until the next call.
         Walk {
-            at: start,
-            end: walk.node,
-            _anchor: self,
+            // SAFETY: the anchor keeps `at` alive.
+            left: unsafe { self.at.record() }.behind(self.at.seq),
+            cursor: self,
         }
     }
 
@@ -192,12 +172,17 @@ impl<T> Cursor<T> {
 
     #[inline(never)]
     fn move_anchor(&mut self) {
+        self.ahead = 0;
+        // Where we are the last reader we take over the links' references.
+        while self.anchor.consume() {
+            if self.anchor.as_ptr() == self.at.node {
+                return;
+            }
+        }
         // In two steps: dropping the old anchor may run (and panic in) a `T`'s drop.
         // SAFETY: the anchor keeps `at` alive.
         let anchor = unsafe { self.at.node.hold() };
-        let passed = mem::replace(&mut self.anchor, anchor);
-        self.ahead = 0;
-        drop(passed);
+        drop(mem::replace(&mut self.anchor, anchor));
     }
 
     #[inline]
@@ -249,41 +234,52 @@ impl<T> Drop for Cursor<T> {
     }
 }
 
-/// A walk over items that a borrowed cursor keeps alive.
+/// A walk over the items that were ready when it began, lending them. The cursor goes along; its
+/// anchor stays where the walk began, so that what was lent stays alive.
 pub(crate) struct Walk<'a, T> {
-    at: NodePtr<T>,
-    end: NodePtr<T>,
-    _anchor: &'a Cursor<T>,
+    cursor: &'a mut Cursor<T>,
+    /// How many items of the buffer that the cursor is in were ready.
+    left: u64,
 }
-
-impl<T> Clone for Walk<'_, T> {
-    fn clone(&self) -> Self {
-        Self { ..*self }
-    }
-}
-
-// SAFETY: a walk gives `&T`s and holds places that the borrowed cursor keeps alive.
-unsafe impl<T: Sync + Send> Send for Walk<'_, T> {}
-// SAFETY: as above.
-unsafe impl<T: Sync + Send> Sync for Walk<'_, T> {}
 
 impl<'a, T> Iterator for Walk<'a, T> {
     type Item = &'a [T];
 
     #[inline]
     fn next(&mut self) -> Option<&'a [T]> {
-        while self.at != self.end {
-            // SAFETY: the anchor of the cursor borrowed for 'a keeps the walk alive.
-            match unsafe { self.at.read() } {
+        loop {
+            // SAFETY: the cursor is borrowed for 'a, and its anchor does not move.
+            match unsafe { self.cursor.at.node.read() } {
                 Found::Item(events, next) => {
-                    self.at = next;
+                    self.left = self.left.checked_sub(1)?;
+                    self.cursor.at.node = next;
+                    self.cursor.at.seq += 1;
+                    self.cursor.ahead += 1;
                     return Some(events);
                 }
-                // A splice: an end would be the end of the walk.
-                Found::Last(next) => self.at = next,
                 Found::Nothing => return None,
+                Found::Last(next) => self.go_on(next)?,
             }
         }
-        None
+    }
+}
+
+impl<T> Walk<'_, T> {
+    /// As [`Cursor::go_on`], but the anchor stays.
+    #[cold]
+    fn go_on(&mut self, next: NodePtr<T>) -> Option<()> {
+        let at = &mut self.cursor.at;
+        // SAFETY: the cursor's anchor keeps `at` alive, and all that follows.
+        match unsafe { at.onward(next) } {
+            Onward::Splice(place) => {
+                // SAFETY: as above.
+                unsafe { at.record() }.cross();
+                *at = place;
+                // SAFETY: as above.
+                self.left = unsafe { at.record() }.behind(at.seq);
+                Some(())
+            }
+            Onward::End(_) => None,
+        }
     }
 }

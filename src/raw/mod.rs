@@ -13,10 +13,9 @@
 //!        ┌────────┐      ┌────────┐           ┌────────┐  ┌───────────────┐
 //!        │ item 0 │      │ item 1 │           │ item 2 │  │ empty, slot 3 │
 //!        │ next ──┼─────▶│ next ──┼──────────▶│ next ──┼─▶│ next = null   │
-//!        │ event  │      │ event  │           │ event  │  │ event ◀ waiters
 //!        └────────┘      └────────┘           └────────┘  └──────┬────────┘
 //!                                                                ▼ owns
-//!                                                             Record (counts, ending)
+//!                                              Record (counts, who waits, how it ended)
 //! ```
 //!
 //! * `next` is null while the slot is empty. It is stored once, with `Release`, after the slot's
@@ -38,6 +37,7 @@
 //!   buffer B:        [b0]─▶[b1]─▶[b2]─▶[empty]        record B
 //! ```
 
+mod block;
 mod cursor;
 mod node;
 mod record;
@@ -47,4 +47,4 @@ mod tail;
 pub(crate) use cursor::{Cursor, Walk};
 pub(crate) use node::{Batch, Payload};
 pub(crate) use slot::{Read, Slot};
-pub(crate) use tail::{Published, Tail};
+pub(crate) use tail::Tail;

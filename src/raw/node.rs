@@ -2,10 +2,17 @@
 //!
 //! # The state word
 //!
-//! `state` is `references * REF + waiting bit`. The bit says that somebody may wait for the slot
-//! to be filled. A reader sets it before it puts its waker on the [list](crate::waiters); the
-//! writer reads it in the same atomic operation with which it gives up its reference on the slot
-//! that it has just filled. Both are read-modify-writes of one word, hence ordered:
+//! ```text
+//!   63                    10 9      7 6        1   0
+//!  ┌────────────────────────┬────────┬──────────┬───┐
+//!  │ references             │ size   │ closes   │ W │
+//!  └────────────────────────┴────────┴──────────┴───┘
+//! ```
+//!
+//! **W**, the waiting bit, says that somebody may wait for the slot to be filled. A reader sets it
+//! before it puts its waker on the [list](crate::waiters); the writer reads it in the same atomic
+//! operation with which it gives up its reference on the slot that it has just filled. Both are
+//! read-modify-writes of one word, hence ordered:
 //!
 //! 1. the reader's comes first: the writer sees the bit and wakes all who wait;
 //! 2. the writer's comes first: the reader's `Acquire` reads from the writer's `Release`, so
@@ -13,18 +20,29 @@
 //!
 //! A reader that finds the bit already set skips its own write: its `Acquire` load reads from
 //! the release sequence that the writer's operation heads, if that came first, so 2 holds for it.
+//!
+//! **closes** and **size** are set in the last node of a [block](super::block): with that node the
+//! block's memory goes.
 
+use std::hint::unreachable_unchecked;
+use std::mem;
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
+use super::block::{self, Room};
 use super::record::Record;
 use crate::sync::{AtomicPtr, AtomicUsize, UnsafeCell};
 
 const WAITING: usize = 1;
-const REF: usize = 2;
-/// Beyond this many references the process is aborted, as [`Arc`] does.
+/// Where the two numbers of [`block`] stand, in the last node of a block.
+pub(super) const CLOSING: u32 = 1;
+/// One reference.
+const REF: usize = 1 << (CLOSING + block::BITS);
+/// All references.
+const REFS: usize = !(REF - 1);
+/// Beyond this the process is aborted, as [`Arc`] does.
 const MAX_STATE: usize = isize::MAX as usize;
 
 /// What a slot contains.
@@ -34,7 +52,7 @@ pub(crate) enum Payload<T> {
     /// An item of several events.
     Many(Box<[T]>),
     /// The last slot of a buffer: still empty, or ended in the way its record says.
-    Last(#[expect(dead_code, reason = "owned, to keep it alive")] Arc<Record>),
+    Last(Arc<Record>),
 }
 
 impl<T> Payload<T> {
@@ -61,14 +79,20 @@ pub(super) struct Node<T> {
 }
 
 impl<T> Node<T> {
-    /// A node with `references` owners yet to be handed out.
-    fn alloc(payload: Payload<T>, references: usize) -> NonNull<Self> {
-        let node = Box::new(Self {
+    /// An empty or a private node; `closing` says what of its block goes with it.
+    pub(super) fn new(payload: Payload<T>, references: usize, closing: usize) -> Self {
+        Self {
             next: AtomicPtr::new(ptr::null_mut()),
-            state: AtomicUsize::new(references * REF),
+            state: AtomicUsize::new(references * REF | closing),
             payload: UnsafeCell::new(payload),
-        });
-        NonNull::from(Box::leak(node))
+        }
+    }
+
+    /// Makes this the last node of its block after all. Its memory must not be given up at the
+    /// same time: the caller holds a reference, or has it to itself.
+    pub(super) fn close_block(&self, closing: usize) {
+        // Relaxed: whoever frees the node has seen all changes of this one word before.
+        self.state.fetch_or(closing, Relaxed);
     }
 }
 
@@ -83,12 +107,12 @@ unsafe impl<T: Send + Sync> Sync for Hold<T> {}
 
 impl<T> Hold<T> {
     /// The first slot of a new buffer: empty, owning `record`.
-    pub(super) fn first(record: Arc<Record>) -> Self {
-        Self(Node::alloc(Payload::Last(record), 1))
+    pub(super) fn first(record: Arc<Record>, room: &mut Room<T>) -> Self {
+        Self(room.put(Payload::Last(record), 1))
     }
 
     #[inline]
-    fn node(&self) -> &Node<T> {
+    pub(super) fn node(&self) -> &Node<T> {
         // SAFETY: the reference counted for this hold keeps the node allocated.
         unsafe { self.0.as_ref() }
     }
@@ -104,7 +128,7 @@ impl<T> Hold<T> {
     pub(super) fn is_unique(&self) -> bool {
         // Acquire: pairs with the Release half of the `fetch_sub` in `Drop` and of the
         // `compare_exchange` in `retire`, so that the past owners' reads come before our writes.
-        self.node().state.load(Acquire) & !WAITING == REF
+        self.node().state.load(Acquire) & REFS == REF
     }
 
     /// Announces that somebody is going to wait for this slot. To be followed by going on the
@@ -127,21 +151,35 @@ impl<T> Hold<T> {
     /// # Safety
     ///
     /// `self` is the writer's hold on the buffer's last slot, the slot is empty, and the caller
-    /// has exclusive use of the writer.
+    /// has exclusive use of the writer. `first` does not panic.
     #[inline]
     #[allow(
         clippy::needless_pass_by_value,
         reason = "the chain takes over the references of `rest`"
     )]
-    pub(super) unsafe fn fill(&mut self, first: Payload<T>, rest: Option<Rest<T>>) -> Option<Self> {
+    pub(super) unsafe fn fill(
+        &mut self,
+        first: impl FnOnce() -> Payload<T>,
+        rest: Option<Rest<T>>,
+        room: &mut Room<T>,
+    ) -> Option<Self> {
+        // This may allocate, hence panic; nothing after it does. So the compiler can build the
+        // payload in its place, where a copy would cost more than all the rest.
+        let vacancy = room.vacancy();
         let node = self.node();
         // SAFETY: the slot is empty (caller), so `next` is null and no reader looks at the
         // payload; only the writer writes to it, and the caller is the only user of the writer.
-        let last = node
-            .payload
-            .with_mut(|payload| unsafe { ptr::replace(payload, first) });
+        // What was in it is moved out first.
+        let record = node.payload.with_mut(|payload| unsafe {
+            let Payload::Last(record) = &*payload else {
+                unreachable_unchecked()
+            };
+            let record = ptr::read(record);
+            ptr::write(payload, first());
+            record
+        });
         // Two references: ours and the link's.
-        let empty = Node::alloc(last, 2);
+        let empty = vacancy.fill(Payload::Last(record), 2);
         let link = match rest {
             None => empty,
             Some(Rest { first, last }) => {
@@ -154,8 +192,7 @@ impl<T> Hold<T> {
         // Release: publishes the payloads and the nodes behind; pairs with every Acquire load
         // of `next` by a reader.
         node.next.store(link.as_ptr(), Release);
-        let filled = std::mem::replace(self, Self(empty));
-        filled.retire()
+        mem::replace(self, Self(empty)).retire()
     }
 
     /// Ends the chain in this empty slot: `next` leads to `onward`, or to the slot itself.
@@ -185,15 +222,15 @@ impl<T> Hold<T> {
             if seen & WAITING != 0 {
                 return Some(self);
             }
-            if seen == REF {
-                // Perhaps the last reference: its `Drop` frees the node.
+            if seen & REFS == REF {
+                // The last reference: its `Drop` frees the node.
                 return None;
             }
             // Release: pairs with the Acquire in `announce_waiter` (see the module's docs) and
             // in `is_unique`. Acquire is not needed: others still hold the node.
             match state.compare_exchange_weak(seen, seen - REF, Release, Relaxed) {
                 Ok(_) => {
-                    std::mem::forget(self);
+                    mem::forget(self);
                     return None;
                 }
                 Err(now) => seen = now,
@@ -201,17 +238,23 @@ impl<T> Hold<T> {
         }
     }
 
-    /// Takes the successor out of a filled slot that nobody else can reach, leaving it
-    /// without one; `None` where others can reach it, or where nothing follows.
-    pub(super) fn detach_next(&mut self) -> Option<Self> {
+    /// Moves on to the next of a chain that nobody else can reach, and frees the slot left
+    /// behind; false, and nothing done, where others can reach it or nothing follows.
+    #[inline]
+    pub(super) fn consume(&mut self) -> bool {
         if !self.is_unique() {
-            return None;
+            return false;
         }
-        let next = NonNull::new(self.node().next.load(Acquire)).filter(|next| *next != self.0)?;
-        // Relaxed: unique, so nobody else reads it.
-        self.node().next.store(ptr::null_mut(), Relaxed);
-        // The link's reference becomes the answer's.
-        Some(Self(next))
+        // Relaxed: unique, so nobody else writes it any more.
+        let next = self.node().next.load(Relaxed);
+        let Some(next) = NonNull::new(next).filter(|next| *next != self.0) else {
+            return false;
+        };
+        // The link's reference becomes ours.
+        let passed = mem::replace(self, Self(next)).into_raw();
+        // SAFETY: unique, and the only reference was ours.
+        unsafe { free(passed) };
+        true
     }
 
     /// The node `n` filled slots further on (or the last one before that).
@@ -231,7 +274,7 @@ impl<T> Hold<T> {
     #[inline]
     fn into_raw(self) -> NonNull<Node<T>> {
         let node = self.0;
-        std::mem::forget(self);
+        mem::forget(self);
         node
     }
 }
@@ -247,17 +290,21 @@ impl<T> Clone for Hold<T> {
 impl<T> Drop for Hold<T> {
     #[inline]
     fn drop(&mut self) {
-        // A reference that is the only one needs no read-modify-write to give up.
-        if !self.is_unique() {
-            // Release: our reads come before the node is freed. Acquire: where we free it, they
-            // all did. (Both on the operation itself: sanitizers do not follow fences.)
-            let before = self.node().state.fetch_sub(REF, AcqRel);
-            if before & !WAITING != REF {
-                return;
-            }
+        if self.give_up() {
+            // SAFETY: the last reference is gone, and it was ours.
+            unsafe { free_chain(self.0) }
         }
-        // SAFETY: the last reference is gone, and it was ours.
-        unsafe { free_chain(self.0) }
+    }
+}
+
+impl<T> Hold<T> {
+    /// Gives up the reference; whether it was the last.
+    #[inline]
+    fn give_up(&self) -> bool {
+        // A reference that is the only one needs no read-modify-write to give up.
+        // Release: our reads come before the node is freed. Acquire: where we free it, they all
+        // did. (Both on the operation itself: sanitizers do not follow fences.)
+        self.is_unique() || self.node().state.fetch_sub(REF, AcqRel) & REFS == REF
     }
 }
 
@@ -265,32 +312,41 @@ impl<T> Drop for Hold<T> {
 ///
 /// # Safety
 ///
-/// The count of `node` has come to the caller's last reference, which the caller gives up here.
+/// The caller gave up the last reference to `node`.
 #[cold]
 #[inline(never)]
 unsafe fn free_chain<T>(mut node: NonNull<Node<T>>) {
-    /// Goes on with the rest when a `T`'s drop panics.
-    struct Remaining<T>(Option<Hold<T>>);
-
     loop {
-        // SAFETY: nobody else has a reference (caller, or the check below), and the node was
-        // allocated as a box in `alloc`.
-        let boxed = unsafe { Box::from_raw(node.as_ptr()) };
         // Relaxed: exclusive since the Acquire that found the count at its end.
-        let next = NonNull::new(boxed.next.load(Relaxed)).filter(|next| *next != node);
-        let mut rest = Remaining(next.map(Hold));
-        drop(boxed);
-        let Some(hold) = rest.0.take() else { return };
-        if !hold.is_unique() {
-            // Release and Acquire: as in `Hold::drop`.
-            let before = hold.node().state.fetch_sub(REF, AcqRel);
-            if before & !WAITING != REF {
-                std::mem::forget(hold);
-                return;
-            }
+        // SAFETY: nobody else has a reference (caller, or the check below).
+        let next = unsafe { node.as_ref() }.next.load(Relaxed);
+        // Goes on with the rest also where the drop of a payload panics.
+        let next = NonNull::new(next).filter(|next| *next != node).map(Hold);
+        // SAFETY: as above, and what it links to is taken care of.
+        unsafe { free(node) };
+        match next {
+            Some(next) if next.give_up() => node = next.into_raw(),
+            other => return mem::forget(other),
         }
-        node = hold.into_raw();
     }
+}
+
+/// Frees one node: drops its payload, and where it closes a block gives back the memory.
+///
+/// # Safety
+///
+/// Nobody has a reference to `node`; its link's reference is the caller's now.
+#[inline]
+unsafe fn free<T>(node: NonNull<Node<T>>) {
+    // Relaxed: exclusive since the Acquire that found the count at its end.
+    // SAFETY: exclusive (caller), and not freed yet.
+    let closing = unsafe { node.as_ref() }.state.load(Relaxed) & !REFS & !WAITING;
+    // Dropped after the payload, also where that panics.
+    // SAFETY: nodes are freed in the order of the chain, so with the node that closes its block
+    // all others in it are.
+    let _memory = (closing != 0).then(|| unsafe { block::Memory::of(node, closing) });
+    // SAFETY: as above.
+    unsafe { ptr::drop_in_place(node.as_ptr()) };
 }
 
 /// A node that something else keeps alive: a step of a walk, not a reference.
@@ -389,34 +445,30 @@ pub(crate) struct Batch<T> {
     first: Option<Payload<T>>,
     rest: Option<Rest<T>>,
     len: u64,
+    /// Where the nodes of `rest` are, and what is left there.
+    room: Room<T>,
 }
 
 impl<T> Batch<T> {
-    pub(crate) const fn new() -> Self {
+    /// One item.
+    pub(crate) fn one(item: Payload<T>) -> Self {
         Self {
-            first: None,
+            first: Some(item),
             rest: None,
-            len: 0,
+            len: 1,
+            room: Room::new(),
         }
-    }
-
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    pub(crate) const fn len(&self) -> u64 {
-        self.len
     }
 
     /// Adds an item of one event.
     #[inline]
-    pub(crate) fn push(&mut self, event: T) {
+    fn push(&mut self, event: T) {
         self.len += 1;
         if self.first.is_none() {
             self.first = Some(Payload::One(event));
             return;
         }
-        let node = Node::alloc(Payload::One(event), 1);
+        let node = self.room.put(Payload::One(event), 1);
         match &mut self.rest {
             None => {
                 self.rest = Some(Rest {
@@ -435,15 +487,34 @@ impl<T> Batch<T> {
         }
     }
 
-    pub(super) fn take(&mut self) -> Option<(Payload<T>, Option<Rest<T>>)> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// The first item, and the others with the room their nodes are in.
+    #[expect(clippy::type_complexity, reason = "taken apart at once, by one caller")]
+    pub(super) fn take(&mut self) -> Option<(Payload<T>, Option<(Rest<T>, Room<T>)>)> {
         self.len = 0;
-        Some((self.first.take()?, self.rest.take()))
+        let rest = self.rest.take();
+        let room = mem::replace(&mut self.room, Room::new());
+        Some((self.first.take()?, rest.map(|rest| (rest, room))))
     }
 }
 
 impl<T> FromIterator<T> for Batch<T> {
     fn from_iter<I: IntoIterator<Item = T>>(events: I) -> Self {
-        let mut batch = Self::new();
+        let events = events.into_iter();
+        let mut batch = Self {
+            first: None,
+            rest: None,
+            len: 0,
+            // All but the first get a node here, and so does the slot after them.
+            room: Room::for_at_least(events.size_hint().0),
+        };
         for event in events {
             batch.push(event);
         }
@@ -454,6 +525,8 @@ impl<T> FromIterator<T> for Batch<T> {
 impl<T> Drop for Batch<T> {
     fn drop(&mut self) {
         if let Some(rest) = self.rest.take() {
+            // SAFETY: the batch owns the chain.
+            self.room.leave(unsafe { rest.last.as_ref() });
             // The first node's one reference, kept for the link that now is never made.
             drop(Hold(rest.first));
         }

@@ -1,10 +1,10 @@
 //! What the readers of one buffer share besides its chain: counts, and how it ended.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 
 use crate::error::SharedError;
-use crate::sync::{AtomicIsize, AtomicU64};
+use crate::sync::{AtomicIsize, AtomicU64, Mutex};
 use crate::waiters::Waiters;
 
 /// Set in `observers` once a splice has handed the count on.
@@ -21,10 +21,12 @@ pub(crate) struct Record {
     unobserved: Waiters,
     /// Who waits for the last slot to be written.
     readers: Waiters,
-    ending: OnceLock<Ending>,
+    /// Looked at by those who have seen the last slot written, or the `SPLICED` bit.
+    ending: Mutex<Option<Ending>>,
     this: Weak<Record>,
 }
 
+#[derive(Clone)]
 pub(crate) enum Ending {
     Closed,
     Failed(SharedError),
@@ -43,7 +45,7 @@ impl Record {
             observers: AtomicIsize::new(0),
             unobserved: Waiters::default(),
             readers: Waiters::default(),
-            ending: OnceLock::new(),
+            ending: Mutex::default(),
         })
     }
 
@@ -54,19 +56,23 @@ impl Record {
 
     #[inline]
     pub(super) fn publish(&self, seq: u64) {
-        // Release: a plain store on the machines we know; pairs with the Acquire in `lag`.
+        // Release: a plain store on the machines we know; pairs with the Acquire in `behind`.
         self.published.store(seq, Release);
     }
 
-    pub(super) fn ending(&self) -> Option<&Ending> {
-        self.ending.get()
+    pub(super) fn ending(&self) -> Option<Ending> {
+        self.ending.lock().clone()
     }
 
     /// Sets how the buffer ends. Its writer calls this once.
     pub(super) fn end(&self, ending: Ending) {
-        let fresh = self.ending.set(ending).is_ok();
+        let onward = match &ending {
+            Ending::Spliced { to, .. } => Some(Arc::clone(to)),
+            Ending::Closed | Ending::Failed(_) => None,
+        };
+        let fresh = self.ending.lock().replace(ending).is_none();
         debug_assert!(fresh, "a buffer ends once");
-        if let Some((next, _)) = self.onward() {
+        if let Some(next) = onward {
             // AcqRel: whoever sees the bit from here on sees the ending too, and hands on by
             // itself; those before are in the count, which we hand on for them.
             let observers = self.observers.fetch_or(SPLICED, AcqRel) & !SPLICED;
@@ -75,27 +81,33 @@ impl Record {
     }
 
     /// The record of the buffer that this one was spliced to, and the place in it.
-    pub(super) fn onward(&self) -> Option<(&Arc<Record>, u64)> {
+    pub(super) fn onward(&self) -> Option<(Arc<Record>, u64)> {
+        // Acquire: pairs with the RMW in `end`.
+        if self.observers.load(Acquire) & SPLICED == 0 {
+            return None;
+        }
         match self.ending()? {
-            Ending::Spliced { to, seq } => Some((to, *seq)),
+            Ending::Spliced { to, seq } => Some((to, seq)),
             Ending::Closed | Ending::Failed(_) => None,
         }
     }
 
+    /// Items of this buffer published from `seq` on.
+    pub(super) fn behind(&self, seq: u64) -> u64 {
+        // Acquire: see `publish`.
+        self.published.load(Acquire).saturating_sub(seq)
+    }
+
     /// Items published from `seq` on, those behind splices included.
-    pub(super) fn lag(&self, mut seq: u64) -> u64 {
-        let mut lag = 0;
-        let mut record = self;
-        loop {
-            // The ending first: behind an ending nothing more is published.
-            let onward = record.onward();
-            // Acquire: see `publish`.
-            lag += record.published.load(Acquire).saturating_sub(seq);
-            match onward {
-                Some((next, at)) => (record, seq) = (next, at),
-                None => return lag,
-            }
+    pub(super) fn lag(&self, seq: u64) -> u64 {
+        // The ending first: behind an ending nothing more is published.
+        let mut onward = self.onward();
+        let mut lag = self.behind(seq);
+        while let Some((record, seq)) = onward {
+            onward = record.onward();
+            lag += record.behind(seq);
         }
+        lag
     }
 
     pub(super) fn join(&self) {
@@ -113,21 +125,23 @@ impl Record {
     }
 
     fn add_observers(&self, count: isize) {
-        let mut record = self;
-        loop {
-            // AcqRel: pairs with the `fetch_or` in `end`, and with `is_observed`.
-            let before = record.observers.fetch_add(count, AcqRel);
-            if count < 0 && (before & !SPLICED) + count <= 0 {
-                record.unobserved.wake_all();
-            }
-            if before & SPLICED == 0 {
-                return;
-            }
-            match record.onward() {
-                Some((next, _)) => record = next,
-                None => return,
-            }
+        let mut onward = self.add_observers_here(count);
+        while let Some(record) = onward {
+            onward = record.add_observers_here(count);
         }
+    }
+
+    /// The answer is the next record to be told.
+    fn add_observers_here(&self, count: isize) -> Option<Arc<Self>> {
+        // AcqRel: pairs with the `fetch_or` in `end`, and with `is_observed`.
+        let before = self.observers.fetch_add(count, AcqRel);
+        if count < 0 && (before & !SPLICED) + count <= 0 {
+            self.unobserved.wake_all();
+        }
+        if before & SPLICED == 0 {
+            return None;
+        }
+        self.onward().map(|(next, _)| next)
     }
 
     #[inline]
@@ -143,5 +157,15 @@ impl Record {
     #[inline]
     pub(super) fn readers(&self) -> &Waiters {
         &self.readers
+    }
+}
+
+impl Drop for Record {
+    /// A loop, since each record of a long chain of splices owns the next.
+    fn drop(&mut self) {
+        let mut onward = self.ending.lock().take();
+        while let Some(Ending::Spliced { to, .. }) = onward {
+            onward = Arc::into_inner(to).and_then(|record| record.ending.lock().take());
+        }
     }
 }

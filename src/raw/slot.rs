@@ -74,8 +74,8 @@ impl<T> Place<T> {
     pub(super) unsafe fn onward(self, next: NodePtr<T>) -> Onward<T> {
         // SAFETY: alive (caller).
         match unsafe { self.record() }.ending() {
-            Some(Ending::Spliced { to, seq }) => Onward::Splice(Self::new(next, *seq, to)),
-            Some(Ending::Failed(error)) => Onward::End(RecvError::Failed(error.clone())),
+            Some(Ending::Spliced { to, seq }) => Onward::Splice(Self::new(next, seq, &to)),
+            Some(Ending::Failed(error)) => Onward::End(RecvError::Failed(error)),
             Some(Ending::Closed) | None => Onward::End(RecvError::Closed),
         }
     }

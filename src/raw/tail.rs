@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::block::Room;
 use super::node::{Batch, Hold, Payload, Rest};
 use super::record::{Ending, Record};
 use super::slot::{Place, Slot};
@@ -16,6 +17,8 @@ use crate::waiters::Waiters;
 pub(crate) struct Tail<T> {
     /// The last slot.
     last: Hold<T>,
+    /// Where the next ones will be.
+    room: Room<T>,
     /// The last slot is written: the buffer has ended, and nothing is published any more.
     ended: bool,
     seq: u64,
@@ -36,36 +39,34 @@ struct Window<T> {
     limit: usize,
 }
 
-/// What is to be done after publishing, outside of any lock: dropping this wakes the readers
-/// that wait and frees what has left the window.
+/// The written slot, where somebody waits for it. Dropping this wakes them, outside of any lock.
 #[must_use]
-pub(crate) struct Published<T> {
-    /// The written slot, where somebody waits for it.
-    awaited: Option<Slot<T>>,
-    _trimmed: Option<Hold<T>>,
-}
+pub(crate) struct Wake<T>(Option<Slot<T>>);
 
-impl<T> Published<T> {
-    pub(crate) const NOTHING: Self = Self {
-        awaited: None,
-        _trimmed: None,
-    };
-}
-
-impl<T> Drop for Published<T> {
+impl<T> Drop for Wake<T> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(awaited) = &self.awaited {
+        if let Some(awaited) = &self.0 {
             awaited.record().readers().wake_all();
         }
     }
+}
+
+/// What is to be done after publishing under a lock, once that is released: dropping this wakes
+/// the readers that wait, and drops what nobody will see, or has left the window.
+#[must_use]
+pub(crate) struct Later<T> {
+    _wake: Option<Wake<T>>,
+    _unseen: Option<Batch<T>>,
+    _trimmed: Option<Hold<T>>,
 }
 
 impl<T> Tail<T> {
     /// An empty buffer that retains the newest `limit` items.
     pub(crate) fn new(limit: usize) -> Self {
         let record = Record::new();
-        let last = Hold::first(Arc::clone(&record));
+        let mut room = Room::new();
+        let last = Hold::first(Arc::clone(&record), &mut room);
         let window = (limit > 0).then(|| Window {
             first: last.clone(),
             newest: None,
@@ -74,6 +75,7 @@ impl<T> Tail<T> {
         });
         Self {
             last,
+            room,
             ended: false,
             seq: 0,
             record,
@@ -81,93 +83,109 @@ impl<T> Tail<T> {
         }
     }
 
-    /// Publishes one item. Where nobody will ever see it, it is left to the caller, to be
-    /// dropped outside of any lock.
+    /// Passes over an item that nobody will ever see, since the writer alone holds the last slot;
+    /// false where somebody may.
     #[inline]
-    pub(crate) fn publish_one(&mut self, payload: &mut Option<Payload<T>>) -> Published<T> {
-        if self.is_invisible() {
-            self.seq += 1;
-            self.record.publish(self.seq);
-            return Published::NOTHING;
+    pub(crate) fn pass_unseen(&mut self, items: u64) -> bool {
+        let unseen = self.window.is_none() && self.last.is_unique();
+        if unseen {
+            self.seq += items;
         }
-        match payload.take() {
-            Some(payload) => self.fill(payload, None, 1),
-            None => Published::NOTHING,
-        }
+        unseen
     }
 
-    /// Publishes an item per event. As [`publish_one`](Self::publish_one), it may leave them.
-    pub(crate) fn publish(&mut self, batch: &mut Batch<T>) -> Published<T> {
+    /// Publishes an item of one event. To be followed by [`trim`](Self::trim).
+    #[inline]
+    pub(crate) fn publish_one(&mut self, event: T) -> Wake<T> {
+        self.fill(|| Payload::One(event), None, 1)
+    }
+
+    /// Publishes an item per event. To be followed by [`trim`](Self::trim).
+    pub(crate) fn publish(&mut self, batch: &mut Batch<T>) -> Wake<T> {
         let len = batch.len();
-        if self.is_invisible() {
-            self.seq += len;
-            self.record.publish(self.seq);
-            return Published::NOTHING;
+        let Some((first, rest)) = batch.take() else {
+            return Wake(None);
+        };
+        let rest = rest.map(|(rest, room)| {
+            // The new last slot will be where the batch is.
+            self.room.leave(self.last.node());
+            self.room = room;
+            rest
+        });
+        self.fill(|| first, rest, len)
+    }
+
+    /// The whole of publishing, for use under a lock.
+    pub(crate) fn publish_later(&mut self, mut batch: Batch<T>) -> Later<T> {
+        if self.pass_unseen(batch.len()) {
+            return Later {
+                _wake: None,
+                _unseen: Some(batch),
+                _trimmed: None,
+            };
         }
-        match batch.take() {
-            Some((first, rest)) => self.fill(first, rest, len),
-            None => Published::NOTHING,
+        Later {
+            _wake: Some(self.publish(&mut batch)),
+            _unseen: None,
+            _trimmed: self.window.as_mut().and_then(Window::trim_later),
         }
     }
 
-    /// Whether nobody will ever see what is published now: the writer alone holds the last slot.
     #[inline]
-    fn is_invisible(&self) -> bool {
-        self.window.is_none() && self.last.is_unique() && !self.ended
-    }
-
-    #[inline]
-    fn fill(&mut self, first: Payload<T>, rest: Option<Rest<T>>, len: u64) -> Published<T> {
-        if self.ended {
-            return Published::NOTHING;
-        }
+    fn fill(
+        &mut self,
+        first: impl FnOnce() -> Payload<T>,
+        rest: Option<Rest<T>>,
+        len: u64,
+    ) -> Wake<T> {
+        debug_assert!(!self.ended, "ending consumes the writer");
         let place = Place::new(self.last.as_ptr(), self.seq, &self.record);
         let newest = rest.as_ref().map_or(place.node, Rest::newest);
         self.seq += len;
         // Before the items: a reader that has one of them finds it counted.
         self.record.publish(self.seq);
         // SAFETY: `last` is the writer's hold on the last slot, which is empty as long as `ended`
-        // is not set, and `&mut self` makes us its only user.
-        let filled = unsafe { self.last.fill(first, rest) };
-        let trimmed = self.window.as_mut().and_then(|window| {
+        // is not set, and `&mut self` makes us its only user. `first` only moves.
+        let filled = unsafe { self.last.fill(first, rest, &mut self.room) };
+        if let Some(window) = &mut self.window {
             window.newest = Some(Place::new(newest, self.seq - 1, &self.record));
             window.len = window
                 .len
                 .saturating_add(usize::try_from(len).unwrap_or(usize::MAX));
-            window.trim()
-        });
-        Published {
-            awaited: filled.map(|hold| Slot::from_hold(hold, place)),
-            _trimmed: trimmed,
+        }
+        Wake(filled.map(|hold| Slot::from_hold(hold, place)))
+    }
+
+    /// Frees what has left the window.
+    #[inline]
+    pub(crate) fn trim(&mut self) {
+        if let Some(window) = &mut self.window {
+            window.trim();
         }
     }
 
-    pub(crate) fn close(&mut self) -> Published<T> {
-        self.end(Ending::Closed, None)
-    }
-
-    pub(crate) fn fail(&mut self, error: SharedError) -> Published<T> {
+    pub(crate) fn fail(&mut self, error: SharedError) -> Wake<T> {
         self.end(Ending::Failed(error), None)
     }
 
     /// Continues in the slot given. Where that would make a ring, ends with an error instead.
-    pub(crate) fn splice(&mut self, onward: Slot<T>) -> Published<T> {
+    pub(crate) fn splice(&mut self, onward: Slot<T>) -> Wake<T> {
         /// Makes "does it lead back to us" and "now it leads there" one step, so that two buffers
         /// cannot be spliced to each other at the same time.
         static SPLICING: Mutex<()> = Mutex::new(());
 
+        let Some(to) = onward.owner() else {
+            return Wake(None);
+        };
         let splicing = SPLICING.lock();
-        let mut ahead = Some(onward.record());
+        let mut ahead = Some(Arc::clone(&to));
         while let Some(record) = ahead {
-            if std::ptr::eq(record, &raw const *self.record) {
+            if Arc::ptr_eq(&record, &self.record) {
                 drop(splicing);
                 return self.fail(SharedError::new(SpliceCycle.into()));
             }
-            ahead = record.onward().map(|(next, _)| &**next);
+            ahead = record.onward().map(|(next, _)| next);
         }
-        let Some(to) = onward.owner() else {
-            return Published::NOTHING;
-        };
         let seq = onward.place().seq;
         let ending = Ending::Spliced { to, seq };
         let published = self.end(ending, Some(onward.into_hold()));
@@ -175,19 +193,17 @@ impl<T> Tail<T> {
         published
     }
 
-    fn end(&mut self, ending: Ending, onward: Option<Hold<T>>) -> Published<T> {
+    fn end(&mut self, ending: Ending, onward: Option<Hold<T>>) -> Wake<T> {
         if std::mem::replace(&mut self.ended, true) {
-            return Published::NOTHING;
+            return Wake(None);
         }
         self.record.end(ending);
+        self.room.leave(self.last.node());
         let place = Place::new(self.last.as_ptr(), self.seq, &self.record);
         // SAFETY: `last` is the writer's hold on the last slot, which was empty until now, and
         // the ending is set.
         let written = unsafe { self.last.clone().end(onward) };
-        Published {
-            awaited: written.map(|hold| Slot::from_hold(hold, place)),
-            _trimmed: None,
-        }
+        Wake(written.map(|hold| Slot::from_hold(hold, place)))
     }
 
     /// The place after the newest item.
@@ -232,17 +248,30 @@ impl<T> Tail<T> {
     }
 }
 
+impl<T> Drop for Tail<T> {
+    /// Closes the buffer, unless it has ended otherwise.
+    fn drop(&mut self) {
+        drop(self.end(Ending::Closed, None));
+    }
+}
+
 impl<T> Window<T> {
-    /// Forgets the oldest items beyond the limit; the answer keeps them alive for the moment.
+    /// Frees the oldest items beyond the limit.
     #[inline]
-    fn trim(&mut self) -> Option<Hold<T>> {
+    fn trim(&mut self) {
+        while self.len > self.limit {
+            if !self.first.consume() {
+                drop(self.trim_later());
+                return;
+            }
+            self.len -= 1;
+        }
+    }
+
+    /// Forgets the oldest items beyond the limit; the answer keeps them alive for the moment.
+    fn trim_later(&mut self) -> Option<Hold<T>> {
         let excess = self.len.checked_sub(self.limit).filter(|&n| n > 0)?;
         self.len = self.limit;
-        if excess == 1 {
-            if let Some(next) = self.first.detach_next() {
-                return Some(mem::replace(&mut self.first, next));
-            }
-        }
         let first = self.first.nth(excess);
         Some(mem::replace(&mut self.first, first))
     }

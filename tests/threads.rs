@@ -1,0 +1,126 @@
+//! Readers of every kind on threads of their own, while the writer publishes, trims and splices.
+//!
+//! Not under the test harness: ThreadSanitizer takes its locks (they are std's, which is not
+//! instrumented) for races. For the same reason there is no closer here, and no `Arc` of std's in a
+//! payload; loom covers what is missing.
+
+#[cfg(loom)]
+fn main() {}
+
+#[cfg(not(loom))]
+fn main() {
+    for round in 0..10 {
+        threads::race(round);
+    }
+    // A line that test runners' readers know.
+    println!("test result: ok. 1 passed; 0 failed");
+}
+
+#[cfg(not(loom))]
+mod threads {
+    use std::thread;
+
+    use event_buffer::{EventBuffer, RecvError, Replay, Subscription};
+
+    const EVENTS: u64 = 2_000;
+
+    /// Wide enough to be torn, on the heap so that it can be used after it was freed.
+    #[derive(Clone, Debug, PartialEq)]
+    struct Event(Box<[u64; 4]>);
+
+    impl Event {
+        fn new(n: u64) -> Self {
+            Self(Box::new([n, !n, n.rotate_left(7), n ^ 0x55]))
+        }
+    }
+
+    pub(crate) fn race(round: u64) {
+        let replay = [Replay::None, Replay::Last(1), Replay::Last(100)];
+        let replay = replay[usize::try_from(round % 3).unwrap_or(0)];
+        let mut first = EventBuffer::builder().replay(replay).build();
+        let mut second = EventBuffer::builder().replay(replay).build();
+        let readers: [fn(Subscription<Event>); 5] =
+            [by_item, by_clone, by_chunk, by_handle, in_turns];
+        let readers: Vec<_> = readers
+            .into_iter()
+            .map(|read| {
+                let reader = first.subscribe();
+                thread::spawn(move || read(reader))
+            })
+            .collect();
+        let onward = second.tail();
+        // The second half is published while the first is spliced to it.
+        let other = thread::spawn(move || publish(&mut second, EVENTS / 2..EVENTS));
+        publish(&mut first, 0..EVENTS / 2);
+        first.splice(onward);
+        other.join().expect("the second writer");
+        for reader in readers {
+            reader.join().expect("a reader");
+        }
+    }
+
+    fn publish(buffer: &mut EventBuffer<Event>, numbers: std::ops::Range<u64>) {
+        let mut next = numbers.start;
+        while next < numbers.end {
+            match next % 5 {
+                0 => buffer.extend((next..numbers.end.min(next + 40)).map(Event::new)),
+                1 => thread::yield_now(),
+                _ => {}
+            }
+            next = if next % 5 == 0 {
+                numbers.end.min(next + 40)
+            } else {
+                buffer.push(Event::new(next));
+                next + 1
+            };
+        }
+    }
+
+    fn by_item(mut reader: Subscription<Event>) {
+        for n in 0..EVENTS {
+            assert_eq!(*reader.recv_blocking().expect("an item"), [Event::new(n)]);
+        }
+        assert_eq!(reader.recv_blocking(), Err(RecvError::Closed));
+    }
+
+    fn by_clone(reader: Subscription<Event>) {
+        let mut reader = reader.cloned();
+        for n in 0..EVENTS {
+            assert_eq!(reader.recv_blocking(), Ok(Event::new(n)));
+        }
+        assert_eq!(reader.recv_blocking(), Err(RecvError::Closed));
+    }
+
+    fn by_chunk(mut reader: Subscription<Event>) {
+        let mut next = 0;
+        while let Ok(chunk) = futures::executor::block_on(reader.next_chunk()) {
+            for event in chunk {
+                assert_eq!(*event, Event::new(next));
+                next += 1;
+            }
+        }
+        assert_eq!(next, EVENTS);
+    }
+
+    /// From item to item, each of which keeps what follows alive.
+    fn by_handle(mut reader: Subscription<Event>) {
+        let mut item = reader.recv_blocking().expect("an item");
+        for n in 0..EVENTS {
+            assert_eq!(*item, [Event::new(n)]);
+            match futures::executor::block_on(item.next()) {
+                Ok(next) => item = next,
+                Err(end) => assert_eq!((n, end), (EVENTS - 1, RecvError::Closed)),
+            }
+        }
+    }
+
+    /// A few items with each of many readers, each a clone of the one before.
+    fn in_turns(mut reader: Subscription<Event>) {
+        for n in 0..EVENTS {
+            if n % 7 == 0 {
+                reader = reader.clone();
+            }
+            assert_eq!(*reader.recv_blocking().expect("an item"), [Event::new(n)]);
+        }
+    }
+}
