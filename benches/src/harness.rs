@@ -5,36 +5,45 @@ use std::time::Duration;
 use crate::payload::Payload;
 use crate::peers::Peer;
 
+#[derive(Clone, Copy, PartialEq)]
+pub enum Role {
+    Ours,
+    Peer,
+    /// What nobody can beat; no peer.
+    Bound,
+}
+
 /// Someone who does the row's job when asked, and says how long that took.
 pub struct Contestant {
     pub name: &'static str,
-    pub is_ours: bool,
+    pub role: Role,
     run: Box<dyn FnMut(u32) -> Duration>,
 }
 
 impl Contestant {
     /// `run` does the job so many times, and answers the time of what counts.
-    pub fn new(
-        name: &'static str,
-        is_ours: bool,
-        run: impl FnMut(u32) -> Duration + 'static,
-    ) -> Self {
+    pub fn new(name: &'static str, role: Role, run: impl FnMut(u32) -> Duration + 'static) -> Self {
         Self {
             name,
-            is_ours,
+            role,
             run: Box::new(run),
         }
     }
 
     pub fn of<T: Payload, P: Peer<T>>(run: impl FnMut(u32) -> Duration + 'static) -> Self {
-        Self::new(P::NAME, P::IS_OURS, run)
+        Self::new(P::NAME, P::ROLE, run)
+    }
+
+    /// The same where nothing is read.
+    pub fn writer<T: Payload, P: Peer<T>>(run: impl FnMut(u32) -> Duration + 'static) -> Self {
+        Self::new(P::WRITES, P::ROLE, run)
     }
 }
 
 /// What a contestant has reached, round by round.
 pub struct Measured {
     pub name: &'static str,
-    pub is_ours: bool,
+    pub role: Role,
     pub rounds: Vec<f64>,
 }
 
@@ -43,7 +52,7 @@ impl Measured {
     pub fn counted<T: Payload, P: Peer<T>>(figure: f64) -> Self {
         Self {
             name: P::NAME,
-            is_ours: P::IS_OURS,
+            role: P::ROLE,
             rounds: vec![figure],
         }
     }
@@ -68,7 +77,7 @@ impl Harness {
             .iter()
             .map(|it| Measured {
                 name: it.name,
-                is_ours: it.is_ours,
+                role: it.role,
                 rounds: Vec::new(),
             })
             .collect();

@@ -14,7 +14,7 @@ pub struct Curve {
     pub points: Vec<(f64, f64)>,
 }
 
-const WIDTH: f64 = 900.0;
+const WIDTH: f64 = 840.0;
 const HEIGHT: f64 = 400.0;
 const PANEL: (f64, f64) = (330.0, 280.0);
 const TOP: f64 = 40.0;
@@ -22,8 +22,9 @@ const TOP: f64 = 40.0;
 const COLOURS: [&str; 8] = [
     "#e5484d", "#3b82f6", "#16a34a", "#a855f7", "#d97706", "#0891b2", "#db2777", "#737373",
 ];
-const STYLE: &str = "text{font:12px sans-serif;fill:#57606a}.axis{stroke:#8c959f;stroke-width:1}\
+const STYLE: &str = "text{font:12px sans-serif;fill:#768390}.axis{stroke:#8c959f;stroke-width:1}\
 .grid{stroke:#8c959f;stroke-width:.3}\
+@media(prefers-color-scheme:light){text{fill:#424a53}}\
 @media(prefers-color-scheme:dark){text{fill:#c9d1d9}}";
 
 /// Two panels: bytes by subscribers, and bytes by backlog.
@@ -48,14 +49,16 @@ pub fn memory(growth: &Growth) -> String {
         svg += &panel(left, title, curves);
     }
     for (place, curve) in growth.with_backlog.iter().enumerate() {
-        let x = 60.0 + (place % 8) as f64 * 104.0;
+        let x = 60.0 + (place % 4) as f64 * 190.0;
+        let y = 365.0 + (place / 4) as f64 * 20.0;
         let colour = COLOURS[place % COLOURS.len()];
         put(
             &mut svg,
             format_args!(
-                "<rect x=\"{x}\" y=\"380\" width=\"10\" height=\"10\" fill=\"{colour}\"/>\
-             <text x=\"{}\" y=\"390\" style=\"font-size:10px\">{}</text>\n",
-                x + 14.0,
+                "<rect x=\"{x}\" y=\"{}\" width=\"10\" height=\"10\" fill=\"{colour}\"/>\
+                 <text x=\"{}\" y=\"{y}\">{}</text>\n",
+                y - 10.0,
+                x + 16.0,
                 curve.name,
             ),
         );

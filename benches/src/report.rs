@@ -4,8 +4,11 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use crate::harness::{Measured, median};
+use crate::harness::{Measured, Role, median};
 use crate::target::Target;
+
+/// The peer that is the fastest of its row.
+const BEST: &str = "best";
 
 /// How, where and when a table was made.
 #[derive(Serialize)]
@@ -66,10 +69,11 @@ impl Row {
         measured: &[Measured],
         targets: impl Fn(&str) -> Vec<Target>,
     ) -> Self {
-        let (ours, peers): (Vec<_>, Vec<_>) = measured.iter().partition(|it| it.is_ours);
+        let (ours, peers): (Vec<_>, Vec<_>) = measured.iter().partition(|it| it.role == Role::Ours);
         let best = peers
             .iter()
             .copied()
+            .filter(|it| it.role == Role::Peer)
             .min_by(|a, b| a.median().total_cmp(&b.median()));
         let line = |it: &&Measured| Line {
             variant: it.name,
@@ -116,12 +120,16 @@ fn verdict(
     peers: &[&Measured],
 ) -> Option<Verdict> {
     let (of, reached, limit) = match target {
-        Target::OfBest(limit) => (Some("best"), ratio(ours, best?)?, limit),
+        Target::OfBest(limit) => (Some(BEST), ratio(ours, best?)?, limit),
         Target::Of(name, limit) => {
             let peer = peers.iter().find(|peer| peer.name == name)?;
             (Some(name), ratio(ours, peer)?, limit)
         }
         Target::AtMost(limit) => (None, ours.median(), limit),
+        Target::AtMostOr(limit, bound) => {
+            let bound = peers.iter().find(|peer| peer.name == bound)?;
+            (None, ours.median(), limit.max(bound.median()))
+        }
     };
     Some(Verdict {
         of,
@@ -252,14 +260,11 @@ fn sections(rows: &[Row]) -> Vec<&'static str> {
 
 fn said(verdict: &Verdict) -> String {
     let mark = if verdict.met { "met" } else { "**missed**" };
+    let limit = (verdict.limit * 1e3).round() / 1e3;
     match verdict.of {
-        Some("best") => format!("≤ {} {mark}", verdict.limit),
-        Some(peer) => format!(
-            "{} ≤ {} of {peer} {mark}",
-            figure(verdict.reached),
-            verdict.limit
-        ),
-        None => format!("≤ {} {} {mark}", verdict.limit, "absolute"),
+        Some(BEST) => format!("ratio ≤ {limit} {mark}"),
+        Some(peer) => format!("{} of {peer} ≤ {limit} {mark}", figure(verdict.reached)),
+        None => format!("≤ {limit} {mark}"),
     }
 }
 

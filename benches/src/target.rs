@@ -9,4 +9,6 @@ pub enum Target {
     Of(&'static str, f64),
     /// At most this figure.
     AtMost(f64),
+    /// At most this figure, or that of a bound which is measured beside.
+    AtMostOr(f64, &'static str),
 }

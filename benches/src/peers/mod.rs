@@ -13,6 +13,7 @@ mod postage;
 mod tokio_recv;
 mod tokio_stream;
 
+use crate::harness::Role;
 use crate::payload::Payload;
 
 use ours::{Chunks, Cloned, ClonedStream, Extend, ItemStream, Items, Ours, Push};
@@ -29,7 +30,9 @@ pub use self::tokio_stream::TokioStream;
 /// One way to send events from one place to many.
 pub trait Peer<T: Payload>: 'static {
     const NAME: &'static str;
-    const IS_OURS: bool = false;
+    const ROLE: Role = Role::Peer;
+    /// The name where nothing is read.
+    const WRITES: &'static str = Self::NAME;
 
     type Sender: Send + 'static;
     type Receiver: Send + 'static;

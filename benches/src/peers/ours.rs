@@ -7,6 +7,7 @@ use event_buffer::{EventBuffer, Replay, Subscription};
 use futures::{FutureExt, StreamExt};
 
 use super::Peer;
+use crate::harness::Role;
 use crate::payload::Payload;
 
 /// A way to publish, with a way to read.
@@ -31,6 +32,8 @@ pub struct ClonedStream;
 pub struct Chunks;
 
 pub trait Write: 'static {
+    const NAME: &'static str;
+
     fn buffer<T: Payload>() -> EventBuffer<T> {
         EventBuffer::new()
     }
@@ -43,15 +46,21 @@ pub trait Write: 'static {
     }
 }
 
-impl Write for Push {}
+impl Write for Push {
+    const NAME: &'static str = "push";
+}
 
 impl Write for PushRetainNone {
+    const NAME: &'static str = "push, Replay::None";
+
     fn buffer<T: Payload>() -> EventBuffer<T> {
         EventBuffer::builder().replay(Replay::None).build()
     }
 }
 
 impl Write for Extend {
+    const NAME: &'static str = "extend";
+
     #[inline]
     fn send_all<T: Payload>(buffer: &mut EventBuffer<T>, events: impl Iterator<Item = T>) {
         buffer.extend(events);
@@ -171,7 +180,8 @@ macro_rules! contestants {
     ($($write:ident, $read:ident: $name:literal;)*) => {$(
         impl<T: Payload> Peer<T> for Ours<$write, $read> {
             const NAME: &'static str = $name;
-            const IS_OURS: bool = true;
+            const ROLE: Role = Role::Ours;
+            const WRITES: &'static str = <$write as Write>::NAME;
 
             type Sender = EventBuffer<T>;
             type Receiver = <$read as Read<T>>::Reader;
@@ -213,7 +223,7 @@ contestants! {
     Push, Cloned: "cloned";
     Push, ClonedStream: "cloned as Stream";
     Push, Chunks: "next_chunk";
-    PushRetainNone, Items: "items, Replay::None";
+    PushRetainNone, Items: "Replay::None, items";
     Extend, Items: "extend, items";
     Extend, Cloned: "extend, cloned";
     Extend, Chunks: "extend, next_chunk";

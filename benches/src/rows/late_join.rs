@@ -8,7 +8,7 @@ use event_buffer::{EventBuffer, Replay};
 
 use crate::alloc;
 use crate::bench::{Bench, Plan};
-use crate::harness::Contestant;
+use crate::harness::{Contestant, Role};
 use crate::peers::ours::{Chunks, Cloned, Items, Read};
 use crate::peers::{self, AsyncBroadcast, Peer, Postage, Visitor};
 use crate::target::Target;
@@ -41,7 +41,7 @@ pub fn run(bench: &mut Bench) {
         },
         |variant| match variant {
             // 200 million a second.
-            "next_chunk" => vec![Target::AtMost(5.0), Target::Of(MEMORY, 1.0)],
+            "next_chunk" => vec![Target::AtMostOr(5.0, MEMORY)],
             _ => vec![],
         },
     );
@@ -54,8 +54,8 @@ pub fn run(bench: &mut Bench) {
             let subscription = buffer.subscribe();
             buffer.extend(0..LAG as u64);
             vec![
-                clones("Position", true, position),
-                clones("Subscription", true, subscription),
+                clones("Position", Role::Ours, position),
+                clones("Subscription", Role::Ours, subscription),
                 clone_behind::<AsyncBroadcast>(),
                 clone_behind::<Postage>(),
             ]
@@ -97,8 +97,8 @@ pub fn run(bench: &mut Bench) {
     );
 }
 
-fn timed(name: &'static str, is_ours: bool, mut job: impl FnMut() + 'static) -> Contestant {
-    Contestant::new(name, is_ours, move |times| {
+fn timed(name: &'static str, role: Role, mut job: impl FnMut() + 'static) -> Contestant {
+    Contestant::new(name, role, move |times| {
         let start = Instant::now();
         (0..times).for_each(|_| job());
         start.elapsed()
@@ -109,7 +109,7 @@ fn timed(name: &'static str, is_ours: bool, mut job: impl FnMut() + 'static) -> 
 fn replay<R: Read<u64>>(name: &'static str) -> Contestant {
     let mut buffer = EventBuffer::builder().replay(Replay::All).build();
     (0..RETAINED as u64).for_each(|event| buffer.push(event));
-    timed(name, true, move || {
+    timed(name, Role::Ours, move || {
         let mut reader = R::reader(buffer.subscribe_from_start());
         let mut received = 0;
         while received < RETAINED {
@@ -122,7 +122,7 @@ fn replay<R: Read<u64>>(name: &'static str) -> Contestant {
 fn left_behind<P: Peer<u64, Receiver: Clone>>() -> Contestant {
     let (mut sender, receivers) = P::channel(RETAINED, 1);
     P::send_all(&mut sender, 0..RETAINED as u64);
-    timed(P::NAME, false, move || {
+    timed(P::NAME, Role::Peer, move || {
         // The sender stays, or the channel would be closed.
         black_box(&sender);
         peers::drain::<u64, P>(&mut receivers[0].clone(), RETAINED);
@@ -132,7 +132,7 @@ fn left_behind<P: Peer<u64, Receiver: Clone>>() -> Contestant {
 /// What people do beside a channel that does not replay.
 fn vec_kept_by_hand() -> Contestant {
     let history: Mutex<Vec<u64>> = Mutex::new((0..RETAINED as u64).collect());
-    timed("a Vec kept by hand, cloned", false, move || {
+    timed("a Vec kept by hand, cloned", Role::Peer, move || {
         let events = history.lock().expect("nobody panics").clone();
         for event in events {
             black_box(event);
@@ -149,14 +149,14 @@ fn bare_memory() -> Contestant {
     });
     drop(buffer);
     let memory = vec![1_u64; usage.live_bytes as usize / size_of::<u64>()];
-    timed(MEMORY, false, move || {
+    timed(MEMORY, Role::Bound, move || {
         black_box(black_box(&memory).iter().sum::<u64>());
     })
 }
 
 /// Made in a row, then dropped; both count.
-fn clones<C: Clone + 'static>(name: &'static str, is_ours: bool, original: C) -> Contestant {
-    timed(name, is_ours, move || {
+fn clones<C: Clone + 'static>(name: &'static str, role: Role, original: C) -> Contestant {
+    timed(name, role, move || {
         drop(black_box(
             vec![&original; CLONES]
                 .into_iter()
@@ -169,7 +169,7 @@ fn clones<C: Clone + 'static>(name: &'static str, is_ours: bool, original: C) ->
 fn clone_behind<P: Peer<u64, Receiver: Clone>>() -> Contestant {
     let (mut sender, mut receivers) = P::channel(LAG, 1);
     P::send_all(&mut sender, 0..LAG as u64);
-    clones(P::NAME, false, receivers.remove(0))
+    clones(P::NAME, Role::Peer, receivers.remove(0))
 }
 
 /// The snapshot becomes a buffer of its own, is spliced to the live tail, and read.
@@ -179,7 +179,7 @@ fn spliced<R: Read<u64>>(
 ) -> Contestant {
     let live = EventBuffer::new();
     let events: Vec<u64> = (0..SNAPSHOT as u64).collect();
-    timed(name, true, move || {
+    timed(name, Role::Ours, move || {
         let tail = live.tail();
         let mut snapshot = EventBuffer::new();
         let mut reader = R::reader(snapshot.subscribe());
@@ -198,7 +198,7 @@ struct SentByHand(Vec<Contestant>);
 impl Visitor<u64> for SentByHand {
     fn visit<P: Peer<u64>>(&mut self) {
         let events: Vec<u64> = (0..SNAPSHOT as u64).collect();
-        self.0.push(timed(P::NAME, P::IS_OURS, move || {
+        self.0.push(timed(P::NAME, P::ROLE, move || {
             let (mut sender, mut receivers) = P::channel(SNAPSHOT, 1);
             P::send_all(&mut sender, events.iter().copied());
             peers::drain::<u64, P>(&mut receivers[0], SNAPSHOT);

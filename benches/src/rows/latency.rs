@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::bench::{Bench, Plan};
 use crate::fan_out::{FanOut, Threads};
-use crate::harness::Measured;
+use crate::harness::{Measured, Role};
 use crate::peers::{self, Peer, Visitor};
 
 /// Tasks that wait for each event.
@@ -47,7 +47,7 @@ struct Writers(Vec<Writer>);
 
 struct Writer {
     name: &'static str,
-    is_ours: bool,
+    role: Role,
     publish: Box<dyn FnMut(u32) -> Vec<Duration>>,
     /// How long each publish took: sorted, for each round.
     rounds: Vec<Vec<Duration>>,
@@ -62,7 +62,7 @@ impl Writer {
         };
         Measured {
             name: self.name,
-            is_ours: self.is_ours,
+            role: self.role,
             rounds: self.rounds.iter().map(at).collect(),
         }
     }
@@ -73,7 +73,7 @@ impl Visitor<u64> for Writers {
         let mut fan_out = FanOut::<u64, P>::new(Threads::One, SUBSCRIBERS, 1);
         self.0.push(Writer {
             name: P::NAME,
-            is_ours: P::IS_OURS,
+            role: P::ROLE,
             publish: Box::new(move |events| fan_out.latencies(events)),
             rounds: Vec::new(),
         });

@@ -6,10 +6,10 @@ use std::iter;
 use super::ForPayload;
 use crate::alloc;
 use crate::bench::{Bench, Plan};
-use crate::harness::Measured;
+use crate::harness::{Measured, Role};
 use crate::payload::Payload;
-use crate::peers::ours::{Items, Ours, Push};
-use crate::peers::{self, Peer, Visitor};
+use crate::peers::ours::{Cloned, Items, Ours, Push};
+use crate::peers::{self, Peer, TokioStream, Visitor};
 use crate::plot::{Curve, Growth};
 use crate::target::Target;
 use crate::task;
@@ -27,7 +27,7 @@ pub fn run(bench: &mut Bench) -> Growth {
     for count in counts(bench) {
         bench.counted(
             Plan::new::<u64>(SECTION, format!("an idle subscriber of {count}"), "bytes"),
-            || everybody(peers::readers::<u64>, count, Kept::Idle),
+            || everybody(idlers, count, Kept::Idle),
             |_| vec![],
         );
         bench.counted(
@@ -80,6 +80,15 @@ fn payload_bytes<T: Payload>() -> f64 {
     let (event, usage) = alloc::count(|| T::make(0));
     drop(event);
     size_of::<T>() as f64 + usage.live_bytes
+}
+
+/// Everybody whose handle is of a kind of its own.
+fn idlers(bytes: &mut Bytes) {
+    Visitor::<u64>::visit::<Ours<Push, Items>>(bytes);
+    Visitor::<u64>::visit::<Ours<Push, Cloned>>(bytes);
+    peers::channels::<u64>(bytes);
+    Visitor::<u64>::visit::<TokioStream>(bytes);
+    peers::by_hand::<u64>(bytes);
 }
 
 #[derive(Clone, Copy)]
@@ -182,7 +191,11 @@ impl Visitor<u64> for Curves {
             self.most
         };
         let curve = |most, bytes: &dyn Fn(usize) -> f64| Curve {
-            name: if P::IS_OURS { "event-buffer" } else { P::NAME },
+            name: if P::ROLE == Role::Ours {
+                "event-buffer"
+            } else {
+                P::NAME
+            },
             points: iter::successors(Some(1), |count| Some(count * 10))
                 .take_while(|count| *count <= most)
                 .map(|count| (count as f64, bytes(count)))

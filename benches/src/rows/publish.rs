@@ -6,7 +6,7 @@ use super::ForPayload;
 use crate::bench::{Bench, Plan};
 use crate::harness::Contestant;
 use crate::payload::Payload;
-use crate::peers::ours::{Items, Ours, Push, PushRetainNone};
+use crate::peers::ours::{Extend, Items, Ours, Push, PushRetainNone};
 use crate::peers::{self, Peer, Visitor};
 use crate::target::Target;
 use crate::task::{self, Task};
@@ -36,18 +36,32 @@ impl ForPayload for Publish {
                 peers::channels::<T>(&mut unobserved);
                 unobserved.0
             },
-            |_| vec![Target::OfBest(0.05), Target::Of("tokio recv", 0.05)],
+            |_| {
+                vec![
+                    Target::OfBest(0.05),
+                    Target::Of("tokio recv", 0.05),
+                    Target::Of("asyncband", 0.05),
+                ]
+            },
         );
         bench.timed(
             Plan::new::<T>(SECTION, "a subscriber behind", UNIT),
             BURST,
-            || writers::<T, _>(Behind(Vec::new())).0,
+            || {
+                let mut behind = Behind(Vec::new());
+                Visitor::<T>::visit::<Ours<Extend, Items>>(&mut behind);
+                writers::<T, _>(behind).0
+            },
             |_| vec![Target::OfBest(0.5)],
         );
         bench.timed(
             Plan::new::<T>(SECTION, "a subscriber woken, not yet polled", UNIT),
             BURST,
-            || writers::<T, _>(Woken(Vec::new())).0,
+            || {
+                let mut woken = Woken(Vec::new());
+                Visitor::<T>::visit::<Ours<Extend, Items>>(&mut woken);
+                writers::<T, _>(woken).0
+            },
             |_| vec![Target::OfBest(0.5)],
         );
         bench.timed(
@@ -72,7 +86,7 @@ struct Unobserved(Vec<Contestant>);
 impl<T: Payload> Visitor<T> for Unobserved {
     fn visit<P: Peer<T>>(&mut self) {
         let (mut sender, _) = P::channel(BURST, 0);
-        self.0.push(Contestant::of::<T, P>(move |times| {
+        self.0.push(Contestant::writer::<T, P>(move |times| {
             (0..times).map(|_| publish::<T, P>(&mut sender)).sum()
         }));
     }
@@ -84,7 +98,7 @@ struct Behind(Vec<Contestant>);
 impl<T: Payload> Visitor<T> for Behind {
     fn visit<P: Peer<T>>(&mut self) {
         let (mut sender, mut receivers) = P::channel(BURST, 1);
-        self.0.push(Contestant::of::<T, P>(move |times| {
+        self.0.push(Contestant::writer::<T, P>(move |times| {
             let round = |_| {
                 let elapsed = publish::<T, P>(&mut sender);
                 peers::drain::<T, P>(&mut receivers[0], BURST);
@@ -102,7 +116,7 @@ impl<T: Payload> Visitor<T> for Woken {
     fn visit<P: Peer<T>>(&mut self) {
         let (mut sender, receivers) = P::channel(BURST, 1);
         let mut tasks = tasks::<T, P>(receivers);
-        self.0.push(Contestant::of::<T, P>(move |times| {
+        self.0.push(Contestant::writer::<T, P>(move |times| {
             let round = |_| {
                 tasks[0].poll();
                 publish::<T, P>(&mut sender)
@@ -122,7 +136,7 @@ impl<T: Payload> Visitor<T> for Waiting {
         let (mut senders, receivers): (Vec<_>, Vec<_>) =
             (0..CHANNELS).map(|_| P::channel(1, 1)).unzip();
         let mut tasks = tasks::<T, P>(receivers.into_iter().flatten());
-        self.0.push(Contestant::of::<T, P>(move |times| {
+        self.0.push(Contestant::writer::<T, P>(move |times| {
             let round = |_| {
                 tasks.iter_mut().for_each(Task::poll);
                 let mut events: Vec<T> = (0..CHANNELS as u64).map(T::make).collect();
@@ -137,13 +151,11 @@ impl<T: Payload> Visitor<T> for Waiting {
     }
 }
 
-/// How long it takes to publish a burst, one by one.
+/// How long it takes to publish a burst.
 fn publish<T: Payload, P: Peer<T>>(sender: &mut P::Sender) -> Duration {
     let mut events: Vec<T> = (0..BURST as u64).map(T::make).collect();
     let start = Instant::now();
-    for event in events.drain(..) {
-        P::send(sender, event);
-    }
+    P::send_all(sender, events.drain(..));
     start.elapsed()
 }
 
