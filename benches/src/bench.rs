@@ -1,0 +1,97 @@
+//! What is asked for on the command line, and what has come of it.
+
+use crate::harness::{Contestant, Harness, Measured};
+use crate::payload::Payload;
+use crate::report::Row;
+use crate::target::Target;
+
+pub struct Bench {
+    pub harness: Harness,
+    pub quick: bool,
+    /// Only rows whose name contains one of these; all if there is none.
+    pub wanted: Vec<String>,
+    pub rows: Vec<Row>,
+}
+
+/// A row, before it is measured.
+pub struct Plan {
+    pub section: &'static str,
+    pub scenario: String,
+    pub payload: &'static str,
+    pub unit: &'static str,
+}
+
+impl Plan {
+    pub fn new<T: Payload>(
+        section: &'static str,
+        scenario: impl Into<String>,
+        unit: &'static str,
+    ) -> Self {
+        Self {
+            section,
+            scenario: scenario.into(),
+            payload: T::NAME,
+            unit,
+        }
+    }
+
+    fn name(&self) -> String {
+        format!("{}: {}, {}", self.section, self.scenario, self.payload)
+    }
+}
+
+impl Bench {
+    /// Times a row, if it is asked for. Each job of `contestants` has so many operations.
+    pub fn timed(
+        &mut self,
+        plan: Plan,
+        operations: usize,
+        contestants: impl FnOnce() -> Vec<Contestant>,
+        targets: impl Fn(&str) -> Vec<Target>,
+    ) {
+        if let Some(plan) = self.begin(plan) {
+            let measured = self.harness.compete(contestants(), operations);
+            self.add(plan, &measured, targets);
+        }
+    }
+
+    /// Adds a row of counted figures, if it is asked for.
+    pub fn counted(
+        &mut self,
+        plan: Plan,
+        count: impl FnOnce() -> Vec<Measured>,
+        targets: impl Fn(&str) -> Vec<Target>,
+    ) {
+        if let Some(plan) = self.begin(plan) {
+            let measured = count();
+            self.add(plan, &measured, targets);
+        }
+    }
+
+    /// The plan, if it is asked for.
+    pub fn begin(&self, plan: Plan) -> Option<Plan> {
+        let name = plan.name();
+        let is_wanted = self.wanted.is_empty() || self.wanted.iter().any(|it| name.contains(it));
+        is_wanted.then(|| {
+            eprintln!("{name}");
+            plan
+        })
+    }
+
+    pub fn add(
+        &mut self,
+        plan: Plan,
+        measured: &[Measured],
+        targets: impl Fn(&str) -> Vec<Target>,
+    ) {
+        let Plan {
+            section,
+            scenario,
+            payload,
+            unit,
+        } = plan;
+        self.rows.push(Row::new(
+            section, scenario, payload, unit, measured, targets,
+        ));
+    }
+}

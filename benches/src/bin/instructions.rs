@@ -1,0 +1,170 @@
+//! What `.ci/instructions` counts the instructions of.
+//!
+//! ```text
+//! instructions          # the names of the operations
+//! instructions NAME N   # does the operation N times 1,000 times, for N = 1 or 2
+//! ```
+//!
+//! Everything is prepared for both halves whatever N is, and the process ends without clean-up,
+//! so that the difference between the two runs is 1,000 operations and nothing else.
+
+use std::hint::black_box;
+use std::pin::pin;
+use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Poll, Wake, Waker};
+
+use event_buffer::{EventBuffer, Replay, Subscription};
+use futures::{FutureExt, Stream, StreamExt};
+
+const TIMES: u64 = 1_000;
+
+type Job = Box<dyn FnMut()>;
+
+type Operation = (&'static str, fn() -> Job);
+
+const OPERATIONS: [Operation; 9] = [
+    ("publish, unobserved, Replay::None", publish_unobserved),
+    ("publish, unobserved", publish_unobserved_but_retained),
+    ("publish, observed, nobody waiting", publish_observed),
+    (
+        "publish by extend, observed, nobody waiting",
+        extend_observed,
+    ),
+    ("try_recv, ready", receive_item),
+    ("cloned try_recv, ready", receive_clone),
+    ("next_chunk, ready, per event", receive_chunk),
+    ("recv, waiting: publish, wake, receive, wait", wait_in_recv),
+    (
+        "Stream, waiting: publish, wake, receive, wait",
+        wait_as_stream,
+    ),
+];
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => OPERATIONS.iter().for_each(|(name, _)| println!("{name}")),
+        [name, halves @ ("1" | "2")] => {
+            let found = OPERATIONS.iter().find(|(known, _)| *known == name);
+            let (_, prepare) = found.expect("the operation is one of those listed");
+            let (mut first, mut second) = (prepare(), prepare());
+            first();
+            if halves == "2" {
+                second();
+            }
+            process::exit(0);
+        }
+        _ => panic!("usage: instructions [NAME 1|2]"),
+    }
+}
+
+fn publish_unobserved() -> Job {
+    let mut buffer = EventBuffer::builder().replay(Replay::None).build();
+    Box::new(move || (0..TIMES).for_each(|event| buffer.push(black_box(event))))
+}
+
+fn publish_unobserved_but_retained() -> Job {
+    let mut buffer = EventBuffer::new();
+    Box::new(move || (0..TIMES).for_each(|event| buffer.push(black_box(event))))
+}
+
+fn publish_observed() -> Job {
+    let mut buffer = EventBuffer::new();
+    let reader = buffer.subscribe();
+    Box::new(move || {
+        (0..TIMES).for_each(|event| buffer.push(black_box(event)));
+        black_box(&reader);
+    })
+}
+
+fn extend_observed() -> Job {
+    let mut buffer = EventBuffer::new();
+    let reader = buffer.subscribe();
+    Box::new(move || {
+        buffer.extend((0..TIMES).map(black_box));
+        black_box(&reader);
+    })
+}
+
+/// A buffer whose reader has 1,000 events before it.
+fn filled() -> (EventBuffer<u64>, Subscription<u64>) {
+    let mut buffer = EventBuffer::new();
+    let reader = buffer.subscribe();
+    (0..TIMES).for_each(|event| buffer.push(event));
+    (buffer, reader)
+}
+
+fn receive_item() -> Job {
+    let (buffer, mut reader) = filled();
+    Box::new(move || {
+        while let Ok(item) = black_box(reader.try_recv()) {
+            drop(item);
+        }
+        black_box(&buffer);
+    })
+}
+
+fn receive_clone() -> Job {
+    let (buffer, reader) = filled();
+    let mut reader = reader.cloned();
+    Box::new(move || {
+        while let Ok(event) = black_box(reader.try_recv()) {
+            black_box(event);
+        }
+        black_box(&buffer);
+    })
+}
+
+fn receive_chunk() -> Job {
+    let (buffer, mut reader) = filled();
+    Box::new(move || {
+        let chunk = reader.next_chunk().now_or_never();
+        let chunk = chunk.expect("it is ready").expect("the buffer is open");
+        chunk.for_each(|event| {
+            black_box(event);
+        });
+        black_box(&buffer);
+    })
+}
+
+fn wait_in_recv() -> Job {
+    waiting(|mut reader| async move {
+        loop {
+            black_box(reader.recv().await).expect("the buffer is open");
+        }
+    })
+}
+
+fn wait_as_stream() -> Job {
+    async fn follow(mut stream: impl Stream + Unpin) {
+        while black_box(stream.next().await).is_some() {}
+    }
+    waiting(follow)
+}
+
+/// A task that waits, is woken by one event, receives it, and waits again.
+fn waiting<F: Future<Output = ()> + 'static>(follow: impl FnOnce(Subscription<u64>) -> F) -> Job {
+    struct Flag(AtomicBool);
+
+    impl Wake for Flag {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Relaxed);
+        }
+    }
+
+    let mut buffer = EventBuffer::new();
+    let mut task = Box::pin(follow(buffer.subscribe()));
+    let flag = Arc::new(Flag(AtomicBool::new(true)));
+    let waker = Waker::from(flag.clone());
+    let mut cycle = move |event| {
+        assert!(flag.0.swap(false, Relaxed), "an event wakes the task");
+        let polled = pin!(&mut task).poll(&mut Context::from_waker(&waker));
+        assert_eq!(polled, Poll::Pending);
+        buffer.push(event);
+    };
+    // So that what is made by the first wait is not counted.
+    cycle(0);
+    Box::new(move || (0..TIMES).for_each(&mut cycle))
+}

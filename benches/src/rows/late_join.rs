@@ -1,0 +1,207 @@
+//! What does it cost to come late?
+
+use std::hint::black_box;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use event_buffer::{EventBuffer, Replay};
+
+use crate::alloc;
+use crate::bench::{Bench, Plan};
+use crate::harness::{Contestant, Role};
+use crate::peers::ours::{Chunks, Cloned, Items, Read};
+use crate::peers::{self, AsyncBroadcast, Peer, Postage, Visitor};
+use crate::target::Target;
+
+const MEMORY: &str = "as many bytes, read in a row";
+const SECTION: &str = "late join";
+/// Events retained for who comes late.
+const RETAINED: usize = 1_000_000;
+/// Events between a lagging place and the newest.
+const LAG: usize = 100_000;
+/// Events of a snapshot.
+const SNAPSHOT: usize = 100_000;
+/// Clones made in one go.
+const CLONES: usize = 100;
+
+pub fn run(bench: &mut Bench) {
+    bench.timed(
+        Plan::new::<u64>(SECTION, "replay of 1,000,000", "ns/event"),
+        RETAINED,
+        || {
+            vec![
+                replay::<Chunks>("next_chunk"),
+                replay::<Items>("items"),
+                replay::<Cloned>("cloned"),
+                left_behind::<AsyncBroadcast>(),
+                left_behind::<Postage>(),
+                vec_kept_by_hand(),
+                bare_memory(),
+            ]
+        },
+        |variant| match variant {
+            // 200 million a second.
+            "next_chunk" => vec![Target::AtMostOr(5.0, MEMORY)],
+            _ => vec![],
+        },
+    );
+    bench.timed(
+        Plan::new::<u64>(SECTION, "clone of a place 100,000 behind", "ns/clone"),
+        CLONES,
+        || {
+            let mut buffer = EventBuffer::builder().replay(Replay::None).build();
+            let position = buffer.tail();
+            let subscription = buffer.subscribe();
+            buffer.extend(0..LAG as u64);
+            vec![
+                clones("Position", Role::Ours, position),
+                clones("Subscription", Role::Ours, subscription),
+                clone_behind::<AsyncBroadcast>(),
+                clone_behind::<Postage>(),
+            ]
+        },
+        |_| vec![],
+    );
+    bench.timed(
+        Plan::new::<u64>(
+            SECTION,
+            "snapshot of 100,000, then the live tail",
+            "ns/event",
+        ),
+        SNAPSHOT,
+        || {
+            let mut by_hand = SentByHand(Vec::new());
+            by_hand.0.push(spliced::<Chunks>(
+                "extend, splice, next_chunk",
+                |snapshot, events| {
+                    snapshot.extend(events.iter().copied());
+                },
+            ));
+            by_hand.0.push(spliced::<Cloned>(
+                "extend, splice, cloned",
+                |snapshot, events| {
+                    snapshot.extend(events.iter().copied());
+                },
+            ));
+            by_hand.0.push(spliced::<Cloned>(
+                "append, splice, cloned",
+                |snapshot, events| {
+                    snapshot.append(events.iter().copied());
+                },
+            ));
+            peers::channels::<u64>(&mut by_hand);
+            peers::by_hand::<u64>(&mut by_hand);
+            by_hand.0
+        },
+        |_| vec![],
+    );
+}
+
+fn timed(name: &'static str, role: Role, mut job: impl FnMut() + 'static) -> Contestant {
+    Contestant::new(name, role, move |times| {
+        let start = Instant::now();
+        (0..times).for_each(|_| job());
+        start.elapsed()
+    })
+}
+
+/// All that is retained, read from the start.
+fn replay<R: Read<u64>>(name: &'static str) -> Contestant {
+    let mut buffer = EventBuffer::builder().replay(Replay::All).build();
+    (0..RETAINED as u64).for_each(|event| buffer.push(event));
+    timed(name, Role::Ours, move || {
+        let mut reader = R::reader(buffer.subscribe_from_start());
+        let mut received = 0;
+        while received < RETAINED {
+            received += R::try_receive(&mut reader);
+        }
+    })
+}
+
+/// No peer replays. With these a receiver that never reads can be kept, and cloned.
+fn left_behind<P: Peer<u64, Receiver: Clone>>() -> Contestant {
+    let (mut sender, receivers) = P::channel(RETAINED, 1);
+    P::send_all(&mut sender, 0..RETAINED as u64);
+    timed(P::NAME, Role::Peer, move || {
+        // The sender stays, or the channel would be closed.
+        black_box(&sender);
+        peers::drain::<u64, P>(&mut receivers[0].clone(), RETAINED);
+    })
+}
+
+/// What people do beside a channel that does not replay.
+fn vec_kept_by_hand() -> Contestant {
+    let history: Mutex<Vec<u64>> = Mutex::new((0..RETAINED as u64).collect());
+    timed("a Vec kept by hand, cloned", Role::Peer, move || {
+        let events = history.lock().expect("nobody panics").clone();
+        for event in events {
+            black_box(event);
+        }
+    })
+}
+
+/// The bound: memory of the size that our retained events have, read from start to end.
+fn bare_memory() -> Contestant {
+    let (buffer, usage) = alloc::count(|| {
+        let mut buffer = EventBuffer::builder().replay(Replay::All).build();
+        (0..RETAINED as u64).for_each(|event| buffer.push(event));
+        buffer
+    });
+    drop(buffer);
+    let memory = vec![1_u64; usage.live_bytes as usize / size_of::<u64>()];
+    timed(MEMORY, Role::Bound, move || {
+        black_box(black_box(&memory).iter().sum::<u64>());
+    })
+}
+
+/// Made in a row, then dropped; both count.
+fn clones<C: Clone + 'static>(name: &'static str, role: Role, original: C) -> Contestant {
+    timed(name, role, move || {
+        drop(black_box(
+            vec![&original; CLONES]
+                .into_iter()
+                .cloned()
+                .collect::<Vec<C>>(),
+        ));
+    })
+}
+
+fn clone_behind<P: Peer<u64, Receiver: Clone>>() -> Contestant {
+    let (mut sender, mut receivers) = P::channel(LAG, 1);
+    P::send_all(&mut sender, 0..LAG as u64);
+    clones(P::NAME, Role::Peer, receivers.remove(0))
+}
+
+/// The snapshot becomes a buffer of its own, is spliced to the live tail, and read.
+fn spliced<R: Read<u64>>(
+    name: &'static str,
+    publish: impl Fn(&mut EventBuffer<u64>, &[u64]) + 'static,
+) -> Contestant {
+    let live = EventBuffer::new();
+    let events: Vec<u64> = (0..SNAPSHOT as u64).collect();
+    timed(name, Role::Ours, move || {
+        let tail = live.tail();
+        let mut snapshot = EventBuffer::new();
+        let mut reader = R::reader(snapshot.subscribe());
+        publish(&mut snapshot, &events);
+        snapshot.splice(tail);
+        let mut received = 0;
+        while received < SNAPSHOT {
+            received += R::try_receive(&mut reader);
+        }
+    })
+}
+
+/// The snapshot is sent through a channel for the one who comes, event by event, and read.
+struct SentByHand(Vec<Contestant>);
+
+impl Visitor<u64> for SentByHand {
+    fn visit<P: Peer<u64>>(&mut self) {
+        let events: Vec<u64> = (0..SNAPSHOT as u64).collect();
+        self.0.push(timed(P::NAME, P::ROLE, move || {
+            let (mut sender, mut receivers) = P::channel(SNAPSHOT, 1);
+            P::send_all(&mut sender, events.iter().copied());
+            peers::drain::<u64, P>(&mut receivers[0], SNAPSHOT);
+        }));
+    }
+}

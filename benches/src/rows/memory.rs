@@ -1,0 +1,209 @@
+//! What is kept in memory? Bytes asked of the allocator and not given back.
+
+use std::hint::black_box;
+use std::iter;
+
+use super::ForPayload;
+use crate::alloc;
+use crate::bench::{Bench, Plan};
+use crate::harness::{Measured, Role};
+use crate::payload::Payload;
+use crate::peers::ours::{Cloned, Items, Ours, Push};
+use crate::peers::{self, Peer, TokioStream, Visitor};
+use crate::plot::{Curve, Growth};
+use crate::target::Target;
+use crate::task;
+
+const SECTION: &str = "memory";
+/// Bytes of an event beyond its payload.
+const OVERHEAD: f64 = 48.0;
+/// What `barrage` drops in a sensible time: each drop looks at all others.
+const BARRAGE: usize = 10_000;
+/// Events in the backlog whose memory grows with the subscribers, in the plot.
+const BACKLOG: usize = 100;
+
+pub fn run(bench: &mut Bench) -> Growth {
+    super::each_payload(bench, &Retained);
+    for count in counts(bench) {
+        bench.counted(
+            Plan::new::<u64>(SECTION, format!("an idle subscriber of {count}"), "bytes"),
+            || everybody(idlers, count, Kept::Idle),
+            |_| vec![],
+        );
+        bench.counted(
+            Plan::new::<u64>(
+                SECTION,
+                format!("a waiting subscriber of {count}, its task included"),
+                "bytes",
+            ),
+            || everybody(peers::waiters::<u64>, count, Kept::Waiting),
+            |_| vec![],
+        );
+    }
+    growth(bench)
+}
+
+fn counts(bench: &Bench) -> Vec<usize> {
+    if bench.quick {
+        vec![1_000, 100_000]
+    } else {
+        vec![1_000, 10_000, 100_000, 1_000_000]
+    }
+}
+
+struct Retained;
+
+impl ForPayload for Retained {
+    fn ask<T: Payload>(&self, bench: &mut Bench) {
+        for count in counts(bench) {
+            bench.counted(
+                Plan::new::<T>(SECTION, format!("an event retained of {count}"), "bytes"),
+                || {
+                    let mut bytes = Bytes {
+                        count,
+                        kept: Kept::Event,
+                        measured: Vec::new(),
+                    };
+                    Visitor::<T>::visit::<Ours<Push, Items>>(&mut bytes);
+                    peers::channels::<T>(&mut bytes);
+                    peers::by_hand::<T>(&mut bytes);
+                    bytes.measured
+                },
+                |_| vec![Target::AtMost(OVERHEAD + payload_bytes::<T>())],
+            );
+        }
+    }
+}
+
+/// What an event of the kind needs for itself, also where it is not on the stack.
+fn payload_bytes<T: Payload>() -> f64 {
+    let (event, usage) = alloc::count(|| T::make(0));
+    drop(event);
+    size_of::<T>() as f64 + usage.live_bytes
+}
+
+/// Everybody whose handle is of a kind of its own.
+fn idlers(bytes: &mut Bytes) {
+    Visitor::<u64>::visit::<Ours<Push, Items>>(bytes);
+    Visitor::<u64>::visit::<Ours<Push, Cloned>>(bytes);
+    peers::channels::<u64>(bytes);
+    Visitor::<u64>::visit::<TokioStream>(bytes);
+    peers::by_hand::<u64>(bytes);
+}
+
+#[derive(Clone, Copy)]
+enum Kept {
+    Event,
+    Idle,
+    Waiting,
+}
+
+struct Bytes {
+    count: usize,
+    kept: Kept,
+    measured: Vec<Measured>,
+}
+
+fn everybody(contestants: impl FnOnce(&mut Bytes), count: usize, kept: Kept) -> Vec<Measured> {
+    let mut bytes = Bytes {
+        count,
+        kept,
+        measured: Vec::new(),
+    };
+    contestants(&mut bytes);
+    bytes.measured
+}
+
+impl<T: Payload> Visitor<T> for Bytes {
+    fn visit<P: Peer<T>>(&mut self) {
+        if P::NAME == "barrage" && self.count > BARRAGE && !matches!(self.kept, Kept::Event) {
+            return;
+        }
+        let bytes = match self.kept {
+            Kept::Event => backlog::<T, P>(1, self.count),
+            Kept::Idle => idle::<T, P>(self.count),
+            Kept::Waiting => waiting::<T, P>(self.count),
+        };
+        self.measured
+            .push(Measured::counted::<T, P>(bytes / self.count as f64));
+    }
+}
+
+/// A channel, its subscribers, and so many events that none of them has read.
+fn backlog<T: Payload, P: Peer<T>>(subscribers: usize, events: usize) -> f64 {
+    let (channel, usage) = alloc::count(|| {
+        let (mut sender, receivers) = P::channel(events, subscribers);
+        for event in 0..events as u64 {
+            P::send(&mut sender, T::make(event));
+        }
+        (sender, receivers)
+    });
+    drop(black_box(channel));
+    usage.live_bytes
+}
+
+/// Subscribers, handles included.
+fn idle<T: Payload, P: Peer<T>>(subscribers: usize) -> f64 {
+    let (channel, usage) = alloc::count(|| P::channel(1, subscribers));
+    drop(black_box(channel));
+    usage.live_bytes
+}
+
+/// Subscribers as tasks that wait. The runtime's own part of a task is left out.
+fn waiting<T: Payload, P: Peer<T>>(subscribers: usize) -> f64 {
+    let waker = task::waker();
+    let (channel, usage) = alloc::count(|| {
+        let (sender, receivers) = P::channel(1, subscribers);
+        let mut tasks: Vec<_> = receivers
+            .into_iter()
+            .map(|receiver| task::follow::<T, P>(receiver, waker.clone()))
+            .collect();
+        tasks.iter_mut().for_each(|task| task.poll());
+        (sender, tasks)
+    });
+    drop(black_box(channel));
+    usage.live_bytes
+}
+
+/// The curves of the plot: bytes in all.
+fn growth(bench: &Bench) -> Growth {
+    let most = if bench.quick { 10_000 } else { 100_000 };
+    let mut curves = Curves {
+        most,
+        growth: Growth::default(),
+    };
+    Visitor::<u64>::visit::<Ours<Push, Items>>(&mut curves);
+    peers::channels::<u64>(&mut curves);
+    peers::by_hand::<u64>(&mut curves);
+    curves.growth
+}
+
+struct Curves {
+    most: usize,
+    growth: Growth,
+}
+
+impl Visitor<u64> for Curves {
+    fn visit<P: Peer<u64>>(&mut self) {
+        let most_subscribers = if P::NAME == "barrage" {
+            BARRAGE
+        } else {
+            self.most
+        };
+        let curve = |most, bytes: &dyn Fn(usize) -> f64| Curve {
+            name: if P::ROLE == Role::Ours {
+                "event-buffer"
+            } else {
+                P::NAME
+            },
+            points: iter::successors(Some(1), |count| Some(count * 10))
+                .take_while(|count| *count <= most)
+                .map(|count| (count as f64, bytes(count)))
+                .collect(),
+        };
+        let by_subscribers = curve(most_subscribers, &|count| backlog::<u64, P>(count, BACKLOG));
+        self.growth.with_subscribers.push(by_subscribers);
+        let by_backlog = curve(10 * self.most, &|count| backlog::<u64, P>(1, count));
+        self.growth.with_backlog.push(by_backlog);
+    }
+}

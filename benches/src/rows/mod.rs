@@ -1,0 +1,26 @@
+//! The rows, by the question they answer.
+
+pub mod allocations;
+pub mod drain;
+pub mod late_join;
+pub mod latency;
+pub mod memory;
+pub mod publish;
+pub mod wake;
+
+use std::sync::Arc;
+
+use crate::bench::Bench;
+use crate::payload::{Payload, Wide};
+
+/// A question asked for each payload.
+trait ForPayload {
+    fn ask<T: Payload>(&self, bench: &mut Bench);
+}
+
+fn each_payload(bench: &mut Bench, question: &impl ForPayload) {
+    question.ask::<u64>(bench);
+    question.ask::<Wide>(bench);
+    question.ask::<String>(bench);
+    question.ask::<Arc<[u8]>>(bench);
+}

@@ -1,0 +1,169 @@
+//! What does publishing cost the writer?
+
+use std::time::{Duration, Instant};
+
+use super::ForPayload;
+use crate::bench::{Bench, Plan};
+use crate::harness::Contestant;
+use crate::payload::Payload;
+use crate::peers::ours::{Extend, Items, Ours, Push, PushRetainNone};
+use crate::peers::{self, Peer, Visitor};
+use crate::target::Target;
+use crate::task::{self, Task};
+
+const SECTION: &str = "publish";
+const UNIT: &str = "ns/event";
+/// Events published in one go.
+const BURST: usize = 1_000;
+/// Channels whose subscriber waits: one event each is published in one go.
+const CHANNELS: usize = 250;
+
+pub fn run(bench: &mut Bench) {
+    super::each_payload(bench, &Publish);
+}
+
+struct Publish;
+
+impl ForPayload for Publish {
+    fn ask<T: Payload>(&self, bench: &mut Bench) {
+        bench.timed(
+            Plan::new::<T>(SECTION, "no subscriber", UNIT),
+            BURST,
+            || {
+                let mut unobserved = Unobserved(Vec::new());
+                Visitor::<T>::visit::<Ours<PushRetainNone, Items>>(&mut unobserved);
+                Visitor::<T>::visit::<Ours<Push, Items>>(&mut unobserved);
+                peers::channels::<T>(&mut unobserved);
+                unobserved.0
+            },
+            |_| {
+                vec![
+                    Target::OfBest(0.05),
+                    Target::Of("tokio recv", 0.05),
+                    Target::Of("asyncband", 0.05),
+                ]
+            },
+        );
+        bench.timed(
+            Plan::new::<T>(SECTION, "a subscriber behind", UNIT),
+            BURST,
+            || {
+                let mut behind = Behind(Vec::new());
+                Visitor::<T>::visit::<Ours<Extend, Items>>(&mut behind);
+                writers::<T, _>(behind).0
+            },
+            |_| vec![Target::OfBest(0.5)],
+        );
+        bench.timed(
+            Plan::new::<T>(SECTION, "a subscriber woken, not yet polled", UNIT),
+            BURST,
+            || {
+                let mut woken = Woken(Vec::new());
+                Visitor::<T>::visit::<Ours<Extend, Items>>(&mut woken);
+                writers::<T, _>(woken).0
+            },
+            |_| vec![Target::OfBest(0.5)],
+        );
+        bench.timed(
+            Plan::new::<T>(SECTION, "a waiting subscriber", UNIT),
+            CHANNELS,
+            || writers::<T, _>(Waiting(Vec::new())).0,
+            |_| vec![],
+        );
+    }
+}
+
+fn writers<T: Payload, V: Visitor<T>>(mut visitor: V) -> V {
+    visitor.visit::<Ours<Push, Items>>();
+    peers::channels(&mut visitor);
+    peers::by_hand(&mut visitor);
+    visitor
+}
+
+/// Nobody subscribes. Who does it by hand has no channel then, and nothing to do.
+struct Unobserved(Vec<Contestant>);
+
+impl<T: Payload> Visitor<T> for Unobserved {
+    fn visit<P: Peer<T>>(&mut self) {
+        let (mut sender, _) = P::channel(BURST, 0);
+        self.0.push(Contestant::writer::<T, P>(move |times| {
+            (0..times).map(|_| publish::<T, P>(&mut sender)).sum()
+        }));
+    }
+}
+
+/// A subscriber reads now and then, and never waits.
+struct Behind(Vec<Contestant>);
+
+impl<T: Payload> Visitor<T> for Behind {
+    fn visit<P: Peer<T>>(&mut self) {
+        let (mut sender, mut receivers) = P::channel(BURST, 1);
+        self.0.push(Contestant::writer::<T, P>(move |times| {
+            let round = |_| {
+                let elapsed = publish::<T, P>(&mut sender);
+                peers::drain::<T, P>(&mut receivers[0], BURST);
+                elapsed
+            };
+            (0..times).map(round).sum()
+        }));
+    }
+}
+
+/// A subscriber waits when the first event comes, and is polled after the last.
+struct Woken(Vec<Contestant>);
+
+impl<T: Payload> Visitor<T> for Woken {
+    fn visit<P: Peer<T>>(&mut self) {
+        let (mut sender, receivers) = P::channel(BURST, 1);
+        let mut tasks = tasks::<T, P>(receivers);
+        self.0.push(Contestant::writer::<T, P>(move |times| {
+            let round = |_| {
+                tasks[0].poll();
+                publish::<T, P>(&mut sender)
+            };
+            let elapsed = (0..times).map(round).sum();
+            tasks[0].poll();
+            elapsed
+        }));
+    }
+}
+
+/// Each event meets a subscriber that waits.
+struct Waiting(Vec<Contestant>);
+
+impl<T: Payload> Visitor<T> for Waiting {
+    fn visit<P: Peer<T>>(&mut self) {
+        let (mut senders, receivers): (Vec<_>, Vec<_>) =
+            (0..CHANNELS).map(|_| P::channel(1, 1)).unzip();
+        let mut tasks = tasks::<T, P>(receivers.into_iter().flatten());
+        self.0.push(Contestant::writer::<T, P>(move |times| {
+            let round = |_| {
+                tasks.iter_mut().for_each(Task::poll);
+                let mut events: Vec<T> = (0..CHANNELS as u64).map(T::make).collect();
+                let start = Instant::now();
+                for (sender, event) in senders.iter_mut().zip(events.drain(..)) {
+                    P::send(sender, event);
+                }
+                start.elapsed()
+            };
+            (0..times).map(round).sum()
+        }));
+    }
+}
+
+/// How long it takes to publish a burst.
+fn publish<T: Payload, P: Peer<T>>(sender: &mut P::Sender) -> Duration {
+    let mut events: Vec<T> = (0..BURST as u64).map(T::make).collect();
+    let start = Instant::now();
+    P::send_all(sender, events.drain(..));
+    start.elapsed()
+}
+
+fn tasks<T: Payload, P: Peer<T>>(
+    receivers: impl IntoIterator<Item = P::Receiver>,
+) -> Vec<Task<impl Future<Output = ()>>> {
+    receivers
+        .into_iter()
+        .map(|it| task::follow::<T, P>(it, task::waker()))
+        .collect()
+}

@@ -1,0 +1,97 @@
+//! How long from publishing to the last receipt, where subscribers wait as tasks?
+
+use std::sync::Arc;
+
+use crate::bench::{Bench, Plan};
+use crate::fan_out::{FanOut, Threads};
+use crate::harness::Contestant;
+use crate::payload::{Payload, Wide};
+use crate::peers::{self, Peer, Visitor};
+use crate::target::Target;
+
+pub fn run(bench: &mut Bench) {
+    for threads in [Threads::One, Threads::Two] {
+        for burst in [1, 32] {
+            for subscribers in [1, 10, 100, 1_000, 10_000] {
+                row::<u64>(
+                    bench,
+                    Wake {
+                        threads,
+                        subscribers,
+                        burst,
+                    },
+                );
+            }
+            let among_100 = Wake {
+                threads,
+                subscribers: 100,
+                burst,
+            };
+            row::<Wide>(bench, among_100);
+            row::<String>(bench, among_100);
+            row::<Arc<[u8]>>(bench, among_100);
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Wake {
+    threads: Threads,
+    subscribers: usize,
+    burst: usize,
+}
+
+fn row<T: Payload>(bench: &mut Bench, wake: Wake) {
+    let Wake {
+        threads,
+        subscribers,
+        burst,
+    } = wake;
+    let place = match threads {
+        Threads::One => "one thread",
+        Threads::Two => "two threads",
+    };
+    bench.timed(
+        Plan::new::<T>(
+            "wake",
+            format!("{subscribers} on {place}, burst {burst}"),
+            "ns/delivery",
+        ),
+        subscribers * burst,
+        || {
+            let mut tasks = Tasks {
+                wake,
+                contestants: Vec::new(),
+            };
+            peers::waiters::<T>(&mut tasks);
+            tasks.contestants
+        },
+        |_| match (burst, threads) {
+            (1, _) => vec![
+                Target::Of("tokio recv", 1.0),
+                Target::Of("BroadcastStream", 0.95),
+                Target::Of("async-broadcast", 0.7),
+            ],
+            (_, Threads::One) => vec![Target::OfBest(0.35)],
+            (_, Threads::Two) => vec![Target::OfBest(0.6)],
+        },
+    );
+}
+
+struct Tasks {
+    wake: Wake,
+    contestants: Vec<Contestant>,
+}
+
+impl<T: Payload> Visitor<T> for Tasks {
+    fn visit<P: Peer<T>>(&mut self) {
+        let Wake {
+            threads,
+            subscribers,
+            burst,
+        } = self.wake;
+        let mut fan_out = FanOut::<T, P>::new(threads, subscribers, burst);
+        self.contestants
+            .push(Contestant::of::<T, P>(move |times| fan_out.run(times)));
+    }
+}
