@@ -91,31 +91,42 @@ impl Waiters {
         let mut list = self.list.lock();
         // Release: pairs with the Acquire in `leave`.
         self.round.store(self.round.load(Acquire) + 1, Release);
+        if list.wakers.len() <= FEW {
+            let mut few = [const { None }; FEW];
+            for (place, waker) in few.iter_mut().zip(list.wakers.drain()) {
+                *place = Some(waker);
+            }
+            drop(list);
+            return wake_each(few.into_iter().flatten());
+        }
+
         let spare = mem::take(&mut list.spare);
         let mut woken = mem::replace(&mut list.wakers, spare);
         drop(list);
         // A crowd that came once does not keep its memory for ever.
         let worth_keeping = woken.len() >= woken.capacity() / 4;
-
-        let mut panicked = None;
-        {
-            let mut wakers = woken.drain();
-            while let Err(panic) = catch_unwind(AssertUnwindSafe(|| {
-                wakers.by_ref().for_each(Waker::wake);
-            })) {
-                panicked.get_or_insert(panic);
-            }
-        }
-
+        wake_each(woken.drain());
         if worth_keeping {
             // What was there is dropped after the lock.
             mem::swap(&mut self.list.lock().spare, &mut woken);
         }
-        if let Some(panic) = panicked {
-            // Do not turn a panic while panicking into an abort.
-            if !std::thread::panicking() {
-                resume_unwind(panic);
-            }
+    }
+}
+
+/// So many are woken without the list changing hands, for which the lock is taken again.
+const FEW: usize = 4;
+
+fn wake_each(mut wakers: impl Iterator<Item = Waker>) {
+    let mut panicked = None;
+    while let Err(panic) = catch_unwind(AssertUnwindSafe(|| {
+        wakers.by_ref().for_each(Waker::wake);
+    })) {
+        panicked.get_or_insert(panic);
+    }
+    if let Some(panic) = panicked {
+        // Do not turn a panic while panicking into an abort.
+        if !std::thread::panicking() {
+            resume_unwind(panic);
         }
     }
 }

@@ -75,13 +75,10 @@ impl<T> Room<T> {
         }
     }
 
-    /// A new node.
-    #[inline]
-    pub(super) fn put(&mut self, payload: Payload<T>, references: usize) -> NonNull<Node<T>> {
-        self.vacancy().fill(payload, references)
-    }
-
     /// The place of the next node. To be filled before the next one is asked for.
+    ///
+    /// This may allocate, hence panic; filling does not. With the payload made between the two the
+    /// compiler builds it in its place, where a copy would cost more than all the rest.
     #[inline]
     pub(super) fn vacancy(&mut self) -> Vacancy<T> {
         if self.left == 0 {

@@ -108,7 +108,7 @@ unsafe impl<T: Send + Sync> Sync for Hold<T> {}
 impl<T> Hold<T> {
     /// The first slot of a new buffer: empty, owning `record`.
     pub(super) fn first(record: Arc<Record>, room: &mut Room<T>) -> Self {
-        Self(room.put(Payload::Last(record), 1))
+        Self(room.vacancy().fill(Payload::Last(record), 1))
     }
 
     #[inline]
@@ -163,8 +163,7 @@ impl<T> Hold<T> {
         rest: Option<Rest<T>>,
         room: &mut Room<T>,
     ) -> Option<Self> {
-        // This may allocate, hence panic; nothing after it does. So the compiler can build the
-        // payload in its place, where a copy would cost more than all the rest.
+        // In this order: see `Room::vacancy`.
         let vacancy = room.vacancy();
         let node = self.node();
         // SAFETY: the slot is empty (caller), so `next` is null and no reader looks at the
@@ -468,7 +467,9 @@ impl<T> Batch<T> {
             self.first = Some(Payload::One(event));
             return;
         }
-        let node = self.room.put(Payload::One(event), 1);
+        // In this order: see `Room::vacancy`.
+        let vacancy = self.room.vacancy();
+        let node = vacancy.fill(Payload::One(event), 1);
         match &mut self.rest {
             None => {
                 self.rest = Some(Rest {
