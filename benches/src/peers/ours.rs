@@ -13,10 +13,10 @@ use crate::payload::Payload;
 /// A way to publish, with a way to read.
 pub struct Ours<W, R>(PhantomData<(W, R)>);
 
-/// One `push` per event, in a buffer as `EventBuffer::new` makes it: it retains the newest item.
+/// One `push` per event, in a buffer that retains nothing for late readers, as no peer does.
 pub struct Push;
-/// The same in a buffer that retains nothing, as the peers do.
-pub struct PushRetainNone;
+/// The same in a buffer as `EventBuffer::new` makes it: it retains the newest item.
+pub struct PushRetaining;
 /// One `extend` per burst.
 pub struct Extend;
 
@@ -35,7 +35,7 @@ pub trait Write: 'static {
     const NAME: &'static str;
 
     fn buffer<T: Payload>() -> EventBuffer<T> {
-        EventBuffer::new()
+        EventBuffer::builder().replay(Replay::None).build()
     }
 
     #[inline]
@@ -50,11 +50,11 @@ impl Write for Push {
     const NAME: &'static str = "push";
 }
 
-impl Write for PushRetainNone {
-    const NAME: &'static str = "push, Replay::None";
+impl Write for PushRetaining {
+    const NAME: &'static str = "push, newest retained";
 
     fn buffer<T: Payload>() -> EventBuffer<T> {
-        EventBuffer::builder().replay(Replay::None).build()
+        EventBuffer::new()
     }
 }
 
@@ -223,7 +223,7 @@ contestants! {
     Push, Cloned: "cloned";
     Push, ClonedStream: "cloned as Stream";
     Push, Chunks: "next_chunk";
-    PushRetainNone, Items: "Replay::None, items";
+    PushRetaining, Items: "newest retained, items";
     Extend, Items: "extend, items";
     Extend, Cloned: "extend, cloned";
     Extend, Chunks: "extend, next_chunk";

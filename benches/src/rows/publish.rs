@@ -6,7 +6,7 @@ use super::ForPayload;
 use crate::bench::{Bench, Plan};
 use crate::harness::Contestant;
 use crate::payload::Payload;
-use crate::peers::ours::{Extend, Items, Ours, Push, PushRetainNone};
+use crate::peers::ours::{Extend, Items, Ours, Push, PushRetaining};
 use crate::peers::{self, Peer, Visitor};
 use crate::target::Target;
 use crate::task::{self, Task};
@@ -31,8 +31,8 @@ impl ForPayload for Publish {
             BURST,
             || {
                 let mut unobserved = Unobserved(Vec::new());
-                Visitor::<T>::visit::<Ours<PushRetainNone, Items>>(&mut unobserved);
                 Visitor::<T>::visit::<Ours<Push, Items>>(&mut unobserved);
+                Visitor::<T>::visit::<Ours<PushRetaining, Items>>(&mut unobserved);
                 peers::channels::<T>(&mut unobserved);
                 unobserved.0
             },
@@ -75,6 +75,7 @@ impl ForPayload for Publish {
 
 fn writers<T: Payload, V: Visitor<T>>(mut visitor: V) -> V {
     visitor.visit::<Ours<Push, Items>>();
+    visitor.visit::<Ours<PushRetaining, Items>>();
     peers::channels(&mut visitor);
     peers::by_hand(&mut visitor);
     visitor
