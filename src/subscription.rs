@@ -26,8 +26,8 @@ use crate::wait;
 ///
 /// * [`Clone`] is O(1): a second reader at the same place. A clone has closers of its own; a
 ///   clone of a subscription that has been force-closed is closed for the same reason.
-/// * Reading what is ready takes no lock and does not allocate. Waiting takes the lock of the
-///   slot's event for a moment; as a `Stream` it also allocates a listener, `recv` does not.
+/// * Reading what is ready takes no lock and does not allocate. Waiting takes one lock for a moment,
+///   to put the task's waker on the buffer's list, and does not allocate once the list has grown.
 ///
 /// ```
 /// # futures::executor::block_on(async {

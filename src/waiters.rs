@@ -4,6 +4,13 @@
 //! woken, dropped or cloned while the lock is held: each of these is foreign code that may poll
 //! or drop a subscription right there (tokio issue 5429 is the deadlock that comes of it).
 //!
+//! Whoever waits, waits for the last slot: there is one at a time, so a buffer has one list, in its
+//! `Record`, and nodes have none. An `event-listener` `Event` in each link was tried first. A
+//! wait then takes three locks (listen, register, remove), allocates the event's list for the first
+//! waiter of each slot and a listener for a `Stream`, and wakes under its lock, so that wakers need a
+//! stand-in. One event per wake-up to 100 readers cost 121 to 139 ns a delivery that way, against
+//! 66 to 73 with this list (tokio's `recv` 99, in the same process), and 8 bytes more per item.
+//!
 //! ```text
 //!   waiting:  wait(ticket, waker)  ─▶ insert            ticket = (round, key)
 //!   waking:   wake_all()           ─▶ round += 1, take the list, unlock, wake each

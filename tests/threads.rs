@@ -1,6 +1,6 @@
 //! Readers of every kind on threads of their own, while the writer publishes, trims and splices.
 //!
-//! Not under the test harness: ThreadSanitizer takes its locks (they are std's, which is not
+//! Not under the test harness: `ThreadSanitizer` takes its locks (they are std's, which is not
 //! instrumented) for races. For the same reason there is no closer here, and no `Arc` of std's in a
 //! payload; loom covers what is missing.
 

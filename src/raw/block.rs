@@ -112,7 +112,7 @@ impl<T> Room<T> {
     fn next_block(&mut self) {
         self.size_log2 = self.next_size_log2;
         self.next_size_log2 = (self.size_log2 + 1).min(max_size_log2::<T>());
-        let layout = layout::<T>(self.size_log2);
+        let layout = layout::<T>(self.size_log2 as usize);
         // SAFETY: a node is not zero-sized.
         let block = unsafe { alloc(layout) };
         self.free = NonNull::new(block.cast()).unwrap_or_else(|| handle_alloc_error(layout));
@@ -133,13 +133,13 @@ impl<T> Vacancy<T> {
         // SAFETY: the place is ours alone (`vacancy`), and what was there before is dead.
         unsafe {
             self.place
-                .write(Node::new(payload, references, self.closing))
+                .write(Node::new(payload, references, self.closing));
         }
         self.place
     }
 }
 
-fn layout<T>(size_log2: u32) -> Layout {
+fn layout<T>(size_log2: usize) -> Layout {
     let nodes = 1 << size_log2;
     // Never fails: a block is one node, or a few kilobytes.
     Layout::array::<Node<T>>(nodes).unwrap_or(Layout::new::<Node<T>>())
@@ -162,7 +162,7 @@ impl<T> Memory<T> {
     pub(super) unsafe fn of(node: NonNull<Node<T>>, closing: usize) -> Self {
         let numbers = closing >> CLOSING;
         let used = numbers & ((1 << USED_BITS) - 1);
-        let size_log2 = (numbers >> USED_BITS) as u32;
+        let size_log2 = numbers >> USED_BITS;
         Self {
             // SAFETY: the node was put into a block behind `used - 1` others, by way of a pointer
             // to the whole block.

@@ -83,7 +83,7 @@ impl<T> Node<T> {
     pub(super) fn new(payload: Payload<T>, references: usize, closing: usize) -> Self {
         Self {
             next: AtomicPtr::new(ptr::null_mut()),
-            state: AtomicUsize::new(references * REF | closing),
+            state: AtomicUsize::new((references * REF) | closing),
             payload: UnsafeCell::new(payload),
         }
     }
