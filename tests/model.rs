@@ -1,90 +1,115 @@
 //! Random use of the whole buffer against a naive model: vectors and indexes.
 #![cfg(not(loom))]
 
-use event_buffer::{Closer, EventBuffer, Position, Replay, Subscription, TryRecvError};
-use proptest::collection::vec;
-use proptest::prelude::*;
+use std::{iter, mem};
 
-/// One step. The numbers choose a buffer, a reader or a position among those there are.
+use event_buffer::{EventBuffer, Position, Replay, Subscription, TryRecvError};
+use futures::FutureExt;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+/// One step. The first number chooses a writer, a reader or a mark among those there are.
 #[derive(Clone, Debug)]
 enum Step {
-    Append(usize, usize),
-    Extend(usize, usize),
+    Open(Replay),
+    Append(usize, u32),
+    Extend(usize, u32),
     Subscribe(usize),
     SubscribeFromStart(usize),
-    Clone(usize),
-    Resubscribe(usize),
-    Mark(usize),
     MarkTail(usize),
-    SubscribeAt(usize),
-    Recv(usize),
-    Chunk(usize),
-    Drop(usize),
-    ForceClose(usize),
+    /// To the mark that the second number chooses.
     Splice(usize, usize),
     Fail(usize),
     Close(usize),
+    SubscribeAt(usize),
+    Clone(usize),
+    Resubscribe(usize),
+    Mark(usize),
+    Recv(usize),
+    /// All of a chunk, or so many of its events.
+    Chunk(usize, Option<usize>),
+    /// So many single events.
+    Cloned(usize, usize),
+    ForceClose(usize),
+    Drop(usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    use Step::*;
     let n = || 0..64_usize;
+    // Often a part of what is ready; also more than the 32 items by which a reader may be ahead
+    // of what it keeps alive.
+    let some = || prop_oneof![0..8_usize, 0..80_usize];
     prop_oneof![
-        8 => (n(), 0..4_usize).prop_map(|(b, k)| Append(b, k)),
-        4 => (n(), 0..50_usize).prop_map(|(b, k)| Extend(b, k)),
-        2 => n().prop_map(Subscribe),
-        2 => n().prop_map(SubscribeFromStart),
-        1 => n().prop_map(Clone),
-        1 => n().prop_map(Resubscribe),
-        2 => n().prop_map(Mark),
-        2 => n().prop_map(MarkTail),
-        2 => n().prop_map(SubscribeAt),
-        16 => n().prop_map(Recv),
-        2 => n().prop_map(Chunk),
-        1 => n().prop_map(Drop),
-        1 => n().prop_map(ForceClose),
-        1 => (n(), n()).prop_map(|(b, p)| Splice(b, p)),
-        1 => n().prop_map(Fail),
-        1 => n().prop_map(Close),
+        2 => replay().prop_map(Step::Open),
+        8 => (n(), 0..4_u32).prop_map(|(w, k)| Step::Append(w, k)),
+        4 => (n(), 0..50_u32).prop_map(|(w, k)| Step::Extend(w, k)),
+        2 => n().prop_map(Step::Subscribe),
+        2 => n().prop_map(Step::SubscribeFromStart),
+        2 => n().prop_map(Step::MarkTail),
+        1 => (n(), n()).prop_map(|(w, m)| Step::Splice(w, m)),
+        1 => n().prop_map(Step::Fail),
+        1 => n().prop_map(Step::Close),
+        2 => n().prop_map(Step::SubscribeAt),
+        1 => n().prop_map(Step::Clone),
+        1 => n().prop_map(Step::Resubscribe),
+        2 => n().prop_map(Step::Mark),
+        16 => n().prop_map(Step::Recv),
+        6 => (n(), option::of(some())).prop_map(|(r, most)| Step::Chunk(r, most)),
+        2 => (n(), some()).prop_map(|(r, k)| Step::Cloned(r, k)),
+        1 => n().prop_map(Step::ForceClose),
+        1 => n().prop_map(Step::Drop),
     ]
 }
 
-/// A place: buffer and number of the item.
+fn replay() -> impl Strategy<Value = Replay> {
+    select(&[Replay::None, Replay::Last(1), Replay::Last(3), Replay::All])
+}
+
+/// A place: number of the buffer and of the item in it.
 type Place = (usize, usize);
 
-#[derive(Clone, Debug, PartialEq)]
 enum End {
     Closed,
     Failed,
     Spliced(Place),
 }
 
-#[derive(Default)]
 struct ModelBuffer {
     items: Vec<Vec<u32>>,
     end: Option<End>,
     window: usize,
 }
 
+impl ModelBuffer {
+    fn retained(&self) -> usize {
+        self.items.len().min(self.window)
+    }
+}
+
+#[derive(Clone, Default)]
 struct ModelReader {
     at: Place,
+    /// How many events of the item there have been given; only to a reader of single events.
+    given: usize,
     force_closed: bool,
+    /// The failure at the end has been said.
     failed: bool,
 }
 
-/// What a read answers.
+/// Why a read gives nothing.
 #[derive(Debug, PartialEq)]
-enum Answer {
-    Item(Vec<u32>),
+enum Nothing {
     Empty,
     Closed,
     Failed,
     ForceClosed,
 }
 
-impl From<TryRecvError> for Answer {
-    fn from(error: TryRecvError) -> Self {
-        match error {
+impl<E: Into<TryRecvError>> From<E> for Nothing {
+    fn from(error: E) -> Self {
+        match error.into() {
             TryRecvError::Empty => Self::Empty,
             TryRecvError::Closed => Self::Closed,
             TryRecvError::Failed(_) => Self::Failed,
@@ -95,289 +120,343 @@ impl From<TryRecvError> for Answer {
 }
 
 #[derive(Default)]
-struct Model(Vec<ModelBuffer>);
+struct Model {
+    buffers: Vec<ModelBuffer>,
+}
 
 impl Model {
-    /// The place after going over splices.
-    fn resolve(&self, mut at: Place) -> Place {
-        loop {
-            let buffer = &self.0[at.0];
-            match &buffer.end {
-                Some(End::Spliced(next)) if at.1 == buffer.items.len() => at = *next,
-                _ => return at,
-            }
-        }
+    /// The place itself, and those at which reading goes on from there over splices.
+    fn way(&self, from: Place) -> impl Iterator<Item = Place> {
+        iter::successors(Some(from), |at| match self.buffers[at.0].end {
+            Some(End::Spliced(onward)) => Some(onward),
+            _ => None,
+        })
     }
 
-    fn leads_to(&self, mut buffer: usize, target: usize) -> bool {
-        loop {
-            if buffer == target {
-                return true;
-            }
-            match self.0[buffer].end {
-                Some(End::Spliced((next, _))) => buffer = next,
-                _ => return false,
-            }
-        }
+    fn leads_to(&self, from: Place, buffer: usize) -> bool {
+        self.way(from).any(|at| at.0 == buffer)
     }
 
-    fn recv(&self, reader: &mut ModelReader) -> Answer {
+    fn lag(&self, from: Place) -> u64 {
+        let behind = |at: Place| self.buffers[at.0].items.len() - at.1;
+        self.way(from).map(|at| behind(at) as u64).sum()
+    }
+
+    /// The place after all that can be read from there.
+    fn tail(&self, from: Place) -> Place {
+        let (last, _) = self.way(from).last().unwrap();
+        (last, self.buffers[last].items.len())
+    }
+
+    fn item(&self, at: Place) -> Option<&Vec<u32>> {
+        self.buffers[at.0].items.get(at.1)
+    }
+
+    /// The place of the next item, if need be behind splices.
+    fn next(&self, from: Place) -> Place {
+        self.way(from)
+            .find(|&at| self.item(at).is_some())
+            .unwrap_or_else(|| self.tail(from))
+    }
+
+    /// Moves the reader to the next item and shows it.
+    fn look(&self, reader: &mut ModelReader) -> Result<&Vec<u32>, Nothing> {
         if reader.force_closed {
-            return Answer::ForceClosed;
+            return Err(Nothing::ForceClosed);
         }
-        reader.at = self.resolve(reader.at);
-        let buffer = &self.0[reader.at.0];
-        if let Some(item) = buffer.items.get(reader.at.1) {
+        reader.at = self.next(reader.at);
+        let end = &self.buffers[reader.at.0].end;
+        self.item(reader.at).ok_or_else(|| match end {
+            None => Nothing::Empty,
+            Some(End::Failed) if !mem::replace(&mut reader.failed, true) => Nothing::Failed,
+            Some(_) => Nothing::Closed,
+        })
+    }
+
+    fn recv(&self, reader: &mut ModelReader) -> Result<Vec<u32>, Nothing> {
+        let item = self.look(reader)?;
+        reader.at.1 += 1;
+        Ok(item.clone())
+    }
+
+    /// A single event. The item counts as received with its last.
+    fn recv_event(&self, reader: &mut ModelReader) -> Result<u32, Nothing> {
+        let item = self.look(reader)?;
+        let event = item[reader.given];
+        reader.given += 1;
+        if reader.given == item.len() {
+            reader.given = 0;
             reader.at.1 += 1;
-            return Answer::Item(item.clone());
         }
-        match &buffer.end {
-            None => Answer::Empty,
-            Some(End::Failed) if !std::mem::replace(&mut reader.failed, true) => Answer::Failed,
-            Some(_) => Answer::Closed,
-        }
+        Ok(event)
     }
 
-    fn lag(&self, mut at: Place) -> usize {
-        let mut lag = 0;
-        loop {
-            let buffer = &self.0[at.0];
-            lag += buffer.items.len() - at.1;
-            match buffer.end {
-                Some(End::Spliced(next)) => at = next,
-                _ => return lag,
-            }
+    /// At most so many events of all that is ready. An item counts as received with its first.
+    fn recv_chunk(&self, reader: &mut ModelReader, most: usize) -> Result<Vec<u32>, Nothing> {
+        self.look(reader)?;
+        let mut events = Vec::new();
+        while events.len() < most {
+            // Not `look`: a failure behind what is ready is left for the next read to say.
+            reader.at = self.next(reader.at);
+            let Some(item) = self.item(reader.at) else {
+                break;
+            };
+            reader.at.1 += 1;
+            events.extend(item);
         }
-    }
-
-    fn is_observed(&self, buffer: usize, readers: &[Reader]) -> bool {
-        readers
-            .iter()
-            .any(|reader| self.leads_to(reader.model.at.0, buffer))
+        events.truncate(most);
+        Ok(events)
     }
 }
 
+/// The writer of a buffer that has not ended.
+struct Writer {
+    real: EventBuffer<u32>,
+    number: usize,
+}
+
+impl Writer {
+    fn open(replay: Replay, model: &mut Model) -> Self {
+        let number = model.buffers.len();
+        model.buffers.push(ModelBuffer {
+            items: Vec::new(),
+            end: None,
+            window: match replay {
+                Replay::None => 0,
+                Replay::Last(n) => n,
+                Replay::All => usize::MAX,
+            },
+        });
+        let real = EventBuffer::builder().replay(replay).build();
+        Self { real, number }
+    }
+
+    fn append(&mut self, events: Vec<u32>, model: &mut Model) {
+        self.real.append(events.iter().copied());
+        if !events.is_empty() {
+            model.buffers[self.number].items.push(events);
+        }
+    }
+
+    fn extend(&mut self, events: Vec<u32>, model: &mut Model) {
+        self.real.extend(events.iter().copied());
+        let items = events.into_iter().map(|event| vec![event]);
+        model.buffers[self.number].items.extend(items);
+    }
+
+    fn subscribe(&self, model: &Model) -> Reader {
+        let tail = (self.number, model.buffers[self.number].items.len());
+        Reader::new(self.real.subscribe(), tail)
+    }
+
+    fn subscribe_from_start(&self, model: &Model) -> Reader {
+        let buffer = &model.buffers[self.number];
+        let start = (self.number, buffer.items.len() - buffer.retained());
+        Reader::new(self.real.subscribe_from_start(), start)
+    }
+
+    fn mark_tail(&self, model: &Model) -> Mark {
+        Mark {
+            real: self.real.tail(),
+            at: (self.number, model.buffers[self.number].items.len()),
+        }
+    }
+
+    fn splice(self, onward: &Mark, model: &mut Model) {
+        self.real.splice(&onward.real);
+        // A ring is refused.
+        let ring = model.leads_to(onward.at, self.number);
+        let spliced = End::Spliced(onward.at);
+        model.buffers[self.number].end = Some(if ring { End::Failed } else { spliced });
+    }
+
+    fn fail(self, model: &mut Model) {
+        self.real.fail("broken");
+        model.buffers[self.number].end = Some(End::Failed);
+    }
+
+    fn close(self, model: &mut Model) {
+        self.real.close();
+        model.buffers[self.number].end = Some(End::Closed);
+    }
+
+    fn check(&self, model: &Model, readers: &[Reader]) {
+        let buffer = &model.buffers[self.number];
+        let retained = buffer.retained();
+        assert_eq!(self.real.len(), retained);
+        let newest = buffer.items.last().filter(|_| retained > 0);
+        assert_eq!(self.real.head().as_deref(), newest.map(Vec::as_slice));
+        let comes_here = |reader: &Reader| model.leads_to(reader.model.at, self.number);
+        assert_eq!(self.real.is_observed(), readers.iter().any(comes_here));
+    }
+}
+
+/// A position from which reading can start.
+struct Mark {
+    real: Position<u32>,
+    at: Place,
+}
+
+#[derive(Clone)]
 struct Reader {
     real: Subscription<u32>,
-    closer: Closer,
     model: ModelReader,
 }
 
 impl Reader {
-    fn new(real: Subscription<u32>, model: ModelReader) -> Self {
-        let closer = real.closer();
+    fn new(real: Subscription<u32>, at: Place) -> Self {
+        let model = ModelReader {
+            at,
+            ..ModelReader::default()
+        };
+        Self { real, model }
+    }
+
+    fn resubscribe(&self, model: &Model) -> Self {
         Self {
-            real,
-            closer,
+            real: self.real.resubscribe(),
+            model: ModelReader {
+                at: model.tail(self.model.at),
+                failed: false,
+                ..self.model
+            },
+        }
+    }
+
+    fn mark(&self) -> Mark {
+        Mark {
+            real: self.real.position(),
+            at: self.model.at,
+        }
+    }
+
+    fn recv(&mut self, model: &Model) {
+        let answer = self.real.try_recv();
+        let answer = answer.map(|item| item.to_vec()).map_err(Nothing::from);
+        assert_eq!(answer, model.recv(&mut self.model));
+    }
+
+    fn chunk(&mut self, most: Option<usize>, model: &Model) {
+        let answer = match self.real.next_chunk().now_or_never() {
+            None => Err(Nothing::Empty),
+            Some(Err(end)) => Err(end.into()),
+            Some(Ok(chunk)) => {
+                let mut lent: Vec<&u32> = Vec::new();
+                match most {
+                    Some(most) => lent.extend(chunk.take(most)),
+                    // By `fold`, which goes another way than `next`.
+                    None => chunk.for_each(|event| lent.push(event)),
+                }
+                // Looked at only now: what was lent outlives the chunk.
+                Ok(lent.into_iter().copied().collect())
+            }
+        };
+        let most = most.unwrap_or(usize::MAX);
+        assert_eq!(answer, model.recv_chunk(&mut self.model, most));
+    }
+
+    /// Reads single events through a copy, which is gone afterwards.
+    fn cloned(&self, events: usize, model: &Model) {
+        let mut real = self.real.clone().cloned();
+        let mut reader = self.model.clone();
+        for _ in 0..events {
+            let answer = real.try_recv().map_err(Nothing::from);
+            assert_eq!(answer, model.recv_event(&mut reader));
+            assert_eq!(real.lag(), model.lag(reader.at));
+        }
+    }
+
+    fn force_close(&mut self) {
+        // Only the first closes.
+        let closes = !mem::replace(&mut self.model.force_closed, true);
+        assert_eq!(self.real.closer().close("enough"), closes);
+    }
+}
+
+/// The real buffers and the model, side by side.
+#[derive(Default)]
+struct World {
+    writers: Vec<Writer>,
+    readers: Vec<Reader>,
+    marks: Vec<Mark>,
+    model: Model,
+    /// How many events there have been; no two are the same.
+    events: u32,
+}
+
+impl World {
+    /// Answers `None` where there is nothing that the step could choose.
+    fn step(&mut self, step: &Step) -> Option<()> {
+        let Self {
+            writers,
+            readers,
+            marks,
             model,
+            events,
+        } = self;
+        let mut fresh = |count| {
+            *events += count;
+            (*events - count..*events).collect()
+        };
+        match *step {
+            Step::Open(replay) => writers.push(Writer::open(replay, model)),
+            Step::Append(w, k) => pick(writers, w)?.append(fresh(k), model),
+            Step::Extend(w, k) => pick(writers, w)?.extend(fresh(k), model),
+            Step::Subscribe(w) => readers.push(pick(writers, w)?.subscribe(model)),
+            Step::SubscribeFromStart(w) => {
+                readers.push(pick(writers, w)?.subscribe_from_start(model));
+            }
+            Step::MarkTail(w) => marks.push(pick(writers, w)?.mark_tail(model)),
+            Step::Splice(w, m) => {
+                let onward = pick(marks, m)?;
+                take(writers, w)?.splice(onward, model);
+            }
+            Step::Fail(w) => take(writers, w)?.fail(model),
+            Step::Close(w) => take(writers, w)?.close(model),
+            Step::SubscribeAt(m) => {
+                let Mark { real, at } = pick(marks, m)?;
+                readers.push(Reader::new(real.subscribe(), *at));
+            }
+            Step::Clone(r) => {
+                let copy = pick(readers, r)?.clone();
+                readers.push(copy);
+            }
+            Step::Resubscribe(r) => {
+                let fresh = pick(readers, r)?.resubscribe(model);
+                readers.push(fresh);
+            }
+            Step::Mark(r) => marks.push(pick(readers, r)?.mark()),
+            Step::Recv(r) => pick(readers, r)?.recv(model),
+            Step::Chunk(r, most) => pick(readers, r)?.chunk(most, model),
+            Step::Cloned(r, events) => pick(readers, r)?.cloned(events, model),
+            Step::ForceClose(r) => pick(readers, r)?.force_close(),
+            Step::Drop(r) => drop(take(readers, r)?),
+        }
+        Some(())
+    }
+
+    /// What must hold after each step.
+    fn check(&self) {
+        for reader in &self.readers {
+            assert_eq!(reader.real.lag(), self.model.lag(reader.model.at));
+        }
+        for mark in &self.marks {
+            assert_eq!(mark.real.lag(), self.model.lag(mark.at));
+        }
+        for writer in &self.writers {
+            writer.check(&self.model, &self.readers);
         }
     }
 }
 
-fn fresh(at: Place) -> ModelReader {
-    ModelReader {
-        at,
-        force_closed: false,
-        failed: false,
-    }
+fn pick<T>(all: &mut [T], n: usize) -> Option<&mut T> {
+    let n = n.checked_rem(all.len())?;
+    all.get_mut(n)
 }
 
-fn run(windows: &[usize], steps: Vec<Step>) {
-    let mut model = Model::default();
-    let mut writers: Vec<Option<EventBuffer<u32>>> = Vec::new();
-    for &window in windows {
-        let replay = match window {
-            9 => Replay::All,
-            0 => Replay::None,
-            n => Replay::Last(n),
-        };
-        writers.push(Some(EventBuffer::builder().replay(replay).build()));
-        let window = if window == 9 { usize::MAX } else { window };
-        model.0.push(ModelBuffer {
-            window,
-            ..ModelBuffer::default()
-        });
-    }
-    let mut readers: Vec<Reader> = Vec::new();
-    let mut places: Vec<(Position<u32>, Place)> = Vec::new();
-    let mut next = 0_u32;
-    let mut event = move || {
-        next += 1;
-        next
-    };
-    for step in steps {
-        let which = match step {
-            Step::Append(b, _)
-            | Step::Extend(b, _)
-            | Step::Subscribe(b)
-            | Step::SubscribeFromStart(b)
-            | Step::MarkTail(b)
-            | Step::Splice(b, _)
-            | Step::Fail(b)
-            | Step::Close(b) => b % writers.len(),
-            Step::SubscribeAt(p) if !places.is_empty() => p % places.len(),
-            Step::SubscribeAt(_) => continue,
-            Step::Clone(r)
-            | Step::Resubscribe(r)
-            | Step::Mark(r)
-            | Step::Recv(r)
-            | Step::Chunk(r)
-            | Step::Drop(r)
-            | Step::ForceClose(r) => {
-                if readers.is_empty() {
-                    continue;
-                }
-                r % readers.len()
-            }
-        };
-        match step {
-            Step::Append(_, k) => {
-                let Some(writer) = &mut writers[which] else {
-                    continue;
-                };
-                let events: Vec<u32> = (0..k).map(|_| event()).collect();
-                writer.append(events.iter().copied());
-                if k > 0 {
-                    model.0[which].items.push(events);
-                }
-            }
-            Step::Extend(_, k) => {
-                let Some(writer) = &mut writers[which] else {
-                    continue;
-                };
-                let events: Vec<u32> = (0..k).map(|_| event()).collect();
-                model.0[which]
-                    .items
-                    .extend(events.iter().map(|&event| vec![event]));
-                writer.extend(events);
-            }
-            Step::Subscribe(_) => {
-                let Some(writer) = &writers[which] else {
-                    continue;
-                };
-                let at = (which, model.0[which].items.len());
-                readers.push(Reader::new(writer.subscribe(), fresh(at)));
-            }
-            Step::SubscribeFromStart(_) => {
-                let Some(writer) = &writers[which] else {
-                    continue;
-                };
-                let buffer = &model.0[which];
-                let at = (which, buffer.items.len().saturating_sub(buffer.window));
-                readers.push(Reader::new(writer.subscribe_from_start(), fresh(at)));
-            }
-            Step::MarkTail(_) => {
-                let Some(writer) = &writers[which] else {
-                    continue;
-                };
-                places.push((writer.tail(), (which, model.0[which].items.len())));
-            }
-            Step::SubscribeAt(_) => {
-                let (position, at) = &places[which];
-                readers.push(Reader::new(position.subscribe(), fresh(*at)));
-            }
-            Step::Clone(_) => {
-                let reader = &readers[which];
-                let copy = ModelReader { ..reader.model };
-                readers.push(Reader::new(reader.real.clone(), copy));
-            }
-            Step::Resubscribe(_) => {
-                let reader = &readers[which];
-                let mut at = reader.model.at;
-                while model.resolve(at) != at || at.1 < model.0[at.0].items.len() {
-                    at = model.resolve((at.0, model.0[at.0].items.len()));
-                }
-                let copy = ModelReader {
-                    at,
-                    failed: false,
-                    ..reader.model
-                };
-                readers.push(Reader::new(reader.real.resubscribe(), copy));
-            }
-            Step::Mark(_) => {
-                let reader = &readers[which];
-                places.push((reader.real.position(), reader.model.at));
-            }
-            Step::Recv(_) => {
-                let Reader {
-                    real,
-                    model: reader,
-                    ..
-                } = &mut readers[which];
-                let answer = match real.try_recv() {
-                    Ok(item) => Answer::Item(item.to_vec()),
-                    Err(error) => error.into(),
-                };
-                assert_eq!(answer, model.recv(reader));
-            }
-            Step::Chunk(_) => {
-                let Reader {
-                    real,
-                    model: reader,
-                    ..
-                } = &mut readers[which];
-                // Only where something is ready: there is no `try_next_chunk`.
-                if reader.force_closed || model.lag(reader.at) == 0 {
-                    continue;
-                }
-                let chunk = futures::executor::block_on(real.next_chunk()).unwrap();
-                let seen: Vec<u32> = chunk.copied().collect();
-                let mut expected = Vec::new();
-                while model.lag(reader.at) > 0 {
-                    match model.recv(reader) {
-                        Answer::Item(item) => expected.extend(item),
-                        other => panic!("{other:?}"),
-                    }
-                }
-                reader.at = model.resolve(reader.at);
-                assert_eq!(seen, expected);
-            }
-            Step::Drop(_) => drop(readers.swap_remove(which)),
-            Step::ForceClose(_) => {
-                let reader = &mut readers[which];
-                assert_eq!(reader.closer.close("enough"), !reader.model.force_closed);
-                reader.model.force_closed = true;
-            }
-            Step::Splice(_, p) => {
-                if places.is_empty() {
-                    continue;
-                }
-                let Some(writer) = writers[which].take() else {
-                    continue;
-                };
-                let (position, at) = &places[p % places.len()];
-                let ring = model.leads_to(at.0, which);
-                model.0[which].end = Some(if ring { End::Failed } else { End::Spliced(*at) });
-                writer.splice(position);
-            }
-            Step::Fail(_) => {
-                let Some(writer) = writers[which].take() else {
-                    continue;
-                };
-                writer.fail("broken");
-                model.0[which].end = Some(End::Failed);
-            }
-            Step::Close(_) => {
-                let Some(writer) = writers[which].take() else {
-                    continue;
-                };
-                writer.close();
-                model.0[which].end = Some(End::Closed);
-            }
-        }
-        for reader in &readers {
-            assert_eq!(reader.real.lag(), model.lag(reader.model.at) as u64);
-        }
-        for (n, writer) in writers.iter().enumerate() {
-            let Some(writer) = writer else { continue };
-            let buffer = &model.0[n];
-            let retained = buffer.items.len().min(buffer.window);
-            assert_eq!(writer.len(), retained);
-            let newest = buffer.items.last().filter(|_| retained > 0);
-            assert_eq!(writer.head().as_deref(), newest.map(Vec::as_slice));
-            assert_eq!(writer.is_observed(), model.is_observed(n, &readers));
-        }
-    }
+fn take<T>(all: &mut Vec<T>, n: usize) -> Option<T> {
+    let n = n.checked_rem(all.len())?;
+    Some(all.swap_remove(n))
 }
 
 proptest! {
@@ -385,9 +464,13 @@ proptest! {
 
     #[test]
     fn the_buffer_does_what_vectors_would(
-        windows in vec(prop_oneof![Just(0_usize), Just(1), Just(3), Just(9)], 1..4),
+        replays in vec(replay(), 1..4),
         steps in vec(step(), 0..200),
     ) {
-        run(&windows, steps);
+        let mut world = World::default();
+        for step in replays.into_iter().map(Step::Open).chain(steps) {
+            world.step(&step);
+            world.check();
+        }
     }
 }
