@@ -2,28 +2,31 @@
 //!
 //! ```text
 //! cargo run --release --example follow -- FILE           # the file, to its end
-//! cargo run --release --example follow -- FILE --follow  # and on, as it grows, until it stops
-//!                                                        # growing for the seconds of --idle N
+//! cargo run --release --example follow -- FILE --follow  # and on, as it grows, until it has not
+//!                                                        # for 10 seconds, or those of --idle N
 //! some-command | cargo run --release --example follow    # standard input
 //! ```
 //!
 //! One thread reads lines and is the single producer. On the main thread futures' own executor
 //! drives the subscribers: a filter, a windowed count, one that only counts bytes, and a late
-//! joiner that replays from the oldest retained line and then follows.
+//! joiner that replays from the first line, which a held position keeps, and then follows.
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, IsTerminal, Read};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use event_buffer::{EventBuffer, RecvError, Replay, Subscription};
+use event_buffer::{EventBuffer, RecvError, Subscription};
 use futures::executor::block_on;
-use futures::{FutureExt, TryStreamExt, future};
+use futures::{StreamExt, TryStreamExt, future};
 
 type Line = Arc<str>;
+type Lines = BufReader<Box<dyn Read + Send>>;
 type Answer<T> = Result<T, RecvError>;
 
 const USAGE: &str = "usage: follow [FILE [--follow [--idle SECONDS]]]   (no FILE: standard input)";
@@ -34,33 +37,22 @@ const WINDOW: usize = 10_000;
 
 struct Source {
     name: String,
-    lines: BufReader<Box<dyn Read + Send>>,
+    lines: Lines,
     /// How long to wait for more at the end; `None` ends there.
     idle: Option<Duration>,
 }
 
 fn main() -> ExitCode {
-    let source = match source(std::env::args().skip(1)) {
-        Ok(source) => source,
-        Err(error) => {
-            eprintln!("follow: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    match follow(source) {
+    match source(std::env::args_os().skip(1)).and_then(follow) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprint!("follow: {error}");
-            if let Some(cause) = error.source() {
-                eprint!(": {cause}");
-            }
-            eprintln!();
+            eprintln!("follow: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn source(mut args: impl Iterator<Item = String>) -> Result<Source, Box<dyn Error>> {
+fn source(mut args: impl Iterator<Item = OsString>) -> Result<Source, Box<dyn Error>> {
     let Some(path) = args.next() else {
         if io::stdin().is_terminal() {
             return Err(USAGE.into());
@@ -71,122 +63,131 @@ fn source(mut args: impl Iterator<Item = String>) -> Result<Source, Box<dyn Erro
             idle: None,
         });
     };
+    if path.as_encoded_bytes().starts_with(b"-") {
+        return Err(USAGE.into());
+    }
     let mut idle = None;
     while let Some(option) = args.next() {
-        match (option.as_str(), idle) {
-            ("--follow", None) => idle = Some(Duration::from_secs(10)),
-            ("--idle", Some(_)) => {
+        match (option.to_str(), idle) {
+            (Some("--follow"), None) => idle = Some(Duration::from_secs(10)),
+            (Some("--idle"), Some(_)) => {
                 let seconds = args.next().ok_or(USAGE)?;
-                let seconds = seconds
-                    .parse()
-                    .map_err(|_| format!("--idle takes seconds, not {seconds:?}"))?;
-                idle = Some(Duration::from_secs(seconds));
+                let number = seconds.to_str().and_then(|number| number.parse().ok());
+                let number =
+                    number.ok_or_else(|| format!("--idle takes whole seconds, not {seconds:?}"))?;
+                idle = Some(Duration::from_secs(number));
             }
             _ => return Err(USAGE.into()),
         }
     }
-    let file = File::open(&path).map_err(|error| format!("cannot open {path}: {error}"))?;
-    if file.metadata().is_ok_and(|file| file.is_dir()) {
-        return Err(format!("cannot read {path}: it is a directory").into());
-    }
+    let path = PathBuf::from(path);
+    let name = path.display().to_string();
+    let file = File::open(path).map_err(|error| format!("cannot open {name}: {error}"))?;
     Ok(Source {
-        name: path,
+        name,
         lines: BufReader::new(Box::new(file)),
         idle,
     })
 }
 
 /// Publishes line by line until the end of the input. An error ends the buffer with it.
-fn produce(mut source: Source, mut buffer: EventBuffer<Line>) {
+fn produce(mut lines: Lines, idle: Option<Duration>, mut buffer: EventBuffer<Line>) {
+    let text = |line: &[u8]| Line::from(String::from_utf8_lossy(line));
     let mut grown = Instant::now();
     let mut line = Vec::new();
     let mut batch = Vec::with_capacity(BATCH);
-    loop {
-        match source.lines.read_until(b'\n', &mut line) {
-            Err(error) => {
-                buffer.extend(batch);
-                return buffer.fail(error);
-            }
-            // The end, or no whole line yet: publish what there is, then wait for more.
-            Ok(_) if line.last() != Some(&b'\n') => {
-                buffer.extend(batch.drain(..));
-                if source.idle.is_none_or(|idle| grown.elapsed() > idle) {
-                    break;
-                }
-                thread::sleep(Duration::from_millis(100));
-                continue;
-            }
-            Ok(_) => {
-                line.pop();
-                batch.push(Line::from(String::from_utf8_lossy(&line)));
-                line.clear();
-                if source.idle.is_some() {
-                    grown = Instant::now();
-                }
-            }
+    let end = loop {
+        match lines.read_until(b'\n', &mut line) {
+            Ok(read) if read > 0 && idle.is_some() => grown = Instant::now(),
+            Ok(_) => {}
+            Err(error) => break Err(error),
         }
-        // Publish before a read that may have to wait.
-        if batch.len() == BATCH || source.lines.buffer().is_empty() {
+        let whole = line.last() == Some(&b'\n');
+        if whole {
+            line.pop();
+            batch.push(text(&line));
+            line.clear();
+        }
+        // Before a read that may have to wait.
+        if batch.len() == BATCH || !lines.buffer().contains(&b'\n') {
             buffer.extend(batch.drain(..));
         }
-    }
+        // The end of what there is, perhaps in the middle of a line.
+        if !whole {
+            if idle.is_none_or(|idle| grown.elapsed() > idle) {
+                break Ok(());
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+    };
     if !line.is_empty() {
-        buffer.push(Line::from(String::from_utf8_lossy(&line)));
+        batch.push(text(&line));
+    }
+    buffer.extend(batch);
+    if let Err(error) = end {
+        buffer.fail(error);
     }
 }
 
-fn follow(source: Source) -> Result<(), RecvError> {
-    let name = source.name.clone();
-    let buffer = EventBuffer::builder().replay(Replay::All).build();
+fn follow(source: Source) -> Result<(), Box<dyn Error>> {
+    let Source { name, lines, idle } = source;
+    let buffer = EventBuffer::new();
     let start = buffer.tail();
 
     let filter = installs(start.subscribe());
     let windows = windows(start.subscribe());
     let sums = bytes(start.subscribe());
     // Joins when the first window is over, and misses nothing all the same.
-    let mut first_window = start.subscribe();
+    let first_window = start.subscribe().take(WINDOW);
     let late = async move {
-        for _ in 0..WINDOW {
-            match first_window.recv().await {
-                Ok(_) => {}
-                Err(RecvError::Closed) => break,
-                Err(error) => return Err(error),
-            }
-        }
+        first_window.try_for_each(|_| future::ok(())).await?;
         let replayed = start.subscribe();
-        drop((start, first_window));
+        // It keeps every line until it goes.
+        drop(start);
         let behind = replayed.lag();
         Ok((behind, bytes(replayed).await?))
     };
 
     let started = Instant::now();
-    let producer = thread::spawn(move || produce(source, buffer));
-    let all = future::try_join4(filter, windows, sums, late);
-    let (installs, windows, (lines, bytes), (behind, (late_lines, late_bytes))) =
-        block_on(all.boxed())?;
-    let elapsed = started.elapsed();
-    if producer.join().is_err() {
-        eprintln!("follow: the producer panicked");
-    }
-
-    println!("{name}: {lines} lines, {bytes} bytes");
-    println!("  filter: {installs} lines with the word install");
-    println!(
-        "  windows of {WINDOW} lines: {}, longest line in each: {windows:?}",
-        windows.len()
-    );
-    println!("  late joiner: {behind} lines behind when it came, {late_lines} lines seen");
+    let (answers, elapsed) = thread::scope(|scope| {
+        scope.spawn(|| produce(lines, idle, buffer));
+        let answers = block_on(future::try_join4(filter, windows, sums, late));
+        (answers, started.elapsed())
+    });
+    let answers = answers.map_err(|error| match error {
+        RecvError::Failed(cause) => format!("cannot read {name}: {cause}"),
+        other => other.to_string(),
+    })?;
+    let (installs, windows, (lines, bytes), (behind, (late_lines, late_bytes))) = answers;
     assert_eq!(
         (lines, bytes),
         (late_lines, late_bytes),
         "the late joiner saw the same"
     );
+
     // The late joiner's two subscriptions count as well; the first for one window.
     let received = lines * 4 + lines.min(WINDOW);
     let rate = f64::from(u32::try_from(received).unwrap_or(u32::MAX)) / elapsed.as_secs_f64();
-    println!(
+    // Not `println!`, which panics where nobody reads on.
+    let mut out = io::stdout().lock();
+    writeln!(
+        out,
+        "{name}: {lines} lines, {bytes} bytes without line ends"
+    )?;
+    writeln!(out, "  filter: {installs} lines with the word install")?;
+    writeln!(
+        out,
+        "  windows of {WINDOW} lines: {}, longest line in each: {windows:?}",
+        windows.len()
+    )?;
+    writeln!(
+        out,
+        "  late joiner: {behind} lines behind when it came, {late_lines} lines seen"
+    )?;
+    writeln!(
+        out,
         "  {received} events received by 5 subscriptions in {elapsed:.1?}: {rate:.0} events/s"
-    );
+    )?;
     Ok(())
 }
 

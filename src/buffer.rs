@@ -12,7 +12,7 @@ use crate::error::SharedError;
 use crate::indexed::Indexed;
 use crate::item::BufferItem;
 use crate::position::Position;
-use crate::raw::{Batch, Cursor, Payload, Tail};
+use crate::raw::{Batch, Cursor, Later, Payload, Tail};
 use crate::replay::Builder;
 use crate::subscription::Subscription;
 use crate::wait;
@@ -89,6 +89,34 @@ impl<T> EventBuffer<T> {
     pub fn append(&mut self, events: impl IntoIterator<Item = T>) {
         if let Some(item) = Payload::collect(events) {
             self.publish(Batch::one(item));
+        }
+    }
+
+    /// As [`append`](Self::append), but leaves waking the readers to the answer: for a buffer that
+    /// is itself behind a lock.
+    ///
+    /// What is woken is foreign code, and so is what is dropped where the events leave the replay
+    /// window or nobody follows. Under a lock neither should run.
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    /// use std::sync::Mutex;
+    ///
+    /// let buffer = Mutex::new(EventBuffer::new());
+    /// let mut reader = buffer.lock().unwrap().subscribe();
+    /// let deferred = buffer.lock().unwrap().append_deferred([1, 2]);
+    /// drop(deferred); // The lock is released: now the readers are woken.
+    /// assert_eq!(reader.try_recv()?.events(), [1, 2]);
+    /// # Ok::<(), event_buffer::TryRecvError>(())
+    /// ```
+    pub fn append_deferred(&mut self, events: impl IntoIterator<Item = T>) -> Deferred<T> {
+        let unflushed = (!self.unflushed.is_empty())
+            .then(|| self.tail.publish_later(self.unflushed.drain(..).collect()));
+        let appended =
+            Payload::collect(events).map(|item| self.tail.publish_later(Batch::one(item)));
+        Deferred {
+            _unflushed: unflushed,
+            _appended: appended,
         }
     }
 
@@ -292,6 +320,20 @@ impl<T> EventBuffer<T> {
     /// Whether the buffer retains nothing for late readers.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// What [`EventBuffer::append_deferred`] left to do: waking the readers that wait, and dropping
+/// what nobody will see. Dropping it does that.
+#[must_use = "dropping it wakes the readers, which should not be under a lock"]
+pub struct Deferred<T> {
+    _unflushed: Option<Later<T>>,
+    _appended: Option<Later<T>>,
+}
+
+impl<T> fmt::Debug for Deferred<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deferred").finish_non_exhaustive()
     }
 }
 

@@ -40,16 +40,19 @@ mod error;
 mod indexed;
 mod item;
 mod position;
+#[cfg(feature = "publisher")]
+pub mod publisher;
 #[allow(unsafe_code)]
 mod raw;
 mod replay;
 mod shared_buffer;
 mod subscription;
 mod sync;
+mod unwind;
 mod wait;
 mod waiters;
 
-pub use buffer::EventBuffer;
+pub use buffer::{Deferred, EventBuffer};
 pub use chunk::Chunk;
 pub use cloned::Cloned;
 pub use closer::Closer;
@@ -57,6 +60,9 @@ pub use error::{RecvError, RecvTimeoutError, SharedError, TryRecvError};
 pub use indexed::Indexed;
 pub use item::BufferItem;
 pub use position::{Position, SpliceCycle};
+#[cfg(feature = "publisher")]
+#[doc(no_inline)]
+pub use publisher::{Publisher, Request, Resume, Update, Watch};
 pub use replay::{Builder, Replay};
 pub use shared_buffer::SharedBuffer;
 pub use subscription::Subscription;

@@ -18,13 +18,13 @@
 //! ```
 
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::task::Waker;
 
 use slab::Slab;
 
 use crate::sync::{AtomicU64, Mutex};
+use crate::unwind::for_each_even_if_one_panics;
 
 #[derive(Default)]
 pub(crate) struct Waiters {
@@ -104,7 +104,7 @@ impl Waiters {
                 *place = Some(waker);
             }
             drop(list);
-            return wake_each(few.into_iter().flatten());
+            return for_each_even_if_one_panics(few.into_iter().flatten(), Waker::wake);
         }
 
         let spare = mem::take(&mut list.spare);
@@ -112,7 +112,7 @@ impl Waiters {
         drop(list);
         // A crowd that came once does not keep its memory for ever.
         let worth_keeping = woken.len() >= woken.capacity() / 4;
-        wake_each(woken.drain());
+        for_each_even_if_one_panics(woken.drain(), Waker::wake);
         if worth_keeping {
             // What was there is dropped after the lock.
             mem::swap(&mut self.list.lock().spare, &mut woken);
@@ -122,18 +122,3 @@ impl Waiters {
 
 /// So many are woken without the list changing hands, for which the lock is taken again.
 const FEW: usize = 4;
-
-fn wake_each(mut wakers: impl Iterator<Item = Waker>) {
-    let mut panicked = None;
-    while let Err(panic) = catch_unwind(AssertUnwindSafe(|| {
-        wakers.by_ref().for_each(Waker::wake);
-    })) {
-        panicked.get_or_insert(panic);
-    }
-    if let Some(panic) = panicked {
-        // Do not turn a panic while panicking into an abort.
-        if !std::thread::panicking() {
-            resume_unwind(panic);
-        }
-    }
-}

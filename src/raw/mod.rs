@@ -47,4 +47,4 @@ mod tail;
 pub(crate) use cursor::{Cursor, Walk};
 pub(crate) use node::{Batch, Payload};
 pub(crate) use slot::{Read, Slot};
-pub(crate) use tail::Tail;
+pub(crate) use tail::{Later, Tail};

@@ -1,0 +1,584 @@
+//! The registry behind a publisher: its topics, their snapshots and watches, under one lock.
+//!
+//! Nothing foreign runs under the lock but `K`'s `Hash`, `Eq` and `Clone`: what is to be woken or
+//! dropped goes into a [`Leftover`], and that is dropped after it.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+use std::mem;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use super::entry::Entry;
+use super::error::{CloseReason, PublishError};
+use super::request::{Request, Resume};
+use super::snapshot::{Flight, Handler, Making, Snapshot, Stage};
+use super::stats::{Slowest, Stats};
+use super::topic::{Continuation, Found, Progress, Registered, Search, Start, Topic};
+use super::update::ResetReason;
+use super::watch::{Following, Registration, Watch};
+use crate::buffer::{Deferred, EventBuffer};
+use crate::closer::Closer;
+use crate::replay::Replay;
+use crate::sync::Mutex;
+use crate::unwind::for_each_even_if_one_panics;
+
+pub(super) struct Hub<K, T> {
+    state: Mutex<State<K, T>>,
+    handler: Option<Handler<K, T>>,
+    ttl: Duration,
+    replay: Replay,
+}
+
+struct State<K, T> {
+    epoch: u64,
+    /// The greatest index published.
+    last: u64,
+    /// The greatest index known: published, or of a snapshot.
+    known: u64,
+    topics: Slab<Topic<K, T>>,
+    slots: HashMap<K, usize>,
+    /// Kept snapshots, in the order in which they expire.
+    expiries: VecDeque<Expiry>,
+    next_id: u64,
+    shut: bool,
+}
+
+struct Expiry {
+    at: Instant,
+    slot: usize,
+    /// The snapshot's: another one may stand there by then.
+    id: u64,
+}
+
+/// What is to be dropped, and with that woken, once the lock is released.
+struct Leftover<K, T> {
+    topics: Vec<Topic<K, T>>,
+    snapshots: Vec<Snapshot<T>>,
+    watches: Vec<Registered>,
+}
+
+/// What the parts of a watch or of a snapshot tell the registry.
+pub(super) trait Registry: Send + Sync {
+    fn unregister(&self, slot: usize, watch: u64);
+    /// The snapshot is complete as of `index`, and leads to the live item with this number.
+    fn snapshot_done(&self, slot: usize, snapshot: u64, index: u64, onward: u64);
+    /// The snapshot failed, or nobody waits for it any more.
+    fn forget_snapshot(&self, slot: usize, snapshot: u64);
+}
+
+impl<K, T> Hub<K, T> {
+    pub(super) fn new(
+        handler: Option<Handler<K, T>>,
+        ttl: Duration,
+        replay: Replay,
+        epoch: u64,
+    ) -> Self {
+        let state = State {
+            epoch,
+            last: 0,
+            known: 0,
+            topics: Slab::new(),
+            slots: HashMap::new(),
+            expiries: VecDeque::new(),
+            next_id: 0,
+            shut: false,
+        };
+        Self {
+            state: Mutex::new(state),
+            handler,
+            ttl,
+            replay,
+        }
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.state.lock().epoch
+    }
+
+    /// Closes all buffers, and with that all watches, cleanly.
+    pub(super) fn end(&self) {
+        let topics = {
+            let mut state = self.state.lock();
+            state.shut = true;
+            state.clear()
+        };
+        drop(topics);
+    }
+
+    /// Goes on in another epoch: what is known of the state is void.
+    pub(super) fn reset(&self, epoch: u64) {
+        self.close_everything(CloseReason::StateReset { epoch }, |state| {
+            state.epoch = epoch;
+            state.last = 0;
+            state.known = 0;
+        });
+    }
+
+    pub(super) fn shutdown(&self) {
+        self.close_everything(CloseReason::ShutDown, |state| state.shut = true);
+    }
+
+    /// Closes all watches and forgets all topics, in one step with the change.
+    fn close_everything(&self, reason: CloseReason, change: impl FnOnce(&mut State<K, T>)) {
+        let mut topics = {
+            let mut state = self.state.lock();
+            change(&mut state);
+            state.clear()
+        };
+        let watches = topics.iter_mut().flat_map(|topic| topic.watches.drain());
+        let closers = watches.map(|(_, watch)| watch.closer).collect();
+        close(closers, reason);
+    }
+}
+
+impl<K, T> State<K, T> {
+    fn next_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    fn clear(&mut self) -> Vec<Topic<K, T>> {
+        self.slots.clear();
+        self.expiries.clear();
+        self.topics.drain().collect()
+    }
+}
+
+impl<K, T> Hub<K, T>
+where
+    K: Hash + Eq + Clone + Send + 'static,
+    T: Send + Sync + 'static,
+{
+    pub(super) fn publish_one(&self, index: u64, key: &K, event: T) -> Result<(), PublishError> {
+        let mut leftover = Leftover::new();
+        // Dropped after the lock, where nobody follows.
+        let mut event = Some(event);
+        let mut state = self.state.lock();
+        state.commit(index, &mut leftover)?;
+        let deferred = match state.slots.get(key) {
+            Some(&slot) => {
+                let topic = &mut state.topics[slot];
+                event.take().map(|event| topic.append(index, [event]))
+            }
+            None => None,
+        };
+        drop(state);
+        drop((deferred, event, leftover));
+        Ok(())
+    }
+
+    pub(super) fn publish_many(&self, index: u64, events: Vec<(K, T)>) -> Result<(), PublishError> {
+        let mut leftover = Leftover::new();
+        let mut unfollowed = Vec::new();
+        let mut touched = Vec::new();
+        let mut state = self.state.lock();
+        if let Err(error) = state.commit(index, &mut leftover) {
+            drop(state);
+            return Err(error);
+        }
+        for (key, event) in events {
+            match state.slots.get(&key) {
+                Some(&slot) => {
+                    let commit = &mut state.topics[slot].commit;
+                    if commit.is_empty() {
+                        touched.push(slot);
+                    }
+                    commit.push(event);
+                    unfollowed.push((key, None));
+                }
+                None => unfollowed.push((key, Some(event))),
+            }
+        }
+        let deferred: Vec<Deferred<Entry<T>>> = touched
+            .into_iter()
+            .map(|slot| state.topics[slot].append_commit(index))
+            .collect();
+        drop(state);
+        drop((deferred, unfollowed, leftover));
+        Ok(())
+    }
+
+    pub(super) fn subscribe(self: &Arc<Self>, request: Request<K, T>) -> Watch<K, T> {
+        let mut request = Some(request);
+        let mut found = None;
+        loop {
+            match self.try_subscribe(&mut request, &mut found) {
+                Ok(watch) => return watch,
+                // Without the lock: there may be many.
+                Err(search) => found = Some(search.run()),
+            }
+        }
+    }
+
+    /// Takes the request where it answers a watch.
+    fn try_subscribe(
+        self: &Arc<Self>,
+        request: &mut Option<Request<K, T>>,
+        found: &mut Option<Found<T>>,
+    ) -> Result<Watch<K, T>, Search<T>> {
+        let mut leftover = Leftover::new();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        state.sweep(&mut leftover);
+        let Some(asked) = request.as_ref() else {
+            unreachable!("asked until it is answered")
+        };
+        if state.shut {
+            let epoch = state.epoch;
+            drop(guard);
+            return Ok(self.closed_watch(CloseReason::ShutDown, epoch));
+        }
+        let slot = self.topic(state, &asked.key);
+        let place = match asked.after.map(|resume| state.place(resume, slot, found)) {
+            None => Err(None),
+            Some(Err(search)) => return Err(search),
+            Some(Ok(place)) => place.map_err(Some),
+        };
+        let (index, contained, start, flight, reset) = match place {
+            Ok((index, start)) => {
+                // What a snapshot was ahead of may still be published.
+                let contained = (index > state.last).then_some(index);
+                (Some(index), contained, start, None, None)
+            }
+            Err(reset) => {
+                let (start, flight) = self.snapshot(state, slot, &mut leftover);
+                (None, None, start, flight, reset)
+            }
+        };
+        let in_snapshot = index.is_none();
+        let Some(Request { token, filter, .. }) = request.take() else {
+            unreachable!("asked until it is answered")
+        };
+        let id = state.next_id();
+        let progress = Progress::default();
+        progress.set(start.number);
+        let closer = start.reader.closer();
+        let registered = Registered {
+            closer: closer.clone(),
+            token,
+            progress: progress.clone(),
+        };
+        state.topics[slot].watches.insert(id, registered);
+        let registry: Arc<dyn Registry> = Arc::<Self>::clone(self);
+        let following = Following {
+            reader: start.reader,
+            closer,
+            flight,
+            reset,
+            filter,
+            in_snapshot,
+            contained,
+            progress,
+            _registration: Registration { registry, slot, id },
+        };
+        let epoch = state.epoch;
+        drop(guard);
+        drop(leftover);
+        Ok(Watch::new(following, epoch, index))
+    }
+
+    /// A watch of a publisher that is closed already. It is in no registry.
+    fn closed_watch(self: &Arc<Self>, reason: CloseReason, epoch: u64) -> Watch<K, T> {
+        let reader = EventBuffer::new().subscribe();
+        let closer = reader.closer();
+        closer.close(reason);
+        let registry: Arc<dyn Registry> = Arc::<Self>::clone(self);
+        let following = Following {
+            reader,
+            closer,
+            flight: None,
+            reset: None,
+            filter: None,
+            in_snapshot: false,
+            contained: None,
+            progress: Progress::default(),
+            _registration: Registration {
+                registry,
+                slot: usize::MAX,
+                id: 0,
+            },
+        };
+        Watch::new(following, epoch, None)
+    }
+
+    /// The topic of a key, made if there is none.
+    fn topic(&self, state: &mut State<K, T>, key: &K) -> usize {
+        if let Some(&slot) = state.slots.get(key) {
+            return slot;
+        }
+        let id = state.next_id();
+        let topic = Topic::new(key.clone(), id, self.replay, state.last);
+        let slot = state.topics.insert(topic);
+        state.slots.insert(key.clone(), slot);
+        slot
+    }
+
+    /// The start of a snapshot: of the one that is kept or being made, or of a new one.
+    fn snapshot(
+        self: &Arc<Self>,
+        state: &mut State<K, T>,
+        slot: usize,
+        leftover: &mut Leftover<K, T>,
+    ) -> (Start<T>, Option<Flight>) {
+        if let Some(snapshot) = &state.topics[slot].snapshot {
+            let start = Start {
+                reader: snapshot.start.subscribe(),
+                number: snapshot.onward,
+            };
+            match &snapshot.stage {
+                Stage::Kept => return (start, None),
+                Stage::InFlight(flight) => {
+                    if let Some(flight) = flight.upgrade() {
+                        return (start, Some(flight));
+                    }
+                    // Abandoned: it is about to say so, but will find another one in its place.
+                }
+            }
+        }
+        let id = state.next_id();
+        let last = state.last;
+        let topic = &mut state.topics[slot];
+        let tail = (topic.live.tail(), topic.count);
+        let Some(handler) = &self.handler else {
+            return (Self::empty_snapshot(topic, last), None);
+        };
+        let registry: Arc<dyn Registry> = Arc::<Self>::clone(self);
+        let (making, start) = Making::new(registry, (slot, id), tail);
+        let flight = making.fly(Arc::clone(handler), topic.key.clone(), last);
+        let reader = start.subscribe();
+        let number = topic.count;
+        let snapshot = flight.downgrade().map(|flight| Snapshot {
+            id,
+            start,
+            onward: number,
+            stage: Stage::InFlight(flight),
+        });
+        let abandoned = mem::replace(&mut topic.snapshot, snapshot);
+        leftover.snapshots.extend(abandoned);
+        (Start { reader, number }, Some(flight))
+    }
+
+    /// Without a handler the state is empty, as of the last commit.
+    fn empty_snapshot(topic: &Topic<K, T>, index: u64) -> Start<T> {
+        let mut buffer = EventBuffer::builder().replay(Replay::None).build();
+        let reader = buffer.subscribe();
+        let number = topic.count;
+        buffer.push(Entry::EndOfSnapshot {
+            index,
+            onward: number,
+        });
+        buffer.splice(topic.live.tail());
+        Start { reader, number }
+    }
+
+    pub(super) fn close_where(
+        &self,
+        reason: CloseReason,
+        key: Option<&K>,
+        mut is_meant: impl FnMut(&Registered) -> bool,
+    ) {
+        let mut leftover = Leftover::new();
+        let mut closers = Vec::new();
+        {
+            let mut state = self.state.lock();
+            let slots: Vec<usize> = match key {
+                Some(key) => state.slots.get(key).copied().into_iter().collect(),
+                None => state.topics.iter().map(|(slot, _)| slot).collect(),
+            };
+            for slot in slots {
+                let watches = &mut state.topics[slot].watches;
+                let ids: Vec<u64> = watches
+                    .iter()
+                    .filter(|(_, watch)| is_meant(watch))
+                    .map(|(id, _)| *id)
+                    .collect();
+                for watch in ids.iter().filter_map(|id| watches.remove(id)) {
+                    closers.push(watch.closer.clone());
+                    leftover.watches.push(watch);
+                }
+                state.remove_if_unneeded(slot, &mut leftover);
+            }
+        }
+        close(closers, reason);
+    }
+
+    pub(super) fn stats(&self) -> Stats<K> {
+        let mut leftover = Leftover::new();
+        let mut state = self.state.lock();
+        state.sweep(&mut leftover);
+        let mut figures = Stats {
+            keys: state.topics.len(),
+            subscriptions: 0,
+            retained_items: 0,
+            slowest: None,
+            cached_snapshots: 0,
+            snapshots_in_flight: 0,
+        };
+        for (_, topic) in &state.topics {
+            figures.subscriptions += topic.watches.len();
+            figures.retained_items += topic.live.len();
+            match topic.snapshot.as_ref().map(|snapshot| &snapshot.stage) {
+                Some(Stage::Kept) => figures.cached_snapshots += 1,
+                Some(Stage::InFlight(_)) => figures.snapshots_in_flight += 1,
+                None => {}
+            }
+            for watch in topic.watches.values() {
+                let lag = topic.count.saturating_sub(watch.progress.get());
+                if figures.slowest.as_ref().is_none_or(|slow| lag > slow.lag) {
+                    figures.slowest = Some(Slowest {
+                        key: topic.key.clone(),
+                        token: watch.token.clone(),
+                        lag,
+                    });
+                }
+            }
+        }
+        drop(state);
+        drop(leftover);
+        figures
+    }
+}
+
+impl<K: Hash + Eq, T> State<K, T> {
+    /// Checks and notes a commit's index.
+    fn commit(&mut self, index: u64, leftover: &mut Leftover<K, T>) -> Result<(), PublishError> {
+        if self.shut {
+            return Err(PublishError::ShutDown);
+        }
+        if index < self.last {
+            let last = self.last;
+            return Err(PublishError::IndexBackwards { index, last });
+        }
+        self.last = index;
+        self.known = self.known.max(index);
+        self.sweep(leftover);
+        Ok(())
+    }
+
+    /// Where a watch goes on; for what reason it can't; or what must be looked at to tell.
+    #[expect(clippy::type_complexity, reason = "three answers")]
+    fn place(
+        &self,
+        resume: Resume,
+        slot: usize,
+        found: &mut Option<Found<T>>,
+    ) -> Result<Result<(u64, Start<T>), ResetReason>, Search<T>> {
+        if resume.epoch != self.epoch {
+            return Ok(Err(ResetReason::OtherEpoch));
+        }
+        let index = resume.index;
+        if index > self.known {
+            return Ok(Err(ResetReason::Ahead));
+        }
+        let topic = &self.topics[slot];
+        if let Some(found) = found.take_if(|found| found.topic == topic.id) {
+            let start = found.start.ok_or(ResetReason::TooOld);
+            return Ok(start.map(|start| (index, start)));
+        }
+        match topic.after(index) {
+            Continuation::At(start) => Ok(Ok((index, start))),
+            Continuation::TooOld => Ok(Err(ResetReason::TooOld)),
+            Continuation::Search(search) => Err(search),
+        }
+    }
+
+    /// Forgets the snapshots whose time is over.
+    fn sweep(&mut self, leftover: &mut Leftover<K, T>) {
+        if self.expiries.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        while let Some(&Expiry { slot, id, .. }) =
+            self.expiries.front().filter(|expiry| expiry.at <= now)
+        {
+            self.expiries.pop_front();
+            self.remove_snapshot(slot, id, leftover);
+        }
+    }
+
+    /// Removes that very snapshot, if it is there.
+    fn remove_snapshot(&mut self, slot: usize, id: u64, leftover: &mut Leftover<K, T>) {
+        let Some(topic) = self.topics.get_mut(slot) else {
+            return;
+        };
+        let snapshot = topic.snapshot.take_if(|snapshot| snapshot.id == id);
+        leftover.snapshots.extend(snapshot);
+        self.remove_if_unneeded(slot, leftover);
+    }
+
+    fn remove_if_unneeded(&mut self, slot: usize, leftover: &mut Leftover<K, T>) {
+        if self.topics.get(slot).is_some_and(Topic::is_unneeded) {
+            let topic = self.topics.remove(slot);
+            self.slots.remove(&topic.key);
+            leftover.topics.push(topic);
+        }
+    }
+}
+
+impl<K, T> Registry for Hub<K, T>
+where
+    K: Hash + Eq + Send,
+    T: Send + Sync,
+{
+    fn unregister(&self, slot: usize, watch: u64) {
+        let mut leftover = Leftover::new();
+        let mut state = self.state.lock();
+        let topic = state.topics.get_mut(slot);
+        // Ids are never used again, so where it is not found it was closed, or its topic is gone.
+        if let Some(watch) = topic.and_then(|topic| topic.watches.remove(&watch)) {
+            leftover.watches.push(watch);
+            state.remove_if_unneeded(slot, &mut leftover);
+        }
+        drop(state);
+        drop(leftover);
+    }
+
+    fn snapshot_done(&self, slot: usize, id: u64, index: u64, onward: u64) {
+        let mut leftover = Leftover::new();
+        let mut state = self.state.lock();
+        let topic = state.topics.get_mut(slot);
+        let snapshot = topic.and_then(|topic| topic.snapshot.as_mut());
+        if let Some(snapshot) = snapshot.filter(|snapshot| snapshot.id == id) {
+            let until = Instant::now().checked_add(self.ttl);
+            snapshot.onward = onward;
+            snapshot.stage = Stage::Kept;
+            state.known = state.known.max(index);
+            if self.ttl.is_zero() {
+                state.remove_snapshot(slot, id, &mut leftover);
+            } else if let Some(at) = until {
+                state.expiries.push_back(Expiry { at, slot, id });
+            }
+        }
+        drop(state);
+        drop(leftover);
+    }
+
+    fn forget_snapshot(&self, slot: usize, id: u64) {
+        let mut leftover = Leftover::new();
+        let mut state = self.state.lock();
+        state.remove_snapshot(slot, id, &mut leftover);
+        drop(state);
+        drop(leftover);
+    }
+}
+
+impl<K, T> Leftover<K, T> {
+    /// Allocates nothing.
+    fn new() -> Self {
+        Self {
+            topics: Vec::new(),
+            snapshots: Vec::new(),
+            watches: Vec::new(),
+        }
+    }
+}
+
+/// Closes each, even if waking one panics.
+fn close(closers: Vec<Closer>, reason: CloseReason) {
+    for_each_even_if_one_panics(closers.into_iter(), |closer| {
+        closer.close(reason);
+    });
+}

@@ -1,0 +1,205 @@
+//! Making snapshots: one at a time for a key, driven by those who wait for it.
+//!
+//! ```text
+//!   snapshot buffer:  [part]─▶[part]─▶[end of snapshot, index 7]─▶ splice
+//!                        ▲                                            │
+//!      the handler appends while watches read                         ▼
+//!   live buffer:      …─▶[commit 5]─▶[commit 7]─▶ … ─▶[commit 9]─▶[commit 12]─▶ …
+//!                            ▲ the tail, taken before             ▲ the first with an index
+//!                              the handler began                    greater than 7
+//! ```
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared, WeakShared};
+
+use super::entry::Entry;
+use super::error::{BoxError, SnapshotOver, SnapshotPanicked};
+use super::hub::Registry;
+use super::topic::commit_of;
+use crate::buffer::EventBuffer;
+use crate::position::Position;
+use crate::replay::Replay;
+use crate::sync::Mutex;
+
+pub(super) type Handler<K, T> =
+    Arc<dyn Fn(K, SnapshotAppender<T>) -> BoxFuture<'static, Result<u64, BoxError>> + Send + Sync>;
+
+/// A snapshot that is being made. All who wait for it poll it; when the last of them goes, it goes.
+pub(super) type Flight = Shared<BoxFuture<'static, ()>>;
+
+/// A key's snapshot, being made or kept.
+pub(super) struct Snapshot<T> {
+    /// No other snapshot has or had it.
+    pub(super) id: u64,
+    pub(super) start: Position<Entry<T>>,
+    /// The number of the live item that it leads to, or will not lead beyond.
+    pub(super) onward: u64,
+    pub(super) stage: Stage,
+}
+
+pub(super) enum Stage {
+    InFlight(WeakShared<BoxFuture<'static, ()>>),
+    Kept,
+}
+
+/// Where a snapshot handler puts the state: what it appends is read by all who wait for the
+/// snapshot, while it goes on.
+pub struct SnapshotAppender<T> {
+    buffer: Arc<Mutex<Option<EventBuffer<Entry<T>>>>>,
+    index: u64,
+}
+
+impl<T> SnapshotAppender<T> {
+    /// Appends events as one part of the snapshot: one [`Update::Snapshot`](super::Update::Snapshot).
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotOver`] where the handler has returned already, or nobody waits any more.
+    pub fn append(&self, events: impl IntoIterator<Item = T>) -> Result<(), SnapshotOver> {
+        let index = self.index;
+        let entry = |event| Entry::Event {
+            index,
+            from: index,
+            event,
+        };
+        // Before the lock: the iterator is foreign code.
+        let entries: Vec<_> = events.into_iter().map(entry).collect();
+        let mut buffer = self.buffer.lock();
+        let deferred = buffer
+            .as_mut()
+            .ok_or(SnapshotOver)?
+            .append_deferred(entries);
+        drop(buffer);
+        drop(deferred);
+        Ok(())
+    }
+
+    /// Appends one event as a part of the snapshot.
+    ///
+    /// # Errors
+    ///
+    /// As for [`append`](Self::append).
+    pub fn push(&self, event: T) -> Result<(), SnapshotOver> {
+        self.append([event])
+    }
+}
+
+impl<T> std::fmt::Debug for SnapshotAppender<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SnapshotAppender").finish_non_exhaustive()
+    }
+}
+
+/// What making a snapshot needs, from beginning to end.
+pub(super) struct Making<T> {
+    pub(super) registry: Arc<dyn Registry>,
+    pub(super) slot: usize,
+    pub(super) id: u64,
+    /// Taken before the handler begins: nothing published after that is missed.
+    pub(super) tail: Position<Entry<T>>,
+    /// The number of the item that comes there.
+    pub(super) number: u64,
+    buffer: Arc<Mutex<Option<EventBuffer<Entry<T>>>>>,
+}
+
+impl<T: Send + Sync + 'static> Making<T> {
+    pub(super) fn new(
+        registry: Arc<dyn Registry>,
+        (slot, id): (usize, u64),
+        (tail, number): (Position<Entry<T>>, u64),
+    ) -> (Self, Position<Entry<T>>) {
+        let buffer = EventBuffer::builder().replay(Replay::None).build();
+        let start = buffer.tail();
+        let making = Self {
+            registry,
+            slot,
+            id,
+            tail,
+            number,
+            buffer: Arc::new(Mutex::new(Some(buffer))),
+        };
+        (making, start)
+    }
+
+    /// The future that makes it. The handler is not called before that is polled.
+    pub(super) fn fly<K: Send + 'static>(
+        self,
+        handler: Handler<K, T>,
+        key: K,
+        index: u64,
+    ) -> Flight {
+        let appender = SnapshotAppender {
+            buffer: Arc::clone(&self.buffer),
+            index,
+        };
+        let flight = async move {
+            let making = async { handler(key, appender).await };
+            let outcome = AssertUnwindSafe(making).catch_unwind().await;
+            match outcome.unwrap_or_else(|_| Err(SnapshotPanicked.into())) {
+                Ok(index) => self.finish(index),
+                Err(error) => self.fail(error),
+            }
+        };
+        flight.boxed().shared()
+    }
+
+    pub(super) fn finish(self, index: u64) {
+        // Over what is part of the snapshot. What is published meanwhile comes behind, and
+        // a watch goes over it by itself.
+        let mut onward = self.tail.clone();
+        let mut number = self.number;
+        let mut reader = onward.subscribe();
+        while let Ok(item) = reader.try_recv() {
+            if commit_of(&item).is_some_and(|(commit, _)| commit > index) {
+                break;
+            }
+            onward = item.after();
+            number += 1;
+        }
+        self.registry
+            .snapshot_done(self.slot, self.id, index, number);
+        if let Some(mut buffer) = self.take_buffer() {
+            buffer.push(Entry::EndOfSnapshot {
+                index,
+                onward: number,
+            });
+            buffer.splice(onward);
+        }
+    }
+
+    fn fail(self, error: BoxError) {
+        self.registry.forget_snapshot(self.slot, self.id);
+        if let Some(buffer) = self.take_buffer() {
+            buffer.fail(error);
+        }
+    }
+}
+
+impl<T> Making<T> {
+    fn take_buffer(&self) -> Option<EventBuffer<Entry<T>>> {
+        self.buffer.lock().take()
+    }
+}
+
+impl<T> Drop for Making<T> {
+    /// Where it was neither finished nor failed, all who waited have gone.
+    fn drop(&mut self) {
+        if let Some(buffer) = self.take_buffer() {
+            self.registry.forget_snapshot(self.slot, self.id);
+            drop(buffer);
+        }
+    }
+}
+
+/// Whatever a snapshot handler answers, made into a [`Handler`].
+pub(super) fn handler<K, T, H, F>(handler: H) -> Handler<K, T>
+where
+    H: Fn(K, SnapshotAppender<T>) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<u64, BoxError>> + Send + 'static,
+{
+    Arc::new(move |key, appender| handler(key, appender).boxed())
+}

@@ -1,0 +1,188 @@
+//! All that a publisher knows of one key.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::entry::Entry;
+use super::snapshot::Snapshot;
+use crate::buffer::{Deferred, EventBuffer};
+use crate::closer::Closer;
+use crate::item::BufferItem;
+use crate::replay::Replay;
+use crate::subscription::Subscription;
+
+pub(super) struct Topic<K, T> {
+    pub(super) key: K,
+    /// No other topic has or had it.
+    pub(super) id: u64,
+    pub(super) live: EventBuffer<Entry<T>>,
+    /// Commits so far: the number of the live buffer's next item.
+    pub(super) count: u64,
+    /// The index of the newest commit; to begin with, of the publisher's.
+    newest: u64,
+    /// The least index from which a watcher may go on with the next commit.
+    from: u64,
+    pub(super) snapshot: Option<Snapshot<T>>,
+    pub(super) watches: HashMap<u64, Registered>,
+    /// The events of the commit that is being put together.
+    pub(super) commit: Vec<T>,
+}
+
+/// A watch, as its topic knows it.
+pub(super) struct Registered {
+    pub(super) closer: Closer,
+    pub(super) token: Option<Arc<str>>,
+    pub(super) progress: Progress,
+}
+
+/// The number, in the live buffer, of the item that a watch reads next.
+#[derive(Clone, Default)]
+pub(super) struct Progress(Arc<AtomicU64>);
+
+impl Progress {
+    pub(super) fn set(&self, number: u64) {
+        // Relaxed: a figure for statistics.
+        self.0.store(number, Relaxed);
+    }
+
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// A place in a topic's live buffer, and its number there.
+pub(super) struct Start<T> {
+    pub(super) reader: Subscription<Entry<T>>,
+    pub(super) number: u64,
+}
+
+/// Whether a watch can go on after an index.
+pub(super) enum Continuation<T> {
+    At(Start<T>),
+    /// That stands in the retained commits, of which there may be many: to be looked for without
+    /// a lock.
+    Search(Search<T>),
+    TooOld,
+}
+
+pub(super) struct Search<T> {
+    pub(super) topic: u64,
+    start: Start<T>,
+    index: u64,
+}
+
+impl<K, T> Topic<K, T> {
+    pub(super) fn new(key: K, id: u64, replay: Replay, last: u64) -> Self {
+        Self {
+            key,
+            id,
+            live: EventBuffer::builder().replay(replay).build(),
+            count: 0,
+            newest: last,
+            from: last,
+            snapshot: None,
+            watches: HashMap::new(),
+            commit: Vec::new(),
+        }
+    }
+
+    /// Publishes events as one commit. The answer wakes the readers, once no lock is held.
+    pub(super) fn append(
+        &mut self,
+        index: u64,
+        events: impl IntoIterator<Item = T>,
+    ) -> Deferred<Entry<T>> {
+        let from = self.from;
+        // Who has the index of two commits may have seen one of them: nobody can go on there.
+        let again = index == self.newest;
+        self.from = if again {
+            index.saturating_add(1)
+        } else {
+            index
+        };
+        self.newest = index;
+        self.count += 1;
+        let entry = |event| Entry::Event { index, from, event };
+        self.live.append_deferred(events.into_iter().map(entry))
+    }
+
+    /// Publishes what has been put together.
+    pub(super) fn append_commit(&mut self, index: u64) -> Deferred<Entry<T>> {
+        let mut commit = std::mem::take(&mut self.commit);
+        let deferred = self.append(index, commit.drain(..));
+        self.commit = commit;
+        deferred
+    }
+
+    pub(super) fn tail(&self) -> Start<T> {
+        Start {
+            reader: self.live.subscribe(),
+            number: self.count,
+        }
+    }
+
+    /// Going on strictly after the index.
+    pub(super) fn after(&self, index: u64) -> Continuation<T> {
+        if index >= self.from {
+            return Continuation::At(self.tail());
+        }
+        if index >= self.newest || self.live.is_empty() {
+            return Continuation::TooOld;
+        }
+        Continuation::Search(Search {
+            topic: self.id,
+            start: Start {
+                reader: self.live.subscribe_from_start(),
+                number: self.count - self.live.len() as u64,
+            },
+            index,
+        })
+    }
+
+    /// Whether neither a watch nor a cache needs it. A replay window is a cache.
+    pub(super) fn is_unneeded(&self) -> bool {
+        self.watches.is_empty() && self.snapshot.is_none() && self.live.is_empty()
+    }
+}
+
+impl<T> Search<T> {
+    /// Goes over the retained commits up to the index. O(their number).
+    pub(super) fn run(self) -> Found<T> {
+        let Start {
+            mut reader,
+            mut number,
+        } = self.start;
+        let mut start = None;
+        while let Ok(item) = reader.try_recv() {
+            if let Some((index, from)) = commit_of(&item) {
+                if index > self.index {
+                    start = (from <= self.index).then(|| Start {
+                        reader: item.subscribe(),
+                        number,
+                    });
+                    break;
+                }
+            }
+            number += 1;
+        }
+        Found {
+            topic: self.topic,
+            start,
+        }
+    }
+}
+
+/// What a [`Search`] came to; no start where something is missing.
+pub(super) struct Found<T> {
+    pub(super) topic: u64,
+    pub(super) start: Option<Start<T>>,
+}
+
+/// The index of a commit, and the least one from which a watcher may go on with it.
+pub(super) fn commit_of<T>(item: &BufferItem<Entry<T>>) -> Option<(u64, u64)> {
+    match item.first()? {
+        Entry::Event { index, from, .. } => Some((*index, *from)),
+        Entry::EndOfSnapshot { .. } => None,
+    }
+}

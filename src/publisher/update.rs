@@ -1,0 +1,175 @@
+//! What a watch answers.
+
+use std::fmt;
+
+use super::entry::Entry;
+use super::request::Filter;
+use crate::item::BufferItem;
+
+/// One step of a [`Watch`](super::Watch).
+///
+/// A fresh watch answers any number of `Snapshot`s, one `EndOfSnapshot`, then `Events` and
+/// `Progress` in the order of their indexes. One that resumes starts with the events it has not
+/// seen, or with `Reset` and then as a fresh one.
+pub enum Update<T> {
+    /// What the watcher knows is void: a snapshot follows.
+    Reset(ResetReason),
+    /// A part of the snapshot.
+    Snapshot(Events<T>),
+    /// The snapshot is complete: together its parts are the state as of this index.
+    EndOfSnapshot {
+        /// Every event that follows has a greater index.
+        index: u64,
+    },
+    /// The events of one commit.
+    Events(Events<T>),
+    /// A commit of whose events this watch sees none.
+    Progress {
+        /// The commit's index.
+        index: u64,
+    },
+}
+
+/// Why a watch could not go on from where its [`Resume`](super::Resume) says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ResetReason {
+    /// Not all that came after the index is known any more.
+    TooOld,
+    /// The publisher knows of no such index yet.
+    Ahead,
+    /// The index is of another epoch: the state was replaced, or the server restarted.
+    OtherEpoch,
+}
+
+/// Events that belong together: those of one commit, or of one part of a snapshot. Only those
+/// that the watch's filter shows.
+///
+/// Cheap to clone (one or two reference counts); a held one keeps all events of its key that
+/// came after it alive, as a [`BufferItem`] does.
+pub struct Events<T> {
+    item: BufferItem<Entry<T>>,
+    filter: Option<Filter<T>>,
+    index: u64,
+}
+
+impl<T> Events<T> {
+    /// `None` where the filter hides all of them.
+    pub(super) fn visible(
+        item: BufferItem<Entry<T>>,
+        filter: Option<&Filter<T>>,
+        index: u64,
+    ) -> Option<Self> {
+        let filter = filter.cloned();
+        let events = Self {
+            item,
+            filter,
+            index,
+        };
+        events.iter().next().is_some().then_some(events)
+    }
+
+    /// The index of the commit. For a part of a snapshot: where the publisher was when the
+    /// snapshot was begun, which says less than [`Update::EndOfSnapshot`] will.
+    pub fn index(&self) -> u64 {
+        self.index
+    }
+
+    /// The events, in order. There is at least one.
+    pub fn iter(&self) -> Iter<'_, T> {
+        Iter {
+            entries: self.item.iter(),
+            filter: self.filter.as_ref(),
+        }
+    }
+}
+
+impl<'a, T> IntoIterator for &'a Events<T> {
+    type Item = &'a T;
+    type IntoIter = Iter<'a, T>;
+
+    fn into_iter(self) -> Iter<'a, T> {
+        self.iter()
+    }
+}
+
+/// The events of [`Events`], in order.
+pub struct Iter<'a, T> {
+    entries: std::slice::Iter<'a, Entry<T>>,
+    filter: Option<&'a Filter<T>>,
+}
+
+impl<'a, T> Iterator for Iter<'a, T> {
+    type Item = &'a T;
+
+    fn next(&mut self) -> Option<&'a T> {
+        let filter = self.filter;
+        self.entries
+            .by_ref()
+            .filter_map(Entry::event)
+            .find(|event| filter.is_none_or(|visible| visible(event)))
+    }
+}
+
+impl<T> std::iter::FusedIterator for Iter<'_, T> {}
+
+impl<T> Clone for Iter<'_, T> {
+    fn clone(&self) -> Self {
+        Self {
+            entries: self.entries.clone(),
+            filter: self.filter,
+        }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Iter<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.clone()).finish()
+    }
+}
+
+impl<T> Clone for Events<T> {
+    fn clone(&self) -> Self {
+        Self {
+            item: self.item.clone(),
+            filter: self.filter.clone(),
+            index: self.index,
+        }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Events<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events")
+            .field("index", &self.index)
+            .field("events", &self.iter())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T> Clone for Update<T> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Reset(reason) => Self::Reset(*reason),
+            Self::Snapshot(events) => Self::Snapshot(events.clone()),
+            Self::EndOfSnapshot { index } => Self::EndOfSnapshot { index: *index },
+            Self::Events(events) => Self::Events(events.clone()),
+            Self::Progress { index } => Self::Progress { index: *index },
+        }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Update<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reset(reason) => f.debug_tuple("Reset").field(reason).finish(),
+            Self::Snapshot(events) => f.debug_tuple("Snapshot").field(events).finish(),
+            Self::EndOfSnapshot { index } => {
+                let mut end = f.debug_struct("EndOfSnapshot");
+                end.field("index", index).finish()
+            }
+            Self::Events(events) => f.debug_tuple("Events").field(events).finish(),
+            Self::Progress { index } => f.debug_struct("Progress").field("index", index).finish(),
+        }
+    }
+}

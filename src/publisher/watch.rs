@@ -1,0 +1,184 @@
+//! Following one key.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use futures::stream::{FusedStream, Stream};
+use futures::{FutureExt, StreamExt};
+
+use super::entry::Entry;
+use super::error::{CloseReason, WatchError};
+use super::hub::Registry;
+use super::request::{Filter, Resume};
+use super::snapshot::Flight;
+use super::topic::Progress;
+use super::update::{Events, ResetReason, Update};
+use crate::closer::Closer;
+use crate::error::RecvError;
+use crate::item::BufferItem;
+use crate::subscription::Subscription;
+
+/// Follows one key: a [`Stream`] of [`Update`]s, made by
+/// [`Publisher::subscribe`](super::Publisher::subscribe).
+///
+/// The state that its updates describe is complete at every [`Update::EndOfSnapshot`] and at every
+/// commit after it: nothing is lost, doubled or older. While it waits for a snapshot it drives the
+/// snapshot's handler. An error is the last thing it answers. Dropping it is unsubscribing.
+pub struct Watch<K, T> {
+    /// Goes with the end.
+    following: Option<Following<T>>,
+    epoch: u64,
+    /// The last index seen.
+    index: Option<u64>,
+    _key: PhantomData<fn() -> K>,
+}
+
+pub(super) struct Following<T> {
+    pub(super) reader: Subscription<Entry<T>>,
+    pub(super) closer: Closer,
+    /// The snapshot that is being made.
+    pub(super) flight: Option<Flight>,
+    /// To be said before anything else: it is for this watch alone, so it stands in no buffer.
+    pub(super) reset: Option<ResetReason>,
+    pub(super) filter: Option<Filter<T>>,
+    pub(super) in_snapshot: bool,
+    /// Commits up to this are part of what the watcher has.
+    pub(super) contained: Option<u64>,
+    pub(super) progress: Progress,
+    pub(super) _registration: Registration,
+}
+
+/// Leaves the registry when dropped.
+pub(super) struct Registration {
+    pub(super) registry: Arc<dyn Registry>,
+    pub(super) slot: usize,
+    pub(super) id: u64,
+}
+
+impl<K, T> Watch<K, T> {
+    pub(super) fn new(following: Following<T>, epoch: u64, index: Option<u64>) -> Self {
+        Self {
+            following: Some(following),
+            epoch,
+            index,
+            _key: PhantomData,
+        }
+    }
+
+    /// Where a later watch can go on from: give it to [`Request::after`](super::Request::after).
+    ///
+    /// `None` until the first snapshot is complete. It goes on with events that are hidden from
+    /// this watch, too.
+    pub fn resume_point(&self) -> Option<Resume> {
+        let epoch = self.epoch;
+        self.index.map(|index| Resume { epoch, index })
+    }
+
+    /// How many items have been published that this watch has not received: commits, and parts
+    /// of a snapshot. O(1).
+    pub fn lag(&self) -> u64 {
+        let following = self.following.as_ref();
+        following.map_or(0, |following| following.reader.lag())
+    }
+
+    fn end(&mut self, error: RecvError) -> Option<Result<Update<T>, WatchError>> {
+        self.following = None;
+        match error {
+            RecvError::Failed(error) => Some(Err(WatchError::Snapshot(error))),
+            RecvError::ForceClosed(reason) => {
+                let reason = reason.downcast_ref().copied();
+                Some(Err(WatchError::Closed(
+                    reason.unwrap_or(CloseReason::AllClosed),
+                )))
+            }
+            RecvError::Closed => None,
+        }
+    }
+}
+
+impl<T> Following<T> {
+    /// What an item means to this watch. `None` where that is nothing.
+    fn update(&mut self, item: BufferItem<Entry<T>>, seen: &mut Option<u64>) -> Option<Update<T>> {
+        match *item.first()? {
+            Entry::EndOfSnapshot { index, onward } => {
+                self.in_snapshot = false;
+                self.contained = Some(index);
+                self.progress.set(onward);
+                *seen = Some(index);
+                Some(Update::EndOfSnapshot { index })
+            }
+            Entry::Event { index, .. } if self.in_snapshot => {
+                Events::visible(item, self.filter.as_ref(), index).map(Update::Snapshot)
+            }
+            Entry::Event { index, .. } => {
+                self.progress.set(self.progress.get() + 1);
+                if self.contained.is_some_and(|contained| index <= contained) {
+                    return None;
+                }
+                *seen = Some(index);
+                let events = Events::visible(item, self.filter.as_ref(), index);
+                Some(events.map_or(Update::Progress { index }, Update::Events))
+            }
+        }
+    }
+}
+
+impl<K, T> Stream for Watch<K, T> {
+    type Item = Result<Update<T>, WatchError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        loop {
+            let Some(following) = &mut this.following else {
+                return Poll::Ready(None);
+            };
+            if let Some(reason) = following.reset.take() {
+                // A closed watch delivers nothing more, and says why below.
+                if !following.closer.is_closed() {
+                    return Poll::Ready(Some(Ok(Update::Reset(reason))));
+                }
+            }
+            match following.reader.poll_next_unpin(cx) {
+                Poll::Ready(Some(Ok(item))) => {
+                    if let Some(update) = following.update(item, &mut this.index) {
+                        return Poll::Ready(Some(Ok(update)));
+                    }
+                    continue;
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(this.end(error)),
+                Poll::Ready(None) => return Poll::Ready(this.end(RecvError::Closed)),
+                Poll::Pending => {}
+            }
+            let Some(flight) = &mut following.flight else {
+                return Poll::Pending;
+            };
+            ready!(flight.poll_unpin(cx));
+            following.flight = None;
+        }
+    }
+}
+
+impl<K, T> FusedStream for Watch<K, T> {
+    fn is_terminated(&self) -> bool {
+        self.following.is_none()
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.registry.unregister(self.slot, self.id);
+    }
+}
+
+impl<K, T> fmt::Debug for Watch<K, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch")
+            .field("resume_point", &self.resume_point())
+            .field("lag", &self.lag())
+            .field("ended", &self.following.is_none())
+            .finish_non_exhaustive()
+    }
+}
