@@ -4,7 +4,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use futures::stream::{FusedStream, Stream};
 use futures::{FutureExt, StreamExt};
@@ -131,6 +131,7 @@ impl<K, T> Stream for Watch<K, T> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
+        let mut flown = false;
         loop {
             let Some(following) = &mut this.following else {
                 return Poll::Ready(None);
@@ -152,11 +153,16 @@ impl<K, T> Stream for Watch<K, T> {
                 Poll::Ready(None) => return Poll::Ready(this.end(RecvError::Closed)),
                 Poll::Pending => {}
             }
-            let Some(flight) = &mut following.flight else {
-                return Poll::Pending;
-            };
-            ready!(flight.poll_unpin(cx));
-            following.flight = None;
+            // On with the snapshot, and then once more: something may have been appended.
+            match &mut following.flight {
+                Some(flight) if !flown => {
+                    flown = true;
+                    if flight.poll_unpin(cx).is_ready() {
+                        following.flight = None;
+                    }
+                }
+                _ => return Poll::Pending,
+            }
         }
     }
 }

@@ -98,8 +98,6 @@ impl<T> Cursor<T> {
         match unsafe { self.at.onward(next) } {
             Onward::Splice(place) => {
                 self.stop_waiting();
-                // SAFETY: as above.
-                unsafe { self.at.record() }.cross();
                 self.at = place;
                 self.anchor_here();
                 Ok(())
@@ -272,8 +270,6 @@ impl<T> Walk<'_, T> {
         // SAFETY: the cursor's anchor keeps `at` alive, and all that follows.
         match unsafe { at.onward(next) } {
             Onward::Splice(place) => {
-                // SAFETY: as above.
-                unsafe { at.record() }.cross();
                 *at = place;
                 // SAFETY: as above.
                 self.left = unsafe { at.record() }.behind(at.seq);

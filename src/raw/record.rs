@@ -15,7 +15,8 @@ pub(crate) struct Record {
     /// Items published so far: the sequence number of the last slot.
     published: AtomicU64,
     /// Subscriptions that will come to this buffer's end: those in it, and those in buffers that
-    /// are spliced to it. May be below zero for a moment while a splice hands its count on.
+    /// are spliced to it. May be below zero for a moment while a splice hands its count on. Nobody
+    /// asks after a splice, since that takes the writer: who goes over it is not taken off.
     observers: AtomicIsize,
     /// Who waits for nobody to follow any more.
     unobserved: Waiters,
@@ -116,12 +117,6 @@ impl Record {
 
     pub(super) fn leave(&self) {
         self.add_observers(-ONE);
-    }
-
-    /// A subscription has gone over the splice at this buffer's end. Behind it, it was counted
-    /// already.
-    pub(super) fn cross(&self) {
-        self.observers.fetch_sub(ONE, AcqRel);
     }
 
     fn add_observers(&self, count: isize) {

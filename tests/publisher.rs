@@ -1,0 +1,757 @@
+//! The publisher: snapshots, caching, resuming, closing, what is hidden, what is kept.
+//!
+//! Where a test is for a bug that others had, it is named after what must not happen.
+#![cfg(all(not(loom), feature = "publisher"))]
+
+use std::future;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::Poll;
+use std::time::Duration;
+
+use event_buffer::Replay;
+use event_buffer::publisher::{
+    CloseReason, PublishError, Publisher, Request, ResetReason, Resume, SnapshotAppender,
+    SnapshotPanicked, Update, Watch, WatchError,
+};
+use futures::channel::oneshot;
+use futures::stream::FusedStream;
+use futures::{FutureExt, StreamExt};
+use tokio_test::{assert_pending, task};
+
+static_assertions::assert_impl_all!(Publisher<String, Vec<u8>>: Send, Sync, Clone);
+static_assertions::assert_impl_all!(Watch<String, Vec<u8>>: Send, Unpin);
+static_assertions::assert_impl_all!(Update<Vec<u8>>: Send, Sync, Clone);
+static_assertions::assert_not_impl_any!(Publisher<String, std::cell::Cell<u8>>: Send, Sync);
+
+const FOREVER: Duration = Duration::from_secs(1_000_000);
+/// Over by the time of the next look.
+const MOMENT: Duration = Duration::from_nanos(1);
+
+/// An update, in few letters.
+#[derive(Clone, Debug, PartialEq)]
+enum Seen {
+    Reset(ResetReason),
+    Part(Vec<u32>),
+    End(u64),
+    Events(u64, Vec<u32>),
+    Progress(u64),
+    Failed(String),
+    Closed(CloseReason),
+    Over,
+    Nothing,
+}
+use Seen::{Closed, End, Events, Failed, Nothing, Over, Part, Progress, Reset};
+
+/// What the watch has to say now.
+fn next<K>(watch: &mut Watch<K, u32>) -> Seen {
+    let events = |events: &event_buffer::publisher::Events<u32>| events.iter().copied().collect();
+    match watch.next().now_or_never() {
+        None => Nothing,
+        Some(None) => Over,
+        Some(Some(Err(WatchError::Closed(reason)))) => Closed(reason),
+        Some(Some(Err(WatchError::Snapshot(error)))) => Failed(error.to_string()),
+        Some(Some(Err(other))) => panic!("{other}"),
+        Some(Some(Ok(update))) => match update {
+            Update::Reset(reason) => Reset(reason),
+            Update::Snapshot(part) => Part(events(&part)),
+            Update::EndOfSnapshot { index } => End(index),
+            Update::Events(commit) => Events(commit.index(), events(&commit)),
+            Update::Progress { index } => Progress(index),
+        },
+    }
+}
+
+/// All that it has to say now.
+fn all<K>(watch: &mut Watch<K, u32>) -> Vec<Seen> {
+    std::iter::from_fn(|| Some(next(watch)).filter(|seen| *seen != Nothing && *seen != Over))
+        .collect()
+}
+
+fn watch(publisher: &Publisher<&'static str, u32>, key: &'static str) -> Watch<&'static str, u32> {
+    publisher.subscribe(Request::new(key))
+}
+
+/// A handler of which the test decides when it goes on, and that counts its runs.
+#[derive(Clone, Default)]
+struct Store {
+    runs: Arc<AtomicUsize>,
+    /// One for each run, in order.
+    gates: Arc<Mutex<Vec<oneshot::Receiver<u64>>>>,
+}
+
+impl Store {
+    /// The next run waits for the answer.
+    fn gate(&self) -> oneshot::Sender<u64> {
+        let (gate, opened) = oneshot::channel();
+        self.gates.lock().unwrap().push(opened);
+        gate
+    }
+
+    fn runs(&self) -> usize {
+        self.runs.load(Relaxed)
+    }
+
+    /// A part before the gate, and one after it; the gate says as of which index.
+    fn publisher(&self, replay: Replay, ttl: Duration) -> Publisher<&'static str, u32> {
+        let store = self.clone();
+        Publisher::builder()
+            .replay(replay)
+            .snapshot_ttl(ttl)
+            .epoch(1)
+            .snapshot(move |_key, snapshot: SnapshotAppender<u32>| {
+                store.runs.fetch_add(1, Relaxed);
+                let gate = store.gates.lock().unwrap().pop();
+                async move {
+                    snapshot.append([100, 101])?;
+                    let index = match gate {
+                        Some(gate) => gate.await?,
+                        None => 0,
+                    };
+                    snapshot.push(102)?;
+                    Ok(index)
+                }
+            })
+            .build()
+    }
+}
+
+#[test]
+fn a_snapshot_streams_before_it_is_complete() {
+    let store = Store::default();
+    let publisher = store.publisher(Replay::None, Duration::ZERO);
+    let gate = store.gate();
+    let mut watch = watch(&publisher, "a");
+    assert_eq!(watch.resume_point(), None);
+    assert_eq!(next(&mut watch), Part(vec![100, 101]));
+    assert_eq!(next(&mut watch), Nothing);
+    gate.send(0).unwrap();
+    assert_eq!(all(&mut watch), [Part(vec![102]), End(0)]);
+    assert_eq!(watch.resume_point(), Some(Resume { epoch: 1, index: 0 }));
+}
+
+/// Consul 7128 and 10355.
+#[test]
+fn what_is_published_while_a_snapshot_is_made_is_not_lost() {
+    // The snapshot contains the commits up to any of those published meanwhile.
+    for contained in 4..=9 {
+        let store = Store::default();
+        let publisher = store.publisher(Replay::None, FOREVER);
+        publisher.publish(4, [("a", 4)]).unwrap();
+        let gate = store.gate();
+        let mut first = watch(&publisher, "a");
+        assert_eq!(next(&mut first), Part(vec![100, 101]));
+        publisher.publish(5, [("a", 5), ("b", 50)]).unwrap();
+        publisher.publish(7, [("a", 70), ("a", 71)]).unwrap();
+        publisher.publish(8, [("b", 80)]).unwrap();
+        gate.send(contained).unwrap();
+        let mut expected = vec![Part(vec![102]), End(contained)];
+        for (index, events) in [
+            (5, vec![5]),
+            (7, vec![70, 71]),
+            (9, vec![9]),
+            (10, vec![10]),
+        ] {
+            if index > contained {
+                expected.push(Events(index, events));
+            }
+        }
+        let mut seen = all(&mut first);
+        // The snapshot was ahead of what was published: that is not given again.
+        publisher.publish(9, [("a", 9)]).unwrap();
+        publisher.publish(10, [("a", 10)]).unwrap();
+        seen.extend(all(&mut first));
+        assert_eq!(seen, expected, "snapshot of index {contained}");
+
+        // Who gets the kept snapshot sees the same.
+        let mut late = watch(&publisher, "a");
+        expected.insert(0, Part(vec![100, 101]));
+        assert_eq!(all(&mut late), expected);
+        assert_eq!(store.runs(), 1);
+    }
+}
+
+/// Consul 9772.
+#[test]
+fn what_is_meant_for_one_watch_is_not_in_the_kept_snapshot() {
+    let store = Store::default();
+    let publisher = store.publisher(Replay::None, FOREVER);
+    let elsewhere = Resume { epoch: 2, index: 5 };
+    let mut resumed = publisher.subscribe(Request::new("a").after(elsewhere));
+    assert_eq!(next(&mut resumed), Reset(ResetReason::OtherEpoch));
+    let fresh = [Part(vec![100, 101]), Part(vec![102]), End(0)];
+    assert_eq!(all(&mut resumed), fresh);
+    assert_eq!(all(&mut watch(&publisher, "a")), fresh);
+    assert_eq!(store.runs(), 1);
+}
+
+/// Consul 8799.
+#[test]
+fn a_herd_does_not_build_the_same_snapshot_many_times() {
+    const HERD: usize = 10_000;
+    let store = Store::default();
+    let publisher = store.publisher(Replay::None, Duration::ZERO);
+    let gate = store.gate();
+    let mut herd: Vec<_> = (0..HERD).map(|_| watch(&publisher, "a")).collect();
+    for watch in &mut herd {
+        assert_eq!(next(watch), Part(vec![100, 101]));
+    }
+    assert_eq!(publisher.stats().snapshots_in_flight, 1);
+    gate.send(0).unwrap();
+    for watch in &mut herd {
+        assert_eq!(all(watch), [Part(vec![102]), End(0)]);
+    }
+    assert_eq!(store.runs(), 1);
+    assert_eq!(publisher.stats().subscriptions, HERD);
+}
+
+/// Consul 12080.
+#[test]
+fn a_publish_does_not_wake_watchers_of_other_keys() {
+    let publisher = Publisher::<u32, u32>::builder().build();
+    let mut watches: Vec<_> = (0..100)
+        .map(|key| task::spawn(publisher.subscribe(Request::new(key))))
+        .collect();
+    for watch in &mut watches {
+        assert!(watch.poll_next().is_ready());
+        assert_pending!(watch.poll_next());
+    }
+    publisher
+        .publish(1, [(7, 1), (9, 1), (200, 1), (7, 2)])
+        .unwrap();
+    let woken: Vec<_> = (0..100).filter(|&n| watches[n].is_woken()).collect();
+    assert_eq!(woken, [7, 9]);
+    publisher.publish(2, [(11, 1)]).unwrap();
+    assert!(watches[11].is_woken());
+}
+
+/// The rule: evict both or neither.
+#[test]
+fn a_kept_snapshot_does_not_lead_to_a_freed_buffer() {
+    let store = Store::default();
+    let publisher = store.publisher(Replay::None, FOREVER);
+    all(&mut watch(&publisher, "a"));
+    // Nobody watches any more, but the snapshot is kept, and with it what it leads to.
+    let figures = publisher.stats();
+    assert_eq!(
+        (
+            figures.keys,
+            figures.cached_snapshots,
+            figures.subscriptions
+        ),
+        (1, 1, 0)
+    );
+    publisher.publish(1, [("a", 1)]).unwrap();
+    let mut late = watch(&publisher, "a");
+    publisher.publish(2, [("a", 2)]).unwrap();
+    let fresh = [Part(vec![100, 101]), Part(vec![102]), End(0)];
+    let expected = [&fresh[..], &[Events(1, vec![1]), Events(2, vec![2])]].concat();
+    assert_eq!(all(&mut late), expected);
+    drop(late);
+
+    // Whatever becomes void takes both along.
+    publisher.reset(2);
+    assert_eq!(publisher.stats().keys, 0);
+    let mut later = watch(&publisher, "a");
+    assert_eq!(all(&mut later), fresh);
+    publisher.publish(1, [("a", 1)]).unwrap();
+    assert_eq!(all(&mut later), [Events(1, vec![1])]);
+    assert_eq!(store.runs(), 2);
+}
+
+#[test]
+fn an_expired_snapshot_is_not_given_and_frees_its_key() {
+    let store = Store::default();
+    let publisher = store.publisher(Replay::None, MOMENT);
+    all(&mut watch(&publisher, "a"));
+    all(&mut watch(&publisher, "a"));
+    assert_eq!(store.runs(), 2);
+    let figures = publisher.stats();
+    assert_eq!((figures.keys, figures.cached_snapshots), (0, 0));
+}
+
+/// Consul 8809 and 9978.
+#[test]
+fn an_abandoned_snapshot_is_not_kept_and_removes_no_other() {
+    let store = Store::default();
+    let publisher = store.publisher(Replay::None, FOREVER);
+    let never = store.gate();
+    let mut abandoning = watch(&publisher, "a");
+    assert_eq!(next(&mut abandoning), Part(vec![100, 101]));
+    drop(abandoning);
+    let figures = publisher.stats();
+    assert_eq!(
+        (
+            figures.keys,
+            figures.cached_snapshots,
+            figures.snapshots_in_flight
+        ),
+        (0, 0, 0)
+    );
+    assert!(never.is_canceled(), "its future is gone too");
+
+    // One that is closed while it flies, as another one is made for the next epoch.
+    let old = store.gate();
+    let mut closed = watch(&publisher, "a");
+    assert_eq!(next(&mut closed), Part(vec![100, 101]));
+    publisher.reset(2);
+    all(&mut watch(&publisher, "a"));
+    assert_eq!(publisher.stats().cached_snapshots, 1);
+    let _ = old.send(77);
+    assert_eq!(
+        all(&mut closed),
+        [Closed(CloseReason::StateReset { epoch: 2 })]
+    );
+    drop(closed);
+    assert_eq!(publisher.stats().cached_snapshots, 1);
+    all(&mut watch(&publisher, "a"));
+    assert_eq!(store.runs(), 3);
+}
+
+#[test]
+fn a_snapshot_survives_the_one_that_began_it() {
+    let store = Store::default();
+    let publisher = store.publisher(Replay::None, Duration::ZERO);
+    let gate = store.gate();
+    let mut first = task::spawn(watch(&publisher, "a"));
+    let mut second = task::spawn(watch(&publisher, "a"));
+    assert!(first.poll_next().is_ready());
+    assert_pending!(first.poll_next());
+    assert!(second.poll_next().is_ready());
+    assert_pending!(second.poll_next());
+    drop(first);
+    gate.send(3).unwrap();
+    assert!(second.is_woken());
+    let mut second = second.into_inner();
+    assert_eq!(all(&mut second), [Part(vec![102]), End(3)]);
+    assert_eq!(store.runs(), 1);
+}
+
+#[test]
+fn a_failed_snapshot_is_told_to_all_who_waited_and_not_kept() {
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&runs);
+    let publisher = Publisher::builder()
+        .snapshot_ttl(FOREVER)
+        .snapshot(move |_: &'static str, snapshot: SnapshotAppender<u32>| {
+            let run = counted.fetch_add(1, Relaxed);
+            async move {
+                snapshot.push(1)?;
+                match run {
+                    0 => Err("database gone".into()),
+                    1 => panic!("as planned"),
+                    _ => Ok(9),
+                }
+            }
+        })
+        .build();
+    let (mut one, mut other) = (watch(&publisher, "a"), watch(&publisher, "a"));
+    for watch in [&mut one, &mut other] {
+        assert_eq!(all(watch), [Part(vec![1]), Failed("database gone".into())]);
+        assert_eq!(next(watch), Over);
+        assert!(watch.is_terminated());
+    }
+    assert_eq!(publisher.stats().keys, 0);
+
+    let mut panicking = watch(&publisher, "a");
+    assert_eq!(next(&mut panicking), Part(vec![1]));
+    let error = panicking
+        .next()
+        .now_or_never()
+        .unwrap()
+        .unwrap()
+        .unwrap_err();
+    let WatchError::Snapshot(error) = error else {
+        panic!("{error}")
+    };
+    assert!(error.downcast_ref::<SnapshotPanicked>().is_some());
+
+    assert_eq!(all(&mut watch(&publisher, "a")), [Part(vec![1]), End(9)]);
+    assert_eq!(runs.load(Relaxed), 3);
+}
+
+#[test]
+fn a_handler_may_publish_and_subscribe() {
+    let within = Arc::new(OnceLock::<Publisher<&'static str, u32>>::new());
+    let handler = Arc::clone(&within);
+    let publisher = Publisher::builder()
+        .snapshot(move |key, snapshot: SnapshotAppender<u32>| {
+            let publisher = handler.get().unwrap().clone();
+            async move {
+                publisher.publish(5, [(key, 5), ("other", 6)])?;
+                let mut same = publisher.subscribe(Request::new(key));
+                assert_eq!(next(&mut same), Nothing, "it waits for this very snapshot");
+                let mut other = publisher.subscribe(Request::new("other").after(None));
+                if key != "other" {
+                    let expected = [Part(vec![1]), End(4), Events(5, vec![5, 6])];
+                    assert_eq!(all(&mut other), expected);
+                }
+                publisher.stats();
+                snapshot.push(1)?;
+                Ok(4)
+            }
+        })
+        .build();
+    within.set(publisher.clone()).unwrap();
+    let mut watch = watch(&publisher, "a");
+    assert_eq!(all(&mut watch), [Part(vec![1]), End(4), Events(5, vec![5])]);
+}
+
+#[test]
+fn an_index_that_goes_backwards_publishes_nothing() {
+    let publisher = Publisher::builder().build();
+    let mut watch = watch(&publisher, "a");
+    publisher.publish(5, [("a", 1)]).unwrap();
+    let error = publisher.publish(4, [("a", 2), ("b", 2)]).unwrap_err();
+    assert_eq!(error, PublishError::IndexBackwards { index: 4, last: 5 });
+    assert_eq!(publisher.publish(4, [("a", 3)]), Err(error));
+    assert_eq!(publisher.publish(4, []), Err(error));
+    publisher.publish(5, [("a", 4)]).unwrap();
+    assert_eq!(
+        all(&mut watch),
+        [End(0), Events(5, vec![1]), Events(5, vec![4])]
+    );
+}
+
+#[test]
+fn a_watch_resumes_strictly_after_what_it_saw() {
+    let store = Store::default();
+    let publisher = store.publisher(Replay::Last(3), Duration::ZERO);
+    let mut first = watch(&publisher, "a");
+    for index in [10, 20, 30] {
+        publisher.publish(index, [("a", 1), ("a", 2)]).unwrap();
+    }
+    while first.resume_point().is_none_or(|point| point.index < 10) {
+        next(&mut first);
+    }
+    let point = first.resume_point();
+    assert_eq!(
+        point,
+        Some(Resume {
+            epoch: 1,
+            index: 10
+        })
+    );
+    drop(first);
+
+    // Others than those it has seen: between, at, and after all commits.
+    let events = |index| Events(index, vec![1, 2]);
+    for (index, expected) in [
+        (0, vec![events(10), events(20), events(30)]),
+        (10, vec![events(20), events(30)]),
+        (15, vec![events(20), events(30)]),
+        (29, vec![events(30)]),
+        (30, vec![]),
+    ] {
+        let resume = Resume { epoch: 1, index };
+        let mut resumed = publisher.subscribe(Request::new("a").after(resume));
+        assert_eq!(resumed.resume_point(), Some(resume));
+        assert_eq!(all(&mut resumed), expected);
+    }
+
+    // The window goes on: what came after 10 is still all there, what came after 9 is not.
+    publisher.publish(40, [("a", 1), ("a", 2)]).unwrap();
+    let mut resumed = publisher.subscribe(Request::new("a").after(point));
+    assert_eq!(all(&mut resumed), [events(20), events(30), events(40)]);
+    assert_eq!(store.runs(), 1, "no snapshot was needed");
+    let nine = Resume { epoch: 1, index: 9 };
+    let mut reset = publisher.subscribe(Request::new("a").after(nine));
+    assert_eq!(next(&mut reset), Reset(ResetReason::TooOld));
+    assert_eq!(reset.resume_point(), None);
+}
+
+/// Consul 8354 among them.
+#[test]
+fn a_watch_that_cannot_resume_is_told_why_and_starts_anew() {
+    let store = Store::default();
+    let publisher = store.publisher(Replay::None, Duration::ZERO);
+    let fresh = [Part(vec![100, 101]), Part(vec![102]), End(0)];
+    publisher.publish(5, [("a", 1)]).unwrap();
+    for (epoch, index, reason) in [
+        (1, 4, ResetReason::TooOld),
+        (1, 6, ResetReason::Ahead),
+        (2, 5, ResetReason::OtherEpoch),
+    ] {
+        let request = Request::new("a").after(Resume { epoch, index });
+        let mut watch = publisher.subscribe(request);
+        assert_eq!(watch.resume_point(), None);
+        assert_eq!(next(&mut watch), Reset(reason));
+        assert_eq!(all(&mut watch), fresh);
+    }
+    // Nothing came since, though nobody watched.
+    let request = Request::new("a").after(Resume { epoch: 1, index: 5 });
+    let mut resumed = publisher.subscribe(request);
+    assert_eq!(all(&mut resumed), []);
+    publisher.publish(6, [("a", 2)]).unwrap();
+    assert_eq!(all(&mut resumed), [Events(6, vec![2])]);
+}
+
+#[test]
+fn nobody_resumes_between_two_commits_of_one_index() {
+    let publisher = Publisher::builder().epoch(1).replay(Replay::All).build();
+    let mut watch = watch(&publisher, "a");
+    publisher.publish(5, [("a", 1)]).unwrap();
+    assert_eq!(all(&mut watch), [End(0), Events(5, vec![1])]);
+    let point = watch.resume_point();
+    drop(watch);
+    publisher.publish(5, [("a", 2)]).unwrap();
+    for _ in 0..2 {
+        let mut resumed = publisher.subscribe(Request::new("a").after(point));
+        assert_eq!(next(&mut resumed), Reset(ResetReason::TooOld));
+        publisher.publish(6, [("a", 3)]).unwrap();
+    }
+}
+
+#[test]
+fn a_watch_resumes_from_a_snapshot_that_was_ahead() {
+    let store = Store::default();
+    let publisher = store.publisher(Replay::None, Duration::ZERO);
+    store.gate().send(8).unwrap();
+    let mut first = watch(&publisher, "a");
+    assert_eq!(
+        all(&mut first),
+        [Part(vec![100, 101]), Part(vec![102]), End(8)]
+    );
+    let point = first.resume_point();
+    drop(first);
+    let mut resumed = publisher.subscribe(Request::new("a").after(point));
+    // Both are part of the snapshot.
+    publisher.publish(7, [("a", 7)]).unwrap();
+    publisher.publish(8, [("a", 8)]).unwrap();
+    publisher.publish(9, [("a", 9)]).unwrap();
+    assert_eq!(all(&mut resumed), [Events(9, vec![9])]);
+}
+
+#[test]
+fn hidden_events_still_move_the_place_to_resume_from() {
+    let store = Store::default();
+    let publisher = store.publisher(Replay::Last(10), FOREVER);
+    let request = Request::new("a").filter(|n| n % 2 == 0);
+    let mut even = publisher.subscribe(request);
+    let mut every = watch(&publisher, "a");
+    publisher
+        .publish(1, [("a", 1), ("a", 2), ("a", 3)])
+        .unwrap();
+    publisher.publish(2, [("a", 5)]).unwrap();
+    let parts = [Part(vec![100]), Part(vec![102]), End(0)];
+    assert_eq!(
+        all(&mut even),
+        [&parts[..], &[Events(1, vec![2]), Progress(2)]].concat()
+    );
+    assert_eq!(even.resume_point(), Some(Resume { epoch: 1, index: 2 }));
+    // What others see is untouched.
+    let parts = [Part(vec![100, 101]), Part(vec![102]), End(0)];
+    let rest = [Events(1, vec![1, 2, 3]), Events(2, vec![5])];
+    assert_eq!(all(&mut every), [&parts[..], &rest[..]].concat());
+    let resumed = Request::new("a").after(even.resume_point());
+    assert_eq!(all(&mut publisher.subscribe(resumed)), []);
+
+    let none = Request::new("a").filter(|_| false);
+    let mut none = publisher.subscribe(none);
+    assert_eq!(all(&mut none), [End(0), Progress(1), Progress(2)]);
+}
+
+/// Consul 20876.
+#[test]
+fn each_reason_to_close_is_told_as_itself() {
+    let publisher = Publisher::builder().epoch(1).build();
+    let subscribe = |key: &'static str, token: &'static str| {
+        let mut watch = publisher.subscribe(Request::new(key).token(token));
+        assert_eq!(all(&mut watch), [End(0)]);
+        watch
+    };
+    let mut bystander = subscribe("b", "bob");
+    let mut alice = subscribe("a", "alice");
+    let mut too = subscribe("b", "alice");
+    publisher.publish(1, [("a", 1), ("b", 1)]).unwrap();
+    publisher.close_token("alice");
+    // What it had not received is not delivered.
+    assert_eq!(all(&mut alice), [Closed(CloseReason::AccessChanged)]);
+    assert_eq!(all(&mut too), [Closed(CloseReason::AccessChanged)]);
+    assert_eq!((next(&mut alice), next(&mut too)), (Over, Over));
+    assert_eq!(all(&mut bystander), [Events(1, vec![1])]);
+
+    let mut keyed = publisher.subscribe(Request::new("a"));
+    publisher.close_key(&"a");
+    assert_eq!(all(&mut keyed), [Closed(CloseReason::KeyClosed)]);
+    publisher.close_all();
+    assert_eq!(all(&mut bystander), [Closed(CloseReason::AllClosed)]);
+
+    let request = Request::new("a").after(Resume { epoch: 1, index: 7 });
+    let mut resetting = publisher.subscribe(request);
+    publisher.reset(2);
+    assert_eq!(publisher.epoch(), 2);
+    assert_eq!(
+        all(&mut resetting),
+        [Closed(CloseReason::StateReset { epoch: 2 })]
+    );
+    publisher.publish(1, [("a", 1)]).unwrap();
+
+    let mut last = watch(&publisher, "a");
+    publisher.shutdown();
+    assert_eq!(all(&mut last), [Closed(CloseReason::ShutDown)]);
+    assert_eq!(
+        all(&mut watch(&publisher, "a")),
+        [Closed(CloseReason::ShutDown)]
+    );
+    assert_eq!(
+        publisher.publish(9, [("a", 1)]),
+        Err(PublishError::ShutDown)
+    );
+}
+
+#[test]
+fn a_close_wakes_at_once() {
+    let store = Store::default();
+    let publisher = store.publisher(Replay::None, Duration::ZERO);
+    let _closed = store.gate();
+    let waiting_for_events = Publisher::<&str, u32>::builder().build();
+    let mut events = task::spawn(watch(&waiting_for_events, "a"));
+    let mut snapshot = task::spawn(watch(&publisher, "a"));
+    for watch in [&mut events, &mut snapshot] {
+        while watch.poll_next().is_ready() {}
+    }
+    waiting_for_events.close_all();
+    publisher.close_key(&"a");
+    assert!(events.is_woken() && snapshot.is_woken());
+}
+
+/// Nomad 27312.
+#[test]
+fn a_closed_watch_does_not_stay_registered() {
+    let publisher = Publisher::builder().build();
+    let one = publisher.subscribe(Request::new("a").token("alice"));
+    let other = watch(&publisher, "a");
+    assert_eq!(publisher.stats().subscriptions, 2);
+    publisher.close_token("alice");
+    assert_eq!(publisher.stats().subscriptions, 1);
+    drop(other);
+    assert_eq!(
+        (publisher.stats().subscriptions, publisher.stats().keys),
+        (0, 0)
+    );
+    // Its drop finds nothing to remove, not even from a topic that stands in its place.
+    let fresh = watch(&publisher, "b");
+    drop(one);
+    assert_eq!(
+        (publisher.stats().subscriptions, publisher.stats().keys),
+        (1, 1)
+    );
+    drop(fresh);
+    let _: Publisher<&str, u32> = publisher;
+}
+
+#[test]
+fn watches_end_with_the_last_handle() {
+    let publisher = Publisher::builder().build();
+    let mut watch = watch(&publisher, "a");
+    let handle = publisher.clone();
+    drop(publisher);
+    handle.publish(1, [("a", 1)]).unwrap();
+    drop(handle);
+    assert_eq!(all(&mut watch), [End(0), Events(1, vec![1])]);
+    assert_eq!(next(&mut watch), Over);
+    assert!(watch.is_terminated());
+}
+
+#[test]
+fn the_figures_tell_who_is_slow_and_what_is_kept() {
+    let publisher = Publisher::builder().replay(Replay::Last(2)).build();
+    let mut fast = publisher.subscribe(Request::new("a").token("fast"));
+    let slow = publisher.subscribe(Request::new("a").token("slow"));
+    let other = publisher.subscribe(Request::new("b").token("other"));
+    for index in 1..=5 {
+        publisher.publish(index, [("a", 1)]).unwrap();
+    }
+    all(&mut fast);
+    let figures = publisher.stats();
+    assert_eq!(
+        (figures.keys, figures.subscriptions, figures.retained_items),
+        (2, 3, 2)
+    );
+    let slowest = figures.slowest.unwrap();
+    assert_eq!(
+        (slowest.key, slowest.token.as_deref(), slowest.lag),
+        ("a", Some("slow"), 5)
+    );
+    assert_eq!((fast.lag(), other.lag()), (0, 1), "the end of its snapshot");
+    drop(slow);
+    assert_eq!(publisher.stats().slowest.unwrap().lag, 0);
+}
+
+#[test]
+fn unwatched_keys_keep_nothing() {
+    let publisher = Publisher::builder().replay(Replay::Last(3)).build();
+    for key in 0..100_000_u32 {
+        publisher
+            .publish(u64::from(key), [(key, Arc::new(key))])
+            .unwrap();
+    }
+    assert_eq!(publisher.stats().keys, 0);
+    let payload = Arc::new(0);
+    publisher
+        .publish(
+            100_000,
+            [(1, Arc::clone(&payload)), (2, Arc::clone(&payload))],
+        )
+        .unwrap();
+    assert_eq!(Arc::strong_count(&payload), 1);
+}
+
+/// A waker and an event's drop that use the publisher: under its lock they would wait for ever.
+#[test]
+fn nothing_foreign_runs_under_the_lock() {
+    struct Reenters(Option<Publisher<u8, Arc<Reenters>>>);
+    impl Drop for Reenters {
+        fn drop(&mut self) {
+            if let Some(publisher) = &self.0 {
+                publisher.stats();
+            }
+        }
+    }
+    impl std::task::Wake for Reenters {
+        fn wake(self: Arc<Self>) {
+            self.0.as_ref().unwrap().stats();
+        }
+    }
+    for replay in [Replay::None, Replay::Last(1)] {
+        let publisher = Publisher::builder().replay(replay).build();
+        let event = || Arc::new(Reenters(Some(publisher.clone())));
+        publisher.publish(1, [(0, event()), (1, event())]).unwrap();
+        let mut watch = publisher.subscribe(Request::new(0));
+        let waker = std::task::Waker::from(event());
+        let mut cx = std::task::Context::from_waker(&waker);
+        while watch.poll_next_unpin(&mut cx).is_ready() {}
+        for index in 1..4 {
+            publisher
+                .publish(index, [(0, event()), (1, event())])
+                .unwrap();
+            publisher.publish(index, [(0, event())]).unwrap();
+            publisher.publish(index, [(1, event())]).unwrap();
+            while let Poll::Ready(update) = watch.poll_next_unpin(&mut cx) {
+                drop(update);
+            }
+        }
+        publisher.publish(4, [(0, event())]).unwrap();
+        publisher.close_all();
+        drop(watch);
+        publisher.reset(1);
+    }
+}
+
+#[test]
+fn a_snapshot_is_over_once_its_handler_has_returned() {
+    let kept = Arc::new(Mutex::new(None));
+    let keeps = Arc::clone(&kept);
+    let publisher = Publisher::builder()
+        .snapshot(move |_: &'static str, snapshot: SnapshotAppender<u32>| {
+            *keeps.lock().unwrap() = Some(snapshot);
+            future::ready(Ok(0))
+        })
+        .build();
+    let mut watch = watch(&publisher, "a");
+    assert_eq!(all(&mut watch), [End(0)]);
+    let appender = kept.lock().unwrap().take().unwrap();
+    assert!(appender.push(1).is_err());
+    assert_eq!(all(&mut watch), []);
+}
