@@ -60,6 +60,7 @@ fn main() {
     let start = Instant::now();
 
     rows::publish::run(&mut bench);
+    rows::publisher::run(&mut bench);
     rows::drain::run(&mut bench);
     rows::wake::run(&mut bench);
     rows::late_join::run(&mut bench);

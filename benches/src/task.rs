@@ -14,7 +14,15 @@ pub struct Task<F> {
 }
 
 /// Wakes nothing, but is counted and written to, as a task is.
-struct Flag(AtomicBool);
+#[derive(Default)]
+pub struct Flag(AtomicBool);
+
+impl Flag {
+    /// Whether it was woken since the last time somebody asked.
+    pub fn take(&self) -> bool {
+        self.0.swap(false, Relaxed)
+    }
+}
 
 impl Wake for Flag {
     fn wake(self: Arc<Self>) {
@@ -23,7 +31,7 @@ impl Wake for Flag {
 }
 
 pub fn waker() -> Waker {
-    Waker::from(Arc::new(Flag(AtomicBool::new(false))))
+    Waker::from(Arc::<Flag>::default())
 }
 
 /// A task that follows.
@@ -31,13 +39,15 @@ pub fn follow<T: Payload, P: Peer<T>>(
     receiver: P::Receiver,
     waker: Waker,
 ) -> Task<impl Future<Output = ()>> {
-    Task {
-        future: Box::pin(peers::follow::<T, P>(receiver)),
-        waker,
-    }
+    Task::new(peers::follow::<T, P>(receiver), waker)
 }
 
 impl<F: Future<Output = ()>> Task<F> {
+    pub fn new(future: F, waker: Waker) -> Self {
+        let future = Box::pin(future);
+        Self { future, waker }
+    }
+
     /// Lets it receive all there is, and wait.
     pub fn poll(&mut self) {
         let answer = self

@@ -6,6 +6,7 @@ pub mod late_join;
 pub mod latency;
 pub mod memory;
 pub mod publish;
+pub mod publisher;
 pub mod wake;
 
 use std::sync::Arc;

@@ -1,0 +1,417 @@
+//! A catalogue that many watch while it changes.
+//!
+//! ```text
+//! cargo run --release --example catalog                    # dpkg's packages, by section
+//! cargo run --release --example catalog -- /etc/services   # services, by protocol
+//! ```
+//!
+//! The file becomes the state. A thread changes it, commit by commit, and publishes each. On the
+//! main thread smol's executor drives the watchers: from the start, late, gone and back, back too
+//! late, filtered, of another key, forced out. Each rebuilds the state of its key from updates
+//! alone; whenever that should be complete, it is compared with what the state was at that index.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::{env, fs, thread};
+
+use event_buffer::publisher::{BoxError, CloseReason, ResetReason, SnapshotAppender, WatchError};
+use event_buffer::{Publisher, Replay, Request, Resume, Update, Watch};
+use futures::StreamExt;
+use smol::{LocalExecutor, future::yield_now};
+
+type Text = Arc<str>;
+/// By name. Of a package: its version and status. Of a service: its port and other names.
+type Entries = BTreeMap<Text, Text>;
+/// A name, and the entry it has from now on, if any.
+type Change = (Text, Option<Text>);
+type State = Arc<Mutex<Catalogue>>;
+type Answer<T> = Result<T, BoxError>;
+
+/// What happens between the quarters happens at the same index each time.
+const QUARTER: u64 = 30;
+const LAST: u64 = 4 * QUARTER;
+/// Commits kept for those who come back: enough for one quarter, not for two.
+const WINDOW: usize = 40;
+/// Entries in a part of a snapshot.
+const PART: usize = 50;
+const COUNTS: &str = "snapshots parts events progress resumes verified";
+
+/// The entries by key, as of each index that changed them: the newest are the state, the others are
+/// for verifying.
+#[derive(Default)]
+struct Catalogue {
+    index: u64,
+    keys: BTreeMap<Text, BTreeMap<u64, Arc<Entries>>>,
+}
+
+/// Somebody who watches, now or again.
+#[derive(Default)]
+struct Watcher {
+    name: &'static str,
+    key: Text,
+    shows: Option<fn(&str) -> bool>,
+    state: State,
+    watch: Option<Watch<Text, Change>>,
+    resume: Option<Resume>,
+    view: Entries,
+    counts: BTreeMap<&'static str, usize>,
+    note: String,
+}
+
+fn main() -> ExitCode {
+    let path = env::args().nth(1);
+    match run(path.as_deref().unwrap_or("/var/lib/dpkg/status")) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("catalog: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(path: &str) -> Answer<()> {
+    let state = Arc::new(Mutex::new(read(path)?));
+    let catalogue = Arc::clone(&state);
+    let publisher = Publisher::builder()
+        .replay(Replay::Last(WINDOW))
+        .snapshot(move |key, parts| append_state(Arc::clone(&catalogue), key, parts))
+        .build();
+    let (orders, ordered) = mpsc::channel();
+    let producer = {
+        let (state, publisher) = (Arc::clone(&state), publisher.clone());
+        thread::spawn(move || produce(&ordered, &state, &publisher))
+    };
+    let executor = LocalExecutor::new();
+    let watchers = smol::block_on(executor.run(watch(&executor, &state, publisher, orders)));
+    producer.join().map_err(|_| "the producer panicked")??;
+    Ok(report(path, &look(&state), &watchers?)?)
+}
+
+/// The state of index 0. The lines tell what sort of file it is.
+fn read(path: &str) -> Answer<Catalogue> {
+    let bytes = fs::read(path).map_err(|error| format!("cannot read {path}: {error}"))?;
+    let text = String::from_utf8_lossy(&bytes);
+    let entries: Vec<_> = if text.lines().any(|line| line.starts_with("Package:")) {
+        text.split("\n\n").filter_map(package).collect()
+    } else {
+        text.lines().filter_map(service).collect()
+    };
+    if entries.is_empty() {
+        return Err(format!("neither packages nor services in {path}").into());
+    }
+    let mut catalogue = Catalogue::default();
+    catalogue.commit(0, &entries);
+    Ok(catalogue)
+}
+
+/// A paragraph of dpkg's status.
+fn package(paragraph: &str) -> Option<(Text, Change)> {
+    let fields = paragraph.lines().filter_map(|line| line.split_once(": "));
+    let fields: BTreeMap<_, _> = fields.collect();
+    let field = |name| fields.get(name).copied();
+    let architecture = field("Architecture").unwrap_or("unknown");
+    let key = field("Section").unwrap_or(architecture);
+    let name = format!("{}:{architecture}", field("Package")?);
+    let entry = format!("{} {}", field("Version").unwrap_or("-"), field("Status")?);
+    Some((key.into(), (name.into(), Some(entry.into()))))
+}
+
+/// A line of /etc/services.
+fn service(line: &str) -> Option<(Text, Change)> {
+    let mut words = line.split('#').next()?.split_whitespace();
+    let name = words.next()?;
+    let (port, protocol) = words.next()?.split_once('/')?;
+    let port: u16 = port.parse().ok()?;
+    let entry = words.fold(port.to_string(), |entry, alias| entry + " " + alias);
+    Some((protocol.into(), (name.into(), Some(entry.into()))))
+}
+
+fn apply((name, entry): &Change, entries: &mut Entries) {
+    match entry {
+        Some(entry) => entries.insert(name.clone(), entry.clone()),
+        None => entries.remove(name),
+    };
+}
+
+fn look(state: &State) -> MutexGuard<'_, Catalogue> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Catalogue {
+    fn commit(&mut self, index: u64, changes: &[(Text, Change)]) {
+        for (key, change) in changes {
+            let before = self.at(key, index);
+            let versions = self.keys.entry(key.clone()).or_default();
+            apply(
+                change,
+                Arc::make_mut(versions.entry(index).or_insert(before)),
+            );
+        }
+        self.index = index;
+    }
+
+    fn at(&self, key: &str, index: u64) -> Arc<Entries> {
+        let versions = self.keys.get(key);
+        let newest = versions.and_then(|versions| versions.range(..=index).next_back());
+        newest.map_or_else(Arc::default, |(_, entries)| Arc::clone(entries))
+    }
+
+    /// What was in the file, the key with the most entries first.
+    fn file(&self) -> Vec<(Text, Arc<Entries>)> {
+        let keys = self.keys.keys();
+        let mut file: Vec<_> = keys.map(|key| (key.clone(), self.at(key, 0))).collect();
+        file.sort_by_key(|(_, entries)| Reverse(entries.len()));
+        file
+    }
+}
+
+/// The snapshot handler: an index, and the state as of that index, part by part.
+async fn append_state(state: State, key: Text, to: SnapshotAppender<Change>) -> Answer<u64> {
+    let (index, entries) = {
+        let catalogue = look(&state);
+        (catalogue.index, catalogue.at(&key, catalogue.index))
+    };
+    let mut entries = entries.iter();
+    while entries.len() > 0 {
+        let part = entries.by_ref().take(PART);
+        to.append(part.map(|(name, entry)| (name.clone(), Some(entry.clone()))))?;
+        // This part is read, and the catalogue changes, before there is another.
+        yield_now().await;
+    }
+    Ok(index)
+}
+
+/// Changes the state, then publishes: a snapshot may come in between. Goes as far as it is told.
+fn produce(
+    orders: &mpsc::Receiver<u64>,
+    state: &State,
+    publisher: &Publisher<Text, Change>,
+) -> Answer<()> {
+    let file = look(state).file();
+    let mut index = 0;
+    for last in orders {
+        while index < last {
+            index += 1;
+            let changes = changes(index, &file);
+            look(state).commit(index, &changes);
+            let answer = publisher.publish(index, changes);
+            // Nobody is to wait for what does not come.
+            answer.inspect_err(|_| publisher.shutdown())?;
+        }
+    }
+    Ok(())
+}
+
+/// A commit: under the two largest keys, and under one of the others in turn, an entry is updated,
+/// and another one removed or added.
+fn changes(index: u64, file: &[(Text, Arc<Entries>)]) -> Vec<(Text, Change)> {
+    let turn = usize::try_from(index).unwrap_or_default();
+    let others = file.len().saturating_sub(2).max(1);
+    let keys = file.iter().take(2).chain(file.get(2 + turn % others));
+    let changes = keys.filter_map(|(key, entries)| {
+        let nth = |n| entries.iter().nth(n % entries.len());
+        let ((name, entry), (other, same)) = (nth(turn)?, nth(turn + entries.len() / 2)?);
+        let new = format!("{entry}, update {index}");
+        let another = match turn % 2 {
+            0 => (other.clone(), None),
+            _ => (format!("{other}+{index}").into(), Some(same.clone())),
+        };
+        let both = [(name.clone(), Some(new.into())), another];
+        Some(both.map(|change| (key.clone(), change)))
+    });
+    changes.flatten().collect()
+}
+
+/// All that happens, in order. What is spawned watches meanwhile, and to the end.
+async fn watch(
+    executor: &LocalExecutor<'_>,
+    state: &State,
+    publisher: Publisher<Text, Change>,
+    orders: mpsc::Sender<u64>,
+) -> Answer<Vec<Watcher>> {
+    let file = look(state).file();
+    let (key, other) = (&file[0].0, &file[file.len().min(2) - 1].0);
+    let start = |name, key: &Text, shows| {
+        let (key, state) = (Arc::clone(key), Arc::clone(state));
+        let mut watcher = Watcher {
+            name,
+            key,
+            shows,
+            state,
+            ..Watcher::default()
+        };
+        watcher.subscribe(&publisher);
+        watcher
+    };
+    let mut tasks = Vec::new();
+    let mut spawn = |watcher: Watcher| tasks.push(executor.spawn(watcher.follow()));
+
+    let mut first = start("from the start", key, None);
+    let mut leaver = start("gone and back", key, None);
+    let mut sleeper = start("back too late", key, None);
+    let mut guest = start("forced out", key, None);
+    let mut picky = start("filtered", key, Some(|name| !name.contains('-')));
+    let mut apart = start("of another key", other, None);
+    // Who waits for the same snapshot shares it.
+    first.until(0).await?;
+    apart.until(0).await?;
+    orders.send(QUARTER)?;
+    spawn(picky);
+    spawn(apart);
+    for watcher in [&mut first, &mut leaver, &mut sleeper, &mut guest] {
+        watcher.until(QUARTER).await?;
+    }
+    leaver.watch = None;
+    sleeper.watch = None;
+
+    let mut late = start("late", key, None);
+    late.step().await?;
+    // It has the first part of its snapshot, and now the state changes.
+    orders.send(2 * QUARTER)?;
+    spawn(late);
+    first.until(2 * QUARTER).await?;
+
+    leaver.subscribe(&publisher);
+    leaver.until(2 * QUARTER).await?;
+    let resumed = leaver.counts["snapshots"] == 1;
+    check(resumed, "who is back in time needs no second snapshot")?;
+    spawn(leaver);
+    orders.send(3 * QUARTER)?;
+    first.until(3 * QUARTER).await?;
+
+    // It has not read on, and now it cannot.
+    publisher.close_token(guest.name);
+    let told = guest.step().await.is_err_and(|error| {
+        error.downcast_ref() == Some(&WatchError::Closed(CloseReason::AccessChanged))
+    });
+    check(told, "who is forced out is told why")?;
+
+    sleeper.subscribe(&publisher);
+    let reset = sleeper.step().await?;
+    let reset = matches!(reset, Some(Update::Reset(ResetReason::TooOld)));
+    check(reset, "who is back too late starts anew")?;
+    sleeper.step().await?;
+    orders.send(LAST)?;
+    spawn(sleeper);
+    spawn(first);
+
+    // The producer drops the last handle. With that all watches end, when they have read the rest.
+    drop((orders, publisher));
+    let mut watchers = vec![guest];
+    for task in tasks {
+        let watcher = task.await?;
+        check(watcher.index() == Some(LAST), "who stays reads all")?;
+        watchers.push(watcher);
+    }
+    Ok(watchers)
+}
+
+fn check(holds: bool, what: &str) -> Answer<()> {
+    let error = || format!("this does not hold: {what}").into();
+    holds.then_some(()).ok_or_else(error)
+}
+
+impl Watcher {
+    /// Goes on from where it has been, if anywhere.
+    fn subscribe(&mut self, publisher: &Publisher<Text, Change>) {
+        let request = Request::new(Arc::clone(&self.key)).token(self.name);
+        let mut request = request.after(self.resume);
+        if let Some(shows) = self.shows {
+            request = request.filter(move |(name, _): &Change| shows(name));
+        }
+        self.count("resumes", usize::from(self.resume.is_some()));
+        self.watch = Some(publisher.subscribe(request));
+    }
+
+    fn index(&self) -> Option<u64> {
+        self.resume.map(|resume| resume.index)
+    }
+
+    async fn until(&mut self, index: u64) -> Answer<()> {
+        while self.index() < Some(index) {
+            check(self.step().await?.is_some(), "a watch goes on")?;
+        }
+        Ok(())
+    }
+
+    async fn follow(mut self) -> Answer<Self> {
+        while self.step().await?.is_some() {}
+        Ok(self)
+    }
+
+    /// Takes the next update, if there is one, and verifies the view unless it is incomplete.
+    async fn step(&mut self) -> Answer<Option<Update<Change>>> {
+        let Some(watch) = &mut self.watch else {
+            return Ok(None);
+        };
+        let next = watch.next().await.transpose();
+        let resume = watch.resume_point();
+        let update = next.inspect_err(|error| self.note = format!("{error:?}"))?;
+        match &update {
+            Some(Update::Reset(reason)) => {
+                self.note = format!("Reset({reason:?})");
+                self.view.clear();
+            }
+            Some(Update::Snapshot(part)) => {
+                part.iter().for_each(|change| apply(change, &mut self.view));
+                self.count("parts", 1);
+            }
+            Some(Update::EndOfSnapshot { .. }) => self.count("snapshots", 1),
+            Some(Update::Events(events)) => {
+                let view = &mut self.view;
+                events.iter().for_each(|change| apply(change, view));
+                self.count("events", events.iter().count());
+            }
+            Some(Update::Progress { .. }) => self.count("progress", 1),
+            None => return Ok(None),
+        }
+        let before = std::mem::replace(&mut self.resume, resume);
+        if let Some(Resume { index, .. }) = resume {
+            let later = before.is_none_or(|before| before.index < index);
+            check(later, "indexes go up")?;
+            self.verify(index)?;
+        }
+        Ok(update)
+    }
+
+    fn verify(&mut self, index: u64) -> Answer<()> {
+        let state = look(&self.state).at(&self.key, index);
+        let shown = |name: &str| self.shows.is_none_or(|shows| shows(name));
+        let state = state.iter().filter(|(name, _)| shown(name));
+        let what = format!("the view of {} is the state of {index}", self.name);
+        check(state.eq(&self.view), &what)?;
+        self.count("verified", 1);
+        Ok(())
+    }
+
+    fn count(&mut self, what: &'static str, more: usize) {
+        *self.counts.entry(what).or_default() += more;
+    }
+}
+
+fn report(path: &str, catalogue: &Catalogue, watchers: &[Watcher]) -> io::Result<()> {
+    // Not `println!`, which panics where nobody reads on.
+    let mut out = io::stdout().lock();
+    let file = catalogue.file();
+    let entries: usize = file.iter().map(|(_, entries)| entries.len()).sum();
+    let keys = file.len();
+    writeln!(
+        out,
+        "{path}: {entries} entries, {keys} keys, {LAST} commits"
+    )?;
+    writeln!(out, "watcher         key       {COUNTS} index entries")?;
+    for watcher in watchers {
+        let Watcher { name, key, .. } = watcher;
+        write!(out, "{name:15} {key:9}")?;
+        for title in COUNTS.split(' ') {
+            let count = watcher.counts.get(title).unwrap_or(&0);
+            write!(out, " {count:0$}", title.len())?;
+        }
+        let (index, entries) = (watcher.index().unwrap_or(0), watcher.view.len());
+        writeln!(out, " {index:5} {entries:7} {}", watcher.note)?;
+    }
+    Ok(())
+}
