@@ -10,6 +10,8 @@ use std::task::{Context, Waker};
 use event_buffer::{EventBuffer, RecvError, Replay, SharedBuffer, TryRecvError};
 use loom::future::block_on;
 use loom::sync::Arc;
+use loom::sync::atomic::AtomicU64;
+use loom::sync::atomic::Ordering::{Acquire, Release};
 use loom::thread;
 
 fn buffer<T>() -> EventBuffer<T> {
@@ -255,5 +257,48 @@ fn splice_against_lag_and_drop() {
         snapshot.splice(tail);
         drop(live);
         other.join().unwrap();
+    });
+}
+
+/// What the publisher does to hand over from a snapshot to the live buffer: first the place, then
+/// the state, then the splice at the first commit that is not part of it.
+#[test]
+fn snapshot_and_splice_against_publish() {
+    loom::model(|| {
+        let live = SharedBuffer::from(buffer());
+        let state = Arc::new(AtomicU64::new(0));
+        let writer = {
+            let (live, state) = (live.clone(), Arc::clone(&state));
+            thread::spawn(move || {
+                for index in 1..=2 {
+                    state.store(index, Release);
+                    live.push(index);
+                }
+            })
+        };
+        let tail = live.tail();
+        let contained = state.load(Acquire);
+        let mut onward = tail.clone();
+        let mut seen = tail.subscribe();
+        while let Ok(item) = seen.try_recv() {
+            if item[0] > contained {
+                break;
+            }
+            onward = item.after();
+        }
+        drop((tail, seen));
+        let snapshot = buffer();
+        let mut watch = snapshot.subscribe().cloned();
+        snapshot.splice(onward);
+        writer.join().unwrap();
+        drop(live);
+        let mut view = contained;
+        while let Ok(index) = watch.try_recv() {
+            if index > contained {
+                assert_eq!(index, view + 1, "lost, doubled or older");
+                view = index;
+            }
+        }
+        assert_eq!(view, 2);
     });
 }

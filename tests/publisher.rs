@@ -308,6 +308,51 @@ fn an_abandoned_snapshot_is_not_kept_and_removes_no_other() {
     assert_eq!(store.runs(), 3);
 }
 
+/// Consul 8809 and 9978, by a handler that has its own state replaced while it runs.
+#[test]
+fn a_stale_snapshot_neither_replaces_nor_removes_another() {
+    for fails in [false, true] {
+        let within = Arc::new(OnceLock::<Publisher<&'static str, u32>>::new());
+        let next_watch = Arc::new(Mutex::new(None));
+        let (publisher, later) = (Arc::clone(&within), Arc::clone(&next_watch));
+        let handler = move |key, snapshot: SnapshotAppender<u32>| {
+            let publisher = publisher.get().unwrap().clone();
+            let later = Arc::clone(&later);
+            async move {
+                if publisher.epoch() == 1 {
+                    publisher.reset(2);
+                    // The other one, of the new epoch.
+                    *later.lock().unwrap() = Some(publisher.subscribe(Request::new(key)));
+                    if fails {
+                        return Err("as planned".into());
+                    }
+                }
+                snapshot.push(2)?;
+                Ok(0)
+            }
+        };
+        let publisher = Publisher::builder()
+            .epoch(1)
+            .snapshot_ttl(FOREVER)
+            .snapshot(handler)
+            .build();
+        within.set(publisher.clone()).unwrap();
+        let mut old = watch(&publisher, "a");
+        assert_eq!(
+            all(&mut old),
+            [Closed(CloseReason::StateReset { epoch: 2 })]
+        );
+        let figures = publisher.stats();
+        assert_eq!(
+            (figures.cached_snapshots, figures.snapshots_in_flight),
+            (0, 1)
+        );
+        let mut other = next_watch.lock().unwrap().take().unwrap();
+        assert_eq!(all(&mut other), [Part(vec![2]), End(0)]);
+        assert_eq!(publisher.stats().cached_snapshots, 1);
+    }
+}
+
 #[test]
 fn a_snapshot_survives_the_one_that_began_it() {
     let store = Store::default();
