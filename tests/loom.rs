@@ -70,6 +70,41 @@ fn append_against_wait() {
     });
 }
 
+/// Where the newest item is retained, the writer's reference becomes the window's.
+#[test]
+fn retaining_append_against_wait() {
+    loom::model(|| {
+        let mut buffer = EventBuffer::new();
+        buffer.push(Arc::new(0));
+        let mut reader = buffer.subscribe();
+        let writer = thread::spawn(move || {
+            buffer.push(Arc::new(1));
+            buffer.push(Arc::new(2));
+        });
+        assert_eq!(*block_on(reader.recv()).unwrap()[0], 1);
+        assert_eq!(*block_on(reader.recv()).unwrap()[0], 2);
+        writer.join().unwrap();
+    });
+}
+
+/// Where nobody follows either, the next item takes the place of the retained one.
+#[test]
+fn replacing_append_against_held_item() {
+    loom::model(|| {
+        let mut buffer = EventBuffer::new();
+        buffer.push(Arc::new(1));
+        let item = buffer.head().unwrap();
+        let other = thread::spawn(move || {
+            assert_eq!(*item[0], 1);
+            drop(item);
+        });
+        buffer.push(Arc::new(2));
+        buffer.push(Arc::new(3));
+        assert_eq!(*buffer.head().unwrap()[0], 3);
+        other.join().unwrap();
+    });
+}
+
 #[test]
 fn append_against_two_waiters() {
     loom::model(|| {

@@ -145,8 +145,8 @@ impl<T> Hold<T> {
     }
 
     /// Fills this empty slot and the private ones after it, visible all at once by one store,
-    /// and moves this hold to the new empty slot. The answer is the hold on the filled slot where
-    /// somebody may wait for it: wake, then drop it.
+    /// and moves this hold to the new empty slot. The answer is the hold on the filled slot, of
+    /// which it is yet to be asked whether it [is awaited](Self::is_awaited).
     ///
     /// # Safety
     ///
@@ -162,7 +162,7 @@ impl<T> Hold<T> {
         first: impl FnOnce() -> Payload<T>,
         rest: Option<Rest<T>>,
         room: &mut Room<T>,
-    ) -> Option<Self> {
+    ) -> Self {
         // In this order: see `Room::vacancy`.
         let vacancy = room.vacancy();
         let node = self.node();
@@ -191,7 +191,7 @@ impl<T> Hold<T> {
         // Release: publishes the payloads and the nodes behind; pairs with every Acquire load
         // of `next` by a reader.
         node.next.store(link.as_ptr(), Release);
-        mem::replace(self, Self(empty)).retire()
+        mem::replace(self, Self(empty))
     }
 
     /// Ends the chain in this empty slot: `next` leads to `onward`, or to the slot itself.
@@ -200,20 +200,19 @@ impl<T> Hold<T> {
     ///
     /// As for [`fill`](Self::fill); the record's ending is set, and says `Spliced` exactly
     /// if there is an `onward`.
-    pub(super) unsafe fn end(self, onward: Option<Self>) -> Option<Self> {
+    pub(super) unsafe fn end(&self, onward: Option<Self>) {
         let next = match onward {
             Some(hold) => hold.into_raw(),
             None => self.0,
         };
         // Release: publishes the record's ending; pairs as in `fill`.
         self.node().next.store(next.as_ptr(), Release);
-        self.retire()
     }
 
-    /// Gives up the writer's reference on a slot just written; answers itself instead
-    /// where the waiting bit is set.
+    /// Gives up the writer's reference on a slot just written; answers itself instead where
+    /// somebody may wait for it: wake, then drop it.
     #[inline]
-    fn retire(self) -> Option<Self> {
+    pub(super) fn retire(self) -> Option<Self> {
         let state = &self.node().state;
         // Relaxed: only a guess, which the `compare_exchange` confirms.
         let mut seen = state.load(Relaxed);
@@ -235,6 +234,44 @@ impl<T> Hold<T> {
                 Err(now) => seen = now,
             }
         }
+    }
+
+    /// Whether somebody may wait for a slot just written. Who comes later sees it written.
+    #[inline]
+    pub(super) fn is_awaited(&self) -> bool {
+        let state = &self.node().state;
+        // Relaxed: as in `retire`.
+        let mut seen = state.load(Relaxed);
+        while seen & WAITING == 0 {
+            // Nothing changes, but that it is written where a waiter writes too: see the module's
+            // docs. Release: as in `retire`.
+            match state.compare_exchange_weak(seen, seen, Release, Relaxed) {
+                Ok(_) => return false,
+                Err(now) => seen = now,
+            }
+        }
+        true
+    }
+
+    /// Whether this and one link are the only references: the slot is known to the writer and its
+    /// predecessor alone.
+    #[inline]
+    pub(super) fn is_known_to_its_link_only(&self) -> bool {
+        // Acquire: as in `is_unique`.
+        self.node().state.load(Acquire) & REFS == 2 * REF
+    }
+
+    /// Puts something else in a filled slot, and answers what was there.
+    ///
+    /// # Safety
+    ///
+    /// The hold [is unique](Self::is_unique), and the slot holds an item.
+    #[inline]
+    pub(super) unsafe fn replace(&mut self, payload: Payload<T>) -> Payload<T> {
+        // SAFETY: unique, so nobody else can look (caller).
+        self.node()
+            .payload
+            .with_mut(|old| unsafe { ptr::replace(old, payload) })
     }
 
     /// Moves on to the next of a chain that nobody else can reach, and frees the slot left

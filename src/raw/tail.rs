@@ -37,6 +37,8 @@ struct Window<T> {
     newest: Option<Place<T>>,
     len: usize,
     limit: usize,
+    /// Has left the window, and is to be freed when it is trimmed.
+    passed: Option<Hold<T>>,
 }
 
 /// The written slot, where somebody waits for it. Dropping this wakes them, outside of any lock.
@@ -72,6 +74,7 @@ impl<T> Tail<T> {
             newest: None,
             len: 0,
             limit,
+            passed: None,
         });
         Self {
             last,
@@ -94,10 +97,39 @@ impl<T> Tail<T> {
         unseen
     }
 
+    /// Whether only the newest item is retained, and nobody but the window can come to it, nor to
+    /// what follows: then the next one may as well stand in its place.
+    #[inline]
+    fn may_replace(&self) -> bool {
+        self.window.as_ref().is_some_and(|window| {
+            window.limit == 1
+                && window.len == 1
+                && window.first.is_unique()
+                && self.last.is_known_to_its_link_only()
+        })
+    }
+
     /// Publishes an item of one event. To be followed by [`trim`](Self::trim).
     #[inline]
     pub(crate) fn publish_one(&mut self, event: T) -> Wake<T> {
+        if self.may_replace() {
+            self.replace(event);
+            return Wake(None);
+        }
         self.fill(|| Payload::One(event), None, 1)
+    }
+
+    fn replace(&mut self, event: T) {
+        let Some(window) = &mut self.window else {
+            return;
+        };
+        self.seq += 1;
+        self.record.publish(self.seq);
+        if let Some(newest) = &mut window.newest {
+            newest.seq += 1;
+        }
+        // SAFETY: `may_replace`: unique, and with an item.
+        drop(unsafe { window.first.replace(Payload::One(event)) });
     }
 
     /// Publishes an item per event. To be followed by [`trim`](Self::trim).
@@ -147,13 +179,23 @@ impl<T> Tail<T> {
         // SAFETY: `last` is the writer's hold on the last slot, which is empty as long as `ended`
         // is not set, and `&mut self` makes us its only user. `first` only moves.
         let filled = unsafe { self.last.fill(first, rest, &mut self.room) };
-        if let Some(window) = &mut self.window {
-            window.newest = Some(Place::new(newest, self.seq - 1, &self.record));
-            window.len = window
-                .len
-                .saturating_add(usize::try_from(len).unwrap_or(usize::MAX));
-        }
-        Wake(filled.map(|hold| Slot::from_hold(hold, place)))
+        let awaited = match &mut self.window {
+            None => filled.retire(),
+            Some(window) => {
+                window.newest = Some(Place::new(newest, self.seq - 1, &self.record));
+                if window.limit == 1 && len == 1 && window.len == 1 && !window.first.is_unique() {
+                    // Our reference becomes the window's, which saves two operations on the count.
+                    let awaited = filled.is_awaited().then(|| filled.clone());
+                    window.passed = Some(mem::replace(&mut window.first, filled));
+                    awaited
+                } else {
+                    let len = usize::try_from(len).unwrap_or(usize::MAX);
+                    window.len = window.len.saturating_add(len);
+                    filled.retire()
+                }
+            }
+        };
+        Wake(awaited.map(|hold| Slot::from_hold(hold, place)))
     }
 
     /// Frees what has left the window.
@@ -202,8 +244,9 @@ impl<T> Tail<T> {
         let place = Place::new(self.last.as_ptr(), self.seq, &self.record);
         // SAFETY: `last` is the writer's hold on the last slot, which was empty until now, and
         // the ending is set.
-        let written = unsafe { self.last.clone().end(onward) };
-        Wake(written.map(|hold| Slot::from_hold(hold, place)))
+        unsafe { self.last.end(onward) };
+        let awaited = self.last.is_awaited().then(|| self.last.clone());
+        Wake(awaited.map(|hold| Slot::from_hold(hold, place)))
     }
 
     /// The place after the newest item.
@@ -259,6 +302,7 @@ impl<T> Window<T> {
     /// Frees the oldest items beyond the limit.
     #[inline]
     fn trim(&mut self) {
+        drop(self.passed.take());
         while self.len > self.limit {
             if !self.first.consume() {
                 drop(self.trim_later());
@@ -270,6 +314,9 @@ impl<T> Window<T> {
 
     /// Forgets the oldest items beyond the limit; the answer keeps them alive for the moment.
     fn trim_later(&mut self) -> Option<Hold<T>> {
+        if let Some(passed) = self.passed.take() {
+            return Some(passed);
+        }
         let excess = self.len.checked_sub(self.limit).filter(|&n| n > 0)?;
         self.len = self.limit;
         let first = self.first.nth(excess);
