@@ -25,10 +25,14 @@ use crate::wait;
 ///
 /// * **Nothing is lost:** an item stays until every reader that can still come to it has passed.
 ///   Memory is bounded by the slowest reader, and by nothing else.
-/// * **Nothing is kept:** beyond that, only what the [replay window](crate::Replay) says: the
-///   newest item, if nothing else is set.
-/// * **Cost:** publishing allocates one node. It takes a lock only where a reader waits, to wake
-///   it. With no reader and no window it does neither.
+/// * **Nothing is kept:** beyond that, only what the [replay window](crate::Replay) says (the
+///   newest item, if nothing else is set), and what follows a [`BufferItem`] or a [`Position`]
+///   that somebody holds.
+/// * **Cost:** publishing is O(1). Memory comes in blocks: a busy buffer of small items allocates
+///   about once in 16. A lock is taken only where a reader waits, to wake it. With no reader, no
+///   window and nothing held, publishing does neither.
+/// * **Panics** of foreign code, which is wakers and the events' drop, reach whoever publishes.
+///   The events are published by then, and all who waited have been woken.
 ///
 /// It is a [`Sink`] too: `stream.map(Ok).forward(buffer)` publishes one item per element, and all
 /// that were ready together with one wake-up. Flushing (and closing) the sink publishes; what
@@ -53,11 +57,27 @@ pub struct EventBuffer<T> {
 
 impl<T> EventBuffer<T> {
     /// An empty buffer that retains the newest item.
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// buffer.extend(["older", "newest"]);
+    /// assert_eq!(buffer.len(), 1);
+    /// ```
     pub fn new() -> Self {
         Self::builder().build()
     }
 
     /// Settings for a new buffer: what late readers can replay.
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, Replay};
+    ///
+    /// let mut buffer = EventBuffer::builder().replay(Replay::None).build();
+    /// buffer.push("nobody sees this");
+    /// assert!(buffer.head().is_none());
+    /// ```
     pub fn builder() -> Builder<T> {
         Builder::new()
     }
@@ -72,8 +92,8 @@ impl<T> EventBuffer<T> {
     /// Publishes the events as one item: readers get all of them at once. Nothing is published
     /// where there are none.
     ///
-    /// Allocates one node, and a slice where there are several events. If the iterator panics
-    /// nothing is published.
+    /// O(events). One event allocates no more than [`push`](Self::push) does; several get a slice
+    /// of their own. If the iterator panics nothing is published.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, TryRecvError};
@@ -96,7 +116,11 @@ impl<T> EventBuffer<T> {
     /// is itself behind a lock.
     ///
     /// What is woken is foreign code, and so is what is dropped where the events leave the replay
-    /// window or nobody follows. Under a lock neither should run.
+    /// window or nobody follows. Under a lock neither should run. The events can be read at once;
+    /// the answer is only what is left to do.
+    ///
+    /// The iterator does run here: give it events that are made already. Costs as
+    /// [`append`](Self::append).
     ///
     /// ```
     /// use event_buffer::EventBuffer;
@@ -120,7 +144,22 @@ impl<T> EventBuffer<T> {
         }
     }
 
-    /// Publishes an item of one event. O(1), takes no lock unless a reader waits.
+    /// Publishes an item of one event.
+    ///
+    /// O(1). Allocates a block of places for items now and then, and takes no lock unless a reader
+    /// waits.
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe();
+    /// buffer.push("one");
+    /// buffer.push("two");
+    /// assert_eq!(reader.try_recv()?.events(), ["one"]);
+    /// assert_eq!(reader.try_recv()?.events(), ["two"]);
+    /// # Ok::<(), event_buffer::TryRecvError>(())
+    /// ```
     #[inline]
     pub fn push(&mut self, event: T) {
         // In the order they came. Where nothing waits to be flushed this costs one look.
@@ -150,7 +189,8 @@ impl<T> EventBuffer<T> {
     /// The newest retained item. O(1).
     ///
     /// `None` where nothing was published, or nothing is retained
-    /// ([`Replay::None`](crate::Replay::None)).
+    /// ([`Replay::None`](crate::Replay::None)). As long as it is held, it keeps all that is
+    /// published after it.
     ///
     /// ```
     /// use event_buffer::EventBuffer;
@@ -165,6 +205,17 @@ impl<T> EventBuffer<T> {
     }
 
     /// Follows the buffer from now on. O(1), allocates nothing.
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// buffer.push("before");
+    /// let mut reader = buffer.subscribe();
+    /// buffer.push("after");
+    /// assert_eq!(reader.try_recv()?.events(), ["after"]);
+    /// # Ok::<(), event_buffer::TryRecvError>(())
+    /// ```
     pub fn subscribe(&self) -> Subscription<T> {
         self.tail().subscribe()
     }
@@ -191,7 +242,7 @@ impl<T> EventBuffer<T> {
     ///
     /// `None` where what follows that index may have left the replay window already: the oldest
     /// retained item has a greater index, and something has been dropped before it. Indexes are
-    /// taken to grow from item to item. O([`len`](Self::len)).
+    /// taken to grow from item to item. O([`len`](Self::len)), allocates nothing.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, Indexed, Replay};
@@ -225,6 +276,19 @@ impl<T> EventBuffer<T> {
     }
 
     /// The place after the newest item: where the next one will be. O(1).
+    ///
+    /// As long as it is held, it keeps all that is published from now on.
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// buffer.push("before");
+    /// let here = buffer.tail();
+    /// buffer.push("after");
+    /// assert_eq!(here.subscribe().try_recv()?.events(), ["after"]);
+    /// # Ok::<(), event_buffer::TryRecvError>(())
+    /// ```
     pub fn tail(&self) -> Position<T> {
         Position(self.tail.tail())
     }
@@ -232,9 +296,13 @@ impl<T> EventBuffer<T> {
     /// Ends this buffer by continuing it in another: after its last item, readers go on with what
     /// stands at the given place, or with what will be published there.
     ///
-    /// O(1), or O(splices ahead); copies nothing. Readers notice nothing. If the other buffer ends, they
-    /// end with it, and if it has ended already they drain it and end. Consuming the writer makes
-    /// sure that nobody appends past the splice.
+    /// Readers notice nothing. If the other buffer ends, they end with it, and if it has ended
+    /// already they drain it and end. Consuming the writer makes sure that nobody appends past the
+    /// splice.
+    ///
+    /// O(1), or O(splices ahead of the place); copies nothing. Takes a lock that all splices of the
+    /// process share, for as long as that. A reader or a place in this buffer keeps the other
+    /// one's items from that place on.
     ///
     /// A splice that leads back to this buffer is refused: its readers get
     /// [`RecvError::Failed`](crate::RecvError::Failed) with
@@ -261,7 +329,7 @@ impl<T> EventBuffer<T> {
     }
 
     /// Ends the buffer with an error: every reader gets it once, after all items before it, and
-    /// then ends. A later subscriber of a retained place gets it too. O(1).
+    /// then ends. A later subscriber of a place that somebody held gets it too. O(1).
     ///
     /// ```
     /// use event_buffer::{EventBuffer, RecvError};
@@ -281,18 +349,49 @@ impl<T> EventBuffer<T> {
     }
 
     /// Ends the buffer cleanly: readers drain what is there, then end. The same as dropping it.
+    /// The replay window goes.
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, TryRecvError};
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe();
+    /// buffer.push("last words");
+    /// buffer.close();
+    /// assert_eq!(reader.try_recv()?.events(), ["last words"]);
+    /// assert_eq!(reader.try_recv(), Err(TryRecvError::Closed));
+    /// # Ok::<(), TryRecvError>(())
+    /// ```
     pub fn close(self) {
         drop(self);
     }
 
     /// Whether anybody follows: a subscription of this buffer, or of one that is spliced to it,
-    /// that has not gone beyond it. Handles and positions do not count. O(1).
+    /// that has not gone beyond it. Items and positions do not count. O(1), takes no lock.
+    ///
+    /// A subscription that was closed from outside counts until it is dropped.
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    ///
+    /// let buffer = EventBuffer::<u8>::new();
+    /// let place = buffer.tail();
+    /// assert!(!buffer.is_observed());
+    /// let reader = place.subscribe();
+    /// assert!(buffer.is_observed());
+    /// # drop(reader);
+    /// ```
     pub fn is_observed(&self) -> bool {
         self.tail.is_observed()
     }
 
     /// Waits until nobody follows (see [`is_observed`](Self::is_observed)), for instance to stop
-    /// producing. Cancel safe.
+    /// producing.
+    ///
+    /// Ready at once where nobody does. It says how it was at that moment: somebody may subscribe
+    /// again right after.
+    ///
+    /// Cancel safe: nothing is taken. Waiting takes a lock for a moment.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -313,18 +412,55 @@ impl<T> EventBuffer<T> {
     ///
     /// What is kept only because a reader has not come to it yet does not count; see
     /// [`Subscription::lag`].
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, Replay};
+    ///
+    /// let mut buffer = EventBuffer::builder().replay(Replay::Last(2)).build();
+    /// buffer.push(1);
+    /// assert_eq!(buffer.len(), 1);
+    /// buffer.extend([2, 3, 4]);
+    /// assert_eq!(buffer.len(), 2);
+    /// ```
     pub fn len(&self) -> usize {
         self.tail.retained()
     }
 
-    /// Whether the buffer retains nothing for late readers.
+    /// Whether the buffer retains nothing for late readers. O(1).
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// assert!(buffer.is_empty());
+    /// buffer.push(1);
+    /// assert!(!buffer.is_empty());
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
 /// What [`EventBuffer::append_deferred`] left to do: waking the readers that wait, and dropping
-/// what nobody will see. Dropping it does that.
+/// what nobody will see. Dropping it does that, outside of any lock of yours.
+///
+/// Until then it keeps the items in question, and what follows them. If it is leaked, readers that
+/// wait for these events sleep on until the next ones.
+///
+/// ```
+/// use event_buffer::EventBuffer;
+/// use std::sync::Mutex;
+///
+/// let buffer = Mutex::new(EventBuffer::new());
+/// let publish = |event| {
+///     let deferred = buffer.lock().unwrap().append_deferred([event]);
+///     // The guard was a temporary: what is woken or dropped now may lock the buffer.
+///     drop(deferred);
+/// };
+/// publish("one");
+/// publish("two");
+/// assert_eq!(buffer.lock().unwrap().head().unwrap().events(), ["two"]);
+/// ```
 #[must_use = "dropping it wakes the readers, which should not be under a lock"]
 pub struct Deferred<T> {
     _unflushed: Option<Later<T>>,
@@ -339,7 +475,17 @@ impl<T> fmt::Debug for Deferred<T> {
 
 /// Publishes an item per event, all at once, with one wake-up for all.
 ///
-/// The events become visible together, after the last; if the iterator panics none does.
+/// The events become visible together, after the last; if the iterator panics none does. They get
+/// blocks of their own, so for one or two at a time [`push`](EventBuffer::push) is cheaper.
+///
+/// ```
+/// use event_buffer::EventBuffer;
+///
+/// let mut buffer = EventBuffer::new();
+/// let reader = buffer.subscribe();
+/// buffer.extend(1..=3);
+/// assert_eq!(reader.lag(), 3);
+/// ```
 impl<T> Extend<T> for EventBuffer<T> {
     fn extend<I: IntoIterator<Item = T>>(&mut self, events: I) {
         self.publish(events.into_iter().collect());
@@ -347,6 +493,20 @@ impl<T> Extend<T> for EventBuffer<T> {
 }
 
 /// Publishes an item per event; what was sent before a flush becomes visible with one wake-up.
+///
+/// It is always ready and never fails. Any other way to publish, and the end, flush first.
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// use event_buffer::EventBuffer;
+/// use futures::{StreamExt, stream};
+///
+/// let mut buffer = EventBuffer::new();
+/// let reader = buffer.subscribe();
+/// stream::iter([1, 2, 3]).map(Ok).forward(&mut buffer).await?;
+/// assert_eq!(reader.lag(), 3);
+/// # Ok::<(), std::convert::Infallible>(()) }).unwrap();
+/// ```
 impl<T> Sink<T> for EventBuffer<T> {
     type Error = Infallible;
 

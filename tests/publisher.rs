@@ -12,7 +12,7 @@ use std::time::Duration;
 use event_buffer::Replay;
 use event_buffer::publisher::{
     CloseReason, PublishError, Publisher, Request, ResetReason, Resume, SnapshotAppender,
-    SnapshotPanicked, Update, Watch, WatchError,
+    SnapshotPanicked, Update, Watch, WatchError, WeakPublisher,
 };
 use futures::channel::oneshot;
 use futures::stream::FusedStream;
@@ -162,6 +162,7 @@ fn what_is_published_while_a_snapshot_is_made_is_not_lost() {
         publisher.publish(10, [("a", 10)]).unwrap();
         seen.extend(all(&mut first));
         assert_eq!(seen, expected, "snapshot of index {contained}");
+        assert_eq!(publisher.stats().slowest.unwrap().lag, 0);
 
         // Who gets the kept snapshot sees the same.
         let mut late = watch(&publisher, "a");
@@ -244,6 +245,7 @@ fn a_kept_snapshot_does_not_lead_to_a_freed_buffer() {
     publisher.publish(1, [("a", 1)]).unwrap();
     let mut late = watch(&publisher, "a");
     publisher.publish(2, [("a", 2)]).unwrap();
+    assert_eq!(publisher.stats().slowest.unwrap().lag, 2);
     let fresh = [Part(vec![100, 101]), Part(vec![102]), End(0)];
     let expected = [&fresh[..], &[Events(1, vec![1]), Events(2, vec![2])]].concat();
     assert_eq!(all(&mut late), expected);
@@ -312,11 +314,11 @@ fn an_abandoned_snapshot_is_not_kept_and_removes_no_other() {
 #[test]
 fn a_stale_snapshot_neither_replaces_nor_removes_another() {
     for fails in [false, true] {
-        let within = Arc::new(OnceLock::<Publisher<&'static str, u32>>::new());
+        let within = Arc::new(OnceLock::<WeakPublisher<&'static str, u32>>::new());
         let next_watch = Arc::new(Mutex::new(None));
         let (publisher, later) = (Arc::clone(&within), Arc::clone(&next_watch));
         let handler = move |key, snapshot: SnapshotAppender<u32>| {
-            let publisher = publisher.get().unwrap().clone();
+            let publisher = publisher.get().unwrap().upgrade().unwrap();
             let later = Arc::clone(&later);
             async move {
                 if publisher.epoch() == 1 {
@@ -336,7 +338,7 @@ fn a_stale_snapshot_neither_replaces_nor_removes_another() {
             .snapshot_ttl(FOREVER)
             .snapshot(handler)
             .build();
-        within.set(publisher.clone()).unwrap();
+        within.set(publisher.downgrade()).unwrap();
         let mut old = watch(&publisher, "a");
         assert_eq!(
             all(&mut old),
@@ -417,11 +419,11 @@ fn a_failed_snapshot_is_told_to_all_who_waited_and_not_kept() {
 
 #[test]
 fn a_handler_may_publish_and_subscribe() {
-    let within = Arc::new(OnceLock::<Publisher<&'static str, u32>>::new());
+    let within = Arc::new(OnceLock::<WeakPublisher<&'static str, u32>>::new());
     let handler = Arc::clone(&within);
     let publisher = Publisher::builder()
         .snapshot(move |key, snapshot: SnapshotAppender<u32>| {
-            let publisher = handler.get().unwrap().clone();
+            let publisher = handler.get().unwrap().upgrade().unwrap();
             async move {
                 publisher.publish(5, [(key, 5), ("other", 6)])?;
                 let mut same = publisher.subscribe(Request::new(key));
@@ -437,7 +439,7 @@ fn a_handler_may_publish_and_subscribe() {
             }
         })
         .build();
-    within.set(publisher.clone()).unwrap();
+    within.set(publisher.downgrade()).unwrap();
     let mut watch = watch(&publisher, "a");
     assert_eq!(all(&mut watch), [Part(vec![1]), End(4), Events(5, vec![5])]);
 }

@@ -60,7 +60,7 @@ mod watch;
 
 use std::fmt;
 use std::hash::Hash;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use hub::Hub;
 
@@ -86,6 +86,30 @@ impl<K, T> Publisher<K, T> {
     /// Settings for a new publisher.
     pub fn builder() -> Builder<K, T> {
         Builder::new()
+    }
+
+    /// A handle that does not keep the publisher open: for its own snapshot handler, which would
+    /// keep it for ever otherwise.
+    ///
+    /// ```
+    /// use event_buffer::publisher::{Publisher, WeakPublisher};
+    /// use std::sync::{Arc, OnceLock};
+    ///
+    /// let within = Arc::new(OnceLock::<WeakPublisher<&str, u32>>::new());
+    /// let own = Arc::clone(&within);
+    /// let publisher = Publisher::builder()
+    ///     .snapshot(move |key, _| {
+    ///         let publisher = own.get().and_then(WeakPublisher::upgrade);
+    ///         async move {
+    ///             publisher.ok_or("shut down")?.publish(1, [(key, 1)])?;
+    ///             Ok(0)
+    ///         }
+    ///     })
+    ///     .build();
+    /// within.set(publisher.downgrade()).unwrap();
+    /// ```
+    pub fn downgrade(&self) -> WeakPublisher<K, T> {
+        WeakPublisher(Arc::downgrade(&self.0))
     }
 
     fn hub(&self) -> &Arc<Hub<K, T>> {
@@ -186,6 +210,28 @@ where
     /// Figures: what is kept, and by whom. O(keys + watches), under the publisher's lock.
     pub fn stats(&self) -> Stats<K> {
         self.hub().stats()
+    }
+}
+
+/// A handle that does not keep the publisher open, made by [`Publisher::downgrade`].
+pub struct WeakPublisher<K, T>(Weak<Owner<K, T>>);
+
+impl<K, T> WeakPublisher<K, T> {
+    /// A handle to publish with, unless the last of those is gone.
+    pub fn upgrade(&self) -> Option<Publisher<K, T>> {
+        self.0.upgrade().map(Publisher)
+    }
+}
+
+impl<K, T> Clone for WeakPublisher<K, T> {
+    fn clone(&self) -> Self {
+        Self(Weak::clone(&self.0))
+    }
+}
+
+impl<K, T> fmt::Debug for WeakPublisher<K, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WeakPublisher").finish_non_exhaustive()
     }
 }
 
