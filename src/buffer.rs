@@ -445,7 +445,7 @@ impl<T> EventBuffer<T> {
 /// what nobody will see. Dropping it does that, outside of any lock of yours.
 ///
 /// Until then it keeps the items in question, and what follows them. If it is leaked, readers that
-/// wait for these events sleep on until the next ones.
+/// wait may sleep for ever.
 ///
 /// ```
 /// use event_buffer::EventBuffer;
@@ -475,8 +475,8 @@ impl<T> fmt::Debug for Deferred<T> {
 
 /// Publishes an item per event, all at once, with one wake-up for all.
 ///
-/// The events become visible together, after the last; if the iterator panics none does. They get
-/// blocks of their own, so for one or two at a time [`push`](EventBuffer::push) is cheaper.
+/// The events become visible together, after the last; if the iterator panics none does. Two or
+/// more get blocks of memory of their own.
 ///
 /// ```
 /// use event_buffer::EventBuffer;

@@ -45,18 +45,45 @@ impl<T: Clone> Cloned<T> {
     /// # Errors
     ///
     /// As for [`Subscription::recv`].
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use event_buffer::EventBuffer;
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe().cloned();
+    /// buffer.append(["hello", "world"]);
+    /// assert_eq!(reader.recv().await?, "hello");
+    /// assert_eq!(reader.recv().await?, "world");
+    /// # Ok::<(), event_buffer::RecvError>(()) }).unwrap();
+    /// ```
     pub async fn recv(&mut self) -> Result<T, RecvError> {
         let Self { items, given } = self;
         let next = |items: &mut Subscription<T>| Self::next_event(items, given);
         items.next_with(next).await
     }
 
-    /// The next event, if it is there. Never blocks; takes no lock. If `T`'s clone panics the
-    /// event has not been received.
+    /// The next event, if it is there. Never waits. If `T`'s clone panics the event has not been
+    /// received.
+    ///
+    /// O(1) and one clone. Takes no lock unless it comes to a splice or to the end.
     ///
     /// # Errors
     ///
     /// As for [`Subscription::try_recv`].
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, TryRecvError};
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe().cloned();
+    /// buffer.extend([1, 2]);
+    /// let mut sum = 0;
+    /// while let Ok(n) = reader.try_recv() {
+    ///     sum += n;
+    /// }
+    /// assert_eq!(sum, 3);
+    /// ```
     #[inline]
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
         Self::next_event(&mut self.items, &mut self.given)
@@ -76,21 +103,45 @@ impl<T: Clone> Cloned<T> {
         })
     }
 
-    /// Waits for the next event, blocking the thread. Not for use in async code.
+    /// Waits for the next event, blocking the thread. Not for use in async code. Allocates a
+    /// waker, as [`Subscription::recv_blocking`] does.
     ///
     /// # Errors
     ///
     /// As for [`Subscription::recv`].
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, RecvError};
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe().cloned();
+    /// let writer = std::thread::spawn(move || buffer.push("from a thread"));
+    /// assert_eq!(reader.recv_blocking()?, "from a thread");
+    /// writer.join().unwrap(); // The writer is gone with its thread.
+    /// assert_eq!(reader.recv_blocking(), Err(RecvError::Closed));
+    /// # Ok::<(), RecvError>(())
+    /// ```
     pub fn recv_blocking(&mut self) -> Result<T, RecvError> {
         // Without a deadline there is always an answer.
         wait::block_on(self.recv(), None).unwrap_or(Err(RecvError::Closed))
     }
 
-    /// Waits for the next event, blocking the thread for at most `timeout`.
+    /// Waits for the next event, blocking the thread for at most `timeout`. An event that is ready
+    /// is received whatever the timeout. Allocates a waker.
     ///
     /// # Errors
     ///
     /// As for [`Subscription::recv_timeout`].
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    /// use std::time::Duration;
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe().cloned();
+    /// buffer.push(1);
+    /// assert_eq!(reader.recv_timeout(Duration::ZERO), Ok(1));
+    /// ```
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvTimeoutError> {
         let deadline = Instant::now().checked_add(timeout);
         match wait::block_on(self.recv(), deadline) {
@@ -99,12 +150,38 @@ impl<T: Clone> Cloned<T> {
         }
     }
 
-    /// A handle that closes this reader from outside. See [`Closer`].
+    /// A handle that closes this reader from outside. See [`Closer`]. The rest of an item of which
+    /// some events were given is not delivered any more either.
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, TryRecvError};
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe().cloned();
+    /// buffer.append([1, 2]);
+    /// assert_eq!(reader.try_recv(), Ok(1));
+    /// reader.closer().close("enough");
+    /// assert!(matches!(reader.try_recv(), Err(TryRecvError::ForceClosed(_))));
+    /// ```
     pub fn closer(&self) -> Closer {
         self.items.closer()
     }
 
-    /// How many items have not been received completely. See [`Subscription::lag`].
+    /// How many items have not been received completely: items, not events. See
+    /// [`Subscription::lag`].
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe().cloned();
+    /// buffer.append([1, 2]);
+    /// reader.try_recv()?;
+    /// assert_eq!(reader.lag(), 1);
+    /// reader.try_recv()?;
+    /// assert_eq!(reader.lag(), 0);
+    /// # Ok::<(), event_buffer::TryRecvError>(())
+    /// ```
     pub fn lag(&self) -> u64 {
         self.items.lag()
     }

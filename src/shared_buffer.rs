@@ -17,7 +17,11 @@ use futures::Sink;
 /// A cloneable writer for several producers: one [`EventBuffer`] behind a mutex.
 ///
 /// The same as its methods, by `&self`. The buffer is closed when the last handle is dropped;
-/// the last handle can end it otherwise through [`into_inner`](Self::into_inner).
+/// the last handle can end it otherwise through [`into_inner`](Self::into_inner). A handle keeps
+/// what the replay window says, no more.
+///
+/// Every method takes the lock for a moment. Readers do not take it, and writers do not wait for
+/// readers.
 ///
 /// Under the lock nothing foreign runs: events are collected before, and readers woken and
 /// items freed after it, so that an iterator, a waker or a `T`'s drop may use the buffer itself.
@@ -45,23 +49,62 @@ pub struct SharedBuffer<T> {
 impl<T> SharedBuffer<T> {
     /// An empty buffer that retains the newest item. For other settings make it
     /// [`from`](From::from) an [`EventBuffer`].
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, Replay, SharedBuffer};
+    ///
+    /// let plain = SharedBuffer::new();
+    /// plain.push(1);
+    /// let keeps_all = SharedBuffer::from(EventBuffer::builder().replay(Replay::All).build());
+    /// keeps_all.extend([1, 2]);
+    /// assert_eq!((plain.len(), keeps_all.len()), (1, 2));
+    /// ```
     pub fn new() -> Self {
         EventBuffer::new().into()
     }
 
-    /// See [`EventBuffer::append`].
+    /// Publishes the events as one item: see [`EventBuffer::append`]. The iterator runs before the
+    /// lock is taken.
+    ///
+    /// ```
+    /// use event_buffer::SharedBuffer;
+    ///
+    /// let producer = SharedBuffer::new();
+    /// producer.append([1, 2]);
+    /// assert_eq!(producer.head().unwrap().events(), [1, 2]);
+    /// ```
     pub fn append(&self, events: impl IntoIterator<Item = T>) {
         if let Some(item) = Payload::collect(events) {
             self.publish(Batch::one(item));
         }
     }
 
-    /// See [`EventBuffer::push`].
+    /// Publishes an item of one event: see [`EventBuffer::push`].
+    ///
+    /// ```
+    /// use event_buffer::SharedBuffer;
+    ///
+    /// let producer = SharedBuffer::new();
+    /// let mut reader = producer.subscribe();
+    /// producer.clone().push("by a clone");
+    /// assert_eq!(reader.try_recv()?.events(), ["by a clone"]);
+    /// # Ok::<(), event_buffer::TryRecvError>(())
+    /// ```
     pub fn push(&self, event: T) {
         self.publish(Batch::one(Payload::One(event)));
     }
 
-    /// Publishes an item per event, all at once and next to each other, with one wake-up.
+    /// Publishes an item per event, all at once and next to each other, with one wake-up. The
+    /// iterator runs before the lock is taken; if it panics nothing is published.
+    ///
+    /// ```
+    /// use event_buffer::SharedBuffer;
+    ///
+    /// let producer = SharedBuffer::new();
+    /// let reader = producer.subscribe();
+    /// producer.extend(1..=3);
+    /// assert_eq!(reader.lag(), 3);
+    /// ```
     pub fn extend(&self, events: impl IntoIterator<Item = T>) {
         let batch: Batch<T> = events.into_iter().collect();
         if !batch.is_empty() {
@@ -75,43 +118,120 @@ impl<T> SharedBuffer<T> {
         drop(later);
     }
 
-    /// See [`EventBuffer::head`].
+    /// The newest retained item: see [`EventBuffer::head`].
+    ///
+    /// ```
+    /// use event_buffer::SharedBuffer;
+    ///
+    /// let producer = SharedBuffer::new();
+    /// assert!(producer.head().is_none());
+    /// producer.push(1);
+    /// assert_eq!(producer.head().unwrap().events(), [1]);
+    /// ```
     pub fn head(&self) -> Option<BufferItem<T>> {
         self.buffer.lock().head()
     }
 
-    /// See [`EventBuffer::subscribe`].
+    /// Follows the buffer from now on: see [`EventBuffer::subscribe`].
+    ///
+    /// ```
+    /// use event_buffer::{SharedBuffer, TryRecvError};
+    ///
+    /// let producer = SharedBuffer::new();
+    /// producer.push(1);
+    /// assert_eq!(producer.subscribe().try_recv(), Err(TryRecvError::Empty));
+    /// ```
     pub fn subscribe(&self) -> Subscription<T> {
         self.buffer.lock().subscribe()
     }
 
-    /// See [`EventBuffer::subscribe_from_start`].
+    /// Replays what the buffer retains, then follows it: see
+    /// [`EventBuffer::subscribe_from_start`].
+    ///
+    /// ```
+    /// use event_buffer::SharedBuffer;
+    ///
+    /// let producer = SharedBuffer::new();
+    /// producer.push(1);
+    /// assert_eq!(producer.subscribe_from_start().try_recv()?.events(), [1]);
+    /// # Ok::<(), event_buffer::TryRecvError>(())
+    /// ```
     pub fn subscribe_from_start(&self) -> Subscription<T> {
         self.buffer.lock().subscribe_from_start()
     }
 
-    /// See [`EventBuffer::tail`].
+    /// The place after the newest item: see [`EventBuffer::tail`].
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, SharedBuffer};
+    ///
+    /// let live = SharedBuffer::new();
+    /// let snapshot = EventBuffer::new();
+    /// let mut reader = snapshot.subscribe();
+    /// snapshot.splice(live.tail());
+    /// live.push("event");
+    /// assert_eq!(reader.try_recv()?.events(), ["event"]);
+    /// # Ok::<(), event_buffer::TryRecvError>(())
+    /// ```
     pub fn tail(&self) -> Position<T> {
         self.buffer.lock().tail()
     }
 
-    /// See [`EventBuffer::is_observed`].
+    /// Whether anybody follows: see [`EventBuffer::is_observed`].
+    ///
+    /// ```
+    /// use event_buffer::SharedBuffer;
+    ///
+    /// let producer = SharedBuffer::<u8>::new();
+    /// let reader = producer.subscribe();
+    /// assert!(producer.is_observed());
+    /// drop(reader);
+    /// assert!(!producer.is_observed());
+    /// ```
     pub fn is_observed(&self) -> bool {
         self.buffer.lock().is_observed()
     }
 
-    /// See [`EventBuffer::len`].
+    /// How many items the buffer retains for late readers: see [`EventBuffer::len`].
+    ///
+    /// ```
+    /// use event_buffer::SharedBuffer;
+    ///
+    /// let producer = SharedBuffer::new();
+    /// producer.extend([1, 2, 3]);
+    /// assert_eq!(producer.len(), 1); // the newest, as nothing else is set
+    /// ```
     pub fn len(&self) -> usize {
         self.buffer.lock().len()
     }
 
-    /// See [`EventBuffer::is_empty`].
+    /// Whether the buffer retains nothing for late readers.
+    ///
+    /// ```
+    /// use event_buffer::SharedBuffer;
+    ///
+    /// let producer = SharedBuffer::<u8>::new();
+    /// assert!(producer.is_empty());
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// The buffer, if this is the last handle. Where several threads ask at once, one of
     /// them gets it.
+    ///
+    /// The handle is gone either way. What its sink was given is flushed first.
+    ///
+    /// ```
+    /// use event_buffer::{RecvError, SharedBuffer};
+    ///
+    /// let producer = SharedBuffer::<u8>::new();
+    /// let mut reader = producer.subscribe();
+    /// let other = producer.clone();
+    /// assert!(producer.into_inner().is_none());
+    /// other.into_inner().unwrap().fail("out of luck");
+    /// assert!(matches!(reader.recv_blocking(), Err(RecvError::Failed(_))));
+    /// ```
     pub fn into_inner(mut self) -> Option<EventBuffer<T>> {
         self.flush();
         // `self` has a `Drop`, so its field cannot be moved out; `clone` shares it, and the drop
@@ -130,6 +250,10 @@ impl<T> SharedBuffer<T> {
 }
 
 /// Publishes an item per event; what was sent before a flush becomes visible with one wake-up.
+///
+/// Each handle has a sink of its own, and publishes what it was given when it is dropped. Unlike
+/// those of an [`EventBuffer`] its other methods do not flush: what was pushed in between comes
+/// first.
 impl<T> Sink<T> for SharedBuffer<T> {
     type Error = Infallible;
 

@@ -22,12 +22,18 @@ use crate::wait;
 /// A reader of a buffer, at its own pace: a [`Stream`] of items, with the `recv` family beside.
 ///
 /// It receives every item from its place on, in order, each once. It keeps the items that it has
-/// not received alive, and slows nobody down. Dropping it is unsubscribing.
+/// not received alive, and slows nobody down. Dropping it is unsubscribing; only that gives the
+/// memory back, also where it was closed from outside.
 ///
-/// * [`Clone`] is O(1): a second reader at the same place. A clone has closers of its own; a
-///   clone of a subscription that has been force-closed is closed for the same reason.
-/// * Reading what is ready takes no lock and does not allocate. Waiting takes one lock for a moment,
-///   to put the task's waker on the buffer's list, and does not allocate once the list has grown.
+/// * [`Clone`] is O(1), but O(splices ahead) where there are some: a second reader at the same
+///   place. A clone has closers of its own; a clone of a subscription that has been force-closed
+///   is closed for the same reason.
+/// * Reading what is ready does not allocate, and takes no lock unless it goes over a splice or
+///   leaves the list of those who wait. Waiting takes one lock for a moment, to put the task's
+///   waker on the buffer's list, and does not allocate once the list has grown.
+/// * The last reader to go over an item drops it. A panic of an event's drop reaches who reads.
+/// * The stream ends with `None` after [`RecvError::Closed`], which it does not say, or after any
+///   other error, which it says once.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -90,11 +96,24 @@ impl<T> Subscription<T> {
         self.next_with(Self::try_recv).await
     }
 
-    /// The next item, if it is there. Never blocks, takes no lock, does not allocate.
+    /// The next item, if it is there. Never waits.
+    ///
+    /// O(1), does not allocate, and takes no lock unless it comes to a splice or to the end.
     ///
     /// # Errors
     ///
     /// [`TryRecvError::Empty`] where nothing is ready; the others as for [`recv`](Self::recv).
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, TryRecvError};
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe();
+    /// assert_eq!(reader.try_recv(), Err(TryRecvError::Empty));
+    /// buffer.push(1);
+    /// assert_eq!(reader.try_recv()?.events(), [1]);
+    /// # Ok::<(), TryRecvError>(())
+    /// ```
     #[inline]
     pub fn try_recv(&mut self) -> Result<BufferItem<T>, TryRecvError> {
         self.check_open()?;
@@ -106,9 +125,23 @@ impl<T> Subscription<T> {
 
     /// Waits for the next item, blocking the thread. Not for use in async code.
     ///
+    /// Allocates a waker, also where an item is ready: for a backlog,
+    /// [`try_recv`](Self::try_recv) comes cheaper.
+    ///
     /// # Errors
     ///
     /// As for [`recv`](Self::recv).
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe();
+    /// let writer = std::thread::spawn(move || buffer.push("from a thread"));
+    /// assert_eq!(reader.recv_blocking()?.events(), ["from a thread"]);
+    /// # writer.join().unwrap();
+    /// # Ok::<(), event_buffer::RecvError>(())
+    /// ```
     pub fn recv_blocking(&mut self) -> Result<BufferItem<T>, RecvError> {
         // Without a deadline there is always an answer.
         wait::block_on(self.recv(), None).unwrap_or(Err(RecvError::Closed))
@@ -116,9 +149,24 @@ impl<T> Subscription<T> {
 
     /// Waits for the next item, blocking the thread for at most `timeout`.
     ///
+    /// An item that is ready is received whatever the timeout. A timeout too long to be added to
+    /// the present time is no limit. Allocates a waker.
+    ///
     /// # Errors
     ///
     /// [`RecvTimeoutError::Timeout`] if none came; the others as for [`recv`](Self::recv).
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, RecvTimeoutError};
+    /// use std::time::Duration;
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe();
+    /// buffer.push(1);
+    /// assert_eq!(reader.recv_timeout(Duration::MAX)?.events(), [1]);
+    /// assert_eq!(reader.recv_timeout(Duration::ZERO), Err(RecvTimeoutError::Timeout));
+    /// # Ok::<(), RecvTimeoutError>(())
+    /// ```
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<BufferItem<T>, RecvTimeoutError> {
         // A time too far away to be told is no limit.
         let deadline = Instant::now().checked_add(timeout);
@@ -132,7 +180,10 @@ impl<T> Subscription<T> {
     /// by reference, without a clone and without counting references.
     ///
     /// Cancel safe, like [`recv`](Self::recv), and an item that the [`Chunk`] has not come to is
-    /// not received. What was lent stays alive until the next call on this subscription.
+    /// not received. What was lent stays in memory until the next read, also after the chunk is
+    /// gone.
+    ///
+    /// What is ready is lent in O(1), without an allocation.
     ///
     /// # Errors
     ///
@@ -155,7 +206,7 @@ impl<T> Subscription<T> {
         Ok(Chunk::new(self.cursor.walk()))
     }
 
-    /// A stream of single events, cloned out of the items.
+    /// A stream of single events, cloned out of the items. O(1).
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -180,12 +231,25 @@ impl<T> Subscription<T> {
     /// A handle that closes this subscription from outside. See [`Closer`].
     ///
     /// The first call allocates what the two share; a subscription without closers pays nothing.
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, TryRecvError};
+    ///
+    /// let buffer = EventBuffer::<u8>::new();
+    /// let mut reader = buffer.subscribe();
+    /// let mut other = reader.clone();
+    /// reader.closer().close("too slow");
+    /// assert!(matches!(reader.try_recv(), Err(TryRecvError::ForceClosed(_))));
+    /// assert_eq!(other.try_recv(), Err(TryRecvError::Empty));
+    /// ```
     pub fn closer(&self) -> Closer {
         Closer::new(Arc::clone(self.closing.get_or_init(Arc::default)))
     }
 
     /// How many items have been published that this subscription has not received, those behind
-    /// splices included. O(1), or O(number of splices ahead).
+    /// splices included. O(1), or O(splices ahead), each of which takes a lock for a moment.
+    ///
+    /// An item counts from just before it can be read.
     ///
     /// ```
     /// use event_buffer::EventBuffer;
@@ -203,6 +267,20 @@ impl<T> Subscription<T> {
     }
 
     /// The place of the next item to be received. O(1).
+    ///
+    /// As long as it is held, it keeps that item and all after it.
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe();
+    /// buffer.push(1);
+    /// let bookmark = reader.position();
+    /// reader.try_recv()?;
+    /// assert_eq!(bookmark.subscribe().try_recv()?.events(), [1]);
+    /// # Ok::<(), event_buffer::TryRecvError>(())
+    /// ```
     pub fn position(&self) -> Position<T> {
         Position(self.cursor.slot())
     }
@@ -210,8 +288,8 @@ impl<T> Subscription<T> {
     /// A new subscription that starts at the tail: it receives what is published from now on.
     ///
     /// It goes over what is ready without delivering it: O([`lag`](Self::lag)). On a buffer that
-    /// has ended the new subscription ends at once; on one that has been force-closed it is
-    /// closed for the same reason.
+    /// has ended the new subscription ends at once, and one that failed says so again. If this
+    /// subscription has been force-closed the new one is closed for the same reason.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, TryRecvError};
