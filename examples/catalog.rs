@@ -13,6 +13,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::{env, fs, thread};
@@ -62,8 +63,8 @@ struct Watcher {
 }
 
 fn main() -> ExitCode {
-    let path = env::args().nth(1);
-    match run(path.as_deref().unwrap_or("/var/lib/dpkg/status")) {
+    let path = env::args_os().nth(1).map(PathBuf::from);
+    match run(&path.unwrap_or("/var/lib/dpkg/status".into())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("catalog: {error}");
@@ -72,7 +73,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(path: &str) -> Answer<()> {
+fn run(path: &Path) -> Answer<()> {
     let state = Arc::new(Mutex::new(read(path)?));
     let catalogue = Arc::clone(&state);
     let publisher = Publisher::builder()
@@ -91,8 +92,9 @@ fn run(path: &str) -> Answer<()> {
 }
 
 /// The state of index 0. The lines tell what sort of file it is.
-fn read(path: &str) -> Answer<Catalogue> {
-    let bytes = fs::read(path).map_err(|error| format!("cannot read {path}: {error}"))?;
+fn read(path: &Path) -> Answer<Catalogue> {
+    let name = path.display();
+    let bytes = fs::read(path).map_err(|error| format!("cannot read {name}: {error}"))?;
     let text = String::from_utf8_lossy(&bytes);
     let entries: Vec<_> = if text.lines().any(|line| line.starts_with("Package:")) {
         text.split("\n\n").filter_map(package).collect()
@@ -100,7 +102,7 @@ fn read(path: &str) -> Answer<Catalogue> {
         text.lines().filter_map(service).collect()
     };
     if entries.is_empty() {
-        return Err(format!("neither packages nor services in {path}").into());
+        return Err(format!("neither packages nor services in {name}").into());
     }
     let mut catalogue = Catalogue::default();
     catalogue.commit(0, &entries);
@@ -145,10 +147,8 @@ impl Catalogue {
         for (key, change) in changes {
             let before = self.at(key, index);
             let versions = self.keys.entry(key.clone()).or_default();
-            apply(
-                change,
-                Arc::make_mut(versions.entry(index).or_insert(before)),
-            );
+            let entries = versions.entry(index).or_insert(before);
+            apply(change, Arc::make_mut(entries));
         }
         self.index = index;
     }
@@ -205,24 +205,24 @@ fn produce(
     Ok(())
 }
 
-/// A commit: under the two largest keys, and under one of the others in turn, an entry is updated,
-/// and another one removed or added.
+/// A commit: of the two largest keys, and of one of the others in turn, two entries are changed.
 fn changes(index: u64, file: &[(Text, Arc<Entries>)]) -> Vec<(Text, Change)> {
     let turn = usize::try_from(index).unwrap_or_default();
     let others = file.len().saturating_sub(2).max(1);
     let keys = file.iter().take(2).chain(file.get(2 + turn % others));
-    let changes = keys.filter_map(|(key, entries)| {
-        let nth = |n| entries.iter().nth(n % entries.len());
-        let ((name, entry), (other, same)) = (nth(turn)?, nth(turn + entries.len() / 2)?);
-        let new = format!("{entry}, update {index}");
-        let another = match turn % 2 {
-            0 => (other.clone(), None),
-            _ => (format!("{other}+{index}").into(), Some(same.clone())),
-        };
-        let both = [(name.clone(), Some(new.into())), another];
-        Some(both.map(|change| (key.clone(), change)))
-    });
-    changes.flatten().collect()
+    let mut changes = Vec::new();
+    for (key, entries) in keys {
+        let two = entries.iter().cycle().skip(2 * turn).take(2);
+        for (n, (name, entry)) in (2 * turn..).zip(two) {
+            let change = match n % 3 {
+                0 => (name.clone(), None),
+                1 => (format!("{name}+{index}").into(), Some(entry.clone())),
+                _ => (name.clone(), Some(format!("{entry} +{index}").into())),
+            };
+            changes.push((key.clone(), change));
+        }
+    }
+    changes
 }
 
 /// All that happens, in order. What is spawned watches meanwhile, and to the end.
@@ -253,9 +253,9 @@ async fn watch(
     let mut leaver = start("gone and back", key, None);
     let mut sleeper = start("back too late", key, None);
     let mut guest = start("forced out", key, None);
-    let mut picky = start("filtered", key, Some(|name| !name.contains('-')));
+    let picky = start("filtered", key, Some(|name| !name.contains('-')));
     let mut apart = start("of another key", other, None);
-    // Who waits for the same snapshot shares it.
+    // Two snapshots: all who wait for the same one share it.
     first.until(0).await?;
     apart.until(0).await?;
     orders.send(QUARTER)?;
@@ -267,22 +267,26 @@ async fn watch(
     leaver.watch = None;
     sleeper.watch = None;
 
+    // Its place is before the second quarter, which its snapshot is going to contain.
     let mut late = start("late", key, None);
-    late.step().await?;
-    // It has the first part of its snapshot, and now the state changes.
     orders.send(2 * QUARTER)?;
-    spawn(late);
     first.until(2 * QUARTER).await?;
+    spawn(first);
 
     leaver.subscribe(&publisher);
     leaver.until(2 * QUARTER).await?;
     let resumed = leaver.counts["snapshots"] == 1;
     check(resumed, "who is back in time needs no second snapshot")?;
-    spawn(leaver);
-    orders.send(3 * QUARTER)?;
-    first.until(3 * QUARTER).await?;
 
-    // It has not read on, and now it cannot.
+    // Of its snapshot it has but the first part when the third quarter comes.
+    late.step().await?;
+    orders.send(3 * QUARTER)?;
+    leaver.until(3 * QUARTER).await?;
+    late.until(3 * QUARTER).await?;
+    spawn(late);
+    spawn(leaver);
+
+    // It has not read on since the first quarter, and now it cannot.
     publisher.close_token(guest.name);
     let told = guest.step().await.is_err_and(|error| {
         error.downcast_ref() == Some(&WatchError::Closed(CloseReason::AccessChanged))
@@ -296,7 +300,6 @@ async fn watch(
     sleeper.step().await?;
     orders.send(LAST)?;
     spawn(sleeper);
-    spawn(first);
 
     // The producer drops the last handle. With that all watches end, when they have read the rest.
     drop((orders, publisher));
@@ -368,20 +371,21 @@ impl Watcher {
             Some(Update::Progress { .. }) => self.count("progress", 1),
             None => return Ok(None),
         }
-        let before = std::mem::replace(&mut self.resume, resume);
-        if let Some(Resume { index, .. }) = resume {
-            let later = before.is_none_or(|before| before.index < index);
-            check(later, "indexes go up")?;
+        let before = self.index();
+        self.resume = resume;
+        if let Some(index) = self.index() {
+            check(before < Some(index), "indexes go up")?;
             self.verify(index)?;
         }
         Ok(update)
     }
 
+    /// The view is what the state was, as far as it is shown.
     fn verify(&mut self, index: u64) -> Answer<()> {
         let state = look(&self.state).at(&self.key, index);
         let shown = |name: &str| self.shows.is_none_or(|shows| shows(name));
         let state = state.iter().filter(|(name, _)| shown(name));
-        let what = format!("the view of {} is the state of {index}", self.name);
+        let what = format!("{}: the view is the state of index {index}", self.name);
         check(state.eq(&self.view), &what)?;
         self.count("verified", 1);
         Ok(())
@@ -392,16 +396,13 @@ impl Watcher {
     }
 }
 
-fn report(path: &str, catalogue: &Catalogue, watchers: &[Watcher]) -> io::Result<()> {
+fn report(path: &Path, catalogue: &Catalogue, watchers: &[Watcher]) -> io::Result<()> {
     // Not `println!`, which panics where nobody reads on.
     let mut out = io::stdout().lock();
     let file = catalogue.file();
     let entries: usize = file.iter().map(|(_, entries)| entries.len()).sum();
-    let keys = file.len();
-    writeln!(
-        out,
-        "{path}: {entries} entries, {keys} keys, {LAST} commits"
-    )?;
+    let (path, keys) = (path.display(), file.len());
+    writeln!(out, "{path}: {entries} entries, {keys} keys")?;
     writeln!(out, "watcher         key       {COUNTS} index entries")?;
     for watcher in watchers {
         let Watcher { name, key, .. } = watcher;
@@ -413,5 +414,5 @@ fn report(path: &str, catalogue: &Catalogue, watchers: &[Watcher]) -> io::Result
         let (index, entries) = (watcher.index().unwrap_or(0), watcher.view.len());
         writeln!(out, " {index:5} {entries:7} {}", watcher.note)?;
     }
-    Ok(())
+    writeln!(out, "verified: at so many indexes the view was the state")
 }

@@ -33,11 +33,38 @@ impl SharedError {
     }
 
     /// The error as the type that was given, if it is an `E`.
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, TryRecvError};
+    /// # #[derive(Debug)] struct Expelled { by: &'static str }
+    /// # impl std::fmt::Display for Expelled {
+    /// #     fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { Ok(()) }
+    /// # }
+    /// # impl std::error::Error for Expelled {}
+    /// let buffer = EventBuffer::<u8>::new();
+    /// let mut reader = buffer.subscribe();
+    /// reader.closer().close(Expelled { by: "admin" });
+    /// let Err(TryRecvError::ForceClosed(reason)) = reader.try_recv() else { panic!() };
+    /// assert_eq!(reason.downcast_ref::<Expelled>().unwrap().by, "admin");
+    /// assert!(reason.downcast_ref::<std::io::Error>().is_none());
+    /// ```
     pub fn downcast_ref<E: Error + 'static>(&self) -> Option<&E> {
         self.0.downcast_ref()
     }
 
-    /// The error that was given.
+    /// The error that was given. `SharedError` itself is no [`Error`]: use this where one is asked
+    /// for.
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, TryRecvError};
+    ///
+    /// let buffer = EventBuffer::<u8>::new();
+    /// let mut reader = buffer.subscribe();
+    /// buffer.fail("disk gone");
+    /// let Err(TryRecvError::Failed(error)) = reader.try_recv() else { panic!() };
+    /// let error: &dyn std::error::Error = error.get_ref();
+    /// assert_eq!(error.to_string(), "disk gone");
+    /// ```
     pub fn get_ref(&self) -> &(dyn Error + Send + Sync + 'static) {
         &**self.0
     }
@@ -73,7 +100,11 @@ impl fmt::Display for SharedError {
 /// let buffer = EventBuffer::<u8>::new();
 /// let mut reader = buffer.subscribe();
 /// drop(buffer);
-/// assert_eq!(reader.recv_blocking().unwrap_err(), RecvError::Closed);
+/// match reader.recv_blocking() {
+///     Ok(item) => println!("{:?}", item.events()),
+///     Err(RecvError::Closed) => println!("that was all"),
+///     Err(error) => panic!("{error}: {:?}", std::error::Error::source(&error)),
+/// }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

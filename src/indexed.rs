@@ -2,7 +2,8 @@
 
 /// An event that carries an index: the version, revision or offset at which it came to be.
 ///
-/// Implemented for references and [`Arc`](std::sync::Arc)s to such events too.
+/// Implemented for references and [`Arc`](std::sync::Arc)s to such events too. It is what
+/// [`EventBuffer::subscribe_after`](crate::EventBuffer::subscribe_after) asks for.
 ///
 /// ```
 /// use event_buffer::{EventBuffer, Indexed};
@@ -18,7 +19,18 @@
 /// assert!(buffer.head().is_some_and(|item| item.has_index(7)));
 /// ```
 pub trait Indexed {
-    /// The event's index.
+    /// The event's index. Should be the same each time, and cheap to tell.
+    ///
+    /// ```
+    /// use event_buffer::Indexed;
+    /// use std::sync::Arc;
+    ///
+    /// struct Offset(u64);
+    /// impl Indexed for Offset {
+    ///     fn index(&self) -> u64 { self.0 }
+    /// }
+    /// assert_eq!(Arc::new(Offset(7)).index(), 7);
+    /// ```
     fn index(&self) -> u64;
 }
 

@@ -16,7 +16,8 @@ use crate::wait;
 /// never change.
 ///
 /// **A held item keeps everything published after it alive.** That is how a cache is made; do
-/// not hold one longer than you need it otherwise.
+/// not hold one longer than you need it otherwise. It does not count as an observer. Dropping the
+/// last handle that kept a chain of items frees them all: O(items freed).
 ///
 /// ```
 /// use event_buffer::EventBuffer;
@@ -37,19 +38,31 @@ impl<T> BufferItem<T> {
         Self(slot)
     }
 
-    /// The item's events. O(1), no lock.
+    /// The item's events, at least one. O(1), takes no lock.
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// buffer.append(["a", "b"]);
+    /// let item = buffer.head().unwrap();
+    /// let [first, .., last] = item.events() else { panic!() };
+    /// assert_eq!((*first, *last), ("a", "b"));
+    /// ```
     #[inline]
     pub fn events(&self) -> &[T] {
         self.0.events()
     }
 
-    /// The item after this one, if it is there. Never blocks.
+    /// The item after this one, if it is there. Never waits.
+    ///
+    /// O(1), or O(splices) where it goes over some; does not allocate.
     ///
     /// # Errors
     ///
     /// [`TryRecvError::Empty`] where nothing has been published since,
     /// [`Closed`](TryRecvError::Closed) or [`Failed`](TryRecvError::Failed) where the buffer
-    /// ended after this item.
+    /// ended after this item. An item says the failure each time, not once as a subscription does.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, TryRecvError};
@@ -77,7 +90,8 @@ impl<T> BufferItem<T> {
     /// Waits for the item after this one.
     ///
     /// Cancel safe: asking again gives the same answer. To follow a buffer,
-    /// [`subscribe`](Self::subscribe) is cheaper: it keeps what waiting needs.
+    /// [`subscribe`](Self::subscribe) is better: whoever only waits here is no observer, and cannot
+    /// be closed from outside.
     ///
     /// # Errors
     ///
@@ -107,24 +121,71 @@ impl<T> BufferItem<T> {
         }
     }
 
-    /// Follows the buffer from this item, which is the first one received. O(1).
+    /// Follows the buffer from this item, which is the first one received. O(1), or O(splices
+    /// ahead).
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// buffer.push(1);
+    /// let item = buffer.head().unwrap();
+    /// buffer.push(2);
+    /// let mut reader = item.subscribe().cloned();
+    /// assert_eq!((reader.try_recv(), reader.try_recv()), (Ok(1), Ok(2)));
+    /// ```
     pub fn subscribe(&self) -> Subscription<T> {
         self.position().subscribe()
     }
 
     /// The place of this item: reading from there starts with it. O(1).
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// buffer.push(1);
+    /// let here = buffer.head().unwrap().position();
+    /// assert_eq!(here.lag(), 1);
+    /// assert_eq!(here.subscribe().try_recv()?.events(), [1]);
+    /// # Ok::<(), event_buffer::TryRecvError>(())
+    /// ```
     pub fn position(&self) -> Position<T> {
         Position(self.0.clone())
     }
 
-    /// The place after this item: reading from there starts with what follows it. O(1).
+    /// The place after this item: reading from there starts with what follows it. O(1). The place
+    /// does not keep this item alive.
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// buffer.push(1);
+    /// let after = buffer.head().unwrap().after();
+    /// buffer.push(2);
+    /// assert_eq!(after.subscribe().try_recv()?.events(), [2]);
+    /// # Ok::<(), event_buffer::TryRecvError>(())
+    /// ```
     pub fn after(&self) -> Position<T> {
         Position(self.0.after())
     }
 }
 
 impl<T: Indexed> BufferItem<T> {
-    /// Whether the item's first event has this index.
+    /// Whether the item's first event has this [index](Indexed::index).
+    ///
+    /// ```
+    /// # use event_buffer::{EventBuffer, Indexed};
+    /// # struct Revision(u64);
+    /// # impl Indexed for Revision {
+    /// #     fn index(&self) -> u64 { self.0 }
+    /// # }
+    /// let mut buffer = EventBuffer::new();
+    /// buffer.append([Revision(7), Revision(8)]);
+    /// let item = buffer.head().unwrap();
+    /// assert!(item.has_index(7) && !item.has_index(8));
+    /// ```
     pub fn has_index(&self, index: u64) -> bool {
         self.events()
             .first()

@@ -8,9 +8,9 @@
 //!   lost or doubled in between.
 //! * **Nothing is cloned** to be delivered: a [`BufferItem`] is a counted handle.
 //!
-//! When things go wrong: a reader that no longer reads holds memory until it is dropped or
-//! [closed from outside](Closer); a producer's [failure](EventBuffer::fail) reaches every reader
-//! after all that came before it; a reader of an ended buffer ends, it never hangs.
+//! When things go wrong: a reader that no longer reads holds memory until it is dropped, and can be
+//! [told to go from outside](Closer); a producer's [failure](EventBuffer::fail) reaches every
+//! reader after all that came before it; a reader of an ended buffer ends, it never hangs.
 //!
 //! ```
 //! # futures::executor::block_on(async {

@@ -25,12 +25,35 @@ use crate::subscription::Subscription;
 pub struct Position<T>(pub(crate) Slot<T>);
 
 impl<T> Position<T> {
-    /// Starts reading here. O(1).
+    /// Starts reading here. O(1), or O(splices ahead); allocates nothing.
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let here = buffer.tail();
+    /// buffer.push("event");
+    /// for _ in 0..2 {
+    ///     assert_eq!(here.subscribe().try_recv()?.events(), ["event"]);
+    /// }
+    /// # Ok::<(), event_buffer::TryRecvError>(())
+    /// ```
     pub fn subscribe(&self) -> Subscription<T> {
         Subscription::new(Cursor::new(self.0.clone()))
     }
 
-    /// How many items have been published from here on. O(1).
+    /// How many items have been published from here on, those behind splices included. O(1), or
+    /// O(splices ahead).
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let here = buffer.tail();
+    /// buffer.append([1, 2]); // one item of two events
+    /// buffer.push(3);
+    /// assert_eq!(here.lag(), 2);
+    /// ```
     pub fn lag(&self) -> u64 {
         self.0.lag()
     }
@@ -51,6 +74,17 @@ impl<T> fmt::Debug for Position<T> {
 /// What the readers of a buffer get ([`RecvError::Failed`](crate::RecvError::Failed)) where it
 /// was [spliced](crate::EventBuffer::splice) to a place that leads back to itself. They would
 /// have gone round for ever.
+///
+/// ```
+/// use event_buffer::{EventBuffer, SpliceCycle, TryRecvError};
+///
+/// let buffer = EventBuffer::<u8>::new();
+/// let mut reader = buffer.subscribe();
+/// let itself = buffer.tail();
+/// buffer.splice(itself);
+/// let Err(TryRecvError::Failed(error)) = reader.try_recv() else { panic!() };
+/// assert!(error.downcast_ref::<SpliceCycle>().is_some());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpliceCycle;
 

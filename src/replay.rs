@@ -6,7 +6,8 @@ use std::marker::PhantomData;
 use crate::buffer::EventBuffer;
 use crate::raw::Tail;
 
-/// What a buffer retains for late readers. Readers retain what they have not read in any case.
+/// What a buffer retains for late readers, as long as its writer lives. Readers retain what they
+/// have not read in any case.
 ///
 /// ```
 /// use event_buffer::{EventBuffer, Replay};
@@ -21,9 +22,9 @@ use crate::raw::Tail;
 pub enum Replay {
     /// Nothing: with no reader a published item is gone at once.
     None,
-    /// The newest `n` items.
+    /// The newest `n` items, of however many events each. Zero is the same as [`None`](Self::None).
     Last(usize),
-    /// Everything, for as long as the writer lives.
+    /// Everything. The buffer grows for as long as the writer lives.
     All,
 }
 
@@ -34,13 +35,16 @@ impl Default for Replay {
     }
 }
 
-/// Settings of a new [`EventBuffer`], made by [`EventBuffer::builder`].
+/// Settings of a new [`EventBuffer`], made by [`EventBuffer::builder`]. A clone makes another
+/// buffer with the same ones.
 ///
 /// ```
 /// use event_buffer::{EventBuffer, Replay};
 ///
-/// let buffer = EventBuffer::<u8>::builder().replay(Replay::All).build();
-/// assert_eq!(buffer.len(), 0);
+/// let settings = EventBuffer::builder().replay(Replay::All);
+/// let mut buffers = [settings.clone().build(), settings.build()];
+/// buffers[0].push(1);
+/// assert_eq!((buffers[0].len(), buffers[1].len()), (1, 0));
 /// ```
 pub struct Builder<T> {
     replay: Replay,
@@ -56,12 +60,27 @@ impl<T> Builder<T> {
     }
 
     /// What to retain for late readers. [`Replay::Last(1)`](Replay::Last) if not set.
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, Replay};
+    ///
+    /// let mut buffer = EventBuffer::builder().replay(Replay::All).build();
+    /// buffer.extend(0..100);
+    /// assert_eq!(buffer.len(), 100);
+    /// ```
     #[must_use]
     pub fn replay(self, replay: Replay) -> Self {
         Self { replay, ..self }
     }
 
-    /// The buffer.
+    /// Makes the buffer. Allocates two small pieces of memory.
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    ///
+    /// let buffer = EventBuffer::<u8>::builder().build();
+    /// assert!(buffer.is_empty());
+    /// ```
     pub fn build(self) -> EventBuffer<T> {
         EventBuffer::with_tail(Tail::new(match self.replay {
             Replay::None => 0,
