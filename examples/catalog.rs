@@ -267,7 +267,8 @@ async fn watch(
     leaver.watch = None;
     sleeper.watch = None;
 
-    // Its place is before the second quarter, which its snapshot is going to contain.
+    // Its place is before the second quarter, which its snapshot is going to contain: no snapshot
+    // is made before the watch is polled.
     let mut late = start("late", key, None);
     orders.send(2 * QUARTER)?;
     first.until(2 * QUARTER).await?;
@@ -282,7 +283,8 @@ async fn watch(
     late.step().await?;
     orders.send(3 * QUARTER)?;
     leaver.until(3 * QUARTER).await?;
-    late.until(3 * QUARTER).await?;
+    // The rest of it; its next update is the first commit of the third quarter.
+    late.until(2 * QUARTER).await?;
     spawn(late);
     spawn(leaver);
 
@@ -303,12 +305,13 @@ async fn watch(
 
     // The producer drops the last handle. With that all watches end, when they have read the rest.
     drop((orders, publisher));
-    let mut watchers = vec![guest];
+    let mut watchers = Vec::new();
     for task in tasks {
         let watcher = task.await?;
         check(watcher.index() == Some(LAST), "who stays reads all")?;
         watchers.push(watcher);
     }
+    watchers.push(guest);
     Ok(watchers)
 }
 
