@@ -134,13 +134,69 @@ impl<T> EventBuffer<T> {
     /// # Ok::<(), event_buffer::TryRecvError>(())
     /// ```
     pub fn append_deferred(&mut self, events: impl IntoIterator<Item = T>) -> Deferred<T> {
-        let unflushed = (!self.unflushed.is_empty())
-            .then(|| self.tail.publish_later(self.unflushed.drain(..).collect()));
-        let appended =
-            Payload::collect(events).map(|item| self.tail.publish_later(Batch::one(item)));
+        let unflushed = self.flush_later();
+        match Payload::collect(events) {
+            Some(item) => self.publish_deferred(Batch::one(item), unflushed),
+            None => Deferred {
+                _unflushed: unflushed,
+                _later: None,
+                _unseen: None,
+            },
+        }
+    }
+
+    /// As [`push`](Self::push), but leaves waking the readers to the answer, as
+    /// [`append_deferred`](Self::append_deferred) does.
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    /// use std::sync::Mutex;
+    ///
+    /// let buffer = Mutex::new(EventBuffer::new());
+    /// let mut reader = buffer.lock().unwrap().subscribe().cloned();
+    /// let deferred = buffer.lock().unwrap().push_deferred(1);
+    /// drop(deferred);
+    /// assert_eq!(reader.try_recv(), Ok(1));
+    /// ```
+    #[inline]
+    pub fn push_deferred(&mut self, event: T) -> Deferred<T> {
+        let unflushed = self.flush_later();
+        match self.tail.push_later(event) {
+            Ok(later) => Deferred {
+                _later: Some(later),
+                _unseen: None,
+                _unflushed: unflushed,
+            },
+            Err(event) => Deferred {
+                _later: None,
+                _unseen: Some(Box::new(Batch::one(Payload::One(event)))),
+                _unflushed: unflushed,
+            },
+        }
+    }
+
+    #[inline]
+    fn flush_later(&mut self) -> Option<Box<Deferred<T>>> {
+        if self.unflushed.is_empty() {
+            return None;
+        }
+        let batch = self.unflushed.drain(..).collect();
+        Some(Box::new(self.publish_deferred(batch, None)))
+    }
+
+    fn publish_deferred(
+        &mut self,
+        batch: Batch<T>,
+        unflushed: Option<Box<Deferred<T>>>,
+    ) -> Deferred<T> {
+        let (later, unseen) = match self.tail.publish_later(batch) {
+            Ok(later) => (Some(later), None),
+            Err(unseen) => (None, Some(Box::new(unseen))),
+        };
         Deferred {
+            _later: later,
+            _unseen: unseen,
             _unflushed: unflushed,
-            _appended: appended,
         }
     }
 
@@ -463,8 +519,11 @@ impl<T> EventBuffer<T> {
 /// ```
 #[must_use = "dropping it wakes the readers, which should not be under a lock"]
 pub struct Deferred<T> {
-    _unflushed: Option<Later<T>>,
-    _appended: Option<Later<T>>,
+    /// What a sink had not flushed comes first.
+    _unflushed: Option<Box<Self>>,
+    _later: Option<Later<T>>,
+    /// In a box: it is the exception.
+    _unseen: Option<Box<Batch<T>>>,
 }
 
 impl<T> fmt::Debug for Deferred<T> {

@@ -91,7 +91,9 @@ impl<T> SharedBuffer<T> {
     /// # Ok::<(), event_buffer::TryRecvError>(())
     /// ```
     pub fn push(&self, event: T) {
-        self.publish(Batch::one(Payload::One(event)));
+        let later = self.buffer.lock().tail.push_later(event);
+        // The lock is released: what is foreign runs now.
+        drop(later);
     }
 
     /// Publishes an item per event, all at once and next to each other, with one wake-up. The

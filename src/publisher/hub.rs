@@ -19,7 +19,7 @@ use super::stats::{Slowest, Stats};
 use super::topic::{Continuation, Found, Progress, Registered, Search, Start, Topic};
 use super::update::ResetReason;
 use super::watch::{Following, Registration, Watch};
-use crate::buffer::{Deferred, EventBuffer};
+use crate::buffer::EventBuffer;
 use crate::closer::Closer;
 use crate::replay::Replay;
 use crate::sync::Mutex;
@@ -40,6 +40,8 @@ struct State<K, T> {
     known: u64,
     topics: Slab<Topic<K, T>>,
     slots: HashMap<K, usize>,
+    /// The topics of the commit that is being put together. Empty between commits.
+    touched: Vec<usize>,
     /// Kept snapshots, in the order in which they expire.
     expiries: VecDeque<Expiry>,
     next_id: u64,
@@ -82,6 +84,7 @@ impl<K, T> Hub<K, T> {
             known: 0,
             topics: Slab::new(),
             slots: HashMap::new(),
+            touched: Vec::new(),
             expiries: VecDeque::new(),
             next_id: 0,
             shut: false,
@@ -152,52 +155,61 @@ where
     K: Hash + Eq + Clone + Send + 'static,
     T: Send + Sync + 'static,
 {
+    #[inline]
     pub(super) fn publish_one(&self, index: u64, key: &K, event: T) -> Result<(), PublishError> {
-        let mut leftover = Leftover::new();
-        // Dropped after the lock, where nobody follows.
-        let mut event = Some(event);
+        // Dropped after the lock, as `event` is where nobody follows.
+        let _swept;
         let mut state = self.state.lock();
-        state.commit(index, &mut leftover)?;
-        let deferred = match state.slots.get(key) {
-            Some(&slot) => {
-                let topic = &mut state.topics[slot];
-                event.take().map(|event| topic.append(index, [event]))
+        match state.commit(index) {
+            Ok(swept) => _swept = swept,
+            Err(error) => {
+                drop(state);
+                return Err(error);
             }
-            None => None,
-        };
-        drop(state);
-        drop((deferred, event, leftover));
+        }
+        if let Some(&slot) = state.slots.get(key) {
+            let deferred = state.topics[slot].push(index, event);
+            drop(state);
+            drop(deferred);
+        } else {
+            drop(state);
+            drop(event);
+        }
         Ok(())
     }
 
-    pub(super) fn publish_many(&self, index: u64, events: Vec<(K, T)>) -> Result<(), PublishError> {
-        let mut leftover = Leftover::new();
-        let mut unfollowed = Vec::new();
-        let mut touched = Vec::new();
-        let mut state = self.state.lock();
-        if let Err(error) = state.commit(index, &mut leftover) {
-            drop(state);
-            return Err(error);
-        }
-        for (key, event) in events {
-            match state.slots.get(&key) {
-                Some(&slot) => {
-                    let commit = &mut state.topics[slot].commit;
-                    if commit.is_empty() {
-                        touched.push(slot);
-                    }
-                    commit.push(event);
-                    unfollowed.push((key, None));
-                }
-                None => unfollowed.push((key, Some(event))),
+    pub(super) fn publish_many(
+        &self,
+        index: u64,
+        mut events: Vec<(K, Option<T>)>,
+    ) -> Result<(), PublishError> {
+        let mut deferred = Vec::new();
+        let _swept;
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        match state.commit(index) {
+            Ok(swept) => _swept = swept,
+            Err(error) => {
+                drop(guard);
+                return Err(error);
             }
         }
-        let deferred: Vec<Deferred<Entry<T>>> = touched
-            .into_iter()
-            .map(|slot| state.topics[slot].append_commit(index))
-            .collect();
-        drop(state);
-        drop((deferred, unfollowed, leftover));
+        for (key, event) in &mut events {
+            if let Some(&slot) = state.slots.get(key) {
+                let topic = &mut state.topics[slot];
+                if topic.commit.is_empty() {
+                    state.touched.push(slot);
+                }
+                topic.commit.extend(event.take());
+            }
+        }
+        deferred.reserve(state.touched.len());
+        for slot in state.touched.drain(..) {
+            deferred.push(state.topics[slot].append_commit(index));
+        }
+        drop(guard);
+        // And with them the keys, and the events that nobody follows.
+        drop((deferred, events));
         Ok(())
     }
 
@@ -220,9 +232,10 @@ where
         found: &mut Option<Found<T>>,
     ) -> Result<Watch<K, T>, Search<T>> {
         let mut leftover = Leftover::new();
+        let _swept;
         let mut guard = self.state.lock();
         let state = &mut *guard;
-        state.sweep(&mut leftover);
+        _swept = state.sweep();
         let Some(asked) = request.as_ref() else {
             unreachable!("asked until it is answered")
         };
@@ -406,9 +419,9 @@ where
     }
 
     pub(super) fn stats(&self) -> Stats<K> {
-        let mut leftover = Leftover::new();
+        let swept;
         let mut state = self.state.lock();
-        state.sweep(&mut leftover);
+        swept = state.sweep();
         let mut figures = Stats {
             keys: state.topics.len(),
             subscriptions: 0,
@@ -437,14 +450,15 @@ where
             }
         }
         drop(state);
-        drop(leftover);
+        drop(swept);
         figures
     }
 }
 
 impl<K: Hash + Eq, T> State<K, T> {
     /// Checks and notes a commit's index.
-    fn commit(&mut self, index: u64, leftover: &mut Leftover<K, T>) -> Result<(), PublishError> {
+    #[inline]
+    fn commit(&mut self, index: u64) -> Result<Option<Box<Leftover<K, T>>>, PublishError> {
         if self.shut {
             return Err(PublishError::ShutDown);
         }
@@ -454,8 +468,7 @@ impl<K: Hash + Eq, T> State<K, T> {
         }
         self.last = index;
         self.known = self.known.max(index);
-        self.sweep(leftover);
-        Ok(())
+        Ok(self.sweep())
     }
 
     /// Where a watch goes on; for what reason it can't; or what must be looked at to tell.
@@ -485,18 +498,24 @@ impl<K: Hash + Eq, T> State<K, T> {
         }
     }
 
-    /// Forgets the snapshots whose time is over.
-    fn sweep(&mut self, leftover: &mut Leftover<K, T>) {
-        if self.expiries.is_empty() {
-            return;
-        }
+    /// Forgets the snapshots whose time is over. The answer is to be dropped after the lock.
+    #[inline]
+    fn sweep(&mut self) -> Option<Box<Leftover<K, T>>> {
+        // Mostly there is none, and no reason to ask for the time.
+        (!self.expiries.is_empty()).then(|| Box::new(self.sweep_now()))
+    }
+
+    #[cold]
+    fn sweep_now(&mut self) -> Leftover<K, T> {
+        let mut leftover = Leftover::new();
         let now = Instant::now();
         while let Some(&Expiry { slot, id, .. }) =
             self.expiries.front().filter(|expiry| expiry.at <= now)
         {
             self.expiries.pop_front();
-            self.remove_snapshot(slot, id, leftover);
+            self.remove_snapshot(slot, id, &mut leftover);
         }
+        leftover
     }
 
     /// Removes that very snapshot, if it is there.

@@ -159,6 +159,7 @@ where
     /// [`PublishError::IndexBackwards`] where a greater index was published before,
     /// [`PublishError::ShutDown`] after a [`shutdown`](Self::shutdown). Nothing is published
     /// then.
+    #[inline]
     pub fn publish(
         &self,
         index: u64,
@@ -168,7 +169,8 @@ where
         match (events.next(), events.next()) {
             (Some((key, event)), None) => self.hub().publish_one(index, &key, event),
             (first, second) => {
-                let events = first.into_iter().chain(second).chain(events).collect();
+                let events = first.into_iter().chain(second).chain(events);
+                let events = events.map(|(key, event)| (key, Some(event))).collect();
                 self.hub().publish_many(index, events)
             }
         }

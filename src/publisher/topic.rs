@@ -1,6 +1,7 @@
 //! All that a publisher knows of one key.
 
 use std::collections::HashMap;
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -87,32 +88,29 @@ impl<K, T> Topic<K, T> {
         }
     }
 
-    /// Publishes events as one commit. The answer wakes the readers, once no lock is held.
-    pub(super) fn append(
-        &mut self,
-        index: u64,
-        events: impl IntoIterator<Item = T>,
-    ) -> Deferred<Entry<T>> {
-        let from = self.from;
-        // Who has the index of two commits may have seen one of them: nobody can go on there.
-        let again = index == self.newest;
-        self.from = if again {
-            index.saturating_add(1)
-        } else {
-            index
-        };
-        self.newest = index;
-        self.count += 1;
-        let entry = |event| Entry::Event { index, from, event };
-        self.live.append_deferred(events.into_iter().map(entry))
+    /// Publishes a commit of one event. The answer wakes the readers, once no lock is held.
+    #[inline]
+    pub(super) fn push(&mut self, index: u64, event: T) -> Deferred<Entry<T>> {
+        let from = self.advance(index);
+        self.live.push_deferred(Entry::Event { index, from, event })
     }
 
-    /// Publishes what has been put together.
+    /// Publishes what has been put together as one commit.
     pub(super) fn append_commit(&mut self, index: u64) -> Deferred<Entry<T>> {
-        let mut commit = std::mem::take(&mut self.commit);
-        let deferred = self.append(index, commit.drain(..));
-        self.commit = commit;
-        deferred
+        let from = self.advance(index);
+        let entry = |event| Entry::Event { index, from, event };
+        self.live.append_deferred(self.commit.drain(..).map(entry))
+    }
+
+    /// Notes a commit. The answer is the least index from which a watcher may go on with it.
+    #[inline]
+    fn advance(&mut self, index: u64) -> u64 {
+        // Who has the index of two commits may have seen one of them: nobody can go on there.
+        let again = index == self.newest;
+        let next = index.saturating_add(u64::from(again));
+        self.newest = index;
+        self.count += 1;
+        mem::replace(&mut self.from, next)
     }
 
     pub(super) fn tail(&self) -> Start<T> {

@@ -55,11 +55,10 @@ impl<T> Drop for Wake<T> {
 }
 
 /// What is to be done after publishing under a lock, once that is released: dropping this wakes
-/// the readers that wait, and drops what nobody will see, or has left the window.
+/// the readers that wait, and drops what has left the window.
 #[must_use]
 pub(crate) struct Later<T> {
-    _wake: Option<Wake<T>>,
-    _unseen: Option<Batch<T>>,
+    _wake: Wake<T>,
     _trimmed: Option<Hold<T>>,
 }
 
@@ -147,18 +146,30 @@ impl<T> Tail<T> {
         self.fill(|| first, rest, len)
     }
 
-    /// The whole of publishing, for use under a lock.
-    pub(crate) fn publish_later(&mut self, mut batch: Batch<T>) -> Later<T> {
-        if self.pass_unseen(batch.len()) {
-            return Later {
-                _wake: None,
-                _unseen: Some(batch),
-                _trimmed: None,
-            };
+    /// The whole of publishing an item of one event, for use under a lock. An event that nobody
+    /// will ever see is given back.
+    #[inline]
+    pub(crate) fn push_later(&mut self, event: T) -> Result<Later<T>, T> {
+        if self.pass_unseen(1) {
+            return Err(event);
         }
+        let wake = self.fill(|| Payload::One(event), None, 1);
+        Ok(self.later(wake))
+    }
+
+    /// The same for an item per event.
+    pub(crate) fn publish_later(&mut self, mut batch: Batch<T>) -> Result<Later<T>, Batch<T>> {
+        if self.pass_unseen(batch.len()) {
+            return Err(batch);
+        }
+        let wake = self.publish(&mut batch);
+        Ok(self.later(wake))
+    }
+
+    #[inline]
+    fn later(&mut self, wake: Wake<T>) -> Later<T> {
         Later {
-            _wake: Some(self.publish(&mut batch)),
-            _unseen: None,
+            _wake: wake,
             _trimmed: self.window.as_mut().and_then(Window::trim_later),
         }
     }
@@ -313,6 +324,7 @@ impl<T> Window<T> {
     }
 
     /// Forgets the oldest items beyond the limit; the answer keeps them alive for the moment.
+    #[inline]
     fn trim_later(&mut self) -> Option<Hold<T>> {
         if let Some(passed) = self.passed.take() {
             return Some(passed);
