@@ -534,6 +534,42 @@ fn a_watch_that_cannot_resume_is_told_why_and_starts_anew() {
 }
 
 #[test]
+fn a_watch_that_resumes_is_not_given_a_snapshot_older_than_what_it_has() {
+    let store = Store::default();
+    let publisher = store.publisher(Replay::Last(2), FOREVER);
+    publisher.publish(2, [("a", 2)]).unwrap();
+    let gate = store.gate();
+    let mut slow = watch(&publisher, "a");
+    assert_eq!(next(&mut slow), Part(vec![100, 101]));
+    let resume = |index| {
+        let point = Resume { epoch: 1, index };
+        let mut watch = publisher.subscribe(Request::new("a").after(point));
+        all(&mut watch)
+    };
+    let events = |range: std::ops::RangeInclusive<u32>| -> Vec<_> {
+        range.map(|n| Events(n.into(), vec![n])).collect()
+    };
+    for n in 3..=20 {
+        publisher.publish(n.into(), [("a", n)]).unwrap();
+    }
+    // The window does not reach back that far, but what the snapshot leads to does.
+    assert_eq!(resume(10), events(11..=20));
+    gate.send(5).unwrap();
+    publisher.publish(21, [("a", 21)]).unwrap();
+    assert_eq!(all(&mut slow).len(), 2 + 16);
+    assert_eq!(resume(10), events(11..=21));
+    assert_eq!(resume(5), events(6..=21));
+    let fresh = [
+        Reset(ResetReason::TooOld),
+        Part(vec![100, 101]),
+        Part(vec![102]),
+        End(5),
+    ];
+    assert_eq!(resume(4), [&fresh[..], &events(6..=21)].concat());
+    assert_eq!(store.runs(), 1);
+}
+
+#[test]
 fn nobody_resumes_between_two_commits_of_one_index() {
     let publisher = Publisher::builder().epoch(1).replay(Replay::All).build();
     let mut watch = watch(&publisher, "a");

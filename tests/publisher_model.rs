@@ -88,12 +88,14 @@ struct View {
     filtered: bool,
     /// It has resumed, and received nothing yet.
     may_reset: bool,
+    /// What it had when it was reset: it is not given anything older.
+    had: u64,
     ended: bool,
 }
 
 impl View {
     fn sees(&self, entity: Entity) -> bool {
-        !self.filtered || entity.is_multiple_of(2)
+        !self.filtered || entity % 2 == 0
     }
 
     fn receive(&mut self, store: &Store, update: Result<Update<Change>, WatchError>) {
@@ -102,7 +104,7 @@ impl View {
                 assert!(self.may_reset, "{reason:?}");
                 assert_ne!(reason, ResetReason::OtherEpoch, "resumes are of this epoch");
                 self.state.clear();
-                self.index = None;
+                self.had = self.index.take().expect("resumed");
             }
             Ok(Update::Snapshot(part)) => {
                 assert_eq!(self.index, None, "a part of a snapshot after its end");
@@ -110,6 +112,7 @@ impl View {
             }
             Ok(Update::EndOfSnapshot { index }) => {
                 assert_eq!(self.index.replace(index), None, "a snapshot ends once");
+                assert!(index >= self.had, "{index} after {}", self.had);
                 self.check(store);
             }
             Ok(Update::Events(commit)) => {
@@ -299,6 +302,7 @@ impl World {
                     index: None,
                     filtered,
                     may_reset: false,
+                    had: 0,
                     ended: false,
                 };
                 self.subscribe(view, None, token);
@@ -354,7 +358,7 @@ impl World {
     fn subscribe(&mut self, view: View, after: Option<Resume>, token: u8) {
         let mut request = Request::new(view.key).after(after).token(token.to_string());
         if view.filtered {
-            request = request.filter(|(entity, _): &Change| entity.is_multiple_of(2));
+            request = request.filter(|(entity, _): &Change| entity % 2 == 0);
         }
         self.watches.push((self.publisher.subscribe(request), view));
     }
@@ -404,11 +408,11 @@ fn every_view_is_the_state_as_of_its_index_in_ten_thousand_schedules() {
     const SCHEDULES: u64 = 10_000;
     const COMMITS: usize = 8;
 
-    fn random(seed: &mut u64, below: u64) -> u64 {
+    fn random(seed: &mut u64, below: u8) -> u8 {
         *seed = seed
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
-        (*seed >> 33) % below
+        u8::try_from((*seed >> 33) % u64::from(below)).unwrap()
     }
 
     async fn jitter(seed: &mut u64) {
@@ -419,11 +423,12 @@ fn every_view_is_the_state_as_of_its_index_in_ten_thousand_schedules() {
 
     async fn watch(publisher: Publisher<Key, Change>, store: Arc<Mutex<Store>>, mut seed: u64) {
         let mut view = View {
-            key: (random(&mut seed, 2)) as Key,
+            key: random(&mut seed, 2),
             state: State::new(),
             index: None,
             filtered: random(&mut seed, 4) == 0,
             may_reset: false,
+            had: 0,
             ended: false,
         };
         let mut resume = None;
@@ -432,7 +437,7 @@ fn every_view_is_the_state_as_of_its_index_in_ten_thousand_schedules() {
         while view.index != Some(Store::index(COMMITS)) {
             let mut request = Request::new(view.key).after(resume);
             if filtered {
-                request = request.filter(|(entity, _): &Change| entity.is_multiple_of(2));
+                request = request.filter(|(entity, _): &Change| entity % 2 == 0);
             }
             jitter(&mut seed).await;
             let mut watch = publisher.subscribe(request);
@@ -464,13 +469,13 @@ fn every_view_is_the_state_as_of_its_index_in_ten_thousand_schedules() {
         let mut seed = schedule.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let store = Arc::new(Mutex::new(Store::default()));
         let manner = Manner {
-            waits: random(&mut seed, 3) as usize,
+            waits: random(&mut seed, 3).into(),
             part: 2,
             fails: false,
         };
         let publisher = Publisher::builder()
-            .replay(Replay::Last(random(&mut seed, 5) as usize))
-            .snapshot_ttl(Duration::from_secs(random(&mut seed, 2)))
+            .replay(Replay::Last(random(&mut seed, 5).into()))
+            .snapshot_ttl(Duration::from_secs(random(&mut seed, 2).into()))
             .snapshot(handler(Arc::clone(&store), move || manner))
             .build();
         runtime.block_on(async {
@@ -482,10 +487,10 @@ fn every_view_is_the_state_as_of_its_index_in_ten_thousand_schedules() {
                 .collect();
             for n in 0..=COMMITS {
                 let change = |seed: &mut u64| {
-                    let value = (random(seed, 4) > 0).then_some(n as u32);
-                    (random(seed, 6) as Entity, value)
+                    let value = (random(seed, 4) > 0).then(|| u32::try_from(n).unwrap());
+                    (random(seed, 6), value)
                 };
-                let mut commit = vec![(random(&mut seed, 2) as Key, change(&mut seed))];
+                let mut commit = vec![(random(&mut seed, 2), change(&mut seed))];
                 if n == COMMITS {
                     commit = vec![(0, change(&mut seed)), (1, change(&mut seed))];
                 }

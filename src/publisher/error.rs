@@ -48,10 +48,10 @@ pub enum WatchError {
 
 impl fmt::Display for WatchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Snapshot(_) => "the snapshot could not be made",
-            Self::Closed(_) => "the watch was closed",
-        })
+        match self {
+            Self::Snapshot(_) => f.write_str("the snapshot could not be made"),
+            Self::Closed(reason) => write!(f, "the watch was closed: {reason}"),
+        }
     }
 }
 
@@ -59,7 +59,7 @@ impl Error for WatchError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Snapshot(error) => Some(error.get_ref()),
-            Self::Closed(reason) => Some(reason),
+            Self::Closed(_) => None,
         }
     }
 }

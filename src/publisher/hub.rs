@@ -14,7 +14,7 @@ use slab::Slab;
 use super::entry::Entry;
 use super::error::{CloseReason, PublishError};
 use super::request::{Request, Resume};
-use super::snapshot::{Flight, Handler, Making, Snapshot, Stage};
+use super::snapshot::{Flight, Handler, Making, Onward, Snapshot, Stage};
 use super::stats::{Slowest, Stats};
 use super::topic::{Continuation, Found, Progress, Registered, Search, Start, Topic};
 use super::update::ResetReason;
@@ -63,10 +63,10 @@ struct Leftover<K, T> {
 }
 
 /// What the parts of a watch or of a snapshot tell the registry.
-pub(super) trait Registry: Send + Sync {
+pub(super) trait Registry<T>: Send + Sync {
     fn unregister(&self, slot: usize, watch: u64);
-    /// The snapshot is complete as of `index`, and leads to the live item with this number.
-    fn snapshot_done(&self, slot: usize, snapshot: u64, index: u64, onward: u64);
+    /// The snapshot is complete as of `index`, and this is where it leads.
+    fn snapshot_done(&self, slot: usize, snapshot: u64, index: u64, onward: Onward<T>);
     /// The snapshot failed, or nobody waits for it any more.
     fn forget_snapshot(&self, slot: usize, snapshot: u64);
 }
@@ -196,16 +196,15 @@ where
         }
         for (key, event) in &mut events {
             if let Some(&slot) = state.slots.get(key) {
-                let topic = &mut state.topics[slot];
-                if topic.commit.is_empty() {
+                let added = event.take().map(|event| state.topics[slot].add(event));
+                if added == Some(true) {
                     state.touched.push(slot);
                 }
-                topic.commit.extend(event.take());
             }
         }
         deferred.reserve(state.touched.len());
         for slot in state.touched.drain(..) {
-            deferred.push(state.topics[slot].append_commit(index));
+            deferred.push(state.topics[slot].append_added(index));
         }
         drop(guard);
         // And with them the keys, and the events that nobody follows.
@@ -275,7 +274,7 @@ where
             progress: progress.clone(),
         };
         state.topics[slot].watches.insert(id, registered);
-        let registry: Arc<dyn Registry> = Arc::<Self>::clone(self);
+        let registry: Arc<dyn Registry<T>> = Arc::<Self>::clone(self);
         let following = Following {
             reader: start.reader,
             closer,
@@ -298,7 +297,7 @@ where
         let reader = EventBuffer::new().subscribe();
         let closer = reader.closer();
         closer.close(reason);
-        let registry: Arc<dyn Registry> = Arc::<Self>::clone(self);
+        let registry: Arc<dyn Registry<T>> = Arc::<Self>::clone(self);
         let following = Following {
             reader,
             closer,
@@ -339,7 +338,7 @@ where
         if let Some(snapshot) = &state.topics[slot].snapshot {
             let start = Start {
                 reader: snapshot.start.subscribe(),
-                number: snapshot.onward,
+                number: snapshot.onward.number,
             };
             match &snapshot.stage {
                 Stage::Kept => return (start, None),
@@ -354,19 +353,22 @@ where
         let id = state.next_id();
         let last = state.last;
         let topic = &mut state.topics[slot];
-        let tail = (topic.live.tail(), topic.count);
+        let tail = Onward {
+            place: topic.live.tail(),
+            number: topic.count,
+        };
         let Some(handler) = &self.handler else {
             return (Self::empty_snapshot(topic, last), None);
         };
-        let registry: Arc<dyn Registry> = Arc::<Self>::clone(self);
-        let (making, start) = Making::new(registry, (slot, id), tail);
+        let registry: Arc<dyn Registry<T>> = Arc::<Self>::clone(self);
+        let (making, start) = Making::new(registry, (slot, id), tail.clone());
         let flight = making.fly(Arc::clone(handler), topic.key.clone(), last);
         let reader = start.subscribe();
-        let number = topic.count;
+        let number = tail.number;
         let snapshot = flight.downgrade().map(|flight| Snapshot {
             id,
             start,
-            onward: number,
+            onward: tail,
             stage: Stage::InFlight(flight),
         });
         let abandoned = mem::replace(&mut topic.snapshot, snapshot);
@@ -537,7 +539,7 @@ impl<K: Hash + Eq, T> State<K, T> {
     }
 }
 
-impl<K, T> Registry for Hub<K, T>
+impl<K, T> Registry<T> for Hub<K, T>
 where
     K: Hash + Eq + Send,
     T: Send + Sync,
@@ -555,14 +557,15 @@ where
         drop(leftover);
     }
 
-    fn snapshot_done(&self, slot: usize, id: u64, index: u64, onward: u64) {
+    fn snapshot_done(&self, slot: usize, id: u64, index: u64, mut onward: Onward<T>) {
         let mut leftover = Leftover::new();
         let mut state = self.state.lock();
         let topic = state.topics.get_mut(slot);
         let snapshot = topic.and_then(|topic| topic.snapshot.as_mut());
         if let Some(snapshot) = snapshot.filter(|snapshot| snapshot.id == id) {
             let until = Instant::now().checked_add(self.ttl);
-            snapshot.onward = onward;
+            // What that was goes after the lock.
+            mem::swap(&mut snapshot.onward, &mut onward);
             snapshot.stage = Stage::Kept;
             state.known = state.known.max(index);
             if self.ttl.is_zero() {

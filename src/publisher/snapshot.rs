@@ -36,9 +36,25 @@ pub(super) struct Snapshot<T> {
     /// No other snapshot has or had it.
     pub(super) id: u64,
     pub(super) start: Position<Entry<T>>,
-    /// The number of the live item that it leads to, or will not lead beyond.
-    pub(super) onward: u64,
+    /// The live item that it leads to, or while it is made the first that it may lead to: what
+    /// came since is kept by it, and watches can resume there.
+    pub(super) onward: Onward<T>,
     pub(super) stage: Stage,
+}
+
+/// A place in a topic's live buffer, and its number there.
+pub(super) struct Onward<T> {
+    pub(super) place: Position<Entry<T>>,
+    pub(super) number: u64,
+}
+
+impl<T> Clone for Onward<T> {
+    fn clone(&self) -> Self {
+        Self {
+            place: self.place.clone(),
+            number: self.number,
+        }
+    }
 }
 
 pub(super) enum Stage {
@@ -96,21 +112,19 @@ impl<T> std::fmt::Debug for SnapshotAppender<T> {
 
 /// What making a snapshot needs, from beginning to end.
 pub(super) struct Making<T> {
-    pub(super) registry: Arc<dyn Registry>,
-    pub(super) slot: usize,
-    pub(super) id: u64,
+    registry: Arc<dyn Registry<T>>,
+    slot: usize,
+    id: u64,
     /// Taken before the handler begins: nothing published after that is missed.
-    pub(super) tail: Position<Entry<T>>,
-    /// The number of the item that comes there.
-    pub(super) number: u64,
+    tail: Onward<T>,
     buffer: Arc<Mutex<Option<EventBuffer<Entry<T>>>>>,
 }
 
 impl<T: Send + Sync + 'static> Making<T> {
     pub(super) fn new(
-        registry: Arc<dyn Registry>,
+        registry: Arc<dyn Registry<T>>,
         (slot, id): (usize, u64),
-        (tail, number): (Position<Entry<T>>, u64),
+        tail: Onward<T>,
     ) -> (Self, Position<Entry<T>>) {
         let buffer = EventBuffer::builder().replay(Replay::None).build();
         let start = buffer.tail();
@@ -119,7 +133,6 @@ impl<T: Send + Sync + 'static> Making<T> {
             slot,
             id,
             tail,
-            number,
             buffer: Arc::new(Mutex::new(Some(buffer))),
         };
         (making, start)
@@ -151,23 +164,22 @@ impl<T: Send + Sync + 'static> Making<T> {
         // Over what is part of the snapshot. What is published meanwhile comes behind, and
         // a watch goes over it by itself.
         let mut onward = self.tail.clone();
-        let mut number = self.number;
-        let mut reader = onward.subscribe();
+        let mut reader = onward.place.subscribe();
         while let Ok(item) = reader.try_recv() {
             if commit_of(&item).is_some_and(|(commit, _)| commit > index) {
                 break;
             }
-            onward = item.after();
-            number += 1;
+            onward.place = item.after();
+            onward.number += 1;
         }
         self.registry
-            .snapshot_done(self.slot, self.id, index, number);
+            .snapshot_done(self.slot, self.id, index, onward.clone());
         if let Some(mut buffer) = self.take_buffer() {
             buffer.push(Entry::EndOfSnapshot {
                 index,
-                onward: number,
+                onward: onward.number,
             });
-            buffer.splice(onward);
+            buffer.splice(onward.place);
         }
     }
 

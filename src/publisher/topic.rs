@@ -26,8 +26,13 @@ pub(super) struct Topic<K, T> {
     from: u64,
     pub(super) snapshot: Option<Snapshot<T>>,
     pub(super) watches: HashMap<u64, Registered>,
-    /// The events of the commit that is being put together.
-    pub(super) commit: Vec<T>,
+    commit: Commit<T>,
+}
+
+/// The events of the commit that is being put together: mostly one.
+struct Commit<T> {
+    first: Option<T>,
+    more: Vec<T>,
 }
 
 /// A watch, as its topic knows it.
@@ -84,7 +89,10 @@ impl<K, T> Topic<K, T> {
             from: last,
             snapshot: None,
             watches: HashMap::new(),
-            commit: Vec::new(),
+            commit: Commit {
+                first: None,
+                more: Vec::new(),
+            },
         }
     }
 
@@ -95,11 +103,29 @@ impl<K, T> Topic<K, T> {
         self.live.push_deferred(Entry::Event { index, from, event })
     }
 
-    /// Publishes what has been put together as one commit.
-    pub(super) fn append_commit(&mut self, index: u64) -> Deferred<Entry<T>> {
-        let from = self.advance(index);
-        let entry = |event| Entry::Event { index, from, event };
-        self.live.append_deferred(self.commit.drain(..).map(entry))
+    /// Adds an event to the commit that is being put together; whether it is the first.
+    pub(super) fn add(&mut self, event: T) -> bool {
+        let Commit { first, more } = &mut self.commit;
+        let is_first = first.is_none();
+        if is_first {
+            *first = Some(event);
+        } else {
+            more.push(event);
+        }
+        is_first
+    }
+
+    /// Publishes what has been added as one commit.
+    pub(super) fn append_added(&mut self, index: u64) -> Deferred<Entry<T>> {
+        match self.commit.first.take() {
+            Some(event) if self.commit.more.is_empty() => self.push(index, event),
+            first => {
+                let from = self.advance(index);
+                let entry = |event| Entry::Event { index, from, event };
+                let events = first.into_iter().chain(self.commit.more.drain(..));
+                self.live.append_deferred(events.map(entry))
+            }
+        }
     }
 
     /// Notes a commit. The answer is the least index from which a watcher may go on with it.
@@ -125,15 +151,27 @@ impl<K, T> Topic<K, T> {
         if index >= self.from {
             return Continuation::At(self.tail());
         }
-        if index >= self.newest || self.live.is_empty() {
+        if index >= self.newest {
             return Continuation::TooOld;
         }
+        // What the window retains, or a snapshot, whichever reaches further back. It reaches back
+        // to the snapshot's own index at least, so who is told to start anew is not given one that
+        // is older than what it has.
+        let window = self.count - self.live.len() as u64;
+        let snapshot = self.snapshot.as_ref().map(|snapshot| &snapshot.onward);
+        let start = match snapshot.filter(|onward| onward.number < window) {
+            Some(onward) => Start {
+                reader: onward.place.subscribe(),
+                number: onward.number,
+            },
+            None => Start {
+                reader: self.live.subscribe_from_start(),
+                number: window,
+            },
+        };
         Continuation::Search(Search {
             topic: self.id,
-            start: Start {
-                reader: self.live.subscribe_from_start(),
-                number: self.count - self.live.len() as u64,
-            },
+            start,
             index,
         })
     }

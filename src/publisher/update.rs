@@ -30,6 +30,24 @@ pub enum Update<T> {
     },
 }
 
+impl<T> Update<T> {
+    /// The index that the watcher's state is as of, with this update. `None` where it is not
+    /// complete.
+    ///
+    /// ```
+    /// use event_buffer::publisher::Update;
+    ///
+    /// assert_eq!(Update::<u8>::EndOfSnapshot { index: 7 }.index(), Some(7));
+    /// ```
+    pub fn index(&self) -> Option<u64> {
+        match self {
+            Self::Reset(_) | Self::Snapshot(_) => None,
+            Self::EndOfSnapshot { index } | Self::Progress { index } => Some(*index),
+            Self::Events(commit) => Some(commit.index()),
+        }
+    }
+}
+
 /// Why a watch could not go on from where its [`Resume`](super::Resume) says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

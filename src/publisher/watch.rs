@@ -48,12 +48,12 @@ pub(super) struct Following<T> {
     /// Commits up to this are part of what the watcher has.
     pub(super) contained: Option<u64>,
     pub(super) progress: Progress,
-    pub(super) _registration: Registration,
+    pub(super) _registration: Registration<T>,
 }
 
 /// Leaves the registry when dropped.
-pub(super) struct Registration {
-    pub(super) registry: Arc<dyn Registry>,
+pub(super) struct Registration<T> {
+    pub(super) registry: Arc<dyn Registry<T>>,
     pub(super) slot: usize,
     pub(super) id: u64,
 }
@@ -173,7 +173,7 @@ impl<K, T> FusedStream for Watch<K, T> {
     }
 }
 
-impl Drop for Registration {
+impl<T> Drop for Registration<T> {
     fn drop(&mut self) {
         self.registry.unregister(self.slot, self.id);
     }
