@@ -29,8 +29,8 @@ use crate::wait;
 ///   newest item, if nothing else is set), and what follows a [`BufferItem`] or a [`Position`]
 ///   that somebody holds.
 /// * **Cost:** publishing is O(1). Memory comes in blocks: a busy buffer of small items allocates
-///   about once in 16. A lock is taken only where a reader waits, to wake it. With no reader, no
-///   window and nothing held, publishing does neither.
+///   about once in 16. A lock is taken only where a reader waits, to wake it. With no reader and
+///   nothing held, [`push`](Self::push) does neither, unless the window is of more than one item.
 /// * **Panics** of foreign code, which is wakers and the events' drop, reach whoever publishes.
 ///   The events are published by then, and all who waited have been woken.
 ///
@@ -92,8 +92,8 @@ impl<T> EventBuffer<T> {
     /// Publishes the events as one item: readers get all of them at once. Nothing is published
     /// where there are none.
     ///
-    /// O(events). One event allocates no more than [`push`](Self::push) does; several get a slice
-    /// of their own. If the iterator panics nothing is published.
+    /// O(events). A single event stands in the item itself; several get a slice of their own, which
+    /// is allocated. If the iterator panics nothing is published.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, TryRecvError};
@@ -146,7 +146,8 @@ impl<T> EventBuffer<T> {
     }
 
     /// As [`push`](Self::push), but leaves waking the readers to the answer, as
-    /// [`append_deferred`](Self::append_deferred) does.
+    /// [`append_deferred`](Self::append_deferred) does. O(1). An event that nobody will see is boxed,
+    /// to be dropped with the answer.
     ///
     /// ```
     /// use event_buffer::EventBuffer;

@@ -5,10 +5,33 @@ use std::fmt;
 
 use crate::error::SharedError;
 
-/// Any error, as a snapshot handler answers it.
+/// Any error, as a snapshot handler answers it. Where a handler uses `?` only, nobody needs to say
+/// the name.
+///
+/// ```
+/// use event_buffer::publisher::{BoxError, Publisher, SnapshotAppender};
+///
+/// async fn load(key: &'static str, snapshot: SnapshotAppender<u32>) -> Result<u64, BoxError> {
+///     snapshot.push(key.parse()?)?;
+///     Ok(7)
+/// }
+/// let publisher = Publisher::builder().snapshot(load).build();
+/// # let _ = publisher.epoch();
+/// ```
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Why [`Publisher::publish`](super::Publisher::publish) published nothing.
+///
+/// ```
+/// use event_buffer::publisher::{PublishError, Publisher};
+///
+/// let publisher = Publisher::builder().build();
+/// publisher.publish(2, [("key", "event")])?;
+/// if let Err(PublishError::IndexBackwards { last, .. }) = publisher.publish(1, []) {
+///     publisher.publish(last + 1, [("key", "once more")])?;
+/// }
+/// # Ok::<(), PublishError>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PublishError {
@@ -37,6 +60,20 @@ impl fmt::Display for PublishError {
 impl Error for PublishError {}
 
 /// Why a [`Watch`](super::Watch) ended. It is the last thing a watch answers.
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// use event_buffer::publisher::{Publisher, Request, WatchError};
+/// use futures::StreamExt;
+///
+/// let publisher = Publisher::<_, u32>::builder()
+///     .snapshot(|_key: &str, _snapshot| async { Err("no such key".into()) })
+///     .build();
+/// let mut watch = publisher.subscribe(Request::new("key"));
+/// let Some(Err(WatchError::Snapshot(error))) = watch.next().await else { panic!() };
+/// assert_eq!(error.to_string(), "no such key");
+/// # });
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WatchError {
@@ -65,6 +102,20 @@ impl Error for WatchError {
 }
 
 /// Why the publisher closed a watch.
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// use event_buffer::publisher::{CloseReason, Publisher, Request, WatchError};
+/// use futures::StreamExt;
+///
+/// let publisher = Publisher::<&str, u32>::builder().build();
+/// let mut watch = publisher.subscribe(Request::new("key"));
+/// publisher.close_all();
+/// let Some(Err(WatchError::Closed(reason))) = watch.next().await else { panic!() };
+/// let come_again = !matches!(reason, CloseReason::AccessChanged | CloseReason::ShutDown);
+/// assert!(come_again);
+/// # });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CloseReason {
@@ -98,6 +149,21 @@ impl fmt::Display for CloseReason {
 impl Error for CloseReason {}
 
 /// The source of [`WatchError::Snapshot`] where the handler panicked.
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// use event_buffer::publisher::{Publisher, Request, SnapshotPanicked, WatchError};
+/// use futures::StreamExt;
+///
+/// # std::panic::set_hook(Box::new(|_| {}));
+/// let publisher = Publisher::<_, u32>::builder()
+///     .snapshot(|_key: &str, _snapshot| async { panic!("a bug") })
+///     .build();
+/// let mut watch = publisher.subscribe(Request::new("key"));
+/// let Some(Err(WatchError::Snapshot(error))) = watch.next().await else { panic!() };
+/// assert!(error.downcast_ref::<SnapshotPanicked>().is_some());
+/// # });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotPanicked;
 
@@ -111,6 +177,24 @@ impl Error for SnapshotPanicked {}
 
 /// What [`SnapshotAppender`](super::SnapshotAppender) answers once its snapshot is over: the
 /// handler has returned, or nobody waits for it any more.
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// use event_buffer::publisher::{Publisher, Request, SnapshotAppender, SnapshotOver};
+/// use futures::StreamExt;
+/// use std::sync::mpsc;
+///
+/// let (send, kept) = mpsc::channel();
+/// let publisher = Publisher::builder()
+///     .snapshot(move |_key: &str, snapshot: SnapshotAppender<u32>| {
+///         send.send(snapshot).ok();
+///         async { Ok(7) }
+///     })
+///     .build();
+/// publisher.subscribe(Request::new("key")).next().await;
+/// assert_eq!(kept.recv().unwrap().push(1), Err(SnapshotOver));
+/// # });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotOver;
 

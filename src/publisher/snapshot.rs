@@ -64,6 +64,30 @@ pub(super) enum Stage {
 
 /// Where a snapshot handler puts the state: what it appends is read by all who wait for the
 /// snapshot, while it goes on.
+///
+/// What was appended is kept until all who wait have read it, and as long as the snapshot is
+/// [cached](super::Builder::snapshot_ttl). There is no back-pressure: a handler that is faster than
+/// its readers is not held up.
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// use event_buffer::publisher::{Publisher, Request, Update};
+/// use futures::StreamExt;
+///
+/// let publisher = Publisher::builder()
+///     .snapshot(|_key: &str, snapshot| async move {
+///         for page in [[1, 2], [3, 4]] {
+///             snapshot.append(page)?; // One `Update::Snapshot`; the watch may read it now.
+///         }
+///         Ok(7)
+///     })
+///     .build();
+/// let watch = publisher.subscribe(Request::new("key"));
+/// let updates: Vec<_> = watch.take(3).collect().await;
+/// let [Ok(Update::Snapshot(_)), Ok(Update::Snapshot(page)), Ok(end)] = &updates[..] else { panic!() };
+/// assert!(page.iter().eq([&3, &4]) && matches!(end, Update::EndOfSnapshot { index: 7 }));
+/// # });
+/// ```
 pub struct SnapshotAppender<T> {
     buffer: Arc<Mutex<Option<EventBuffer<Entry<T>>>>>,
     index: u64,
@@ -71,10 +95,32 @@ pub struct SnapshotAppender<T> {
 
 impl<T> SnapshotAppender<T> {
     /// Appends events as one part of the snapshot: one [`Update::Snapshot`](super::Update::Snapshot).
+    /// Nothing is appended where there are none.
+    ///
+    /// O(events). Collects them first, then takes the lock of this snapshot, and wakes who waits
+    /// after it.
     ///
     /// # Errors
     ///
     /// [`SnapshotOver`] where the handler has returned already, or nobody waits any more.
+    ///
+    /// ```
+    /// use event_buffer::publisher::Publisher;
+    ///
+    /// let publisher = Publisher::builder()
+    ///     .snapshot(|key: &str, snapshot| async move {
+    ///         snapshot.append(key.chars())?;
+    ///         Ok(7)
+    ///     })
+    ///     .build();
+    /// # futures::executor::block_on(async {
+    /// # use event_buffer::publisher::{Request, Update};
+    /// # use futures::StreamExt;
+    /// # let mut watch = publisher.subscribe(Request::new("key"));
+    /// # let Some(Ok(Update::Snapshot(part))) = watch.next().await else { panic!() };
+    /// # assert!(part.iter().eq(&['k', 'e', 'y']));
+    /// # });
+    /// ```
     pub fn append(&self, events: impl IntoIterator<Item = T>) -> Result<(), SnapshotOver> {
         let index = self.index;
         let entry = |event| Entry::Event {
@@ -94,11 +140,30 @@ impl<T> SnapshotAppender<T> {
         Ok(())
     }
 
-    /// Appends one event as a part of the snapshot.
+    /// Appends one event as a part of the snapshot: for a state that is one value. Many should be
+    /// [appended](Self::append) together, as each part is an update of its own.
     ///
     /// # Errors
     ///
     /// As for [`append`](Self::append).
+    ///
+    /// ```
+    /// use event_buffer::publisher::Publisher;
+    ///
+    /// let publisher = Publisher::builder()
+    ///     .snapshot(|key: &str, snapshot| async move {
+    ///         snapshot.push(key.len())?;
+    ///         Ok(7)
+    ///     })
+    ///     .build();
+    /// # futures::executor::block_on(async {
+    /// # use event_buffer::publisher::{Request, Update};
+    /// # use futures::StreamExt;
+    /// # let mut watch = publisher.subscribe(Request::new("key"));
+    /// # let Some(Ok(Update::Snapshot(part))) = watch.next().await else { panic!() };
+    /// # assert!(part.iter().eq(&[3]));
+    /// # });
+    /// ```
     pub fn push(&self, event: T) -> Result<(), SnapshotOver> {
         self.append([event])
     }

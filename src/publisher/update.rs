@@ -10,7 +10,30 @@ use crate::item::BufferItem;
 ///
 /// A fresh watch answers any number of `Snapshot`s, one `EndOfSnapshot`, then `Events` and
 /// `Progress` in the order of their indexes. One that resumes starts with the events it has not
-/// seen, or with `Reset` and then as a fresh one.
+/// seen, or with `Reset` and then as a fresh one. A commit that does not touch the watched key is
+/// no update.
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// use event_buffer::publisher::{Publisher, Request, Update};
+/// use futures::StreamExt;
+///
+/// # let publisher = Publisher::builder()
+/// #     .snapshot(|_key: &str, snapshot| async move { snapshot.push(1)?; Ok(7) })
+/// #     .build();
+/// let mut watch = publisher.subscribe(Request::new("key"));
+/// let mut state: Vec<u32> = Vec::new();
+/// while let Some(Ok(update)) = watch.next().await {
+///     match update {
+///         Update::Reset(_) => state.clear(),
+///         Update::Snapshot(events) | Update::Events(events) => state.extend(&events),
+///         Update::EndOfSnapshot { .. } => break, // The state is complete.
+///         Update::Progress { .. } => {}
+///     }
+/// }
+/// assert_eq!(state, [1]);
+/// # });
+/// ```
 pub enum Update<T> {
     /// What the watcher knows is void: a snapshot follows.
     Reset(ResetReason),
@@ -49,6 +72,19 @@ impl<T> Update<T> {
 }
 
 /// Why a watch could not go on from where its [`Resume`](super::Resume) says.
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// use event_buffer::publisher::{Publisher, Request, ResetReason, Resume, Update};
+/// use futures::StreamExt;
+///
+/// let publisher = Publisher::<&str, u32>::builder().epoch(2).build();
+/// let from_before = Resume { epoch: 1, index: 7 };
+/// let mut watch = publisher.subscribe(Request::new("key").after(from_before));
+/// let Some(Ok(Update::Reset(reason))) = watch.next().await else { panic!() };
+/// assert_eq!(reason, ResetReason::OtherEpoch);
+/// # });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ResetReason {
@@ -65,6 +101,23 @@ pub enum ResetReason {
 ///
 /// Cheap to clone (one or two reference counts); a held one keeps all events of its key that
 /// came after it alive, as a [`BufferItem`] does.
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// use event_buffer::publisher::{Events, Publisher, Request, Update};
+/// use futures::StreamExt;
+///
+/// fn sum(events: &Events<u32>) -> u32 {
+///     events.iter().sum()
+/// }
+/// # let publisher = Publisher::builder().build();
+/// # let mut watch = publisher.subscribe(Request::new("key"));
+/// # watch.next().await;
+/// publisher.publish(1, [("key", 1), ("other", 2), ("key", 3)])?;
+/// let Some(Ok(Update::Events(commit))) = watch.next().await else { panic!() };
+/// assert_eq!(sum(&commit), 4);
+/// # Ok::<(), event_buffer::publisher::PublishError>(()) }).unwrap();
+/// ```
 pub struct Events<T> {
     item: BufferItem<Entry<T>>,
     filter: Option<Filter<T>>,
@@ -88,12 +141,39 @@ impl<T> Events<T> {
     }
 
     /// The index of the commit. For a part of a snapshot: where the publisher was when the
-    /// snapshot was begun, which says less than [`Update::EndOfSnapshot`] will.
+    /// snapshot was begun, which says less than [`Update::EndOfSnapshot`] will. O(1).
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// # use event_buffer::publisher::{Publisher, Request, Update};
+    /// # use futures::StreamExt;
+    /// # let publisher = Publisher::builder().build();
+    /// # let mut watch = publisher.subscribe(Request::new("key"));
+    /// # watch.next().await;
+    /// publisher.publish(7, [("key", "event")])?;
+    /// let Some(Ok(Update::Events(commit))) = watch.next().await else { panic!() };
+    /// assert_eq!(commit.index(), 7);
+    /// # Ok::<(), event_buffer::publisher::PublishError>(()) }).unwrap();
+    /// ```
     pub fn index(&self) -> u64 {
         self.index
     }
 
-    /// The events, in order. There is at least one.
+    /// The events, in order. There is at least one, unless the filter changes its mind. Allocates
+    /// nothing; asks the filter about each event.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// # use event_buffer::publisher::{Publisher, Request, Update};
+    /// # use futures::StreamExt;
+    /// # let publisher = Publisher::builder().build();
+    /// # let mut watch = publisher.subscribe(Request::new("key"));
+    /// # watch.next().await;
+    /// publisher.publish(1, [("key", "first"), ("key", "second")])?;
+    /// let Some(Ok(Update::Events(commit))) = watch.next().await else { panic!() };
+    /// assert_eq!(commit.iter().collect::<Vec<_>>(), [&"first", &"second"]);
+    /// # Ok::<(), event_buffer::publisher::PublishError>(()) }).unwrap();
+    /// ```
     pub fn iter(&self) -> Iter<'_, T> {
         Iter {
             entries: self.item.iter(),
@@ -111,7 +191,23 @@ impl<'a, T> IntoIterator for &'a Events<T> {
     }
 }
 
-/// The events of [`Events`], in order.
+/// The events of [`Events`], in order: made by [`Events::iter`], or by a `for` loop over `&Events`.
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// # use event_buffer::publisher::{Publisher, Request, Update};
+/// # use futures::StreamExt;
+/// # let publisher = Publisher::builder().build();
+/// # let mut watch = publisher.subscribe(Request::new("key"));
+/// # watch.next().await;
+/// # publisher.publish(1, [("key", 1), ("key", 2)]).unwrap();
+/// let Some(Ok(Update::Events(commit))) = watch.next().await else { panic!() };
+/// for event in &commit {
+///     println!("{event}");
+/// }
+/// # assert_eq!(commit.iter().count(), 2);
+/// # });
+/// ```
 pub struct Iter<'a, T> {
     entries: std::slice::Iter<'a, Entry<T>>,
     filter: Option<&'a Filter<T>>,

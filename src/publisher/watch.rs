@@ -27,6 +27,27 @@ use crate::subscription::Subscription;
 /// The state that its updates describe is complete at every [`Update::EndOfSnapshot`] and at every
 /// commit after it: nothing is lost, doubled or older. While it waits for a snapshot it drives the
 /// snapshot's handler. An error is the last thing it answers. Dropping it is unsubscribing.
+///
+/// It keeps what it has not received. One that was closed does so until it is read once more, or
+/// dropped.
+///
+/// Cancel safe: an update is taken only when `next` completes. What is ready is read without a
+/// lock, but for the step from the snapshot to what follows, and the end.
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// use event_buffer::publisher::{Publisher, Request, Update, WatchError};
+/// use futures::TryStreamExt;
+///
+/// let publisher = Publisher::builder().build();
+/// let mut watch = publisher.subscribe(Request::new("key"));
+/// publisher.publish(1, [("key", "event")]).unwrap();
+/// drop(publisher);
+/// while let Some(update) = watch.try_next().await? {
+///     println!("{update:?}");
+/// }
+/// # Ok::<(), WatchError>(()) }).unwrap();
+/// ```
 pub struct Watch<K, T> {
     /// Goes with the end.
     following: Option<Following<T>>,
@@ -71,14 +92,46 @@ impl<K, T> Watch<K, T> {
     /// Where a later watch can go on from: give it to [`Request::after`](super::Request::after).
     ///
     /// `None` until the first snapshot is complete. It goes on with events that are hidden from
-    /// this watch, too.
+    /// this watch, too, and stays when the watch has ended. O(1).
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use event_buffer::publisher::{Publisher, Request};
+    /// use futures::StreamExt;
+    ///
+    /// let publisher = Publisher::builder().build();
+    /// let mut watch = publisher.subscribe(Request::new("key"));
+    /// publisher.publish(7, [("key", "event")])?;
+    /// assert_eq!(watch.resume_point(), None);
+    /// watch.next().await; // the end of the snapshot
+    /// watch.next().await; // the event
+    /// assert_eq!(watch.resume_point().unwrap().index, 7);
+    /// # Ok::<(), event_buffer::publisher::PublishError>(()) }).unwrap();
+    /// ```
     pub fn resume_point(&self) -> Option<Resume> {
         let epoch = self.epoch;
         self.index.map(|index| Resume { epoch, index })
     }
 
-    /// How many items have been published that this watch has not received: commits, and parts
-    /// of a snapshot. O(1).
+    /// How many items have been published that this watch has not received: commits, parts of a
+    /// snapshot, and its end. Zero where the watch has ended. O(1).
+    ///
+    /// While its snapshot is being made that counts only what is there of the snapshot; commits
+    /// count once that is complete.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use event_buffer::publisher::{Publisher, Request};
+    /// use futures::StreamExt;
+    ///
+    /// let publisher = Publisher::builder().build();
+    /// let mut watch = publisher.subscribe(Request::new("key"));
+    /// watch.next().await; // the end of the snapshot
+    /// publisher.publish(1, [("key", 1), ("key", 2)])?;
+    /// publisher.publish(2, [("key", 3)])?;
+    /// assert_eq!(watch.lag(), 2);
+    /// # Ok::<(), event_buffer::publisher::PublishError>(()) }).unwrap();
+    /// ```
     pub fn lag(&self) -> u64 {
         let following = self.following.as_ref();
         following.map_or(0, |following| following.reader.lag())
