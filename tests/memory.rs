@@ -112,4 +112,30 @@ fn memory_is_bounded_by_the_slowest_reader_and_comes_back() {
         }
     }
     assert_eq!(waits, 0, "allocations of 2,000 waits");
+
+    #[cfg(feature = "publisher")]
+    unwatched_keys_leave_memory_flat();
+}
+
+#[cfg(feature = "publisher")]
+fn unwatched_keys_leave_memory_flat() {
+    use event_buffer::publisher::{Publisher, Request};
+    use futures::{FutureExt, StreamExt};
+
+    const KEYS: u64 = 100_000;
+    let publisher = Publisher::<u64, u64>::builder().build();
+    publisher.publish(0, [(0, 0)]).unwrap();
+    let empty = live();
+    for key in 0..KEYS {
+        publisher.publish(key, [(key, key)]).unwrap();
+    }
+    assert!(live().abs_diff(empty) < 4096, "published and not watched");
+
+    // What was watched is freed, but for the map's and the registry's own tables.
+    for key in 0..KEYS {
+        let mut watch = publisher.subscribe(Request::new(key));
+        while watch.next().now_or_never().is_some() {}
+        publisher.publish(KEYS, [(key, key)]).unwrap();
+    }
+    assert!(live().abs_diff(empty) < 4096, "watched one by one");
 }
