@@ -68,6 +68,6 @@ pub use shared_buffer::SharedBuffer;
 pub use subscription::Subscription;
 
 /// The README's examples, as tests.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "publisher"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

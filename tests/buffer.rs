@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use common::events;
 use event_buffer::{EventBuffer, Indexed, RecvError, Replay, SharedBuffer, TryRecvError};
@@ -290,5 +290,64 @@ fn what_a_sink_has_not_flushed_comes_before_what_is_pushed_then() {
     drop(buffer);
     for n in 1..=4 {
         assert_eq!(reader.try_recv(), Ok(n));
+    }
+}
+
+/// A payload whose drop panics, and that counts.
+struct Bomb(u32, Arc<Mutex<Vec<u32>>>);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        self.1.lock().unwrap().push(self.0);
+        if self.0 < 100 && !std::thread::panicking() {
+            panic!("as planned");
+        }
+    }
+}
+
+fn caught(f: impl FnOnce()) {
+    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
+}
+
+#[test]
+fn a_panic_in_a_drop_leaves_the_window_as_it_should_be() {
+    let windows = [(1, 1), (1, 2), (2, 1), (2, 3), (3, 2)];
+    let cases = windows.map(|case| [(case, false), (case, true)]);
+    for ((window, batch), followed) in cases.into_iter().flatten() {
+        let dropped = Arc::new(Mutex::new(Vec::new()));
+        let mut buffer = keeping(Replay::Last(window));
+        let mut reader = followed.then(|| buffer.subscribe());
+        let mut next = 0;
+        let mut bombs = |n| {
+            let from = next;
+            next += n;
+            (from..next)
+                .map(|n| Bomb(n, dropped.clone()))
+                .collect::<Vec<_>>()
+        };
+        for round in 0..20_usize {
+            caught(|| buffer.extend(bombs(batch)));
+            caught(|| buffer.push(bombs(1).remove(0)));
+            if round % 3 == 0 {
+                caught(|| reader = reader.is_some().then(|| buffer.subscribe()));
+            }
+            let newest = (round as u32 + 1) * (batch + 1) - 1;
+            assert_eq!(buffer.head().unwrap()[0].0, newest);
+            // What a panic kept from being freed goes next time.
+            let kept = buffer.subscribe_from_start().lag();
+            assert_eq!(kept, buffer.len() as u64);
+        }
+        caught(|| drop(reader));
+        for n in 100..150 {
+            caught(|| buffer.push(Bomb(n, dropped.clone())));
+            assert_eq!(buffer.head().unwrap()[0].0, n);
+            assert!(!dropped.lock().unwrap().contains(&n), "it is retained");
+        }
+        assert_eq!(buffer.len(), window);
+        caught(|| drop(buffer));
+        let mut dropped = std::mem::take(&mut *dropped.lock().unwrap());
+        dropped.retain(|n| *n < 100);
+        dropped.sort_unstable();
+        assert_eq!(dropped, (0..next).collect::<Vec<_>>(), "each once");
     }
 }

@@ -194,7 +194,7 @@ impl<T> Tail<T> {
             None => filled.retire(),
             Some(window) => {
                 window.newest = Some(Place::new(newest, self.seq - 1, &self.record));
-                if window.limit == 1 && len == 1 && window.len == 1 && !window.first.is_unique() {
+                if window.may_take_over(len) {
                     // Our reference becomes the window's, which saves two operations on the count.
                     let awaited = filled.is_awaited().then(|| filled.clone());
                     window.passed = Some(mem::replace(&mut window.first, filled));
@@ -310,28 +310,41 @@ impl<T> Drop for Tail<T> {
 }
 
 impl<T> Window<T> {
+    /// Whether an item that is published now, alone, is all that the window will hold, and what it
+    /// holds so far is known to others.
+    #[inline]
+    fn may_take_over(&self, len: u64) -> bool {
+        self.limit == 1
+            && self.len == 1
+            && len == 1
+            && self.passed.is_none()
+            && !self.first.is_unique()
+    }
+
     /// Frees the oldest items beyond the limit.
     #[inline]
     fn trim(&mut self) {
         drop(self.passed.take());
         while self.len > self.limit {
-            if !self.first.consume() {
-                drop(self.trim_later());
-                return;
-            }
+            // Before: a `T`'s drop may panic in there.
             self.len -= 1;
+            if !self.first.consume() {
+                self.len += 1;
+                return drop(self.trim_later());
+            }
         }
     }
 
     /// Forgets the oldest items beyond the limit; the answer keeps them alive for the moment.
     #[inline]
     fn trim_later(&mut self) -> Option<Hold<T>> {
-        if let Some(passed) = self.passed.take() {
-            return Some(passed);
-        }
-        let excess = self.len.checked_sub(self.limit).filter(|&n| n > 0)?;
-        self.len = self.limit;
-        let first = self.first.nth(excess);
-        Some(mem::replace(&mut self.first, first))
+        let excess = self.len.saturating_sub(self.limit);
+        let trimmed = (excess > 0).then(|| {
+            self.len = self.limit;
+            let first = self.first.nth(excess);
+            mem::replace(&mut self.first, first)
+        });
+        // Both only where a wake-up panicked. What has passed leads to the others.
+        self.passed.take().or(trimmed)
     }
 }
