@@ -299,9 +299,7 @@ struct Bomb(u32, Arc<Mutex<Vec<u32>>>);
 impl Drop for Bomb {
     fn drop(&mut self) {
         self.1.lock().unwrap().push(self.0);
-        if self.0 < 100 && !std::thread::panicking() {
-            panic!("as planned");
-        }
+        assert!(self.0 >= 100 || std::thread::panicking(), "as planned");
     }
 }
 
@@ -318,20 +316,20 @@ fn a_panic_in_a_drop_leaves_the_window_as_it_should_be() {
         let mut buffer = keeping(Replay::Last(window));
         let mut reader = followed.then(|| buffer.subscribe());
         let mut next = 0;
-        let mut bombs = |n| {
+        let mut bombs = |n: u32| {
             let from = next;
             next += n;
             (from..next)
                 .map(|n| Bomb(n, dropped.clone()))
                 .collect::<Vec<_>>()
         };
-        for round in 0..20_usize {
+        for round in 0..20 {
             caught(|| buffer.extend(bombs(batch)));
             caught(|| buffer.push(bombs(1).remove(0)));
             if round % 3 == 0 {
                 caught(|| reader = reader.is_some().then(|| buffer.subscribe()));
             }
-            let newest = (round as u32 + 1) * (batch + 1) - 1;
+            let newest = (round + 1) * (batch + 1) - 1;
             assert_eq!(buffer.head().unwrap()[0].0, newest);
             // What a panic kept from being freed goes next time.
             let kept = buffer.subscribe_from_start().lag();

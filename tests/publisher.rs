@@ -634,6 +634,64 @@ fn hidden_events_still_move_the_place_to_resume_from() {
     assert_eq!(all(&mut none), [End(0), Progress(1), Progress(2)]);
 }
 
+#[test]
+fn a_filter_that_panics_loses_nothing() {
+    let publisher = Publisher::builder().epoch(1).build();
+    let panics = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&panics);
+    let mut watch = publisher.subscribe(Request::new("a").filter(move |n: &u32| {
+        assert!(*n != 2 || counted.fetch_add(1, Relaxed) > 0, "as planned");
+        true
+    }));
+    assert_eq!(next(&mut watch), End(0));
+    publisher.publish(1, [("a", 1)]).unwrap();
+    publisher.publish(2, [("a", 2)]).unwrap();
+    assert_eq!(next(&mut watch), Events(1, vec![1]));
+    let panicking = std::panic::AssertUnwindSafe(|| next(&mut watch));
+    std::panic::catch_unwind(panicking).unwrap_err();
+    assert_eq!(watch.resume_point(), Some(Resume { epoch: 1, index: 1 }));
+    assert_eq!(all(&mut watch), [Events(2, vec![2])]);
+}
+
+#[test]
+fn a_snapshot_older_than_a_commit_goes_on_from_the_window_or_fails() {
+    let publisher = |replay| {
+        Publisher::builder()
+            .replay(replay)
+            .snapshot(
+                |_: &'static str, snapshot: SnapshotAppender<u32>| async move {
+                    snapshot.push(100)?;
+                    Ok(5)
+                },
+            )
+            .build()
+    };
+    for (replay, complete) in [
+        (Replay::All, true),
+        (Replay::Last(3), true),
+        (Replay::Last(2), true),
+        (Replay::Last(1), false),
+        (Replay::None, false),
+    ] {
+        let publisher = publisher(replay);
+        // The topic is there, and has seen commits.
+        let mut early = watch(&publisher, "a");
+        all(&mut early);
+        for n in [4, 5, 6, 7] {
+            publisher.publish(n.into(), [("a", n)]).unwrap();
+        }
+        let mut late = watch(&publisher, "a");
+        let mut expected = vec![Part(vec![100])];
+        if complete {
+            expected.extend([End(5), Events(6, vec![6]), Events(7, vec![7])]);
+        } else {
+            let outdated = "a snapshot as of index 5, after a commit at 7";
+            expected.push(Failed(outdated.into()));
+        }
+        assert_eq!(all(&mut late), expected, "{replay:?}");
+    }
+}
+
 /// Consul 20876.
 #[test]
 fn each_reason_to_close_is_told_as_itself() {

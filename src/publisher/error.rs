@@ -175,6 +175,29 @@ impl fmt::Display for SnapshotPanicked {
 
 impl Error for SnapshotPanicked {}
 
+/// The source of [`WatchError::Snapshot`] where the handler answered the state as of an index
+/// that is less than that of a commit which is not retained any more. The watcher would have missed
+/// it. A handler that asks a replica may see that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotOutdated {
+    /// What the handler answered.
+    pub index: u64,
+    /// The index of the newest commit when the snapshot was asked for.
+    pub newest: u64,
+}
+
+impl fmt::Display for SnapshotOutdated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { index, newest } = self;
+        write!(
+            f,
+            "a snapshot as of index {index}, after a commit at {newest}"
+        )
+    }
+}
+
+impl Error for SnapshotOutdated {}
+
 /// What [`SnapshotAppender`](super::SnapshotAppender) answers once its snapshot is over: the
 /// handler has returned, or nobody waits for it any more.
 ///

@@ -281,6 +281,7 @@ where
             flight,
             reset,
             filter,
+            unfinished: None,
             in_snapshot,
             contained,
             progress,
@@ -304,6 +305,7 @@ where
             flight: None,
             reset: None,
             filter: None,
+            unfinished: None,
             in_snapshot: false,
             contained: None,
             progress: Progress::default(),
@@ -336,15 +338,16 @@ where
         leftover: &mut Leftover<K, T>,
     ) -> (Start<T>, Option<Flight>) {
         if let Some(snapshot) = &state.topics[slot].snapshot {
-            let start = Start {
-                reader: snapshot.start.subscribe(),
-                number: snapshot.onward.number,
-            };
+            let reader = snapshot.start.subscribe();
             match &snapshot.stage {
-                Stage::Kept => return (start, None),
+                Stage::Kept => {
+                    let number = snapshot.onward.number;
+                    return (Start { reader, number }, None);
+                }
                 Stage::InFlight(flight) => {
                     if let Some(flight) = flight.upgrade() {
-                        return (start, Some(flight));
+                        let number = state.topics[slot].count;
+                        return (Start { reader, number }, Some(flight));
                     }
                     // Abandoned: it is about to say so, but will find another one in its place.
                 }
@@ -353,22 +356,18 @@ where
         let id = state.next_id();
         let last = state.last;
         let topic = &mut state.topics[slot];
-        let tail = Onward {
-            place: topic.live.tail(),
-            number: topic.count,
-        };
         let Some(handler) = &self.handler else {
             return (Self::empty_snapshot(topic, last), None);
         };
         let registry: Arc<dyn Registry<T>> = Arc::<Self>::clone(self);
-        let (making, start) = Making::new(registry, (slot, id), tail.clone());
+        let (making, start) = Making::new(registry, (slot, id), topic.oldest(), topic.newest());
         let flight = making.fly(Arc::clone(handler), topic.key.clone(), last);
         let reader = start.subscribe();
-        let number = tail.number;
+        let number = topic.count;
         let snapshot = flight.downgrade().map(|flight| Snapshot {
             id,
             start,
-            onward: tail,
+            onward: topic.oldest(),
             stage: Stage::InFlight(flight),
         });
         let abandoned = mem::replace(&mut topic.snapshot, snapshot);

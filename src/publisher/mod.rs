@@ -73,7 +73,10 @@ use std::sync::{Arc, Weak};
 use hub::Hub;
 
 pub use builder::Builder;
-pub use error::{BoxError, CloseReason, PublishError, SnapshotOver, SnapshotPanicked, WatchError};
+pub use error::{
+    BoxError, CloseReason, PublishError, SnapshotOutdated, SnapshotOver, SnapshotPanicked,
+    WatchError,
+};
 pub use request::{Request, Resume};
 pub use snapshot::SnapshotAppender;
 pub use stats::{Slowest, Stats};

@@ -17,7 +17,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, WeakShared};
 
 use super::entry::Entry;
-use super::error::{BoxError, SnapshotOver, SnapshotPanicked};
+use super::error::{BoxError, SnapshotOutdated, SnapshotOver, SnapshotPanicked};
 use super::hub::Registry;
 use super::topic::commit_of;
 use crate::buffer::EventBuffer;
@@ -180,8 +180,11 @@ pub(super) struct Making<T> {
     registry: Arc<dyn Registry<T>>,
     slot: usize,
     id: u64,
-    /// Taken before the handler begins: nothing published after that is missed.
-    tail: Onward<T>,
+    /// The oldest commit retained, or the tail. Taken before the handler begins: nothing published
+    /// after that is missed.
+    start: Onward<T>,
+    /// The index of the newest commit to the key by then, if one is known.
+    newest: Option<u64>,
     buffer: Arc<Mutex<Option<EventBuffer<Entry<T>>>>>,
 }
 
@@ -189,18 +192,20 @@ impl<T: Send + Sync + 'static> Making<T> {
     pub(super) fn new(
         registry: Arc<dyn Registry<T>>,
         (slot, id): (usize, u64),
-        tail: Onward<T>,
+        start: Onward<T>,
+        newest: Option<u64>,
     ) -> (Self, Position<Entry<T>>) {
         let buffer = EventBuffer::builder().replay(Replay::None).build();
-        let start = buffer.tail();
+        let first = buffer.tail();
         let making = Self {
             registry,
             slot,
             id,
-            tail,
+            start,
+            newest,
             buffer: Arc::new(Mutex::new(Some(buffer))),
         };
-        (making, start)
+        (making, first)
     }
 
     /// The future that makes it. The handler is not called before that is polled.
@@ -218,25 +223,40 @@ impl<T: Send + Sync + 'static> Making<T> {
             let making = async { handler(key, appender).await };
             let outcome = AssertUnwindSafe(making).catch_unwind().await;
             match outcome.unwrap_or_else(|_| Err(SnapshotPanicked.into())) {
-                Ok(index) => self.finish(index),
+                Ok(index) => match self.onward(index) {
+                    Ok(onward) => self.finish(index, onward),
+                    Err(outdated) => self.fail(outdated.into()),
+                },
                 Err(error) => self.fail(error),
             }
         };
         flight.boxed().shared()
     }
 
-    pub(super) fn finish(self, index: u64) {
-        // Over what is part of the snapshot. What is published meanwhile comes behind, and
-        // a watch goes over it by itself.
-        let mut onward = self.tail.clone();
+    /// Where a snapshot of this index leads: over what is part of it. What is published meanwhile
+    /// comes behind, and a watch goes over it by itself.
+    fn onward(&self, index: u64) -> Result<Onward<T>, SnapshotOutdated> {
+        let mut onward = self.start.clone();
+        // Whether all commits after `index` are retained. They are where there is none, or one up
+        // to it, or none has left the window.
+        let mut complete = onward.number == 0 || self.newest.is_none_or(|newest| newest <= index);
         let mut reader = onward.place.subscribe();
         while let Ok(item) = reader.try_recv() {
-            if commit_of(&item).is_some_and(|(commit, _)| commit > index) {
+            if let Some((_, from)) = commit_of(&item).filter(|(commit, _)| *commit > index) {
+                complete |= from <= index;
                 break;
             }
+            complete = true;
             onward.place = item.after();
             onward.number += 1;
         }
+        match self.newest {
+            Some(newest) if !complete => Err(SnapshotOutdated { index, newest }),
+            _ => Ok(onward),
+        }
+    }
+
+    fn finish(self, index: u64, onward: Onward<T>) {
         self.registry
             .snapshot_done(self.slot, self.id, index, onward.clone());
         if let Some(mut buffer) = self.take_buffer() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::entry::Entry;
-use super::snapshot::Snapshot;
+use super::snapshot::{Onward, Snapshot};
 use crate::buffer::{Deferred, EventBuffer};
 use crate::closer::Closer;
 use crate::item::BufferItem;
@@ -146,6 +146,19 @@ impl<K, T> Topic<K, T> {
         }
     }
 
+    /// The oldest commit that is retained, or the tail.
+    pub(super) fn oldest(&self) -> Onward<T> {
+        Onward {
+            place: self.live.subscribe_from_start().position(),
+            number: self.count - self.live.len() as u64,
+        }
+    }
+
+    /// The index of the newest commit, if there was one since there is this topic.
+    pub(super) fn newest(&self) -> Option<u64> {
+        (self.count > 0).then_some(self.newest)
+    }
+
     /// Going on strictly after the index.
     pub(super) fn after(&self, index: u64) -> Continuation<T> {
         if index >= self.from {
@@ -157,21 +170,17 @@ impl<K, T> Topic<K, T> {
         // What the window retains, or a snapshot, whichever reaches further back. It reaches back
         // to the snapshot's own index at least, so who is told to start anew is not given one that
         // is older than what it has.
-        let window = self.count - self.live.len() as u64;
-        let snapshot = self.snapshot.as_ref().map(|snapshot| &snapshot.onward);
-        let start = match snapshot.filter(|onward| onward.number < window) {
-            Some(onward) => Start {
-                reader: onward.place.subscribe(),
-                number: onward.number,
-            },
-            None => Start {
-                reader: self.live.subscribe_from_start(),
-                number: window,
-            },
+        let window = self.oldest();
+        let start = match &self.snapshot {
+            Some(Snapshot { onward, .. }) if onward.number < window.number => onward,
+            _ => &window,
         };
         Continuation::Search(Search {
             topic: self.id,
-            start,
+            start: Start {
+                reader: start.place.subscribe(),
+                number: start.number,
+            },
             index,
         })
     }

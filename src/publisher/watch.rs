@@ -65,6 +65,8 @@ pub(super) struct Following<T> {
     /// To be said before anything else: it is for this watch alone, so it stands in no buffer.
     pub(super) reset: Option<ResetReason>,
     pub(super) filter: Option<Filter<T>>,
+    /// The item that a filter looks at, which may panic: it is looked at again then.
+    pub(super) unfinished: Option<BufferItem<Entry<T>>>,
     pub(super) in_snapshot: bool,
     /// Commits up to this are part of what the watcher has.
     pub(super) contained: Option<u64>,
@@ -167,13 +169,17 @@ impl<T> Following<T> {
                 Events::visible(item, self.filter.as_ref(), index).map(Update::Snapshot)
             }
             Entry::Event { index, .. } => {
+                let contained = self.contained.is_some_and(|contained| index <= contained);
+                let update = (!contained).then(|| {
+                    Events::visible(item, self.filter.as_ref(), index)
+                        .map_or(Update::Progress { index }, Update::Events)
+                });
+                // Not before: the filter may panic.
                 self.progress.set(self.progress.get() + 1);
-                if self.contained.is_some_and(|contained| index <= contained) {
-                    return None;
+                if !contained {
+                    *seen = Some(index);
                 }
-                *seen = Some(index);
-                let events = Events::visible(item, self.filter.as_ref(), index);
-                Some(events.map_or(Update::Progress { index }, Update::Events))
+                update
             }
         }
     }
@@ -195,9 +201,18 @@ impl<K, T> Stream for Watch<K, T> {
                     return Poll::Ready(Some(Ok(Update::Reset(reason))));
                 }
             }
-            match following.reader.poll_next_unpin(cx) {
+            let item = match following.unfinished.take() {
+                Some(item) if !following.closer.is_closed() => Poll::Ready(Some(Ok(item))),
+                _ => following.reader.poll_next_unpin(cx),
+            };
+            match item {
                 Poll::Ready(Some(Ok(item))) => {
-                    if let Some(update) = following.update(item, &mut this.index) {
+                    if following.filter.is_some() {
+                        following.unfinished = Some(item.clone());
+                    }
+                    let update = following.update(item, &mut this.index);
+                    following.unfinished = None;
+                    if let Some(update) = update {
                         return Poll::Ready(Some(Ok(update)));
                     }
                     continue;
