@@ -51,10 +51,10 @@ impl<K, T> Builder<K, T> {
     /// it likes, and answers the index as of which that is the state. It must contain the
     /// effects of all commits up to that index, and of none after it.
     ///
-    /// **The index must not be less than that of the key's newest commit** at the time of the
-    /// subscribe that began the snapshot: what was published between the two would be in neither the
-    /// snapshot nor what follows, and nothing would tell. So change the state first and publish
-    /// then, and do not ask a replica that may be behind. A greater index is fine.
+    /// Change the state first and publish then. A greater index than was published so far is fine. A
+    /// lesser one, as of a replica that is behind, is made up for by the commits that the [replay
+    /// window](Self::replay) retains; where those do not reach back that far the snapshot fails, with
+    /// [`SnapshotOutdated`](super::SnapshotOutdated), rather than that a commit is missed.
     ///
     /// Each part is read while the next one is made. The handler is driven by the watches that
     /// wait for it, on their tasks, under no lock: it may publish, subscribe, or take its time.

@@ -77,7 +77,8 @@ impl Error for PublishError {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WatchError {
-    /// The snapshot could not be made: what the handler answered, or [`SnapshotPanicked`].
+    /// The snapshot could not be made: what the handler answered, [`SnapshotPanicked`], or
+    /// [`SnapshotOutdated`].
     Snapshot(SharedError),
     /// The watch was closed by the publisher.
     Closed(CloseReason),
@@ -178,6 +179,23 @@ impl Error for SnapshotPanicked {}
 /// The source of [`WatchError::Snapshot`] where the handler answered the state as of an index
 /// that is less than that of a commit which is not retained any more. The watcher would have missed
 /// it. A handler that asks a replica may see that.
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// use event_buffer::publisher::{Publisher, Request, SnapshotOutdated, WatchError};
+/// use futures::StreamExt;
+///
+/// let publisher = Publisher::<_, u32>::builder().snapshot(|_key: &str, _| async { Ok(1) }).build();
+/// let mut watch = publisher.subscribe(Request::new("key"));
+/// watch.next().await.unwrap().unwrap(); // the end of an empty snapshot
+/// publisher.publish(2, [("key", 2)]).unwrap();
+///
+/// let mut late = publisher.subscribe(Request::new("key"));
+/// let Some(Err(WatchError::Snapshot(error))) = late.next().await else { panic!() };
+/// let outdated = error.downcast_ref::<SnapshotOutdated>();
+/// assert_eq!(outdated, Some(&SnapshotOutdated { index: 1, newest: 2 }));
+/// # });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotOutdated {
     /// What the handler answered.

@@ -111,7 +111,7 @@ impl<K, T> Request<K, T> {
     /// and should answer the same each time.
     ///
     /// It is asked on the task of whoever reads, under no lock, and sees the events of snapshots
-    /// too. It should not panic: that reaches the reader, and the commit is lost to this watch.
+    /// too. It should not panic: that reaches the reader, which is shown the same commit again then.
     ///
     /// ```
     /// # futures::executor::block_on(async {
