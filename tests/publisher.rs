@@ -692,6 +692,29 @@ fn a_snapshot_older_than_a_commit_goes_on_from_the_window_or_fails() {
     }
 }
 
+#[test]
+fn a_key_that_panics_publishes_nothing_and_leaves_nothing_behind() {
+    #[derive(Clone, PartialEq, Eq)]
+    struct Key(u8);
+    impl std::hash::Hash for Key {
+        fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+            assert_ne!(self.0, 13, "as planned");
+            self.0.hash(state);
+        }
+    }
+    let publisher = Publisher::builder().build();
+    let mut watch = publisher.subscribe(Request::new(Key(1)));
+    assert_eq!(next(&mut watch), End(0));
+    let publish = |index, keys: &[u8]| {
+        let events = keys.iter().map(|key| (Key(*key), u32::from(*key)));
+        let publish = std::panic::AssertUnwindSafe(|| publisher.publish(index, events));
+        std::panic::catch_unwind(publish)
+    };
+    assert!(publish(5, &[1, 13]).is_err());
+    assert!(publish(4, &[1, 1]).unwrap().is_ok());
+    assert_eq!(all(&mut watch), [Events(4, vec![1, 1])]);
+}
+
 /// Consul 20876.
 #[test]
 fn each_reason_to_close_is_told_as_itself() {

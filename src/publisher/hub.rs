@@ -44,8 +44,32 @@ struct State<K, T> {
     touched: Vec<usize>,
     /// Kept snapshots, in the order in which they expire.
     expiries: VecDeque<Expiry>,
+    /// Commits since the last look at them.
+    unswept: u32,
     next_id: u64,
     shut: bool,
+}
+
+/// How often a publisher that only publishes looks whether snapshots have expired.
+const COMMITS_A_SWEEP: u32 = 64;
+
+/// An event of a commit of several.
+pub(super) struct Pending<K, T> {
+    key: K,
+    /// Until it is published.
+    event: Option<T>,
+    /// Of the topic, if there is one.
+    slot: Option<usize>,
+}
+
+impl<K, T> Pending<K, T> {
+    pub(super) fn new((key, event): (K, T)) -> Self {
+        Self {
+            key,
+            event: Some(event),
+            slot: None,
+        }
+    }
 }
 
 struct Expiry {
@@ -86,6 +110,7 @@ impl<K, T> Hub<K, T> {
             slots: HashMap::new(),
             touched: Vec::new(),
             expiries: VecDeque::new(),
+            unswept: 0,
             next_id: 0,
             shut: false,
         };
@@ -160,6 +185,8 @@ where
         // Dropped after the lock, as `event` is where nobody follows.
         let _swept;
         let mut state = self.state.lock();
+        // The key is foreign code: where that panics nothing has been done yet.
+        let slot = state.slots.get(key).copied();
         match state.commit(index) {
             Ok(swept) => _swept = swept,
             Err(error) => {
@@ -167,7 +194,7 @@ where
                 return Err(error);
             }
         }
-        if let Some(&slot) = state.slots.get(key) {
+        if let Some(slot) = slot {
             let deferred = state.topics[slot].push(index, event);
             drop(state);
             drop(deferred);
@@ -181,12 +208,16 @@ where
     pub(super) fn publish_many(
         &self,
         index: u64,
-        mut events: Vec<(K, Option<T>)>,
+        mut events: Vec<Pending<K, T>>,
     ) -> Result<(), PublishError> {
         let mut deferred = Vec::new();
         let _swept;
         let mut guard = self.state.lock();
         let state = &mut *guard;
+        // The keys are foreign code: where that panics nothing has been done yet.
+        for Pending { key, slot, .. } in &mut events {
+            *slot = state.slots.get(key).copied();
+        }
         match state.commit(index) {
             Ok(swept) => _swept = swept,
             Err(error) => {
@@ -194,12 +225,11 @@ where
                 return Err(error);
             }
         }
-        for (key, event) in &mut events {
-            if let Some(&slot) = state.slots.get(key) {
-                let added = event.take().map(|event| state.topics[slot].add(event));
-                if added == Some(true) {
-                    state.touched.push(slot);
-                }
+        for Pending { event, slot, .. } in &mut events {
+            let Some(slot) = *slot else { continue };
+            let added = event.take().map(|event| state.topics[slot].add(event));
+            if added == Some(true) {
+                state.touched.push(slot);
             }
         }
         deferred.reserve(state.touched.len());
@@ -469,7 +499,7 @@ impl<K: Hash + Eq, T> State<K, T> {
         }
         self.last = index;
         self.known = self.known.max(index);
-        Ok(self.sweep())
+        Ok(self.sweep_seldom())
     }
 
     /// Where a watch goes on; for what reason it can't; or what must be looked at to tell.
@@ -499,11 +529,26 @@ impl<K: Hash + Eq, T> State<K, T> {
         }
     }
 
-    /// Forgets the snapshots whose time is over. The answer is to be dropped after the lock.
+    /// As [`sweep`](Self::sweep), every so many commits: to ask for the time may cost more than all
+    /// the rest.
     #[inline]
+    fn sweep_seldom(&mut self) -> Option<Box<Leftover<K, T>>> {
+        if self.expiries.is_empty() {
+            return None;
+        }
+        self.unswept += 1;
+        if self.unswept < COMMITS_A_SWEEP {
+            return None;
+        }
+        self.unswept = 0;
+        self.sweep()
+    }
+
+    /// Forgets the snapshots whose time is over. The answer is to be dropped after the lock.
     fn sweep(&mut self) -> Option<Box<Leftover<K, T>>> {
-        // Mostly there is none, and no reason to ask for the time.
-        (!self.expiries.is_empty()).then(|| Box::new(self.sweep_now()))
+        let first = self.expiries.front();
+        let any = first.is_some_and(|first| first.at <= Instant::now());
+        any.then(|| Box::new(self.sweep_now()))
     }
 
     #[cold]

@@ -70,7 +70,7 @@ use std::fmt;
 use std::hash::Hash;
 use std::sync::{Arc, Weak};
 
-use hub::Hub;
+use hub::{Hub, Pending};
 
 pub use builder::Builder;
 pub use error::{
@@ -260,7 +260,7 @@ where
             (Some((key, event)), None) => self.hub().publish_one(index, &key, event),
             (first, second) => {
                 let events = first.into_iter().chain(second).chain(events);
-                let events = events.map(|(key, event)| (key, Some(event))).collect();
+                let events = events.map(Pending::new).collect();
                 self.hub().publish_many(index, events)
             }
         }
