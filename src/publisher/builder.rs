@@ -97,8 +97,8 @@ impl<K, T> Builder<K, T> {
     /// How long a finished snapshot is given to those who come later, with all that followed. It
     /// keeps both in memory. Zero, and if not set: not at all.
     ///
-    /// There is no timer: what has expired is forgotten at the next publish, subscribe or
-    /// [`stats`](Publisher::stats). A time too long to be told is for ever.
+    /// There is no timer: what has expired is given to nobody, and forgotten at the next subscribe or
+    /// [`stats`](Publisher::stats), or some commits later. A time too long to be told is for ever.
     ///
     /// ```
     /// # futures::executor::block_on(async {
