@@ -219,8 +219,9 @@ impl<T> EventBuffer<T> {
     /// ```
     #[inline]
     pub fn push(&mut self, event: T) {
-        // In the order they came. Where nothing waits to be flushed this costs one look.
-        self.flush();
+        // In the order they came; those who wait are woken in the end, since that may panic. Where
+        // nothing waits to be flushed this costs one look.
+        let _unflushed = self.flush_later();
         if !self.tail.pass_unseen(1) {
             drop(self.tail.publish_one(event));
             self.tail.trim();
@@ -228,7 +229,7 @@ impl<T> EventBuffer<T> {
     }
 
     fn publish(&mut self, mut batch: Batch<T>) {
-        self.flush();
+        let _unflushed = self.flush_later();
         if !self.tail.pass_unseen(batch.len()) {
             drop(self.tail.publish(&mut batch));
             self.tail.trim();
@@ -237,10 +238,7 @@ impl<T> EventBuffer<T> {
 
     #[inline]
     pub(crate) fn flush(&mut self) {
-        if !self.unflushed.is_empty() {
-            let batch = self.unflushed.drain(..).collect();
-            self.publish(batch);
-        }
+        drop(self.flush_later());
     }
 
     /// The newest retained item. O(1).
@@ -381,7 +379,7 @@ impl<T> EventBuffer<T> {
     /// assert_eq!(reader.try_recv(), Ok("event"));
     /// ```
     pub fn splice(mut self, onward: impl Into<Position<T>>) {
-        self.flush();
+        let _unflushed = self.flush_later();
         drop(self.tail.splice(onward.into().0));
     }
 
@@ -401,7 +399,7 @@ impl<T> EventBuffer<T> {
     /// # Ok::<(), RecvError>(())
     /// ```
     pub fn fail(mut self, error: impl Into<Box<dyn Error + Send + Sync>>) {
-        self.flush();
+        let _unflushed = self.flush_later();
         drop(self.tail.fail(SharedError::new(error.into())));
     }
 

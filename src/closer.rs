@@ -94,6 +94,34 @@ impl fmt::Debug for Closer {
     }
 }
 
+/// A subscription's share of it, made by the first closer.
+#[derive(Default)]
+pub(crate) struct ClosingSlot(OnceLock<Arc<Closing>>);
+
+impl ClosingSlot {
+    pub(crate) fn closed(reason: SharedError) -> Self {
+        Self(OnceLock::from(Arc::new(Closing::closed(reason))))
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> Option<&Closing> {
+        self.0.get().map(|closing| &**closing)
+    }
+
+    pub(crate) fn get_or_init(&self) -> Arc<Closing> {
+        Arc::clone(self.0.get_or_init(Arc::default))
+    }
+}
+
+impl Drop for ClosingSlot {
+    /// A closer outlives the subscription, but does not keep its task.
+    fn drop(&mut self) {
+        if let Some(closing) = self.get() {
+            drop(closing.waker.take());
+        }
+    }
+}
+
 impl Closing {
     pub(crate) fn closed(reason: SharedError) -> Self {
         Self {

@@ -4,7 +4,6 @@ use std::fmt;
 use std::future::poll_fn;
 use std::mem;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use futures::stream::{FusedStream, Stream};
 
 use crate::chunk::Chunk;
 use crate::cloned::Cloned;
-use crate::closer::{Closer, Closing};
+use crate::closer::{Closer, ClosingSlot};
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::item::BufferItem;
 use crate::position::Position;
@@ -53,7 +52,7 @@ use crate::wait;
 pub struct Subscription<T> {
     cursor: Cursor<T>,
     /// Made by the first `closer()`.
-    closing: OnceLock<Arc<Closing>>,
+    closing: ClosingSlot,
     /// The producer's failure has been said.
     failed: bool,
     /// The stream has answered `None`, or an error, after which it will.
@@ -64,7 +63,7 @@ impl<T> Subscription<T> {
     pub(crate) fn new(cursor: Cursor<T>) -> Self {
         Self {
             cursor,
-            closing: OnceLock::new(),
+            closing: ClosingSlot::default(),
             failed: false,
             terminated: false,
         }
@@ -243,7 +242,13 @@ impl<T> Subscription<T> {
     /// assert_eq!(other.try_recv(), Err(TryRecvError::Empty));
     /// ```
     pub fn closer(&self) -> Closer {
-        Closer::new(Arc::clone(self.closing.get_or_init(Arc::default)))
+        let first = self.closing.get().is_none();
+        let closing = self.closing.get_or_init();
+        if first {
+            // A stream that waits already does not wait for a close yet.
+            self.cursor.wake();
+        }
+        Closer::new(closing)
     }
 
     /// How many items have been published that this subscription has not received, those behind
@@ -444,8 +449,8 @@ impl<T> Clone for Subscription<T> {
     fn clone(&self) -> Self {
         let closed = self.closing.get().and_then(|closing| closing.reason());
         let closing = match closed {
-            Some(reason) => OnceLock::from(Arc::new(Closing::closed(reason.clone()))),
-            None => OnceLock::new(),
+            Some(reason) => ClosingSlot::closed(reason.clone()),
+            None => ClosingSlot::default(),
         };
         Self {
             closing,

@@ -70,6 +70,18 @@ impl Waiters {
         }
     }
 
+    /// Wakes the ticket's task alone, which keeps its place.
+    #[cold]
+    pub(crate) fn wake_one(&self, ticket: &Ticket) {
+        let mut waker = Waker::noop().clone();
+        let mut list = self.list.lock();
+        if self.round.load(Acquire) == ticket.round {
+            mem::swap(&mut list.wakers[ticket.key], &mut waker);
+        }
+        drop(list);
+        waker.wake();
+    }
+
     /// Takes the waker off the list, if it is still there.
     #[inline]
     pub(crate) fn leave(&self, ticket: &mut Option<Ticket>) {
@@ -103,14 +115,19 @@ impl Waiters {
             for (place, waker) in few.iter_mut().zip(list.wakers.drain()) {
                 *place = Some(waker);
             }
+            // A crowd that came once does not keep its memory for ever.
+            let List { wakers, spare } = &mut *list;
+            let crowd = mem::take(spare);
+            let crowds = (wakers.capacity() > CROWD).then(|| mem::take(wakers));
             drop(list);
+            drop((crowd, crowds));
             return for_each_even_if_one_panics(few.into_iter().flatten(), Waker::wake);
         }
 
         let spare = mem::take(&mut list.spare);
         let mut woken = mem::replace(&mut list.wakers, spare);
         drop(list);
-        // A crowd that came once does not keep its memory for ever.
+        // Neither here, where it is far less.
         let worth_keeping = woken.len() >= woken.capacity() / 4;
         for_each_even_if_one_panics(woken.drain(), Waker::wake);
         if worth_keeping {
@@ -122,3 +139,5 @@ impl Waiters {
 
 /// So many are woken without the list changing hands, for which the lock is taken again.
 const FEW: usize = 4;
+/// A list with room for more is given up where few wait.
+const CROWD: usize = 64;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
 use event_buffer::{EventBuffer, RecvError, Replay, SharedBuffer, Subscription, TryRecvError};
-use futures::StreamExt;
+use futures::{SinkExt, StreamExt};
 use tokio_test::{assert_ready, task};
 
 /// tokio 4814.
@@ -210,4 +210,47 @@ fn closing_does_not_hide_the_last_value() {
 #[test]
 fn values_that_are_not_sync_are_not_shared() {
     trybuild::TestCases::new().compile_fail("tests/compile_fail/*.rs");
+}
+
+/// A wake-up that panics, of what a sink had not flushed, takes nothing along that comes after.
+#[test]
+fn a_waker_that_panics_does_not_change_how_a_buffer_goes_on() {
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            assert!(std::thread::panicking(), "as planned");
+        }
+    }
+    let unflushed = || {
+        let mut buffer = EventBuffer::new();
+        let mut reader = buffer.subscribe();
+        assert!(poll(&mut reader, &Waker::from(Arc::new(Panics))).is_pending());
+        assert_ready!(task::spawn(buffer.feed(1)).poll()).unwrap();
+        (buffer, reader)
+    };
+    let panics = |f: &mut dyn FnMut()| {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).unwrap_err();
+    };
+
+    let (buffer, mut reader) = unflushed();
+    let mut buffer = Some(buffer);
+    panics(&mut || buffer.take().unwrap().fail("truncated"));
+    assert_eq!(reader.try_recv().unwrap().events(), [1]);
+    assert!(matches!(reader.try_recv(), Err(TryRecvError::Failed(_))));
+
+    let (buffer, mut reader) = unflushed();
+    let mut buffer = Some(buffer);
+    let live = EventBuffer::new();
+    panics(&mut || buffer.take().unwrap().splice(live.tail()));
+    assert_eq!(reader.try_recv().unwrap().events(), [1]);
+    assert_eq!(reader.try_recv(), Err(TryRecvError::Empty));
+
+    let ways: [fn(&mut EventBuffer<u32>); 3] =
+        [|b| b.push(2), |b| b.append([2]), |b| b.extend([2])];
+    for publish in ways {
+        let (mut buffer, mut reader) = unflushed();
+        panics(&mut || publish(&mut buffer));
+        assert_eq!(reader.try_recv().unwrap().events(), [1]);
+        assert_eq!(reader.try_recv().unwrap().events(), [2]);
+    }
 }

@@ -337,3 +337,40 @@ fn snapshot_and_splice_against_publish() {
         assert_eq!(view, 2);
     });
 }
+
+/// What leaves the buffer under a lock is dropped after it (here, one that uses the buffer).
+#[test]
+fn shared_append_against_last_reader_drop() {
+    struct Uses(Option<SharedBuffer<Uses>>);
+    impl Drop for Uses {
+        fn drop(&mut self) {
+            if let Some(shared) = self.0.take() {
+                let _ = shared.len();
+            }
+        }
+    }
+    loom::model(|| {
+        let shared: SharedBuffer<Uses> = SharedBuffer::from(buffer());
+        let reader = shared.subscribe();
+        let other = thread::spawn(move || drop(reader));
+        shared.push(Uses(Some(shared.clone())));
+        other.join().unwrap();
+    });
+}
+
+/// Whoever follows all the time is counted all the time, whatever others leave.
+#[test]
+fn observed_against_splice_and_leave() {
+    loom::model(|| {
+        let live = buffer::<u8>();
+        let _stays = live.subscribe();
+        let snapshot = buffer();
+        let reader = snapshot.subscribe();
+        let tail = live.tail();
+        let other = thread::spawn(move || snapshot.splice(tail));
+        drop(reader);
+        assert!(live.is_observed());
+        other.join().unwrap();
+        assert!(live.is_observed());
+    });
+}

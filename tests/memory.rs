@@ -113,6 +113,7 @@ fn memory_is_bounded_by_the_slowest_reader_and_comes_back() {
     }
     assert_eq!(waits, 0, "allocations of 2,000 waits");
 
+    a_crowd_that_waited_once_leaves_memory_flat();
     #[cfg(feature = "publisher")]
     unwatched_keys_leave_memory_flat();
 }
@@ -138,4 +139,25 @@ fn unwatched_keys_leave_memory_flat() {
         publisher.publish(KEYS, [(key, key)]).unwrap();
     }
     assert!(live().abs_diff(empty) < 4096, "watched one by one");
+}
+
+fn a_crowd_that_waited_once_leaves_memory_flat() {
+    let mut buffer = EventBuffer::new();
+    let mut one = task::spawn(buffer.subscribe());
+    assert_pending!(one.poll_next());
+    buffer.push(0);
+    let before = live();
+    let mut crowd: Vec<_> = (0..100_000)
+        .map(|_| task::spawn(buffer.subscribe()))
+        .collect();
+    for reader in &mut crowd {
+        assert_pending!(reader.poll_next());
+    }
+    buffer.push(1);
+    drop(crowd);
+    for n in 0..10 {
+        while one.poll_next().is_ready() {}
+        buffer.push(n);
+    }
+    assert!(live().abs_diff(before) < 100_000);
 }

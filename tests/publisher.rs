@@ -569,6 +569,178 @@ fn a_watch_that_resumes_is_not_given_a_snapshot_older_than_what_it_has() {
     assert_eq!(store.runs(), 1);
 }
 
+/// The epoch is the same, but another process may have published what this one knows nothing of.
+#[test]
+fn nobody_resumes_from_before_what_a_restarted_publisher_knows() {
+    for published in [false, true] {
+        let store = Store::default();
+        let publisher = store.publisher(Replay::All, Duration::ZERO);
+        let mut early = watch(&publisher, "a");
+        if published {
+            publisher.publish(21, [("other", 21)]).unwrap();
+        } else {
+            store.gate().send(20).unwrap();
+            all(&mut early);
+        }
+        let resumed = |index| {
+            let point = Resume { epoch: 1, index };
+            next(&mut publisher.subscribe(Request::new("a").after(point)))
+        };
+        assert_eq!(resumed(15), Reset(ResetReason::TooOld));
+        assert_eq!(resumed(20 + u64::from(published)), Nothing);
+        assert_eq!(resumed(25), Reset(ResetReason::Ahead));
+    }
+}
+
+#[test]
+fn a_kept_snapshot_older_than_what_a_watch_has_is_not_given_to_it() {
+    let store = Store::default();
+    let publisher = store.publisher(Replay::None, FOREVER);
+    let mut first = watch(&publisher, "a");
+    all(&mut first);
+    // Two commits at one index, between which nobody can resume.
+    publisher.publish(7, [("a", 1)]).unwrap();
+    publisher.publish(7, [("a", 2)]).unwrap();
+    store.gate().send(7).unwrap();
+    let point = Resume { epoch: 1, index: 7 };
+    let mut reset = publisher.subscribe(Request::new("a").after(point));
+    let parts = [Part(vec![100, 101]), Part(vec![102]), End(7)];
+    assert_eq!(
+        all(&mut reset),
+        [&[Reset(ResetReason::TooOld)][..], &parts].concat()
+    );
+    assert_eq!(store.runs(), 2);
+    // From now on the newer one is kept.
+    assert_eq!(all(&mut watch(&publisher, "a")), parts);
+}
+
+#[test]
+fn a_shut_down_publisher_leaves_a_watcher_its_place() {
+    let publisher = Publisher::<&str, u32>::builder().epoch(1).build();
+    publisher.shutdown();
+    let point = Resume { epoch: 1, index: 7 };
+    let watch = publisher.subscribe(Request::new("a").after(point));
+    assert_eq!(watch.resume_point(), Some(point));
+}
+
+/// tokio 5429: of those who wait for a snapshot, too.
+#[test]
+fn a_wake_by_a_snapshot_that_polls_or_drops_the_watch_does_not_deadlock() {
+    type Held = Mutex<Option<Watch<&'static str, u32>>>;
+    struct Reenters(Held, bool);
+    impl std::task::Wake for Reenters {
+        fn wake(self: Arc<Self>) {
+            // Woken by what it does itself.
+            let Ok(mut held) = self.0.try_lock() else {
+                return;
+            };
+            if self.1 {
+                drop(held.take());
+            } else if let Some(watch) = &mut *held {
+                let waker = std::task::Waker::from(Arc::clone(&self));
+                let mut cx = std::task::Context::from_waker(&waker);
+                while let Poll::Ready(Some(_)) = watch.poll_next_unpin(&mut cx) {}
+            }
+        }
+    }
+    for drops in [false, true] {
+        let store = Store::default();
+        let publisher = store.publisher(Replay::None, Duration::ZERO);
+        let gate = store.gate();
+        let mut other = watch(&publisher, "a");
+        assert_eq!(all(&mut other), [Part(vec![100, 101])]);
+        let mut mine = watch(&publisher, "a");
+        assert_eq!(all(&mut mine), [Part(vec![100, 101])]);
+        let reenters = Arc::new(Reenters(Mutex::new(Some(mine)), drops));
+        {
+            let waker = std::task::Waker::from(Arc::clone(&reenters));
+            let mut cx = std::task::Context::from_waker(&waker);
+            let mut held = reenters.0.lock().unwrap();
+            assert!(held.as_mut().unwrap().poll_next_unpin(&mut cx).is_pending());
+        }
+        gate.send(3).unwrap();
+        assert_eq!(all(&mut other), [Part(vec![102]), End(3)]);
+        reenters.0.lock().unwrap().take();
+    }
+}
+
+#[test]
+fn a_waker_that_panics_does_not_take_the_snapshot_from_others() {
+    struct Panics;
+    impl std::task::Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("as planned");
+        }
+    }
+    let store = Store::default();
+    let publisher = store.publisher(Replay::None, FOREVER);
+    let gate = store.gate();
+    let mut first = watch(&publisher, "a");
+    let mut second = watch(&publisher, "a");
+    for watch in [&mut first, &mut second] {
+        assert_eq!(all(watch), [Part(vec![100, 101])]);
+    }
+    let waker = std::task::Waker::from(Arc::new(Panics));
+    let mut cx = std::task::Context::from_waker(&waker);
+    assert!(first.poll_next_unpin(&mut cx).is_pending());
+    let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| gate.send(3)));
+    assert!(opened.is_err(), "it wakes the one that panics");
+    assert_eq!(all(&mut second), [Part(vec![102]), End(3)]);
+    assert_eq!(all(&mut first), [Part(vec![102]), End(3)]);
+    publisher.publish(4, [("a", 4)]).unwrap();
+    let mut late = watch(&publisher, "a");
+    let whole = [
+        Part(vec![100, 101]),
+        Part(vec![102]),
+        End(3),
+        Events(4, vec![4]),
+    ];
+    assert_eq!(all(&mut late), whole);
+}
+
+/// A key may own what uses the publisher, and panic.
+#[test]
+fn keys_are_not_dropped_under_the_lock() {
+    #[derive(Clone)]
+    struct Key(u8, Arc<OnceLock<WeakPublisher<Key, u32>>>);
+    impl PartialEq for Key {
+        fn eq(&self, other: &Self) -> bool {
+            self.0 == other.0
+        }
+    }
+    impl Eq for Key {}
+    impl std::hash::Hash for Key {
+        fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+            self.0.hash(state);
+        }
+    }
+    impl Drop for Key {
+        fn drop(&mut self) {
+            if let Some(publisher) = self.1.get().and_then(WeakPublisher::upgrade) {
+                publisher.epoch();
+            }
+        }
+    }
+    let within = Arc::new(OnceLock::new());
+    let key = |n| Key(n, Arc::clone(&within));
+    let publisher = Publisher::builder().snapshot_ttl(MOMENT).build();
+    within.set(publisher.downgrade()).ok().unwrap();
+    let watches: Vec<_> = (0..3)
+        .map(|n| publisher.subscribe(Request::new(key(n % 2))))
+        .collect();
+    publisher.publish(1, [(key(0), 1)]).unwrap();
+    publisher
+        .publish(2, [(key(0), 1), (key(1), 1), (key(9), 1)])
+        .unwrap();
+    assert_eq!(publisher.stats().keys, 2);
+    publisher.close_key(&key(0));
+    drop(watches);
+    let _watch = publisher.subscribe(Request::new(key(4)));
+    publisher.reset(2);
+    let _watch = publisher.subscribe(Request::new(key(4)));
+    publisher.shutdown();
+}
+
 #[test]
 fn nobody_resumes_between_two_commits_of_one_index() {
     let publisher = Publisher::builder().epoch(1).replay(Replay::All).build();

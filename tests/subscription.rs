@@ -294,3 +294,50 @@ fn a_force_close_ends_a_blocking_read() {
         ));
     });
 }
+
+#[test]
+fn a_closer_made_while_a_stream_waits_wakes_it_all_the_same() {
+    let buffer = EventBuffer::<u8>::new();
+    let mut reader = task::spawn(buffer.subscribe());
+    assert_pending!(reader.poll_next());
+    let closer = reader.closer();
+    // Woken, to wait for the close as well.
+    assert!(reader.is_woken());
+    assert_pending!(reader.poll_next());
+    assert!(!reader.is_woken());
+    closer.close("enough");
+    assert!(reader.is_woken());
+}
+
+#[test]
+fn a_closer_does_not_keep_the_task_of_a_reader_that_is_gone() {
+    struct Task;
+    impl std::task::Wake for Task {
+        fn wake(self: std::sync::Arc<Self>) {}
+    }
+    let buffer = EventBuffer::<u8>::new();
+    let mut reader = buffer.subscribe();
+    let closer = reader.closer();
+    let task = std::sync::Arc::new(Task);
+    let waker = std::task::Waker::from(std::sync::Arc::clone(&task));
+    let mut cx = std::task::Context::from_waker(&waker);
+    assert!(futures::StreamExt::poll_next_unpin(&mut reader, &mut cx).is_pending());
+    drop((waker, reader));
+    assert_eq!(std::sync::Arc::strong_count(&task), 1);
+    drop(closer);
+}
+
+#[test]
+fn a_chunk_is_fused_also_where_a_splice_brings_more() {
+    let mut live = EventBuffer::new();
+    let tail = live.tail();
+    live.push(2);
+    let mut first = EventBuffer::new();
+    let mut reader = first.subscribe();
+    first.push(1);
+    let mut chunk = assert_ready!(task::spawn(reader.next_chunk()).poll()).unwrap();
+    assert_eq!((chunk.next(), chunk.next()), (Some(&1), None));
+    first.splice(tail);
+    assert_eq!(chunk.next(), None);
+    assert_eq!(reader.try_recv().unwrap()[0], 2);
+}

@@ -1,7 +1,8 @@
 //! The registry behind a publisher: its topics, their snapshots and watches, under one lock.
 //!
-//! Nothing foreign runs under the lock but `K`'s `Hash`, `Eq` and `Clone`: what is to be woken or
-//! dropped goes into a [`Leftover`], and that is dropped after it.
+//! Nothing foreign runs under the lock but `K`'s `Hash`, `Eq` and `Clone`, and those before anything
+//! has been changed: what is to be woken or dropped goes into a [`Leftover`], and that is dropped
+//! after it.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -13,8 +14,9 @@ use slab::Slab;
 
 use super::entry::Entry;
 use super::error::{CloseReason, PublishError};
+use super::flight::Flight;
 use super::request::{Request, Resume};
-use super::snapshot::{Flight, Handler, Making, Onward, Snapshot, Stage};
+use super::snapshot::{Handler, Making, Onward, Snapshot, Stage};
 use super::stats::{Slowest, Stats};
 use super::topic::{Continuation, Found, Progress, Registered, Search, Start, Topic};
 use super::update::ResetReason;
@@ -38,6 +40,9 @@ struct State<K, T> {
     last: u64,
     /// The greatest index known: published, or of a snapshot.
     known: u64,
+    /// The least index that was published or that a snapshot was as of: from there on nothing has
+    /// been missed. What came before, in another process say, is not known.
+    since: Option<u64>,
     topics: Slab<Topic<K, T>>,
     slots: HashMap<K, usize>,
     /// The topics of the commit that is being put together. Empty between commits.
@@ -81,6 +86,7 @@ struct Expiry {
 
 /// What is to be dropped, and with that woken, once the lock is released.
 struct Leftover<K, T> {
+    keys: Vec<K>,
     topics: Vec<Topic<K, T>>,
     snapshots: Vec<Snapshot<T>>,
     watches: Vec<Registered>,
@@ -106,6 +112,7 @@ impl<K, T> Hub<K, T> {
             epoch,
             last: 0,
             known: 0,
+            since: None,
             topics: Slab::new(),
             slots: HashMap::new(),
             touched: Vec::new(),
@@ -142,6 +149,7 @@ impl<K, T> Hub<K, T> {
             state.epoch = epoch;
             state.last = 0;
             state.known = 0;
+            state.since = None;
         });
     }
 
@@ -151,12 +159,14 @@ impl<K, T> Hub<K, T> {
 
     /// Closes all watches and forgets all topics, in one step with the change.
     fn close_everything(&self, reason: CloseReason, change: impl FnOnce(&mut State<K, T>)) {
-        let mut topics = {
+        let (mut topics, _slots) = {
             let mut state = self.state.lock();
             change(&mut state);
             state.clear()
         };
-        let watches = topics.iter_mut().flat_map(|topic| topic.watches.drain());
+        let watches = topics
+            .iter_mut()
+            .flat_map(|(_, topic)| topic.watches.drain());
         let closers = watches.map(|(_, watch)| watch.closer).collect();
         close(closers, reason);
     }
@@ -168,10 +178,10 @@ impl<K, T> State<K, T> {
         self.next_id
     }
 
-    fn clear(&mut self) -> Vec<Topic<K, T>> {
-        self.slots.clear();
+    /// Forgets all topics. The answer is to be dropped after the lock.
+    fn clear(&mut self) -> (Slab<Topic<K, T>>, HashMap<K, usize>) {
         self.expiries.clear();
-        self.topics.drain().collect()
+        (mem::take(&mut self.topics), mem::take(&mut self.slots))
     }
 }
 
@@ -243,7 +253,8 @@ where
     }
 
     pub(super) fn subscribe(self: &Arc<Self>, request: Request<K, T>) -> Watch<K, T> {
-        let mut request = Some(request);
+        // Its key is dropped after the lock, as all that is foreign.
+        let mut request = request;
         let mut found = None;
         loop {
             match self.try_subscribe(&mut request, &mut found) {
@@ -254,10 +265,10 @@ where
         }
     }
 
-    /// Takes the request where it answers a watch.
+    /// Takes the request's parts where it answers a watch.
     fn try_subscribe(
         self: &Arc<Self>,
-        request: &mut Option<Request<K, T>>,
+        request: &mut Request<K, T>,
         found: &mut Option<Found<T>>,
     ) -> Result<Watch<K, T>, Search<T>> {
         let mut leftover = Leftover::new();
@@ -265,16 +276,15 @@ where
         let mut guard = self.state.lock();
         let state = &mut *guard;
         _swept = state.sweep();
-        let Some(asked) = request.as_ref() else {
-            unreachable!("asked until it is answered")
-        };
         if state.shut {
             let epoch = state.epoch;
             drop(guard);
-            return Ok(self.closed_watch(CloseReason::ShutDown, epoch));
+            let after = request.after.filter(|after| after.epoch == epoch);
+            let index = after.map(|after| after.index);
+            return Ok(self.closed_watch(CloseReason::ShutDown, epoch, index));
         }
-        let slot = self.topic(state, &asked.key);
-        let place = match asked.after.map(|resume| state.place(resume, slot, found)) {
+        let slot = self.topic(state, &request.key);
+        let place = match request.after.map(|resume| state.place(resume, slot, found)) {
             None => Err(None),
             Some(Err(search)) => return Err(search),
             Some(Ok(place)) => place.map_err(Some),
@@ -286,21 +296,21 @@ where
                 (Some(index), contained, start, None, None)
             }
             Err(reset) => {
-                let (start, flight) = self.snapshot(state, slot, &mut leftover);
+                // What is of another epoch, or not known yet, is no measure.
+                let had = request.after.filter(|_| reset == Some(ResetReason::TooOld));
+                let had = had.map_or(0, |had| had.index);
+                let (start, flight) = self.snapshot(state, slot, had, &mut leftover);
                 (None, None, start, flight, reset)
             }
         };
         let in_snapshot = index.is_none();
-        let Some(Request { token, filter, .. }) = request.take() else {
-            unreachable!("asked until it is answered")
-        };
         let id = state.next_id();
         let progress = Progress::default();
         progress.set(start.number);
         let closer = start.reader.closer();
         let registered = Registered {
             closer: closer.clone(),
-            token,
+            token: request.token.take(),
             progress: progress.clone(),
         };
         state.topics[slot].watches.insert(id, registered);
@@ -310,7 +320,7 @@ where
             closer,
             flight,
             reset,
-            filter,
+            filter: request.filter.take(),
             unfinished: None,
             in_snapshot,
             contained,
@@ -324,7 +334,12 @@ where
     }
 
     /// A watch of a publisher that is closed already. It is in no registry.
-    fn closed_watch(self: &Arc<Self>, reason: CloseReason, epoch: u64) -> Watch<K, T> {
+    fn closed_watch(
+        self: &Arc<Self>,
+        reason: CloseReason,
+        epoch: u64,
+        index: Option<u64>,
+    ) -> Watch<K, T> {
         let reader = EventBuffer::new().subscribe();
         let closer = reader.closer();
         closer.close(reason);
@@ -345,7 +360,7 @@ where
                 id: 0,
             },
         };
-        Watch::new(following, epoch, None)
+        Watch::new(following, epoch, index)
     }
 
     /// The topic of a key, made if there is none.
@@ -353,11 +368,12 @@ where
         if let Some(&slot) = state.slots.get(key) {
             return slot;
         }
+        let (own, in_map) = (key.clone(), key.clone());
         let id = state.next_id();
-        let topic = Topic::new(key.clone(), id, self.replay, state.last);
-        let slot = state.topics.insert(topic);
-        state.slots.insert(key.clone(), slot);
-        slot
+        let topic = Topic::new(own, id, self.replay, state.last);
+        // All that is foreign is done with: the entry has made room.
+        let entry = state.slots.entry(in_map);
+        *entry.or_insert_with(|| state.topics.insert(topic))
     }
 
     /// The start of a snapshot: of the one that is kept or being made, or of a new one.
@@ -365,15 +381,18 @@ where
         self: &Arc<Self>,
         state: &mut State<K, T>,
         slot: usize,
+        had: u64,
         leftover: &mut Leftover<K, T>,
     ) -> (Start<T>, Option<Flight>) {
         if let Some(snapshot) = &state.topics[slot].snapshot {
             let reader = snapshot.start.subscribe();
             match &snapshot.stage {
-                Stage::Kept => {
+                Stage::Kept(index) if *index >= had => {
                     let number = snapshot.onward.number;
                     return (Start { reader, number }, None);
                 }
+                // Older than what the watcher has.
+                Stage::Kept(_) => {}
                 Stage::InFlight(flight) => {
                     if let Some(flight) = flight.upgrade() {
                         let number = state.topics[slot].count;
@@ -387,21 +406,24 @@ where
         let last = state.last;
         let topic = &mut state.topics[slot];
         let Some(handler) = &self.handler else {
-            return (Self::empty_snapshot(topic, last), None);
+            let start = Self::empty_snapshot(topic, last);
+            state.knows(last);
+            return (start, None);
         };
+        // Before anything that would have to be undone.
+        let key = topic.key.clone();
         let registry: Arc<dyn Registry<T>> = Arc::<Self>::clone(self);
         let (making, start) = Making::new(registry, (slot, id), topic.oldest(), topic.newest());
-        let flight = making.fly(Arc::clone(handler), topic.key.clone(), last);
+        let flight = making.fly(Arc::clone(handler), key, last);
         let reader = start.subscribe();
         let number = topic.count;
-        let snapshot = flight.downgrade().map(|flight| Snapshot {
+        let void = topic.snapshot.replace(Snapshot {
             id,
             start,
             onward: topic.oldest(),
-            stage: Stage::InFlight(flight),
+            stage: Stage::InFlight(flight.downgrade()),
         });
-        let abandoned = mem::replace(&mut topic.snapshot, snapshot);
-        leftover.snapshots.extend(abandoned);
+        leftover.snapshots.extend(void);
         (Start { reader, number }, Some(flight))
     }
 
@@ -461,25 +483,27 @@ where
             cached_snapshots: 0,
             snapshots_in_flight: 0,
         };
+        let mut slowest: Option<(&Topic<K, T>, &Registered, u64)> = None;
         for (_, topic) in &state.topics {
             figures.subscriptions += topic.watches.len();
             figures.retained_items += topic.live.len();
             match topic.snapshot.as_ref().map(|snapshot| &snapshot.stage) {
-                Some(Stage::Kept) => figures.cached_snapshots += 1,
+                Some(Stage::Kept(_)) => figures.cached_snapshots += 1,
                 Some(Stage::InFlight(_)) => figures.snapshots_in_flight += 1,
                 None => {}
             }
             for watch in topic.watches.values() {
                 let lag = topic.count.saturating_sub(watch.progress.get());
-                if figures.slowest.as_ref().is_none_or(|slow| lag > slow.lag) {
-                    figures.slowest = Some(Slowest {
-                        key: topic.key.clone(),
-                        token: watch.token.clone(),
-                        lag,
-                    });
+                if slowest.is_none_or(|(_, _, most)| lag > most) {
+                    slowest = Some((topic, watch, lag));
                 }
             }
         }
+        figures.slowest = slowest.map(|(topic, watch, lag)| Slowest {
+            key: topic.key.clone(),
+            token: watch.token.clone(),
+            lag,
+        });
         drop(state);
         drop(swept);
         figures
@@ -487,6 +511,13 @@ where
 }
 
 impl<K: Hash + Eq, T> State<K, T> {
+    /// From this index on, what comes is known.
+    #[inline]
+    fn knows(&mut self, index: u64) {
+        self.known = self.known.max(index);
+        self.since = Some(self.since.map_or(index, |since| since.min(index)));
+    }
+
     /// Checks and notes a commit's index.
     #[inline]
     fn commit(&mut self, index: u64) -> Result<Option<Box<Leftover<K, T>>>, PublishError> {
@@ -498,7 +529,7 @@ impl<K: Hash + Eq, T> State<K, T> {
             return Err(PublishError::IndexBackwards { index, last });
         }
         self.last = index;
-        self.known = self.known.max(index);
+        self.knows(index);
         Ok(self.sweep_seldom())
     }
 
@@ -516,6 +547,9 @@ impl<K: Hash + Eq, T> State<K, T> {
         let index = resume.index;
         if index > self.known {
             return Ok(Err(ResetReason::Ahead));
+        }
+        if self.since.is_none_or(|since| index < since) {
+            return Ok(Err(ResetReason::TooOld));
         }
         let topic = &self.topics[slot];
         if let Some(found) = found.take_if(|found| found.topic == topic.id) {
@@ -576,9 +610,9 @@ impl<K: Hash + Eq, T> State<K, T> {
 
     fn remove_if_unneeded(&mut self, slot: usize, leftover: &mut Leftover<K, T>) {
         if self.topics.get(slot).is_some_and(Topic::is_unneeded) {
-            let topic = self.topics.remove(slot);
-            self.slots.remove(&topic.key);
-            leftover.topics.push(topic);
+            let key = self.slots.remove_entry(&self.topics[slot].key);
+            leftover.keys.extend(key.map(|(key, _)| key));
+            leftover.topics.push(self.topics.remove(slot));
         }
     }
 }
@@ -610,8 +644,8 @@ where
             let until = Instant::now().checked_add(self.ttl);
             // What that was goes after the lock.
             mem::swap(&mut snapshot.onward, &mut onward);
-            snapshot.stage = Stage::Kept;
-            state.known = state.known.max(index);
+            snapshot.stage = Stage::Kept(index);
+            state.knows(index);
             if self.ttl.is_zero() {
                 state.remove_snapshot(slot, id, &mut leftover);
             } else if let Some(at) = until {
@@ -635,6 +669,7 @@ impl<K, T> Leftover<K, T> {
     /// Allocates nothing.
     fn new() -> Self {
         Self {
+            keys: Vec::new(),
             topics: Vec::new(),
             snapshots: Vec::new(),
             watches: Vec::new(),

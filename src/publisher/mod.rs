@@ -58,6 +58,7 @@
 mod builder;
 mod entry;
 mod error;
+mod flight;
 mod hub;
 mod request;
 mod snapshot;

@@ -10,14 +10,15 @@
 //! ```
 
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use futures::FutureExt;
-use futures::future::{BoxFuture, Shared, WeakShared};
+use futures::future::BoxFuture;
 
 use super::entry::Entry;
 use super::error::{BoxError, SnapshotOutdated, SnapshotOver, SnapshotPanicked};
+use super::flight::{Flight, WeakFlight};
 use super::hub::Registry;
 use super::topic::commit_of;
 use crate::buffer::EventBuffer;
@@ -27,9 +28,6 @@ use crate::sync::Mutex;
 
 pub(super) type Handler<K, T> =
     Arc<dyn Fn(K, SnapshotAppender<T>) -> BoxFuture<'static, Result<u64, BoxError>> + Send + Sync>;
-
-/// A snapshot that is being made. All who wait for it poll it; when the last of them goes, it goes.
-pub(super) type Flight = Shared<BoxFuture<'static, ()>>;
 
 /// A key's snapshot, being made or kept.
 pub(super) struct Snapshot<T> {
@@ -58,8 +56,9 @@ impl<T> Clone for Onward<T> {
 }
 
 pub(super) enum Stage {
-    InFlight(WeakShared<BoxFuture<'static, ()>>),
-    Kept,
+    InFlight(WeakFlight),
+    /// As of an index.
+    Kept(u64),
 }
 
 /// Where a snapshot handler puts the state: what it appends is read by all who wait for the
@@ -136,7 +135,7 @@ impl<T> SnapshotAppender<T> {
             .ok_or(SnapshotOver)?
             .append_deferred(entries);
         drop(buffer);
-        drop(deferred);
+        wake(|| drop(deferred));
         Ok(())
     }
 
@@ -230,7 +229,7 @@ impl<T: Send + Sync + 'static> Making<T> {
                 Err(error) => self.fail(error),
             }
         };
-        flight.boxed().shared()
+        Flight::new(flight.boxed())
     }
 
     /// Where a snapshot of this index leads: over what is part of it. What is published meanwhile
@@ -260,11 +259,13 @@ impl<T: Send + Sync + 'static> Making<T> {
         self.registry
             .snapshot_done(self.slot, self.id, index, onward.clone());
         if let Some(mut buffer) = self.take_buffer() {
-            buffer.push(Entry::EndOfSnapshot {
+            // Both are there before anybody is woken, who might panic.
+            let deferred = buffer.push_deferred(Entry::EndOfSnapshot {
                 index,
                 onward: onward.number,
             });
-            buffer.splice(onward.place);
+            wake(|| buffer.splice(onward.place));
+            wake(|| drop(deferred));
         }
     }
 
@@ -283,13 +284,18 @@ impl<T> Making<T> {
 }
 
 impl<T> Drop for Making<T> {
-    /// Where it was neither finished nor failed, all who waited have gone.
+    /// Where it was neither finished nor failed, all who waited have gone, or something panicked.
     fn drop(&mut self) {
         if let Some(buffer) = self.take_buffer() {
             self.registry.forget_snapshot(self.slot, self.id);
-            drop(buffer);
+            buffer.fail(SnapshotPanicked);
         }
     }
+}
+
+/// Wakes readers. A waker that panics is no fault of the handler, nor of the others who wait.
+fn wake(woken: impl FnOnce()) {
+    drop(catch_unwind(AssertUnwindSafe(woken)));
 }
 
 /// Whatever a snapshot handler answers, made into a [`Handler`].

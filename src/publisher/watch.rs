@@ -6,14 +6,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use futures::StreamExt;
 use futures::stream::{FusedStream, Stream};
-use futures::{FutureExt, StreamExt};
 
 use super::entry::Entry;
 use super::error::{CloseReason, WatchError};
+use super::flight::Flight;
 use super::hub::Registry;
 use super::request::{Filter, Resume};
-use super::snapshot::Flight;
 use super::topic::Progress;
 use super::update::{Events, ResetReason, Update};
 use crate::closer::Closer;
@@ -225,7 +225,7 @@ impl<K, T> Stream for Watch<K, T> {
             match &mut following.flight {
                 Some(flight) if !flown => {
                     flown = true;
-                    if flight.poll_unpin(cx).is_ready() {
+                    if flight.poll(cx).is_ready() {
                         following.flight = None;
                     }
                 }

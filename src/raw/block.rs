@@ -104,6 +104,7 @@ impl<T> Room<T> {
 
     /// The closing numbers for the node put last.
     fn closing(&self) -> usize {
+        const { assert!(1_usize << max_size_log2::<T>() < 1 << USED_BITS) };
         let used = (1 << self.size_log2) - self.left;
         (used | (self.size_log2 as usize) << USED_BITS) << CLOSING
     }

@@ -79,6 +79,8 @@ impl<T> Cursor<T> {
             // SAFETY: the anchor keeps `at` alive.
             match unsafe { self.at.node.read() } {
                 Found::Item(events, next) => {
+                    // First: it may drop a waker, which is foreign.
+                    self.stop_waiting();
                     let (answer, done) = visit(events);
                     if done {
                         self.advance(next);
@@ -110,13 +112,13 @@ impl<T> Cursor<T> {
     pub(crate) fn skip(&mut self) {
         // SAFETY: the anchor keeps `at` alive.
         if let Found::Item(_, next) = unsafe { self.at.node.read() } {
+            self.stop_waiting();
             self.advance(next);
         }
     }
 
     #[inline]
     fn advance(&mut self, next: NodePtr<T>) {
-        self.stop_waiting();
         self.at.node = next;
         self.at.seq += 1;
         self.ahead += 1;
@@ -157,6 +159,7 @@ impl<T> Cursor<T> {
             // SAFETY: the anchor keeps `at` alive.
             left: unsafe { self.at.record() }.behind(self.at.seq),
             cursor: self,
+            over: false,
         }
     }
 
@@ -201,6 +204,14 @@ impl<T> Cursor<T> {
         self.is_written()
     }
 
+    /// Wakes the task that waits here, if one does, so that it polls again.
+    pub(crate) fn wake(&self) {
+        if let Some(ticket) = &self.ticket {
+            // SAFETY: the anchor keeps `at` alive.
+            unsafe { self.at.record() }.readers().wake_one(ticket);
+        }
+    }
+
     /// Goes off the list of those who wait.
     #[inline]
     pub(crate) fn stop_waiting(&mut self) {
@@ -226,9 +237,10 @@ impl<T> Clone for Cursor<T> {
 
 impl<T> Drop for Cursor<T> {
     fn drop(&mut self) {
-        self.stop_waiting();
         // SAFETY: the anchor keeps `at` alive.
         unsafe { self.at.record() }.leave();
+        // Last: it may drop a waker, which may panic.
+        self.stop_waiting();
     }
 }
 
@@ -238,6 +250,8 @@ pub(crate) struct Walk<'a, T> {
     cursor: &'a mut Cursor<T>,
     /// How many items of the buffer that the cursor is in were ready.
     left: u64,
+    /// It has come to a slot that is empty: nothing more, whatever comes.
+    over: bool,
 }
 
 impl<'a, T> Iterator for Walk<'a, T> {
@@ -255,7 +269,12 @@ impl<'a, T> Iterator for Walk<'a, T> {
                     self.cursor.ahead += 1;
                     return Some(events);
                 }
-                Found::Nothing => return None,
+                Found::Nothing => {
+                    // Counted, it may be, but not there yet.
+                    self.left = 0;
+                    self.over = true;
+                    return None;
+                }
                 Found::Last(next) => self.go_on(next)?,
             }
         }
@@ -266,6 +285,9 @@ impl<T> Walk<'_, T> {
     /// As [`Cursor::go_on`], but the anchor stays.
     #[cold]
     fn go_on(&mut self, next: NodePtr<T>) -> Option<()> {
+        if self.over {
+            return None;
+        }
         let at = &mut self.cursor.at;
         // SAFETY: the cursor's anchor keeps `at` alive, and all that follows.
         match unsafe { at.onward(next) } {

@@ -210,19 +210,17 @@ impl<T> Hold<T> {
     }
 
     /// Gives up the writer's reference on a slot just written; answers itself instead where
-    /// somebody may wait for it: wake, then drop it.
+    /// somebody may wait for it, or nobody can come to it any more: wake, then drop it.
     #[inline]
     pub(super) fn retire(self) -> Option<Self> {
         let state = &self.node().state;
         // Relaxed: only a guess, which the `compare_exchange` confirms.
         let mut seen = state.load(Relaxed);
         loop {
-            if seen & WAITING != 0 {
+            // Where it is the last reference its drop frees the node, which is foreign code: not
+            // here, under what lock the caller may hold.
+            if seen & WAITING != 0 || seen & REFS == REF {
                 return Some(self);
-            }
-            if seen & REFS == REF {
-                // The last reference: its `Drop` frees the node.
-                return None;
             }
             // Release: pairs with the Acquire in `announce_waiter` (see the module's docs) and
             // in `is_unique`. Acquire is not needed: others still hold the node.
@@ -484,6 +482,9 @@ pub(crate) struct Batch<T> {
     /// Where the nodes of `rest` are, and what is left there.
     room: Room<T>,
 }
+
+// SAFETY: nobody else sees the nodes of a batch, and what they hold may go to any thread.
+unsafe impl<T: Send + Sync> Send for Batch<T> {}
 
 impl<T> Batch<T> {
     /// One item.

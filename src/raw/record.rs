@@ -15,8 +15,8 @@ pub(crate) struct Record {
     /// Items published so far: the sequence number of the last slot.
     published: AtomicU64,
     /// Subscriptions that will come to this buffer's end: those in it, and those in buffers that
-    /// are spliced to it. May be below zero for a moment while a splice hands its count on. Nobody
-    /// asks after a splice, since that takes the writer: who goes over it is not taken off.
+    /// are spliced to it. Nobody asks after a splice, since that takes the writer: who goes over it
+    /// is not taken off.
     observers: AtomicIsize,
     /// Who waits for nobody to follow any more.
     unobserved: Waiters,
@@ -66,18 +66,36 @@ impl Record {
     }
 
     /// Sets how the buffer ends. Its writer calls this once.
-    pub(super) fn end(&self, ending: Ending) {
+    ///
+    /// A splice hands the count of observers on *before* it is visible, so that whoever follows all
+    /// the time is counted all the time. The answer is by how many that was too many since some
+    /// left meanwhile: to be taken off the other record, which wakes whom it may.
+    #[must_use]
+    pub(super) fn end(&self, ending: Ending) -> isize {
         let onward = match &ending {
             Ending::Spliced { to, .. } => Some(Arc::clone(to)),
             Ending::Closed | Ending::Failed(_) => None,
         };
         let fresh = self.ending.lock().replace(ending).is_none();
         debug_assert!(fresh, "a buffer ends once");
-        if let Some(next) = onward {
-            // AcqRel: whoever sees the bit from here on sees the ending too, and hands on by
-            // itself; those before are in the count, which we hand on for them.
-            let observers = self.observers.fetch_or(SPLICED, AcqRel) & !SPLICED;
-            next.add_observers(observers);
+        let Some(next) = onward else { return 0 };
+        // Acquire, here and on failure: pairs with the RMW in `add_observers_here`.
+        let mut seen = self.observers.load(Acquire);
+        let mut handed = 0;
+        loop {
+            if seen > handed {
+                next.add_observers(seen - handed);
+                handed = seen;
+            }
+            // AcqRel: whoever sees the bit from here on sees the ending too, and hands on itself.
+            let marked = seen | SPLICED;
+            match self
+                .observers
+                .compare_exchange(seen, marked, AcqRel, Acquire)
+            {
+                Ok(_) => return handed - seen,
+                Err(now) => seen = now,
+            }
         }
     }
 
@@ -119,7 +137,7 @@ impl Record {
         self.add_observers(-ONE);
     }
 
-    fn add_observers(&self, count: isize) {
+    pub(super) fn add_observers(&self, count: isize) {
         let mut onward = self.add_observers_here(count);
         while let Some(record) = onward {
             onward = record.add_observers_here(count);

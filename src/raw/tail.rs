@@ -218,7 +218,7 @@ impl<T> Tail<T> {
     }
 
     pub(crate) fn fail(&mut self, error: SharedError) -> Wake<T> {
-        self.end(Ending::Failed(error), None)
+        self.end(Ending::Failed(error))
     }
 
     /// Continues in the slot given. Where that would make a ring, ends with an error instead.
@@ -240,24 +240,38 @@ impl<T> Tail<T> {
             ahead = record.onward().map(|(next, _)| next);
         }
         let seq = onward.place().seq;
-        let ending = Ending::Spliced { to, seq };
-        let published = self.end(ending, Some(onward.into_hold()));
+        let ending = Ending::Spliced {
+            to: Arc::clone(&to),
+            seq,
+        };
+        let (wake, excess) = self.end_as(ending, Some(onward.into_hold()));
         drop(splicing);
-        published
+        // Here, since it may wake who waits for nobody to follow.
+        if excess > 0 {
+            to.add_observers(-excess);
+        }
+        wake
     }
 
-    fn end(&mut self, ending: Ending, onward: Option<Hold<T>>) -> Wake<T> {
-        if std::mem::replace(&mut self.ended, true) {
-            return Wake(None);
+    fn end(&mut self, ending: Ending) -> Wake<T> {
+        self.end_as(ending, None).0
+    }
+
+    fn end_as(&mut self, ending: Ending, onward: Option<Hold<T>>) -> (Wake<T>, isize) {
+        if mem::replace(&mut self.ended, true) {
+            return (Wake(None), 0);
         }
-        self.record.end(ending);
+        let excess = self.record.end(ending);
         self.room.leave(self.last.node());
         let place = Place::new(self.last.as_ptr(), self.seq, &self.record);
         // SAFETY: `last` is the writer's hold on the last slot, which was empty until now, and
         // the ending is set.
         unsafe { self.last.end(onward) };
         let awaited = self.last.is_awaited().then(|| self.last.clone());
-        Wake(awaited.map(|hold| Slot::from_hold(hold, place)))
+        (
+            Wake(awaited.map(|hold| Slot::from_hold(hold, place))),
+            excess,
+        )
     }
 
     /// The place after the newest item.
@@ -305,7 +319,7 @@ impl<T> Tail<T> {
 impl<T> Drop for Tail<T> {
     /// Closes the buffer, unless it has ended otherwise.
     fn drop(&mut self) {
-        drop(self.end(Ending::Closed, None));
+        drop(self.end(Ending::Closed));
     }
 }
 
