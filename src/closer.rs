@@ -49,7 +49,9 @@ impl Closer {
     /// a text. The first one sticks: the answer says whether this call closed the subscription.
     ///
     /// What the subscription keeps in memory goes when it is dropped, not here: it is its task, now
-    /// awake, that sees the end and drops it. A [`Chunk`](crate::Chunk) that has been lent goes on.
+    /// awake, that sees the end and drops it. A [`Chunk`](crate::Chunk) that has been lent goes on, and
+    /// from an item or a position that the reader was given before it can still follow the buffer: do not
+    /// hand those to whom you may want to close out.
     ///
     /// O(1); waits for no reader and takes none of the buffer's locks.
     ///

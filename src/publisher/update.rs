@@ -180,6 +180,26 @@ impl<T> Events<T> {
             filter: self.filter.as_ref(),
         }
     }
+
+    /// How many events there are, the hidden ones not counted. O(events).
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use event_buffer::publisher::{Publisher, Request, Update};
+    /// use futures::StreamExt;
+    ///
+    /// let publisher = Publisher::builder().build();
+    /// let mut watch = publisher.subscribe(Request::new("key").filter(|n| n % 2 == 0));
+    /// publisher.publish(1, [("key", 1), ("key", 2)])?;
+    /// let Some(Ok(Update::EndOfSnapshot { .. })) = watch.next().await else { panic!() };
+    /// let Some(Ok(Update::Events(commit))) = watch.next().await else { panic!() };
+    /// assert_eq!(commit.len(), 1);
+    /// # Ok::<(), event_buffer::publisher::PublishError>(()) }).unwrap();
+    /// ```
+    #[expect(clippy::len_without_is_empty, reason = "there is at least one")]
+    pub fn len(&self) -> usize {
+        self.iter().count()
+    }
 }
 
 impl<'a, T> IntoIterator for &'a Events<T> {
