@@ -219,13 +219,26 @@ impl<T> EventBuffer<T> {
     /// ```
     #[inline]
     pub fn push(&mut self, event: T) {
-        // In the order they came; those who wait are woken in the end, since that may panic. Where
-        // nothing waits to be flushed this costs one look.
-        let _unflushed = self.flush_later();
+        if self.unflushed.is_empty() {
+            self.push_now(event);
+        } else {
+            self.push_after_unflushed(event);
+        }
+    }
+
+    #[inline]
+    fn push_now(&mut self, event: T) {
         if !self.tail.pass_unseen(1) {
             drop(self.tail.publish_one(event));
             self.tail.trim();
         }
+    }
+
+    /// In the order they came; those who wait are woken in the end, since that may panic.
+    #[cold]
+    fn push_after_unflushed(&mut self, event: T) {
+        let _unflushed = self.flush_later();
+        self.push_now(event);
     }
 
     fn publish(&mut self, mut batch: Batch<T>) {
