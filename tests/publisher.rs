@@ -272,6 +272,19 @@ fn an_expired_snapshot_is_not_given_and_frees_its_key() {
     assert_eq!((figures.keys, figures.cached_snapshots), (0, 0));
 }
 
+#[test]
+fn publishing_to_a_key_whose_snapshot_expires_meanwhile_does_not_panic() {
+    let store = Store::default();
+    let publisher = store.publisher(Replay::None, MOMENT);
+    let many = |index| publisher.publish(index, [("a", 1), ("a", 2)]);
+    let one = |index| publisher.publish(index, [("a", 1)]);
+    for publish in [&many as &dyn Fn(u64) -> _, &one] {
+        all(&mut watch(&publisher, "a"));
+        (0..200).for_each(|_| publish(1).unwrap());
+        assert_eq!(publisher.stats().keys, 0);
+    }
+}
+
 /// Consul 8809 and 9978.
 #[test]
 fn an_abandoned_snapshot_is_not_kept_and_removes_no_other() {

@@ -195,14 +195,13 @@ where
         // Dropped after the lock, as `event` is where nobody follows.
         let _swept;
         let mut state = self.state.lock();
+        // First: it may remove the topic.
+        _swept = state.sweep_seldom();
         // The key is foreign code: where that panics nothing has been done yet.
         let slot = state.slots.get(key).copied();
-        match state.commit(index) {
-            Ok(swept) => _swept = swept,
-            Err(error) => {
-                drop(state);
-                return Err(error);
-            }
+        if let Err(error) = state.commit(index) {
+            drop(state);
+            return Err(error);
         }
         if let Some(slot) = slot {
             let deferred = state.topics[slot].push(index, event);
@@ -224,16 +223,15 @@ where
         let _swept;
         let mut guard = self.state.lock();
         let state = &mut *guard;
+        // First: it may remove topics.
+        _swept = state.sweep_seldom();
         // The keys are foreign code: where that panics nothing has been done yet.
         for Pending { key, slot, .. } in &mut events {
             *slot = state.slots.get(key).copied();
         }
-        match state.commit(index) {
-            Ok(swept) => _swept = swept,
-            Err(error) => {
-                drop(guard);
-                return Err(error);
-            }
+        if let Err(error) = state.commit(index) {
+            drop(guard);
+            return Err(error);
         }
         for Pending { event, slot, .. } in &mut events {
             let Some(slot) = *slot else { continue };
@@ -520,7 +518,7 @@ impl<K: Hash + Eq, T> State<K, T> {
 
     /// Checks and notes a commit's index.
     #[inline]
-    fn commit(&mut self, index: u64) -> Result<Option<Box<Leftover<K, T>>>, PublishError> {
+    fn commit(&mut self, index: u64) -> Result<(), PublishError> {
         if self.shut {
             return Err(PublishError::ShutDown);
         }
@@ -530,7 +528,7 @@ impl<K: Hash + Eq, T> State<K, T> {
         }
         self.last = index;
         self.knows(index);
-        Ok(self.sweep_seldom())
+        Ok(())
     }
 
     /// Where a watch goes on; for what reason it can't; or what must be looked at to tell.
