@@ -116,7 +116,13 @@ pub enum RecvError {
     Failed(SharedError),
     /// The subscription was [closed from outside](crate::Closer::close), for this reason.
     /// What it had not received yet is not delivered. Said by every call from then on.
+    ///
+    /// So it is where a [limited](crate::Subscription::limited) one was closed for its lag; the
+    /// reason is [`LagExceeded`](crate::LagExceeded) then.
     ForceClosed(SharedError),
+    /// A [limited](crate::Subscription::limited) reader was too far behind, and so many items were
+    /// skipped. Said once; reading goes on with the item after them.
+    Lagged(u64),
 }
 
 /// Why [`try_recv`](crate::Subscription::try_recv) answered no event.
@@ -139,6 +145,8 @@ pub enum TryRecvError {
     Failed(SharedError),
     /// See [`RecvError::ForceClosed`].
     ForceClosed(SharedError),
+    /// See [`RecvError::Lagged`].
+    Lagged(u64),
 }
 
 /// Why [`recv_timeout`](crate::Subscription::recv_timeout) answered no event.
@@ -163,6 +171,8 @@ pub enum RecvTimeoutError {
     Failed(SharedError),
     /// See [`RecvError::ForceClosed`].
     ForceClosed(SharedError),
+    /// See [`RecvError::Lagged`].
+    Lagged(u64),
 }
 
 impl From<RecvError> for TryRecvError {
@@ -171,18 +181,20 @@ impl From<RecvError> for TryRecvError {
             RecvError::Closed => Self::Closed,
             RecvError::Failed(error) => Self::Failed(error),
             RecvError::ForceClosed(reason) => Self::ForceClosed(reason),
+            RecvError::Lagged(items) => Self::Lagged(items),
         }
     }
 }
 
 impl TryRecvError {
-    /// The end that this stands for; `None` for [`Empty`](Self::Empty).
+    /// The same for one who waits; `None` for [`Empty`](Self::Empty).
     pub(crate) fn into_end(self) -> Option<RecvError> {
         match self {
             Self::Empty => None,
             Self::Closed => Some(RecvError::Closed),
             Self::Failed(error) => Some(RecvError::Failed(error)),
             Self::ForceClosed(reason) => Some(RecvError::ForceClosed(reason)),
+            Self::Lagged(items) => Some(RecvError::Lagged(items)),
         }
     }
 }
@@ -193,6 +205,7 @@ impl From<RecvError> for RecvTimeoutError {
             RecvError::Closed => Self::Closed,
             RecvError::Failed(error) => Self::Failed(error),
             RecvError::ForceClosed(reason) => Self::ForceClosed(reason),
+            RecvError::Lagged(items) => Self::Lagged(items),
         }
     }
 }
@@ -202,12 +215,13 @@ macro_rules! describe {
     ($error:ident $(, $variant:ident: $text:literal)?) => {
         impl fmt::Display for $error {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(match self {
-                    $(Self::$variant => $text,)?
-                    Self::Closed => "the event buffer has ended",
-                    Self::Failed(_) => "the producer failed",
-                    Self::ForceClosed(_) => "the subscription was closed from outside",
-                })
+                match self {
+                    $(Self::$variant => f.write_str($text),)?
+                    Self::Closed => f.write_str("the event buffer has ended"),
+                    Self::Failed(_) => f.write_str("the producer failed"),
+                    Self::ForceClosed(_) => f.write_str("the subscription was closed from outside"),
+                    Self::Lagged(items) => write!(f, "too far behind: skipped {items} items"),
+                }
             }
         }
 

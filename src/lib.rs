@@ -39,6 +39,9 @@ mod closer;
 mod error;
 mod indexed;
 mod item;
+mod lag_limit;
+mod limited;
+mod limiter;
 mod position;
 #[cfg(feature = "publisher")]
 pub mod publisher;
@@ -59,6 +62,8 @@ pub use closer::Closer;
 pub use error::{RecvError, RecvTimeoutError, SharedError, TryRecvError};
 pub use indexed::Indexed;
 pub use item::BufferItem;
+pub use lag_limit::{ByteSize, LagExceeded, LagLimit, OnLag};
+pub use limited::Limited;
 pub use position::{Position, SpliceCycle};
 #[cfg(feature = "publisher")]
 #[doc(no_inline)]

@@ -14,6 +14,8 @@ use crate::cloned::Cloned;
 use crate::closer::{Closer, ClosingSlot};
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::item::BufferItem;
+use crate::lag_limit::LagLimit;
+use crate::limited::Limited;
 use crate::position::Position;
 use crate::raw::{Cursor, Read};
 use crate::wait;
@@ -225,6 +227,28 @@ impl<T> Subscription<T> {
         T: Clone,
     {
         Cloned::new(self)
+    }
+
+    /// A reader of clones that may not be further behind than `limit`, and whose place is taken away
+    /// where it is: see [`Limited`].
+    ///
+    /// O(1); allocates what it shares with the writer, and takes a lock for a moment. Closers and the
+    /// place are kept.
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, LagLimit, TryRecvError};
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe().limited(LagLimit::items(100));
+    /// buffer.extend(0..1_000);
+    /// assert_eq!(reader.try_recv(), Err(TryRecvError::Lagged(900)));
+    /// assert_eq!(reader.try_recv(), Ok(900));
+    /// ```
+    pub fn limited(self, limit: LagLimit<T>) -> Limited<T>
+    where
+        T: Clone + Send + Sync + 'static,
+    {
+        Limited::new(self.cursor, limit, self.failed, self.closing)
     }
 
     /// A handle that closes this subscription from outside. See [`Closer`].

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Waker};
 
-use event_buffer::{EventBuffer, RecvError, Replay, SharedBuffer, TryRecvError};
+use event_buffer::{EventBuffer, LagLimit, OnLag, RecvError, Replay, SharedBuffer, TryRecvError};
 use loom::future::block_on;
 use loom::sync::Arc;
 use loom::sync::atomic::AtomicU64;
@@ -356,5 +356,100 @@ fn observed_against_splice_and_leave() {
         assert!(live.is_observed());
         other.join().unwrap();
         assert!(live.is_observed());
+    });
+}
+
+/// The writer moves the reader's place on while it reads: what it gets and what it is told was
+/// skipped make up what was published.
+#[test]
+fn enforced_limit_against_recv() {
+    loom::model(|| {
+        let mut buffer = buffer();
+        let mut reader = buffer.subscribe().limited(LagLimit::items(1));
+        let writer = thread::spawn(move || {
+            (1..=3).for_each(|n| buffer.push(n));
+        });
+        let mut accounted = 0;
+        let mut look = || match reader.try_recv() {
+            Ok(n) => {
+                accounted += 1;
+                assert_eq!(n, accounted);
+                true
+            }
+            Err(TryRecvError::Lagged(items)) => {
+                accounted += items;
+                true
+            }
+            Err(_) => false,
+        };
+        look();
+        writer.join().unwrap();
+        while look() {}
+        assert_eq!(accounted, 3);
+    });
+}
+
+#[test]
+fn append_against_limited_wait() {
+    loom::model(|| {
+        let mut buffer = buffer();
+        let mut reader = buffer.subscribe().limited(LagLimit::items(1));
+        let writer = thread::spawn(move || {
+            buffer.push(Arc::new(1));
+            buffer
+        });
+        assert_eq!(*block_on(reader.recv()).unwrap(), 1);
+        drop(writer.join().unwrap());
+    });
+}
+
+#[test]
+fn enforced_close_against_recv() {
+    loom::model(|| {
+        let mut buffer = buffer();
+        let limit = LagLimit::items(1).on_lag(OnLag::Close);
+        let mut reader = buffer.subscribe().limited(limit);
+        let writer = thread::spawn(move || {
+            buffer.push(Arc::new(1));
+            buffer.push(Arc::new(2));
+            buffer
+        });
+        match block_on(reader.recv()) {
+            Ok(event) => assert_eq!(*event, 1),
+            Err(RecvError::ForceClosed(_)) => {}
+            Err(other) => panic!("{other}"),
+        }
+        drop(writer.join().unwrap());
+    });
+}
+
+#[test]
+fn enforced_limit_against_reader_drop() {
+    loom::model(|| {
+        let mut buffer = buffer();
+        let reader = buffer.subscribe().limited(LagLimit::items(1));
+        let other = thread::spawn(move || drop(reader));
+        (1..=3).for_each(|n| buffer.push(Arc::new(n)));
+        other.join().unwrap();
+        assert!(!buffer.is_observed());
+    });
+}
+
+/// Whether the limit is set before or after the splice, the writer who goes on publishing knows of it.
+#[test]
+fn limit_against_splice() {
+    loom::model(|| {
+        let mut live = buffer();
+        let snapshot = buffer();
+        let reader = snapshot.subscribe();
+        let tail = live.tail();
+        let other = thread::spawn(move || reader.limited(LagLimit::items(1)));
+        snapshot.splice(tail);
+        let stuck = other.join().unwrap();
+        let alive = std::sync::Arc::new(());
+        (0..8).for_each(|_| live.push(alive.clone()));
+        // What the limit allows, and what came into the last block.
+        assert!(std::sync::Arc::strong_count(&alive) - 1 < 8);
+        drop(stuck);
     });
 }

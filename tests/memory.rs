@@ -4,7 +4,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use event_buffer::{EventBuffer, Replay};
+use event_buffer::{EventBuffer, LagLimit, OnLag, Replay};
 use tokio_test::{assert_pending, assert_ready, task};
 
 struct Counting;
@@ -113,9 +113,64 @@ fn memory_is_bounded_by_the_slowest_reader_and_comes_back() {
     }
     assert_eq!(waits, 0, "allocations of 2,000 waits");
 
+    a_stuck_reader_keeps_what_its_limit_says();
+    limited_readers_that_are_gone_leave_memory_flat();
     a_crowd_that_waited_once_leaves_memory_flat();
     #[cfg(feature = "publisher")]
     unwatched_keys_leave_memory_flat();
+}
+
+fn a_stuck_reader_keeps_what_its_limit_says() {
+    const MANY: u64 = 10_000_000;
+    /// A few blocks.
+    const SLACK: usize = 8192;
+    let policies = [OnLag::SkipToOldest, OnLag::SkipToNewest, OnLag::Close];
+    let limits = policies.map(|on_lag| LagLimit::<u64>::items(100).on_lag(on_lag));
+    for limit in limits {
+        let mut buffer = EventBuffer::new();
+        let empty = live();
+        let stuck = buffer.subscribe().limited(limit);
+        let mut most = 0;
+        for n in 0..MANY {
+            buffer.push(n);
+            if n % 1_000 == 0 {
+                most = most.max(live());
+            }
+        }
+        assert!(most - empty < 100 * 40 + SLACK, "{} bytes", most - empty);
+        assert!(stuck.lag() <= 100 + 16);
+    }
+
+    // In bytes, of which the heap holds nearly that many.
+    let mut buffer = EventBuffer::new();
+    let empty = live();
+    let stuck = buffer.subscribe().limited(LagLimit::bytes(1 << 20));
+    for n in 0..100_000 {
+        buffer.push(vec![0_u8; n % 10_000]);
+    }
+    assert!(live() - empty < (1 << 20) + 10_000 + 2 * SLACK);
+    drop(stuck);
+
+    // The same reader without a limit keeps all, and says so.
+    let mut buffer = EventBuffer::new();
+    let empty = live();
+    let stuck = buffer.subscribe();
+    (0..MANY).for_each(|n| buffer.push(n));
+    assert!(live() - empty > 8 * 10_000_000);
+    assert_eq!(stuck.lag(), MANY);
+}
+
+fn limited_readers_that_are_gone_leave_memory_flat() {
+    let mut buffer = EventBuffer::new();
+    let before = live();
+    for n in 0..100_000 {
+        let reader = buffer.subscribe().limited(LagLimit::items(100));
+        if n % 100 == 0 {
+            buffer.push(n);
+        }
+        drop(reader);
+    }
+    assert!(live().abs_diff(before) < 100_000);
 }
 
 #[cfg(feature = "publisher")]

@@ -149,7 +149,8 @@ impl<K, T> Watch<K, T> {
                     reason.unwrap_or(CloseReason::AllClosed),
                 )))
             }
-            RecvError::Closed => None,
+            // Its reader has no limit.
+            RecvError::Closed | RecvError::Lagged(_) => None,
         }
     }
 }

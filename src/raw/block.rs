@@ -93,6 +93,17 @@ impl<T> Room<T> {
         Vacancy { place, closing }
     }
 
+    /// Whether the next place will be in a new block.
+    #[inline]
+    pub(super) fn is_full(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Has the next block be of one node.
+    pub(super) fn shrink(&mut self) {
+        self.next_size_log2 = 0;
+    }
+
     /// Gives up what is left of the block. Its nodes so far go on living, of which `newest` is
     /// the one put last.
     pub(super) fn leave(&mut self, newest: &Node<T>) {

@@ -151,6 +151,16 @@ impl<T> Cursor<T> {
         }
     }
 
+    /// Goes to a place further on, and answers the one left, which keeps all in between alive.
+    pub(crate) fn jump(&mut self, to: Slot<T>) -> Slot<T> {
+        let left = self.slot();
+        self.stop_waiting();
+        self.ahead = 0;
+        self.at = to.place();
+        self.anchor = to.into_hold();
+        left
+    }
+
     /// A walk over all that is ready now.
     pub(crate) fn walk(&mut self) -> Walk<'_, T> {
         self.stop_waiting();

@@ -39,12 +39,14 @@
 
 mod block;
 mod cursor;
+mod limits;
 mod node;
 mod record;
 mod slot;
 mod tail;
 
 pub(crate) use cursor::{Cursor, Walk};
+pub(crate) use limits::{Limit, Next};
 pub(crate) use node::{Batch, Payload};
-pub(crate) use slot::{Read, Slot};
+pub(crate) use slot::{Read, Slot, Waiting};
 pub(crate) use tail::{Later, Tail};

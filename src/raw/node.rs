@@ -31,7 +31,7 @@ use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use super::block::{self, Room};
+use super::block::{self, Room, Vacancy};
 use super::record::Record;
 use crate::sync::{AtomicPtr, AtomicUsize, UnsafeCell};
 
@@ -161,10 +161,8 @@ impl<T> Hold<T> {
         &mut self,
         first: impl FnOnce() -> Payload<T>,
         rest: Option<Rest<T>>,
-        room: &mut Room<T>,
+        vacancy: Vacancy<T>,
     ) -> Self {
-        // In this order: see `Room::vacancy`.
-        let vacancy = room.vacancy();
         let node = self.node();
         // SAFETY: the slot is empty (caller), so `next` is null and no reader looks at the
         // payload; only the writer writes to it, and the caller is the only user of the writer.

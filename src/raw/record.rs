@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use std::sync::{Arc, Weak};
 
+use super::limits::Limits;
 use crate::error::SharedError;
 use crate::sync::{AtomicIsize, AtomicU64, Mutex};
 use crate::waiters::Waiters;
@@ -22,6 +23,8 @@ pub(crate) struct Record {
     unobserved: Waiters,
     /// Who waits for the last slot to be written.
     readers: Waiters,
+    /// Those whose lag is limited.
+    limits: Limits,
     /// Looked at by those who have seen the last slot written, or the `SPLICED` bit.
     ending: Mutex<Option<Ending>>,
     this: Weak<Record>,
@@ -46,6 +49,7 @@ impl Record {
             observers: AtomicIsize::new(0),
             unobserved: Waiters::default(),
             readers: Waiters::default(),
+            limits: Limits::new(),
             ending: Mutex::default(),
         })
     }
@@ -93,7 +97,10 @@ impl Record {
                 .observers
                 .compare_exchange(seen, marked, AcqRel, Acquire)
             {
-                Ok(_) => return handed - seen,
+                Ok(_) => {
+                    self.hand_limits_on();
+                    return handed - seen;
+                }
                 Err(now) => seen = now,
             }
         }
@@ -170,6 +177,11 @@ impl Record {
     #[inline]
     pub(super) fn readers(&self) -> &Waiters {
         &self.readers
+    }
+
+    #[inline]
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
     }
 }
 

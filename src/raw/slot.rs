@@ -1,12 +1,14 @@
 //! A counted place in a chain.
 
-use std::ptr::NonNull;
-use std::sync::Arc;
+use std::ptr::{self, NonNull};
+use std::sync::{Arc, Weak};
+use std::task::Waker;
 
+use super::limits::Limit;
 use super::node::{Found, Hold, NodePtr};
 use super::record::{Ending, Record};
 use crate::error::RecvError;
-use crate::waiters::Waiters;
+use crate::waiters::{Ticket, Waiters};
 
 /// A place: the node, its number within its buffer, and the buffer's record.
 pub(super) struct Place<T> {
@@ -174,6 +176,26 @@ impl<T> Slot<T> {
         }
     }
 
+    /// Goes over the items that are there, from this slot on, as long as `go_on` answers true; the
+    /// answer is the place come to.
+    pub(crate) fn walk(&self, mut go_on: impl FnMut(&[T]) -> bool) -> Self {
+        let mut at = self.place();
+        loop {
+            // SAFETY: our hold keeps what follows alive.
+            at = match unsafe { at.node.read() } {
+                Found::Item(events, next) if go_on(events) => at.followed_by(next),
+                // SAFETY: as above.
+                Found::Last(next) => match unsafe { at.onward(next) } {
+                    Onward::Splice(place) => place,
+                    Onward::End(_) => break,
+                },
+                Found::Item(..) | Found::Nothing => break,
+            };
+        }
+        // SAFETY: as above.
+        unsafe { Self::new(at) }
+    }
+
     #[inline]
     pub(crate) fn is_written(&self) -> bool {
         // SAFETY: our hold keeps the node alive.
@@ -187,8 +209,58 @@ impl<T> Slot<T> {
         self.record().readers()
     }
 
+    /// Has `waker` woken once this slot is written; whether it is already.
+    pub(crate) fn is_written_or_wait(&self, waiting: &mut Waiting, waker: &Waker) -> bool {
+        let waiters = self.announce_waiter();
+        if !waiting.is_in(self.record()) {
+            waiting.stop();
+            waiting.record = self.owner();
+        }
+        waiters.wait(&mut waiting.ticket, waker);
+        // Again: it may have been written before the writer could know of us.
+        self.is_written()
+    }
+
+    /// From the next block on, `limit` is enforced as items are published.
+    pub(crate) fn limit(&self, limit: Weak<dyn Limit>) {
+        self.record().limit(limit);
+    }
+
     pub(crate) fn lag(&self) -> u64 {
         self.record().lag(self.seq)
+    }
+}
+
+/// A task's place on a buffer's list of those who wait. It keeps no slot alive.
+#[derive(Default)]
+pub(crate) struct Waiting {
+    record: Option<Arc<Record>>,
+    ticket: Option<Ticket>,
+}
+
+impl Waiting {
+    fn is_in(&self, record: &Record) -> bool {
+        self.record.as_deref().is_some_and(|of| ptr::eq(of, record))
+    }
+
+    /// Goes off the list.
+    pub(crate) fn stop(&mut self) {
+        if let Some(record) = &self.record {
+            record.readers().leave(&mut self.ticket);
+        }
+    }
+
+    /// Wakes the task that waits here, if one does, so that it polls again.
+    pub(crate) fn wake(&self) {
+        if let (Some(record), Some(ticket)) = (&self.record, &self.ticket) {
+            record.readers().wake_one(ticket);
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 

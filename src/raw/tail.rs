@@ -41,14 +41,25 @@ struct Window<T> {
     passed: Option<Hold<T>>,
 }
 
-/// The written slot, where somebody waits for it. Dropping this wakes them, outside of any lock.
+/// The written slot, where somebody waits for it. Dropping this wakes them, and enforces the limits
+/// that are due, outside of any lock.
 #[must_use]
 pub(crate) struct Wake<T>(Option<Slot<T>>);
 
 impl<T> Drop for Wake<T> {
     #[inline]
     fn drop(&mut self) {
+        /// Also where a waker panics.
+        struct EnforceLimits<'a>(&'a Record);
+
+        impl Drop for EnforceLimits<'_> {
+            fn drop(&mut self) {
+                self.0.enforce_limits();
+            }
+        }
+
         if let Some(awaited) = &self.0 {
+            let _limits = EnforceLimits(awaited.record());
             awaited.record().readers().wake_all();
         }
     }
@@ -138,6 +149,7 @@ impl<T> Tail<T> {
             return Wake(None);
         };
         let rest = rest.map(|(rest, room)| {
+            self.see_to_limits(len);
             // The new last slot will be where the batch is.
             self.room.leave(self.last.node());
             self.room = room;
@@ -182,6 +194,11 @@ impl<T> Tail<T> {
         len: u64,
     ) -> Wake<T> {
         debug_assert!(!self.ended, "ending consumes the writer");
+        if self.room.is_full() {
+            self.see_to_limits(len);
+        }
+        // Before the payload is made: see there.
+        let vacancy = self.room.vacancy();
         let place = Place::new(self.last.as_ptr(), self.seq, &self.record);
         let newest = rest.as_ref().map_or(place.node, Rest::newest);
         self.seq += len;
@@ -189,7 +206,7 @@ impl<T> Tail<T> {
         self.record.publish(self.seq);
         // SAFETY: `last` is the writer's hold on the last slot, which is empty as long as `ended`
         // is not set, and `&mut self` makes us its only user. `first` only moves.
-        let filled = unsafe { self.last.fill(first, rest, &mut self.room) };
+        let filled = unsafe { self.last.fill(first, rest, vacancy) };
         let awaited = match &mut self.window {
             None => filled.retire(),
             Some(window) => {
@@ -207,6 +224,20 @@ impl<T> Tail<T> {
             }
         };
         Wake(awaited.map(|hold| Slot::from_hold(hold, place)))
+    }
+
+    /// Where readers are over their limits once `len` more items are published, or may be, has them
+    /// looked at when the readers are woken.
+    #[cold]
+    #[inline(never)]
+    fn see_to_limits(&mut self, len: u64) {
+        let limits = self.record.limits();
+        if limits.are_due(self.seq + len) {
+            if limits.are_always_due() {
+                self.room.shrink();
+            }
+            self.last.announce_waiter();
+        }
     }
 
     /// Frees what has left the window.

@@ -1,0 +1,355 @@
+//! A reader that may not be too far behind.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use std::vec;
+
+use futures::stream::{FusedStream, Stream};
+
+use crate::closer::{Closer, ClosingSlot};
+use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
+use crate::lag_limit::LagLimit;
+use crate::limiter::{Limiter, Taken};
+use crate::raw::{Cursor, Limit, Read, Waiting};
+use crate::wait;
+
+/// A reader of clones that is not allowed to be further behind than its [`LagLimit`]: a
+/// [`Stream`] of `T`s, made by [`Subscription::limited`](crate::Subscription::limited).
+///
+/// **The limit bounds what it keeps in memory, also where it is never polled again:** the writer
+/// takes its place away. Where that happens it is told how many items it has lost, exactly, by
+/// [`RecvError::Lagged`], and goes on; or it is closed, as [`OnLag`](crate::OnLag) says. Other
+/// readers of the buffer lose nothing.
+///
+/// What it receives does not depend on when the writer looks: before each read it sees to it itself
+/// that it is within its limit. In memory it may keep more than the limit for a while: the items
+/// of a block of memory (16 or so where they are small), or of the batch that passed it; where bytes
+/// are limited nothing but the item that passed it. To that comes the item of which it has not given
+/// all events yet.
+///
+/// It gives clones rather than [`BufferItem`](crate::BufferItem)s, because one of those would keep
+/// all that follows for as long as its holder is stuck. Where clones are dear, publish
+/// [`Arc`]s.
+///
+/// * Cost: a read takes a lock that it shares with nobody but the writer, and that only where it is
+///   over its limit. The writer pays nothing for readers that keep up; for one that does not, a few
+///   nanoseconds an item. Where bytes are limited, it asks each item's events for their size once for
+///   each reader, and allocates memory for each item.
+/// * The drop of an event that was skipped runs where the writer publishes, as that of an event
+///   which nobody follows does.
+/// * It counts as an observer until it is dropped, or closed for its lag.
+///
+/// ```
+/// use event_buffer::{EventBuffer, LagLimit, TryRecvError};
+///
+/// let mut buffer = EventBuffer::new();
+/// let mut reader = buffer.subscribe().limited(LagLimit::items(3));
+/// buffer.extend(1..=10);
+/// assert_eq!(reader.try_recv(), Err(TryRecvError::Lagged(7)));
+/// assert_eq!(reader.try_recv(), Ok(8));
+/// assert_eq!(reader.try_recv(), Ok(9));
+/// ```
+pub struct Limited<T> {
+    limiter: Arc<Limiter<T>>,
+    /// What was cloned and has not been given yet: of an item of one event, and of one of several.
+    next: Option<T>,
+    rest: vec::IntoIter<T>,
+    waiting: Waiting,
+    closing: ClosingSlot,
+    /// The producer's failure has been said.
+    failed: bool,
+    /// The stream has answered `None`, or an error after which it will.
+    terminated: bool,
+}
+
+impl<T: Clone> Limited<T> {
+    pub(crate) fn new(
+        mut cursor: Cursor<T>,
+        limit: LagLimit<T>,
+        failed: bool,
+        closing: ClosingSlot,
+    ) -> Self
+    where
+        T: Send + Sync + 'static,
+    {
+        // Neither a waker nor what it has passed goes behind the lock.
+        cursor.stop_waiting();
+        cursor.anchor_here();
+        let slot = cursor.slot();
+        let limiter = Arc::new(Limiter::new(cursor, limit));
+        let weak: Weak<Limiter<T>> = Arc::downgrade(&limiter);
+        let weak: Weak<dyn Limit> = weak;
+        slot.limit(weak);
+        Self {
+            limiter,
+            next: None,
+            rest: vec::IntoIter::default(),
+            waiting: Waiting::default(),
+            closing,
+            failed,
+            terminated: false,
+        }
+    }
+
+    /// Waits for the next event.
+    ///
+    /// Cancel safe: an event is taken only when the future completes.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError::Lagged`] where items were skipped, once, with their number: call again. The
+    /// others as for [`Subscription::recv`](crate::Subscription::recv).
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use event_buffer::{EventBuffer, LagLimit, RecvError};
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe().limited(LagLimit::items(1));
+    /// buffer.extend(["old", "new"]);
+    /// assert_eq!(reader.recv().await, Err(RecvError::Lagged(1)));
+    /// assert_eq!(reader.recv().await, Ok("new"));
+    /// # });
+    /// ```
+    pub async fn recv(&mut self) -> Result<T, RecvError> {
+        /// Goes off the list of those who wait, also where the future is dropped.
+        struct Polling<'a, T>(&'a mut Limited<T>);
+
+        impl<T> Drop for Polling<'_, T> {
+            fn drop(&mut self) {
+                self.0.waiting.stop();
+            }
+        }
+
+        let polling = Polling(self);
+        poll_fn(|cx| polling.0.poll_recv(cx)).await
+    }
+
+    /// The next event, if it is there. Never waits. If `T`'s clone panics the event has not been
+    /// received.
+    ///
+    /// O(1) and one clone, or O(items skipped). Where an item has several events all of them are
+    /// cloned when the first is received.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`](Self::recv), and [`TryRecvError::Empty`] where nothing is ready.
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, LagLimit, TryRecvError};
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe().limited(LagLimit::items(1_000));
+    /// assert_eq!(reader.try_recv(), Err(TryRecvError::Empty));
+    /// buffer.append([1, 2]);
+    /// assert_eq!(reader.try_recv(), Ok(1));
+    /// assert_eq!(reader.try_recv(), Ok(2));
+    /// ```
+    pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
+        /// Gives the item back where a clone panics.
+        struct Cloning<'a, T>(&'a Limiter<T>, Option<Taken<T>>);
+
+        impl<T> Drop for Cloning<'_, T> {
+            fn drop(&mut self) {
+                if let Some(taken) = &self.1 {
+                    self.0.give_back(taken);
+                }
+            }
+        }
+
+        if let Some(reason) = self.closing.get().and_then(|closing| closing.reason()) {
+            return Err(TryRecvError::ForceClosed(reason.clone()));
+        }
+        if let Some(event) = self.next.take().or_else(|| self.rest.next()) {
+            return Ok(event);
+        }
+        let taken = match self.limiter.take() {
+            Ok(taken) => taken,
+            Err(TryRecvError::Failed(_)) if self.failed => return Err(TryRecvError::Closed),
+            Err(end) => {
+                self.failed |= matches!(end, TryRecvError::Failed(_));
+                return Err(end);
+            }
+        };
+        let mut cloning = Cloning(&self.limiter, Some(taken));
+        if let Some(taken) = &cloning.1 {
+            match taken.item.events() {
+                [event] => self.next = Some(event.clone()),
+                events => self.rest = Vec::from(events).into_iter(),
+            }
+        }
+        // The last to hold them drops them. If that panics here, what was cloned is read next.
+        drop(cloning.1.take());
+        let next = self.next.take().or_else(|| self.rest.next());
+        next.ok_or(TryRecvError::Empty)
+    }
+
+    /// Waits for the next event, blocking the thread. Not for use in async code. Allocates a waker.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`](Self::recv).
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, LagLimit};
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe().limited(LagLimit::items(1_000));
+    /// let writer = std::thread::spawn(move || buffer.push("from a thread"));
+    /// assert_eq!(reader.recv_blocking()?, "from a thread");
+    /// # writer.join().unwrap();
+    /// # Ok::<(), event_buffer::RecvError>(())
+    /// ```
+    pub fn recv_blocking(&mut self) -> Result<T, RecvError> {
+        // Without a deadline there is always an answer.
+        wait::block_on(self.recv(), None).unwrap_or(Err(RecvError::Closed))
+    }
+
+    /// Waits for the next event, blocking the thread for at most `timeout`. An event that is ready
+    /// is received whatever the timeout. Allocates a waker.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvTimeoutError::Timeout`] if none came; the others as for [`recv`](Self::recv).
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, LagLimit, RecvTimeoutError};
+    /// use std::time::Duration;
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe().limited(LagLimit::items(1_000));
+    /// buffer.push(1);
+    /// assert_eq!(reader.recv_timeout(Duration::ZERO), Ok(1));
+    /// assert_eq!(reader.recv_timeout(Duration::ZERO), Err(RecvTimeoutError::Timeout));
+    /// ```
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvTimeoutError> {
+        let deadline = Instant::now().checked_add(timeout);
+        match wait::block_on(self.recv(), deadline) {
+            Some(answer) => answer.map_err(RecvTimeoutError::from),
+            None => Err(RecvTimeoutError::Timeout),
+        }
+    }
+
+    fn poll_recv(&mut self, cx: &Context<'_>) -> Poll<Result<T, RecvError>> {
+        loop {
+            match self.try_recv().map_err(TryRecvError::into_end) {
+                Ok(event) => {
+                    self.waiting.stop();
+                    return Poll::Ready(Ok(event));
+                }
+                Err(Some(end)) => {
+                    self.waiting.stop();
+                    return Poll::Ready(Err(end));
+                }
+                Err(None) => {}
+            }
+            // Closed for its lag meanwhile: there is an answer now.
+            let Some(mut slot) = self.limiter.slot() else {
+                continue;
+            };
+            // Not at the end of a buffer that goes on in another.
+            if !matches!(slot.read(), Read::Empty) {
+                continue;
+            }
+            if !slot.is_written_or_wait(&mut self.waiting, cx.waker())
+                && !self
+                    .closing
+                    .get()
+                    .is_some_and(|closing| closing.is_closed(cx.waker()))
+            {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+impl<T> Limited<T> {
+    /// A handle that closes this reader from outside. See [`Closer`].
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, LagLimit, TryRecvError};
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe().limited(LagLimit::items(1_000));
+    /// buffer.push(1);
+    /// reader.closer().close("enough");
+    /// assert!(matches!(reader.try_recv(), Err(TryRecvError::ForceClosed(_))));
+    /// ```
+    pub fn closer(&self) -> Closer {
+        let first = self.closing.get().is_none();
+        let closing = self.closing.get_or_init();
+        if first {
+            // A stream that waits already does not wait for a close yet.
+            self.waiting.wake();
+        }
+        Closer::new(closing)
+    }
+
+    /// How many items it has not received and not skipped, those behind splices included. Zero where it
+    /// was closed for its lag. O(1), or O(splices ahead); takes a lock for a moment.
+    ///
+    /// It may be over the limit where neither the writer nor the reader has looked yet.
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, LagLimit};
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe().limited(LagLimit::items(10));
+    /// buffer.extend(0..100);
+    /// assert_eq!(reader.lag(), 10);
+    /// ```
+    pub fn lag(&self) -> u64 {
+        self.limiter.lag()
+    }
+}
+
+impl<T: Clone> Stream for Limited<T> {
+    type Item = Result<T, RecvError>;
+
+    /// [`RecvError::Lagged`] does not end the stream; any other error is the last thing it answers.
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if this.terminated {
+            return Poll::Ready(None);
+        }
+        this.poll_recv(cx).map(|answer| match answer {
+            Err(RecvError::Closed) => {
+                this.terminated = true;
+                None
+            }
+            answer => {
+                this.terminated = !matches!(answer, Ok(_) | Err(RecvError::Lagged(_)));
+                Some(answer)
+            }
+        })
+    }
+}
+
+impl<T: Clone> FusedStream for Limited<T> {
+    fn is_terminated(&self) -> bool {
+        self.terminated
+    }
+}
+
+// Nothing in it is ever pinned.
+impl<T> Unpin for Limited<T> {}
+
+impl<T> Drop for Limited<T> {
+    fn drop(&mut self) {
+        // Here and now: the writer may be looking at it.
+        self.limiter.leave();
+    }
+}
+
+impl<T> fmt::Debug for Limited<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Limited")
+            .field("lag", &self.lag())
+            .field("terminated", &self.terminated)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,680 @@
+//! Readers whose lag is limited.
+#![cfg(not(loom))]
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::thread;
+use std::time::Duration;
+
+use event_buffer::{
+    ByteSize, EventBuffer, LagExceeded, LagLimit, Limited, OnLag, RecvError, RecvTimeoutError,
+    Replay, SharedBuffer, TryRecvError,
+};
+use futures::stream::FusedStream;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use tokio_test::{assert_pending, assert_ready, assert_ready_eq, task};
+
+static_assertions::assert_impl_all!(Limited<Vec<u8>>: Send, Sync, Unpin);
+static_assertions::assert_impl_all!(LagLimit<std::rc::Rc<u8>>: Send, Sync, Copy);
+
+/// More than what the writer may let pass before it looks: the items of one block.
+const BLOCK: usize = 64;
+
+fn unretained<T>() -> EventBuffer<T> {
+    EventBuffer::builder().replay(Replay::None).build()
+}
+
+/// All that is ready: events, and how many items were skipped in front of each.
+fn drain<T: Clone>(reader: &mut Limited<T>) -> Vec<Result<T, u64>> {
+    let mut all = Vec::new();
+    loop {
+        match reader.try_recv() {
+            Ok(event) => all.push(Ok(event)),
+            Err(TryRecvError::Lagged(items)) => all.push(Err(items)),
+            Err(_) => return all,
+        }
+    }
+}
+
+/// Counts those that are alive.
+#[derive(Debug)]
+struct Counted(u64, Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(n: u64, alive: &Arc<AtomicUsize>) -> Self {
+        alive.fetch_add(1, SeqCst);
+        Self(n, alive.clone())
+    }
+}
+
+impl Clone for Counted {
+    fn clone(&self) -> Self {
+        Self::new(self.0, &self.1)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.1.fetch_sub(1, SeqCst);
+    }
+}
+
+impl ByteSize for Counted {
+    fn byte_size(&self) -> usize {
+        100
+    }
+}
+
+#[test]
+fn within_its_limit_a_reader_loses_nothing() {
+    let mut buffer = EventBuffer::new();
+    let mut reader = buffer.subscribe().limited(LagLimit::items(10));
+    for round in 0..100 {
+        buffer.extend(round * 10..(round + 1) * 10);
+        let expected: Vec<_> = (round * 10..(round + 1) * 10).map(Ok).collect();
+        assert_eq!(drain(&mut reader), expected);
+    }
+}
+
+#[test]
+fn skips_to_the_oldest_allowed_and_tells_the_exact_count() {
+    for published in [11, 12, 25, 26, 27, 100, 1_000] {
+        let mut buffer = EventBuffer::new();
+        let mut reader = buffer.subscribe().limited(LagLimit::items(10));
+        (0..published).for_each(|n| buffer.push(n));
+        let kept = published - 10..published;
+        let expected: Vec<_> = std::iter::once(Err(published - 10))
+            .chain(kept.map(Ok))
+            .collect();
+        assert_eq!(drain(&mut reader), expected);
+        buffer.push(7);
+        assert_eq!(drain(&mut reader), [Ok(7)]);
+    }
+}
+
+#[test]
+fn skips_to_what_is_newest_when_it_reads() {
+    for published in [11, 12, 25, 26, 27, 100, 1_000] {
+        let mut buffer = EventBuffer::new();
+        let limit = LagLimit::items(10).on_lag(OnLag::SkipToNewest);
+        let mut reader = buffer.subscribe().limited(limit);
+        (0..published).for_each(|n| buffer.push(n));
+        assert_eq!(drain(&mut reader), [Err(published - 1), Ok(published - 1)]);
+        buffer.push(7);
+        buffer.push(8);
+        assert_eq!(drain(&mut reader), [Ok(7), Ok(8)]);
+    }
+}
+
+#[test]
+fn closes_with_a_typed_reason_that_sticks() {
+    let mut buffer = EventBuffer::new();
+    let limit = LagLimit::items(10).on_lag(OnLag::Close);
+    let mut reader = buffer.subscribe().limited(limit);
+    buffer.extend(0..10);
+    assert_eq!(reader.try_recv(), Ok(0));
+    buffer.extend(10..12);
+    for _ in 0..2 {
+        let Err(TryRecvError::ForceClosed(reason)) = reader.try_recv() else {
+            panic!()
+        };
+        let LagExceeded { items, .. } = reason.downcast_ref().unwrap();
+        assert_eq!(*items, 11);
+    }
+    let mut stream = task::spawn(reader);
+    let answer = assert_ready!(stream.poll_next());
+    assert!(matches!(answer, Some(Err(RecvError::ForceClosed(_)))));
+    assert!(stream.is_terminated());
+    assert_ready_eq!(stream.poll_next(), None);
+}
+
+#[test]
+fn the_newest_item_may_always_be_received() {
+    let mut buffer = EventBuffer::new();
+    let mut none = buffer.subscribe().limited(LagLimit::items(0));
+    let mut no_bytes = buffer.subscribe().limited(LagLimit::bytes(0));
+    for n in 0..3 {
+        buffer.push(n.to_string());
+        assert_eq!(none.try_recv(), Ok(n.to_string()));
+        assert_eq!(no_bytes.try_recv(), Ok(n.to_string()));
+    }
+}
+
+#[test]
+fn an_item_counts_once_however_many_its_events_and_comes_whole() {
+    let mut buffer = EventBuffer::new();
+    let mut reader = buffer.subscribe().limited(LagLimit::items(2));
+    for n in 0..4 {
+        buffer.append([10 * n, 10 * n + 1, 10 * n + 2]);
+    }
+    assert_eq!(reader.try_recv(), Err(TryRecvError::Lagged(2)));
+    assert_eq!(reader.try_recv(), Ok(20));
+    // What has begun is received to its end.
+    buffer.extend(40..=100);
+    assert_eq!(reader.try_recv(), Ok(21));
+    assert_eq!(reader.try_recv(), Ok(22));
+    assert_eq!(reader.try_recv(), Err(TryRecvError::Lagged(60)));
+    assert_eq!(reader.try_recv(), Ok(99));
+}
+
+#[test]
+fn bytes_are_those_that_the_events_say() {
+    let mut buffer = EventBuffer::new();
+    let size = |n: usize| vec![0_u8; n];
+    let each = size(100).byte_size() as u64;
+    let mut reader = buffer.subscribe().limited(LagLimit::bytes(3 * each));
+    let mut both = buffer
+        .subscribe()
+        .limited(LagLimit::items(2).and_bytes(3 * each));
+    for _ in 0..5 {
+        buffer.push(size(100));
+    }
+    assert_eq!(drain(&mut reader).len(), 1 + 3);
+    assert_eq!(drain(&mut both).len(), 1 + 2);
+    buffer.push(size(10_000));
+    buffer.push(size(1));
+    assert_eq!(drain(&mut reader), [Err(1), Ok(size(1))]);
+    assert_eq!(drain(&mut both), [Err(1), Ok(size(1))]);
+}
+
+#[test]
+fn bounds_memory_of_who_is_never_polled() {
+    for on_lag in [OnLag::SkipToOldest, OnLag::SkipToNewest, OnLag::Close] {
+        for limit in [LagLimit::items(10), LagLimit::bytes(1_000)] {
+            let alive = Arc::new(AtomicUsize::new(0));
+            let mut buffer = unretained();
+            let stuck = buffer.subscribe().limited(limit.on_lag(on_lag));
+            for n in 0..10_000 {
+                buffer.push(Counted::new(n, &alive));
+                let most = if n < 100 { 10 + BLOCK } else { 10 + 32 };
+                assert!(alive.load(SeqCst) <= most, "{on_lag:?} {limit:?}");
+            }
+            // Items come in batches, too, of which all but what is allowed is dropped at once.
+            buffer.extend((0..1_000).map(|n| Counted::new(n, &alive)));
+            assert!(alive.load(SeqCst) <= 10, "{on_lag:?} {limit:?}");
+            assert_eq!(buffer.is_observed(), on_lag != OnLag::Close);
+            drop(stuck);
+            assert_eq!(alive.load(SeqCst), 0);
+        }
+    }
+}
+
+#[test]
+fn a_limit_in_bytes_is_passed_by_one_item_at_most() {
+    let alive = Arc::new(AtomicUsize::new(0));
+    let mut buffer = unretained();
+    let _stuck = buffer.subscribe().limited(LagLimit::bytes(1_000));
+    for n in 0..BLOCK as u64 {
+        buffer.push(Counted::new(n, &alive));
+    }
+    for n in 0..1_000 {
+        let event = Counted::new(n, &alive);
+        assert_eq!(alive.load(SeqCst), 10 + 1);
+        buffer.push(event);
+        assert_eq!(alive.load(SeqCst), 10);
+    }
+}
+
+#[test]
+fn one_that_has_waited_keeps_no_more() {
+    let alive = Arc::new(AtomicUsize::new(0));
+    let mut buffer = unretained();
+    let mut stuck = task::spawn(buffer.subscribe().limited(LagLimit::items(10)));
+    assert_pending!(stuck.poll_next());
+    (0..1_000).for_each(|n| buffer.push(Counted::new(n, &alive)));
+    assert!(stuck.is_woken());
+    assert!(alive.load(SeqCst) <= 10 + BLOCK);
+}
+
+#[test]
+fn others_lose_nothing() {
+    let mut buffer = EventBuffer::new();
+    let mut all = buffer.subscribe().cloned();
+    let _stuck = buffer.subscribe().limited(LagLimit::items(1));
+    let _closed = buffer
+        .subscribe()
+        .limited(LagLimit::items(1).on_lag(OnLag::Close));
+    for n in 0..1_000 {
+        buffer.push(n);
+    }
+    for n in 0..1_000 {
+        assert_eq!(all.try_recv(), Ok(n));
+    }
+}
+
+#[test]
+fn a_limit_goes_along_over_splices() {
+    for registered_first in [true, false] {
+        let alive = Arc::new(AtomicUsize::new(0));
+        let mut live = unretained();
+        let mut middle = unretained();
+        let mut snapshot = unretained();
+        let reader = snapshot.subscribe();
+        let limit = LagLimit::items(10);
+        let mut reader = Some(reader);
+        let mut stuck = registered_first.then(|| reader.take().unwrap().limited(limit));
+        snapshot.push(Counted::new(0, &alive));
+        middle.push(Counted::new(1, &alive));
+        snapshot.splice(middle.tail());
+        middle.push(Counted::new(2, &alive));
+        middle.splice(live.tail());
+        let mut stuck = stuck
+            .take()
+            .unwrap_or_else(|| reader.take().unwrap().limited(limit));
+        for n in 3..1_000 {
+            live.push(Counted::new(n, &alive));
+            assert!(alive.load(SeqCst) <= 10 + BLOCK);
+        }
+        // Item 1 is in front of the splice.
+        assert_eq!(stuck.try_recv().unwrap_err(), TryRecvError::Lagged(989));
+        assert_eq!(stuck.try_recv().unwrap().0, 990);
+    }
+}
+
+#[test]
+fn waits_is_woken_and_goes_on_after_it_has_lagged() {
+    let mut buffer = EventBuffer::new();
+    let mut stream = task::spawn(buffer.subscribe().limited(LagLimit::items(2)));
+    for round in 0..3 {
+        assert_pending!(stream.poll_next());
+        assert!(!stream.is_woken());
+        buffer.extend([round, round, round, 7]);
+        assert!(stream.is_woken());
+        assert_ready_eq!(stream.poll_next(), Some(Err(RecvError::Lagged(2))));
+        assert!(!stream.is_terminated());
+        assert_ready_eq!(stream.poll_next(), Some(Ok(round)));
+        assert_ready_eq!(stream.poll_next(), Some(Ok(7)));
+    }
+    assert_pending!(stream.poll_next());
+    drop(buffer);
+    assert!(stream.is_woken());
+    assert_ready_eq!(stream.poll_next(), None);
+    assert!(stream.is_terminated());
+}
+
+#[test]
+fn a_cancelled_recv_loses_nothing_and_leaves_the_list() {
+    let mut buffer = EventBuffer::new();
+    let mut reader = buffer.subscribe().limited(LagLimit::items(2));
+    let mut recv = task::spawn(reader.recv());
+    assert_pending!(recv.poll());
+    drop(recv);
+    buffer.push(1);
+    assert_eq!(reader.recv_blocking(), Ok(1));
+    let timeout = reader.recv_timeout(Duration::ZERO);
+    assert_eq!(timeout, Err(RecvTimeoutError::Timeout));
+    buffer.extend([2, 3, 4]);
+    assert_eq!(
+        reader.recv_timeout(Duration::ZERO),
+        Err(RecvTimeoutError::Lagged(1))
+    );
+    assert_eq!(reader.recv_timeout(Duration::ZERO), Ok(3));
+}
+
+#[test]
+fn waits_at_the_end_of_a_buffer_that_goes_on_in_another() {
+    let mut live = EventBuffer::new();
+    let snapshot = EventBuffer::new();
+    let mut stream = task::spawn(snapshot.subscribe().limited(LagLimit::items(2)));
+    assert_pending!(stream.poll_next());
+    snapshot.splice(live.tail());
+    assert_pending!(stream.poll_next());
+    live.push(1);
+    assert!(stream.is_woken());
+    assert_ready_eq!(stream.poll_next(), Some(Ok(1)));
+}
+
+#[test]
+fn an_end_comes_after_what_is_left() {
+    for bytes in [u64::MAX, 0] {
+        let limit = if bytes == 0 {
+            LagLimit::items(2)
+        } else {
+            LagLimit::items(2).and_bytes(bytes)
+        };
+        let mut buffer = EventBuffer::new();
+        let mut reader = buffer.subscribe().limited(limit);
+        buffer.extend(["a", "b", "c"].map(str::to_string));
+        buffer.fail("out of luck");
+        assert_eq!(reader.try_recv(), Err(TryRecvError::Lagged(1)));
+        assert!(reader.try_recv().is_ok());
+        assert!(reader.try_recv().is_ok());
+        assert!(matches!(reader.try_recv(), Err(TryRecvError::Failed(_))));
+        assert_eq!(reader.try_recv(), Err(TryRecvError::Closed));
+    }
+}
+
+#[test]
+fn is_closed_from_outside_at_once() {
+    let mut buffer = EventBuffer::new();
+    let mut stream = task::spawn(buffer.subscribe().limited(LagLimit::items(2)));
+    buffer.append([1, 2]);
+    assert_ready_eq!(stream.poll_next(), Some(Ok(1)));
+    stream.closer().close("enough");
+    let answer = assert_ready!(stream.poll_next());
+    assert!(matches!(answer, Some(Err(RecvError::ForceClosed(_)))));
+
+    // One that waits is woken, also where its first closer is made after that.
+    let mut stream = task::spawn(buffer.subscribe().limited(LagLimit::items(2)));
+    assert_pending!(stream.poll_next());
+    let closer = stream.closer();
+    assert!(stream.is_woken());
+    assert_pending!(stream.poll_next());
+    closer.close("enough");
+    assert!(stream.is_woken());
+
+    // A closer that was made before the limit was set closes, too.
+    let reader = buffer.subscribe();
+    let closer = reader.closer();
+    let mut reader = reader.limited(LagLimit::items(2));
+    closer.close("enough");
+    assert!(matches!(
+        reader.try_recv(),
+        Err(TryRecvError::ForceClosed(_))
+    ));
+}
+
+#[test]
+fn an_event_whose_clone_panics_has_not_been_received() {
+    #[derive(Debug)]
+    struct Fragile(u8, Arc<AtomicBool>);
+
+    impl Clone for Fragile {
+        fn clone(&self) -> Self {
+            assert!(!self.1.load(SeqCst), "asked for");
+            Self(self.0, self.1.clone())
+        }
+    }
+
+    impl ByteSize for Fragile {
+        fn byte_size(&self) -> usize {
+            1
+        }
+    }
+
+    for limit in [LagLimit::items(2), LagLimit::items(2).and_bytes(1_000)] {
+        let panics = Arc::new(AtomicBool::new(true));
+        let event = |n| Fragile(n, panics.clone());
+        let mut buffer = EventBuffer::new();
+        let mut reader = buffer.subscribe().limited(limit);
+        buffer.append([event(1), event(2)]);
+        buffer.push(event(3));
+        for _ in 0..2 {
+            assert!(catch_unwind(AssertUnwindSafe(|| reader.try_recv())).is_err());
+            assert_eq!(reader.lag(), 2);
+        }
+        panics.store(false, SeqCst);
+        for n in 1..=3 {
+            assert_eq!(reader.try_recv().unwrap().0, n);
+        }
+        assert_eq!(reader.try_recv().unwrap_err(), TryRecvError::Empty);
+    }
+}
+
+#[test]
+fn a_drop_that_panics_leaves_all_in_order() {
+    struct Explosive(u8, bool);
+
+    impl Clone for Explosive {
+        fn clone(&self) -> Self {
+            Self(self.0, false)
+        }
+    }
+
+    impl Drop for Explosive {
+        fn drop(&mut self) {
+            assert!(!self.1 || thread::panicking(), "asked for");
+        }
+    }
+
+    let mut buffer = unretained();
+    let mut stuck = buffer.subscribe().limited(LagLimit::items(1));
+    let mut other = buffer.subscribe().limited(LagLimit::items(1));
+    let mut panics = 0;
+    for n in 0..100 {
+        let push = AssertUnwindSafe(|| buffer.push(Explosive(n, n % 10 == 0)));
+        panics += usize::from(catch_unwind(push).is_err());
+    }
+    assert!(panics > 0);
+    for reader in [&mut stuck, &mut other] {
+        assert!(matches!(reader.try_recv(), Err(TryRecvError::Lagged(99))));
+        assert_eq!(reader.try_recv().map(|event| event.0).ok(), Some(99));
+    }
+
+    // An event that has been cloned is not lost where the drop of the original panics.
+    buffer.push(Explosive(100, true));
+    drop(other);
+    assert!(catch_unwind(AssertUnwindSafe(|| stuck.try_recv().ok())).is_err());
+    assert_eq!(stuck.try_recv().map(|event| event.0).ok(), Some(100));
+}
+
+#[test]
+fn foreign_code_may_use_the_buffer_and_the_reader() {
+    /// Publishes and reads when it is dropped or asked for its size.
+    #[derive(Clone)]
+    struct Nosy(Option<Arc<dyn Fn() + Send + Sync>>);
+
+    impl Drop for Nosy {
+        fn drop(&mut self) {
+            self.0.iter().for_each(|look| look());
+        }
+    }
+
+    impl ByteSize for Nosy {
+        fn byte_size(&self) -> usize {
+            self.0.iter().for_each(|look| look());
+            1
+        }
+    }
+
+    let shared = SharedBuffer::from(unretained());
+    let looked = Arc::new(AtomicUsize::new(0));
+    for limit in [LagLimit::items(1), LagLimit::bytes(1)] {
+        let reader = Arc::new(std::sync::Mutex::new(shared.subscribe().limited(limit)));
+        let look: Arc<dyn Fn() + Send + Sync> = {
+            let (shared, reader, looked) =
+                (shared.clone(), Arc::downgrade(&reader), looked.clone());
+            Arc::new(move || {
+                looked.fetch_add(1, SeqCst);
+                let _ = shared.is_observed();
+                if let Some(reader) = reader.upgrade() {
+                    let _ = reader.lock().unwrap().lag();
+                }
+            })
+        };
+        for _ in 0..100 {
+            shared.push(Nosy(Some(look.clone())));
+        }
+        drop(reader);
+    }
+    assert!(looked.load(SeqCst) > 0);
+}
+
+/// Over threads, what is received and what is skipped make up what was published.
+#[test]
+fn over_threads_received_and_skipped_make_up_all() {
+    const EACH: u64 = 20_000;
+    for on_lag in [OnLag::SkipToOldest, OnLag::SkipToNewest] {
+        let shared = SharedBuffer::from(unretained());
+        let limits = [
+            LagLimit::items(3),
+            LagLimit::items(100),
+            LagLimit::bytes(640),
+        ];
+        let readers = limits.map(|limit| shared.subscribe().limited(limit.on_lag(on_lag)));
+        thread::scope(|scope| {
+            for mut reader in readers {
+                scope.spawn(move || {
+                    let mut accounted = 0;
+                    loop {
+                        match reader.recv_blocking() {
+                            Ok(_) => accounted += 1,
+                            Err(RecvError::Lagged(items)) => accounted += items,
+                            Err(RecvError::Closed) => return assert_eq!(accounted, 2 * EACH),
+                            Err(other) => panic!("{other}"),
+                        }
+                    }
+                });
+            }
+            for _ in 0..2 {
+                let shared = shared.clone();
+                scope.spawn(move || {
+                    let text = |n: u64| Arc::<str>::from(n.to_string());
+                    (0..EACH).for_each(|n| shared.push(text(n)));
+                });
+            }
+            drop(shared);
+        });
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Push(u8),
+    Append(u8, usize),
+    Extend(u8, usize),
+    /// A reader with a limit in items, one in bytes, or both.
+    Subscribe(Option<u64>, Option<u64>, OnLag),
+    Read(usize, usize),
+    /// Goes on in a new buffer.
+    Splice,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let on_lag = select(vec![OnLag::SkipToOldest, OnLag::SkipToNewest, OnLag::Close]);
+    let items = prop_oneof![Just(None), (0..40_u64).prop_map(Some)];
+    let bytes = prop_oneof![Just(None), (0..400_u64).prop_map(Some)];
+    prop_oneof![
+        10 => (0..40_u8).prop_map(Step::Push),
+        3 => (0..40_u8, 0..4_usize).prop_map(|(size, n)| Step::Append(size, n)),
+        3 => (0..40_u8, 0..60_usize).prop_map(|(size, n)| Step::Extend(size, n)),
+        2 => (items, bytes, on_lag).prop_map(|(i, b, l)| Step::Subscribe(i, b, l)),
+        10 => (0..8_usize, 0..50_usize).prop_map(|(reader, n)| Step::Read(reader, n)),
+        1 => Just(Step::Splice),
+    ]
+}
+
+/// Its number, and its size.
+#[derive(Clone, Debug, PartialEq)]
+struct Event(usize, u8);
+
+impl ByteSize for Event {
+    fn byte_size(&self) -> usize {
+        usize::from(self.1)
+    }
+}
+
+/// A reader that goes by the words of the documentation.
+struct Naive {
+    items: u64,
+    bytes: Option<u64>,
+    on_lag: OnLag,
+    at: usize,
+    rest: Vec<Event>,
+    closed: bool,
+}
+
+impl Naive {
+    fn is_within(&self, items: &[Vec<Event>]) -> bool {
+        let bytes = |item: &Vec<Event>| item.iter().map(|event| u64::from(event.1)).sum::<u64>();
+        let sum: u64 = items.iter().map(|item| bytes(item).max(1)).sum();
+        items.len() <= 1
+            || (items.len() as u64 <= self.items && self.bytes.is_none_or(|most| sum <= most))
+    }
+
+    fn read(&mut self, published: &[Vec<Event>]) -> Result<Event, TryRecvError> {
+        if !self.rest.is_empty() {
+            return Ok(self.rest.remove(0));
+        }
+        let mut oldest = self.at;
+        while !self.is_within(&published[oldest..]) {
+            oldest += 1;
+        }
+        if oldest > self.at {
+            oldest = match self.on_lag {
+                OnLag::SkipToNewest => published.len() - 1,
+                _ => oldest,
+            };
+            self.closed |= self.on_lag == OnLag::Close;
+            if !self.closed {
+                let skipped = oldest - self.at;
+                self.at = oldest;
+                return Err(TryRecvError::Lagged(skipped as u64));
+            }
+        }
+        let item = published.get(self.at).filter(|_| !self.closed);
+        let Some(item) = item else {
+            return Err(TryRecvError::Empty);
+        };
+        self.at += 1;
+        self.rest.clone_from(item);
+        Ok(self.rest.remove(0))
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// What is received is what the documentation says, whenever the writer happens to look.
+    #[test]
+    fn as_a_naive_reader(steps in vec(step(), 1..80)) {
+        let mut buffer = unretained();
+        let mut published: Vec<Vec<Event>> = Vec::new();
+        let mut readers: Vec<(Limited<Event>, Naive)> = Vec::new();
+        for step in steps {
+            let event = |size| Event(published.len(), size);
+            match step {
+                Step::Push(size) => {
+                    let event = event(size);
+                    buffer.push(event.clone());
+                    published.push(vec![event]);
+                }
+                Step::Append(size, n) => {
+                    let item: Vec<_> = (0..n).map(|_| event(size)).collect();
+                    buffer.append(item.clone());
+                    if n > 0 {
+                        published.push(item);
+                    }
+                }
+                Step::Extend(size, n) => {
+                    let items: Vec<_> = (0..n).map(|k| Event(published.len() + k, size)).collect();
+                    buffer.extend(items.clone());
+                    published.extend(items.into_iter().map(|event| vec![event]));
+                }
+                Step::Subscribe(items, bytes, on_lag) => {
+                    let mut limit = LagLimit::items(items.unwrap_or(u64::MAX)).on_lag(on_lag);
+                    if let Some(bytes) = bytes {
+                        limit = limit.and_bytes(bytes);
+                    }
+                    readers.push((buffer.subscribe().limited(limit), Naive {
+                        items: items.unwrap_or(u64::MAX).max(1),
+                        bytes,
+                        on_lag,
+                        at: published.len(),
+                        rest: Vec::new(),
+                        closed: false,
+                    }));
+                }
+                Step::Read(reader, n) if !readers.is_empty() => {
+                    let count = readers.len();
+                    let (reader, naive) = &mut readers[reader % count];
+                    for _ in 0..n {
+                        let expected = naive.read(&published);
+                        match reader.try_recv() {
+                            Err(TryRecvError::ForceClosed(_)) => prop_assert!(naive.closed),
+                            answer => prop_assert_eq!(answer, expected),
+                        }
+                    }
+                }
+                Step::Read(..) => {}
+                Step::Splice => {
+                    let next = unretained();
+                    std::mem::replace(&mut buffer, next).splice(buffer.tail());
+                }
+            }
+        }
+    }
+}
