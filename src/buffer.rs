@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use futures::Sink;
 
+use crate::bookmark::{Bookmark, BookmarkError};
 use crate::error::SharedError;
 use crate::indexed::Indexed;
 use crate::item::BufferItem;
@@ -341,6 +342,32 @@ impl<T> EventBuffer<T> {
             cursor.skip();
         }
         reaches_back.then(|| Subscription::new(cursor))
+    }
+
+    /// Goes on at a [`Bookmark`], if all that was published after it is retained.
+    ///
+    /// O([`len`](Self::len)), allocates nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`BookmarkError::Lost`] with the number of items that are not retained any more;
+    /// [`BookmarkError::OtherBuffer`] where the bookmark is in another buffer than this one and
+    /// those that were spliced to it.
+    ///
+    /// ```
+    /// use event_buffer::{BookmarkError, EventBuffer};
+    ///
+    /// let mut buffer = EventBuffer::new(); // retains one item
+    /// let bookmark = buffer.subscribe().bookmark();
+    /// buffer.push(1);
+    /// assert_eq!(buffer.upgrade(&bookmark)?.try_recv().unwrap().events(), [1]);
+    /// buffer.push(2);
+    /// assert_eq!(buffer.upgrade(&bookmark).unwrap_err(), BookmarkError::Lost(1));
+    /// # Ok::<(), BookmarkError>(())
+    /// ```
+    pub fn upgrade(&self, bookmark: &Bookmark<T>) -> Result<Subscription<T>, BookmarkError> {
+        let slot = self.tail.upgrade(&bookmark.mark)?;
+        Ok(Subscription::new(Cursor::new(slot)))
     }
 
     /// The place after the newest item: where the next one will be. O(1).

@@ -32,6 +32,7 @@
 #![deny(unsafe_code)]
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 
+mod bookmark;
 mod buffer;
 mod chunk;
 mod cloned;
@@ -55,6 +56,7 @@ mod unwind;
 mod wait;
 mod waiters;
 
+pub use bookmark::{Bookmark, BookmarkError};
 pub use buffer::{Deferred, EventBuffer};
 pub use chunk::Chunk;
 pub use cloned::Cloned;

@@ -3,13 +3,14 @@
 use std::error::Error;
 use std::fmt;
 
+use crate::bookmark::Bookmark;
 use crate::raw::{Cursor, Slot};
 use crate::subscription::Subscription;
 
 /// A place in a buffer, from which reading can start, now or later.
 ///
 /// Cheap to clone (one reference count). It keeps everything published after it alive, which is
-/// what a cache wants and a bookmark does not. It does not count as an observer.
+/// what a cache wants; a [`Bookmark`] keeps nothing. It does not count as an observer.
 ///
 /// ```
 /// use event_buffer::EventBuffer;
@@ -40,6 +41,20 @@ impl<T> Position<T> {
     /// ```
     pub fn subscribe(&self) -> Subscription<T> {
         Subscription::new(Cursor::new(self.0.clone()))
+    }
+
+    /// The same place, but one that keeps nothing alive. O(1).
+    ///
+    /// ```
+    /// use event_buffer::{BookmarkError, EventBuffer};
+    ///
+    /// let mut buffer = EventBuffer::new(); // retains one item
+    /// let bookmark = buffer.tail().bookmark();
+    /// buffer.extend([1, 2]);
+    /// assert_eq!(buffer.upgrade(&bookmark).unwrap_err(), BookmarkError::Lost(1));
+    /// ```
+    pub fn bookmark(&self) -> Bookmark<T> {
+        Bookmark::new(self.0.mark())
     }
 
     /// How many items have been published from here on, those behind splices included. O(1), or

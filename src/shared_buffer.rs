@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use crate::bookmark::{Bookmark, BookmarkError};
 use crate::buffer::EventBuffer;
 use crate::item::BufferItem;
 use crate::position::Position;
@@ -160,6 +161,26 @@ impl<T> SharedBuffer<T> {
     /// ```
     pub fn subscribe_from_start(&self) -> Subscription<T> {
         self.buffer.lock().subscribe_from_start()
+    }
+
+    /// Goes on at a [`Bookmark`]: see [`EventBuffer::upgrade`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`EventBuffer::upgrade`].
+    ///
+    /// ```
+    /// use event_buffer::SharedBuffer;
+    ///
+    /// let producer = SharedBuffer::new();
+    /// let bookmark = producer.subscribe().bookmark();
+    /// producer.push(1);
+    /// let mut reader = producer.upgrade(&bookmark)?;
+    /// assert_eq!(reader.try_recv().unwrap().events(), [1]);
+    /// # Ok::<(), event_buffer::BookmarkError>(())
+    /// ```
+    pub fn upgrade(&self, bookmark: &Bookmark<T>) -> Result<Subscription<T>, BookmarkError> {
+        self.buffer.lock().upgrade(bookmark)
     }
 
     /// The place after the newest item: see [`EventBuffer::tail`].

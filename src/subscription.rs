@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use futures::stream::{FusedStream, Stream};
 
+use crate::bookmark::Bookmark;
 use crate::chunk::Chunk;
 use crate::cloned::Cloned;
 use crate::closer::{Closer, ClosingSlot};
@@ -312,6 +313,27 @@ impl<T> Subscription<T> {
     /// ```
     pub fn position(&self) -> Position<T> {
         Position(self.cursor.slot())
+    }
+
+    /// The place of the next item to be received, as one that keeps nothing alive: to go on there
+    /// later, by [`EventBuffer::upgrade`](crate::EventBuffer::upgrade). O(1).
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe();
+    /// buffer.push(1);
+    /// reader.try_recv()?;
+    /// let bookmark = reader.bookmark();
+    /// drop(reader);
+    /// buffer.push(2);
+    /// let mut reader = buffer.upgrade(&bookmark).unwrap();
+    /// assert_eq!(reader.try_recv()?.events(), [2]);
+    /// # Ok::<(), event_buffer::TryRecvError>(())
+    /// ```
+    pub fn bookmark(&self) -> Bookmark<T> {
+        self.position().bookmark()
     }
 
     /// A new subscription that starts at the tail: it receives what is published from now on.

@@ -40,6 +40,7 @@
 mod block;
 mod cursor;
 mod limits;
+mod mark;
 mod node;
 mod record;
 mod slot;
@@ -47,6 +48,7 @@ mod tail;
 
 pub(crate) use cursor::{Cursor, Walk};
 pub(crate) use limits::{Limit, Next};
+pub(crate) use mark::Mark;
 pub(crate) use node::{Batch, Payload};
 pub(crate) use slot::{Read, Slot, Waiting};
 pub(crate) use tail::{Later, Tail};

@@ -1,7 +1,7 @@
 //! What the readers of one buffer share besides its chain: counts, and how it ended.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
-use std::sync::{Arc, Weak};
 
 use super::limits::Limits;
 use crate::error::SharedError;
@@ -13,7 +13,8 @@ const SPLICED: isize = 1;
 const ONE: isize = 2;
 
 pub(crate) struct Record {
-    /// Items published so far: the sequence number of the last slot.
+    /// Items published so far: the sequence number of the last slot. May be less where nobody could
+    /// see the newest, but not at the end.
     published: AtomicU64,
     /// Subscriptions that will come to this buffer's end: those in it, and those in buffers that
     /// are spliced to it. Nobody asks after a splice, since that takes the writer: who goes over it
@@ -27,7 +28,6 @@ pub(crate) struct Record {
     limits: Limits,
     /// Looked at by those who have seen the last slot written, or the `SPLICED` bit.
     ending: Mutex<Option<Ending>>,
-    this: Weak<Record>,
 }
 
 #[derive(Clone)]
@@ -43,8 +43,7 @@ pub(crate) enum Ending {
 
 impl Record {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new_cyclic(|this| Self {
-            this: Weak::clone(this),
+        Arc::new(Self {
             published: AtomicU64::new(0),
             observers: AtomicIsize::new(0),
             unobserved: Waiters::default(),
@@ -52,11 +51,6 @@ impl Record {
             limits: Limits::new(),
             ending: Mutex::default(),
         })
-    }
-
-    /// Shared ownership; `None` never, while a place of the buffer is alive.
-    pub(super) fn owner(&self) -> Option<Arc<Self>> {
-        self.this.upgrade()
     }
 
     #[inline]

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use std::task::Waker;
 
 use super::limits::Limit;
+use super::mark::Mark;
 use super::node::{Found, Hold, NodePtr};
 use super::record::{Ending, Record};
 use crate::error::RecvError;
@@ -43,7 +44,9 @@ pub(super) enum Onward<T> {
 
 impl<T> Place<T> {
     pub(super) fn new(node: NodePtr<T>, seq: u64, record: &Arc<Record>) -> Self {
-        let record = NonNull::from(&**record);
+        // By way of the `Arc`, so that it can be made one again (`Slot::owner`).
+        // SAFETY: no `Arc` points to null.
+        let record = unsafe { NonNull::new_unchecked(Arc::as_ptr(record).cast_mut()) };
         Self { node, seq, record }
     }
 
@@ -134,9 +137,14 @@ impl<T> Slot<T> {
         unsafe { self.place().record() }
     }
 
-    /// Shared ownership of the record; always there, since the slot keeps it alive.
-    pub(super) fn owner(&self) -> Option<Arc<Record>> {
-        self.record().owner()
+    /// Shared ownership of the record.
+    pub(super) fn owner(&self) -> Arc<Record> {
+        let record = self.record.as_ptr();
+        // SAFETY: it comes from an `Arc` (`Place::new`), and our hold keeps the slot that owns one.
+        unsafe {
+            Arc::increment_strong_count(record);
+            Arc::from_raw(record)
+        }
     }
 
     /// What stands here. Goes over splices, which moves the slot on.
@@ -214,11 +222,24 @@ impl<T> Slot<T> {
         let waiters = self.announce_waiter();
         if !waiting.is_in(self.record()) {
             waiting.stop();
-            waiting.record = self.owner();
+            waiting.record = Some(self.owner());
         }
         waiters.wait(&mut waiting.ticket, waker);
         // Again: it may have been written before the writer could know of us.
         self.is_written()
+    }
+
+    pub(super) fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    pub(super) fn is_in(&self, record: &Record) -> bool {
+        ptr::eq(self.record(), record)
+    }
+
+    /// The same place, not counted.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark::new(self.owner(), self.seq)
     }
 
     /// From the next block on, `limit` is enforced as items are published.

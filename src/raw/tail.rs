@@ -6,9 +6,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::block::Room;
+use super::mark::Mark;
 use super::node::{Batch, Hold, Payload, Rest};
 use super::record::{Ending, Record};
 use super::slot::{Place, Slot};
+use crate::bookmark::BookmarkError;
 use crate::error::SharedError;
 use crate::position::SpliceCycle;
 use crate::waiters::Waiters;
@@ -258,9 +260,7 @@ impl<T> Tail<T> {
         /// cannot be spliced to each other at the same time.
         static SPLICING: Mutex<()> = Mutex::new(());
 
-        let Some(to) = onward.owner() else {
-            return Wake(None);
-        };
+        let to = onward.owner();
         let splicing = SPLICING.lock();
         let mut ahead = Some(Arc::clone(&to));
         while let Some(record) = ahead {
@@ -292,6 +292,8 @@ impl<T> Tail<T> {
         if mem::replace(&mut self.ended, true) {
             return (Wake(None), 0);
         }
+        // Those that nobody saw count, too.
+        self.record.publish(self.seq);
         let excess = self.record.end(ending);
         self.room.leave(self.last.node());
         let place = Place::new(self.last.as_ptr(), self.seq, &self.record);
@@ -310,6 +312,11 @@ impl<T> Tail<T> {
         let place = Place::new(self.last.as_ptr(), self.seq, &self.record);
         // SAFETY: our hold keeps the place alive.
         unsafe { Slot::new(place) }
+    }
+
+    /// The marked place, where nothing after it has left the window.
+    pub(crate) fn upgrade(&self, mark: &Mark) -> Result<Slot<T>, BookmarkError> {
+        mark.reach(&self.oldest())
     }
 
     /// The place of the oldest retained item, or the tail.

@@ -1,0 +1,87 @@
+//! A place that keeps nothing.
+
+use std::error::Error;
+use std::fmt;
+use std::marker::PhantomData;
+
+use crate::raw::Mark;
+
+/// A place in a buffer that keeps no item alive: to go on there later, if what follows is still
+/// retained then.
+///
+/// Made by [`Subscription::bookmark`](crate::Subscription::bookmark) or
+/// [`Position::bookmark`](crate::Position::bookmark), which it is to a [`Position`](crate::Position)
+/// what a [`Weak`](std::sync::Weak) is to an [`Arc`](std::sync::Arc). The buffer
+/// [upgrades](crate::EventBuffer::upgrade) it to a subscription, or tells how many items are lost.
+///
+/// Cheap to clone (one reference count). In memory it keeps a few hundred bytes about the buffer, and
+/// those of buffers that this one was spliced to.
+///
+/// ```
+/// use event_buffer::{BookmarkError, EventBuffer, Replay};
+///
+/// let mut buffer = EventBuffer::builder().replay(Replay::Last(2)).build();
+/// let bookmark = buffer.tail().bookmark();
+/// buffer.extend([1, 2]);
+/// assert_eq!(buffer.upgrade(&bookmark)?.try_recv().unwrap().events(), [1]);
+///
+/// buffer.extend([3, 4, 5]);
+/// assert_eq!(buffer.upgrade(&bookmark).unwrap_err(), BookmarkError::Lost(3));
+/// # Ok::<(), BookmarkError>(())
+/// ```
+pub struct Bookmark<T> {
+    pub(crate) mark: Mark,
+    _events: PhantomData<fn() -> T>,
+}
+
+impl<T> Bookmark<T> {
+    pub(crate) fn new(mark: Mark) -> Self {
+        Self {
+            mark,
+            _events: PhantomData,
+        }
+    }
+}
+
+impl<T> Clone for Bookmark<T> {
+    fn clone(&self) -> Self {
+        Self::new(self.mark.clone())
+    }
+}
+
+impl<T> fmt::Debug for Bookmark<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bookmark").finish_non_exhaustive()
+    }
+}
+
+/// Why a buffer did not [upgrade](crate::EventBuffer::upgrade) a [`Bookmark`].
+///
+/// ```
+/// use event_buffer::{BookmarkError, EventBuffer};
+///
+/// let (buffer, other) = (EventBuffer::<u8>::new(), EventBuffer::new());
+/// let answer = buffer.upgrade(&other.tail().bookmark());
+/// assert_eq!(answer.unwrap_err(), BookmarkError::OtherBuffer);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BookmarkError {
+    /// So many items after the bookmark are not retained any more. What comes right after them is where
+    /// [`subscribe_from_start`](crate::EventBuffer::subscribe_from_start) begins, unless they stood in
+    /// another buffer that was spliced to this one.
+    Lost(u64),
+    /// The bookmark is in another buffer, which is not spliced to this one.
+    OtherBuffer,
+}
+
+impl fmt::Display for BookmarkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lost(items) => write!(f, "{items} items after the bookmark are lost"),
+            Self::OtherBuffer => f.write_str("the bookmark is in another buffer"),
+        }
+    }
+}
+
+impl Error for BookmarkError {}

@@ -1,0 +1,142 @@
+//! Places that keep nothing alive.
+#![cfg(not(loom))]
+
+use std::sync::Arc;
+
+use event_buffer::{Bookmark, BookmarkError, EventBuffer, Replay, SharedBuffer, TryRecvError};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+static_assertions::assert_impl_all!(Bookmark<std::rc::Rc<u8>>: Send, Sync, Unpin, Clone);
+
+fn retaining<T>(items: usize) -> EventBuffer<T> {
+    EventBuffer::builder().replay(Replay::Last(items)).build()
+}
+
+#[test]
+fn keeps_nothing_alive() {
+    let mut buffer = retaining(0);
+    let event = Arc::new(());
+    let reader = buffer.subscribe();
+    buffer.push(event.clone());
+    let bookmark = reader.bookmark();
+    assert_eq!(Arc::strong_count(&event), 2);
+    drop(reader);
+    assert_eq!(Arc::strong_count(&event), 1);
+    assert!(!buffer.is_observed());
+    assert_eq!(
+        buffer.upgrade(&bookmark).unwrap_err(),
+        BookmarkError::Lost(1)
+    );
+}
+
+#[test]
+fn goes_on_where_nothing_has_come_since() {
+    for window in [0, 1, 5] {
+        let mut buffer = retaining(window);
+        buffer.extend(0..10);
+        let bookmark = buffer.tail().bookmark();
+        let mut reader = buffer.upgrade(&bookmark).unwrap();
+        assert_eq!(reader.try_recv(), Err(TryRecvError::Empty));
+        buffer.push(10);
+        assert_eq!(reader.try_recv().unwrap().events(), [10]);
+    }
+}
+
+#[test]
+fn what_another_reader_keeps_does_not_count_as_retained() {
+    let mut buffer = retaining(0);
+    let slow = buffer.subscribe();
+    let bookmark = slow.bookmark();
+    buffer.push(1);
+    assert_eq!(
+        buffer.upgrade(&bookmark).unwrap_err(),
+        BookmarkError::Lost(1)
+    );
+    assert_eq!(slow.lag(), 1);
+}
+
+#[test]
+fn is_carried_over_splices() {
+    let mut live = retaining(2);
+    live.push(0);
+    let mut snapshot = retaining(10);
+    let at_start = snapshot.tail().bookmark();
+    snapshot.extend([1, 2, 3]);
+    let at_end = snapshot.tail().bookmark();
+    snapshot.splice(live.tail());
+
+    // At its end, nothing but the live events follows.
+    live.push(4);
+    let mut reader = live.upgrade(&at_end).unwrap().cloned();
+    assert_eq!(reader.try_recv(), Ok(4));
+    // What stood in the snapshot cannot be had from here.
+    assert_eq!(live.upgrade(&at_start).unwrap_err(), BookmarkError::Lost(3));
+    live.extend([5, 6]);
+    assert_eq!(live.upgrade(&at_end).unwrap_err(), BookmarkError::Lost(1));
+    assert_eq!(live.upgrade(&at_start).unwrap_err(), BookmarkError::Lost(4));
+}
+
+#[test]
+fn what_nobody_saw_is_lost_all_the_same() {
+    let mut live = retaining(1);
+    let mut snapshot = retaining(0);
+    let bookmark = snapshot.tail().bookmark();
+    snapshot.extend([1, 2, 3]);
+    assert_eq!(
+        snapshot.upgrade(&bookmark).unwrap_err(),
+        BookmarkError::Lost(3)
+    );
+    snapshot.splice(live.tail());
+    live.push(4);
+    assert_eq!(live.upgrade(&bookmark).unwrap_err(), BookmarkError::Lost(3));
+}
+
+#[test]
+fn knows_its_buffer() {
+    let buffer = retaining::<u8>(1);
+    let other = retaining::<u8>(1);
+    let bookmark = other.tail().bookmark();
+    assert_eq!(
+        buffer.upgrade(&bookmark).unwrap_err(),
+        BookmarkError::OtherBuffer
+    );
+    other.close();
+    // Nor where another buffer comes to stand at its address.
+    for _ in 0..100 {
+        let buffer = retaining::<u8>(1);
+        assert_eq!(
+            buffer.upgrade(&bookmark).unwrap_err(),
+            BookmarkError::OtherBuffer
+        );
+    }
+}
+
+proptest! {
+    /// A bookmark upgrades exactly where a window of so many items reaches back to it.
+    #[test]
+    fn as_a_vector(window in 0..20_usize, batches in vec(0..10_usize, 1..20)) {
+        let shared = SharedBuffer::from(retaining(window));
+        let mut published = 0;
+        let mut bookmarks = Vec::new();
+        for batch in batches {
+            bookmarks.push((shared.tail().bookmark(), published));
+            shared.extend(published..published + batch);
+            published += batch;
+            let oldest = published.saturating_sub(window);
+            for (bookmark, at) in &bookmarks {
+                match shared.upgrade(bookmark) {
+                    Ok(reader) => {
+                        prop_assert!(*at >= oldest);
+                        let mut reader = reader.cloned();
+                        for event in *at..published {
+                            prop_assert_eq!(reader.try_recv(), Ok(event));
+                        }
+                        prop_assert_eq!(reader.try_recv(), Err(TryRecvError::Empty));
+                    }
+                    Err(lost) => prop_assert_eq!(lost, BookmarkError::Lost((oldest - at) as u64)),
+                }
+            }
+        }
+    }
+}
