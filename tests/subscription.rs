@@ -341,3 +341,37 @@ fn a_chunk_is_fused_also_where_a_splice_brings_more() {
     assert_eq!(chunk.next(), None);
     assert_eq!(reader.try_recv().unwrap()[0], 2);
 }
+
+/// What a reader of clones has passed is dropped before the next event is received, not after.
+#[test]
+fn an_older_event_whose_drop_panics_costs_no_other() {
+    struct Explosive(u32, bool);
+
+    impl Clone for Explosive {
+        fn clone(&self) -> Self {
+            Self(self.0, false)
+        }
+    }
+
+    impl Drop for Explosive {
+        fn drop(&mut self) {
+            assert!(!self.1 || std::thread::panicking(), "asked for");
+        }
+    }
+
+    let mut buffer = EventBuffer::builder().replay(Replay::None).build();
+    let mut reader = buffer.subscribe().cloned();
+    // The last is its own: where its drop panics it has not been received.
+    buffer.extend((0..100).map(|n| Explosive(n, n % 7 == 0 && n < 99)));
+    let (mut received, mut panics) = (Vec::new(), 0);
+    loop {
+        let read = std::panic::AssertUnwindSafe(|| reader.try_recv().map(|event| event.0));
+        match std::panic::catch_unwind(read) {
+            Ok(Ok(n)) => received.push(n),
+            Ok(Err(_)) => break,
+            Err(_) => panics += 1,
+        }
+    }
+    assert_eq!(received, Vec::from_iter(0..100));
+    assert!(panics > 0);
+}

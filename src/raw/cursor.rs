@@ -81,9 +81,22 @@ impl<T> Cursor<T> {
                 Found::Item(events, next) => {
                     // First: it may drop a waker, which is foreign.
                     self.stop_waiting();
+                    // Anchor again now and then, and where the reader has caught up: it may wait
+                    // long for the next item, or not come back soon. Before the visit: what is
+                    // dropped here may panic.
+                    // SAFETY: the anchor keeps what follows alive.
+                    let is_last = !unsafe { next.is_written() };
+                    if is_last || self.ahead >= STRIDE {
+                        self.anchor_here();
+                    }
                     let (answer, done) = visit(events);
                     if done {
-                        self.advance(next);
+                        self.at.node = next;
+                        self.at.seq += 1;
+                        self.ahead += 1;
+                        if is_last {
+                            self.anchor_here();
+                        }
                     }
                     return Ok(answer);
                 }
@@ -113,19 +126,12 @@ impl<T> Cursor<T> {
         // SAFETY: the anchor keeps `at` alive.
         if let Found::Item(_, next) = unsafe { self.at.node.read() } {
             self.stop_waiting();
-            self.advance(next);
-        }
-    }
-
-    #[inline]
-    fn advance(&mut self, next: NodePtr<T>) {
-        self.at.node = next;
-        self.at.seq += 1;
-        self.ahead += 1;
-        // Anchor again now and then, and at once where the reader has caught up: it may wait
-        // long for the next item, or not come back soon.
-        if self.ahead >= STRIDE || !self.is_written() {
-            self.anchor_here();
+            self.at.node = next;
+            self.at.seq += 1;
+            self.ahead += 1;
+            if self.ahead >= STRIDE || !self.is_written() {
+                self.anchor_here();
+            }
         }
     }
 
