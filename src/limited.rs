@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use std::vec;
@@ -81,9 +81,8 @@ impl<T: Clone> Limited<T> {
         cursor.anchor_here();
         let slot = cursor.slot();
         let limiter = Arc::new(Limiter::new(cursor, limit));
-        let weak: Weak<Limiter<T>> = Arc::downgrade(&limiter);
-        let weak: Weak<dyn Limit> = weak;
-        slot.limit(weak);
+        let shared: Arc<dyn Limit> = Arc::clone(&limiter) as _;
+        slot.limit(&shared);
         Self {
             limiter,
             next: None,

@@ -233,8 +233,8 @@ impl<T> Subscription<T> {
     /// A reader of clones that may not be further behind than `limit`, and whose place is taken away
     /// where it is: see [`Limited`].
     ///
-    /// O(1); allocates what it shares with the writer, and takes a lock for a moment. Closers and the
-    /// place are kept.
+    /// O(1), or O([`lag`](Self::lag)) where it is over the limit already or bytes are counted. Allocates
+    /// what it shares with the writer, and takes a lock for a moment. Closers and the place are kept.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, LagLimit, TryRecvError};

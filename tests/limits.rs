@@ -496,7 +496,7 @@ fn foreign_code_may_use_the_buffer_and_the_reader() {
 /// Over threads, what is received and what is skipped make up what was published.
 #[test]
 fn over_threads_received_and_skipped_make_up_all() {
-    const EACH: u64 = 20_000;
+    const EACH: u64 = 5_000;
     for on_lag in [OnLag::SkipToOldest, OnLag::SkipToNewest] {
         let shared = SharedBuffer::from(unretained());
         let limits = [
@@ -616,7 +616,7 @@ impl Naive {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     /// What is received is what the documentation says, whenever the writer happens to look.
     #[test]

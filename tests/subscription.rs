@@ -372,6 +372,32 @@ fn an_older_event_whose_drop_panics_costs_no_other() {
             Err(_) => panics += 1,
         }
     }
-    assert_eq!(received, Vec::from_iter(0..100));
+    assert_eq!(received, (0..100).collect::<Vec<_>>());
     assert!(panics > 0);
+}
+
+#[test]
+fn an_event_whose_clone_panics_is_cloned_by_the_next_read() {
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+    static PANICS: AtomicBool = AtomicBool::new(true);
+    struct Fragile(u8);
+
+    impl Clone for Fragile {
+        fn clone(&self) -> Self {
+            assert!(!PANICS.load(SeqCst), "asked for");
+            Self(self.0)
+        }
+    }
+
+    let mut buffer = EventBuffer::new();
+    let mut reader = buffer.subscribe().cloned();
+    buffer.append([Fragile(1), Fragile(2)]);
+    buffer.push(Fragile(3));
+    for n in 1..=3 {
+        PANICS.store(true, SeqCst);
+        let read = std::panic::AssertUnwindSafe(|| reader.try_recv().is_ok());
+        assert!(std::panic::catch_unwind(read).is_err());
+        PANICS.store(false, SeqCst);
+        assert_eq!(reader.try_recv().map(|event| event.0), Ok(n));
+    }
 }

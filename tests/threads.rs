@@ -20,7 +20,7 @@ fn main() {
 mod threads {
     use std::thread;
 
-    use event_buffer::{EventBuffer, RecvError, Replay, Subscription};
+    use event_buffer::{EventBuffer, LagLimit, RecvError, Replay, Subscription};
 
     const EVENTS: u64 = 2_000;
 
@@ -39,8 +39,8 @@ mod threads {
         let replay = replay[usize::try_from(round % 3).unwrap_or(0)];
         let mut first = EventBuffer::builder().replay(replay).build();
         let mut second = EventBuffer::builder().replay(replay).build();
-        let readers: [fn(Subscription<Event>); 5] =
-            [by_item, by_clone, by_chunk, by_handle, in_turns];
+        let readers: [fn(Subscription<Event>); 6] =
+            [by_item, by_clone, by_chunk, by_handle, in_turns, limited];
         let readers: Vec<_> = readers
             .into_iter()
             .map(|read| {
@@ -110,6 +110,22 @@ mod threads {
             match futures::executor::block_on(item.next()) {
                 Ok(next) => item = next,
                 Err(end) => assert_eq!((n, end), (EVENTS - 1, RecvError::Closed)),
+            }
+        }
+    }
+
+    /// The writers move its place on.
+    fn limited(reader: Subscription<Event>) {
+        let mut reader = reader.limited(LagLimit::items(20));
+        let mut next = 0;
+        loop {
+            match reader.recv_blocking() {
+                Ok(event) => {
+                    assert_eq!(event, Event::new(next));
+                    next += 1;
+                }
+                Err(RecvError::Lagged(items)) => next += items,
+                Err(end) => return assert_eq!((next, end), (EVENTS, RecvError::Closed)),
             }
         }
     }

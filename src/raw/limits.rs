@@ -21,8 +21,8 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 use std::mem;
-use std::sync::Weak;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
 
 use super::record::Record;
 use crate::sync::{AtomicU64, Mutex};
@@ -43,6 +43,17 @@ pub(crate) enum Next {
     Always,
     /// It has no place any more.
     Never,
+}
+
+impl Next {
+    /// When it is due.
+    fn after(self, published: u64) -> Option<u64> {
+        match self {
+            Self::After(items) => Some(published.saturating_add(items)),
+            Self::Always => Some(ALWAYS),
+            Self::Never => None,
+        }
+    }
 }
 
 /// Of an entry that is always due.
@@ -126,10 +137,13 @@ impl Entries {
 }
 
 impl Record {
-    /// From the next block on, this limit is enforced: here, or where the buffer was spliced to.
-    pub(super) fn limit(&self, limit: Weak<dyn Limit>) {
-        let due_at = ALWAYS;
-        self.add_limits(vec![Entry { due_at, limit }]);
+    /// This limit is enforced from now on: here, or where the buffer was spliced to.
+    pub(super) fn limit(&self, limit: &Arc<dyn Limit>) {
+        let published = self.behind(0);
+        if let Some(due_at) = limit.enforce().after(published) {
+            let limit = Arc::downgrade(limit);
+            self.add_limits(vec![Entry { due_at, limit }]);
+        }
     }
 
     fn add_limits(&self, entries: Vec<Entry>) {
@@ -188,16 +202,11 @@ impl Record {
             // What panics is the drop of an event: the limit is kept by then.
             entry.due_at = published + 1;
             looked_at.1.push(entry);
-            match limit.enforce() {
-                Next::Never => drop(looked_at.1.pop()),
-                next => {
-                    if let Some(entry) = looked_at.1.last_mut() {
-                        entry.due_at = match next {
-                            Next::After(items) => published.saturating_add(items),
-                            _ => ALWAYS,
-                        };
-                    }
-                }
+            let next = limit.enforce().after(published);
+            if let Some(entry) = looked_at.1.pop() {
+                looked_at
+                    .1
+                    .extend(next.map(|due_at| Entry { due_at, ..entry }));
             }
         });
     }

@@ -1,7 +1,7 @@
 //! A counted place in a chain.
 
 use std::ptr::{self, NonNull};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::task::Waker;
 
 use super::limits::Limit;
@@ -242,8 +242,8 @@ impl<T> Slot<T> {
         Mark::new(self.owner(), self.seq)
     }
 
-    /// From the next block on, `limit` is enforced as items are published.
-    pub(crate) fn limit(&self, limit: Weak<dyn Limit>) {
+    /// `limit` is enforced from now on, as items are published.
+    pub(crate) fn limit(&self, limit: &Arc<dyn Limit>) {
         self.record().limit(limit);
     }
 
