@@ -25,7 +25,7 @@ use crate::wait;
 /// [closes](Self::close) the buffer.
 ///
 /// * **Nothing is lost:** an item stays until every reader that can still come to it has passed.
-///   Memory is bounded by the slowest reader, and by nothing else.
+///   Memory is bounded by the slowest reader that has no [limit](crate::Limited), and by nothing else.
 /// * **Nothing is kept:** beyond that, only what the [replay window](crate::Replay) says (the
 ///   newest item, if nothing else is set), and what follows a [`BufferItem`] or a [`Position`]
 ///   that somebody holds.

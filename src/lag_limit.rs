@@ -168,7 +168,7 @@ pub enum OnLag {
 /// let mut reader = buffer.subscribe().limited(limit);
 /// buffer.extend(0..1_000);
 /// let Err(TryRecvError::ForceClosed(reason)) = reader.try_recv() else { panic!() };
-/// assert_eq!(reason.downcast_ref(), Some(&LagExceeded { items: 1_000 }));
+/// assert_eq!(reason.downcast_ref::<LagExceeded>().map(|lag| lag.items), Some(1_000));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

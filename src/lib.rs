@@ -7,9 +7,11 @@
 //! * **A snapshot is [spliced](EventBuffer::splice) in front** of the live tail, with no event
 //!   lost or doubled in between.
 //! * **Nothing is cloned** to be delivered: a [`BufferItem`] is a counted handle.
+//! * **Where a bound on memory matters more than every event**, that is one reader's
+//!   [limit](Subscription::limited): the others lose nothing by it.
 //!
-//! When things go wrong: a reader that no longer reads holds memory until it is dropped, and can be
-//! [told to go from outside](Closer); a producer's [failure](EventBuffer::fail) reaches every
+//! When things go wrong: a reader that no longer reads holds memory until it is dropped, unless it has
+//! a [limit](Limited), and can be [told to go from outside](Closer); a producer's [failure](EventBuffer::fail) reaches every
 //! reader after all that came before it; a reader of an ended buffer ends, it never hangs.
 //!
 //! ```

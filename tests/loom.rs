@@ -7,7 +7,9 @@ use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Waker};
 
-use event_buffer::{EventBuffer, LagLimit, OnLag, RecvError, Replay, SharedBuffer, TryRecvError};
+use event_buffer::{
+    ByteSize, EventBuffer, LagLimit, OnLag, RecvError, Replay, SharedBuffer, TryRecvError,
+};
 use loom::future::block_on;
 use loom::sync::Arc;
 use loom::sync::atomic::AtomicU64;
@@ -361,17 +363,16 @@ fn observed_against_splice_and_leave() {
 
 /// The writer moves the reader's place on while it reads: what it gets and what it is told was
 /// skipped make up what was published.
-#[test]
-fn enforced_limit_against_recv() {
-    loom::model(|| {
+fn limit_is_enforced_while_it_reads(limit: LagLimit<Number>) {
+    loom::model(move || {
         let mut buffer = buffer();
-        let mut reader = buffer.subscribe().limited(LagLimit::items(1));
+        let mut reader = buffer.subscribe().limited(limit);
         let writer = thread::spawn(move || {
-            (1..=3).for_each(|n| buffer.push(n));
+            (1..=3).for_each(|n| buffer.push(Number(n)));
         });
         let mut accounted = 0;
         let mut look = || match reader.try_recv() {
-            Ok(n) => {
+            Ok(Number(n)) => {
                 accounted += 1;
                 assert_eq!(n, accounted);
                 true
@@ -387,6 +388,25 @@ fn enforced_limit_against_recv() {
         while look() {}
         assert_eq!(accounted, 3);
     });
+}
+
+#[derive(Clone)]
+struct Number(u64);
+
+impl ByteSize for Number {
+    fn byte_size(&self) -> usize {
+        1
+    }
+}
+
+#[test]
+fn enforced_limit_against_recv() {
+    limit_is_enforced_while_it_reads(LagLimit::items(1));
+}
+
+#[test]
+fn enforced_limit_in_bytes_against_recv() {
+    limit_is_enforced_while_it_reads(LagLimit::bytes(1));
 }
 
 #[test]
