@@ -4,6 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::task::{Context, Wake};
 use std::thread;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use event_buffer::{
     Replay, SharedBuffer, TryRecvError,
 };
 use futures::stream::FusedStream;
+use futures::{FutureExt, StreamExt};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -256,6 +258,16 @@ fn a_limit_goes_along_over_splices() {
         let limit = LagLimit::items(10);
         let mut reader = Some(reader);
         let mut stuck = registered_first.then(|| reader.take().unwrap().limited(limit));
+        // What was due in the snapshot, far ahead, is due at once where it goes on.
+        for _ in 0..10_000 {
+            snapshot.push(Counted::new(0, &alive));
+            if let Some(reader) = &mut reader {
+                assert!(reader.try_recv().is_ok());
+            }
+            if let Some(stuck) = &mut stuck {
+                assert!(stuck.try_recv().is_ok());
+            }
+        }
         snapshot.push(Counted::new(0, &alive));
         middle.push(Counted::new(1, &alive));
         snapshot.splice(middle.tail());
@@ -299,9 +311,16 @@ fn waits_is_woken_and_goes_on_after_it_has_lagged() {
 fn a_cancelled_recv_loses_nothing_and_leaves_the_list() {
     let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe().limited(LagLimit::items(2));
-    let mut recv = task::spawn(reader.recv());
-    assert_pending!(recv.poll());
+    let task = Arc::new(Task);
+    let waker = task.clone().into();
+    let mut recv = Box::pin(reader.recv());
+    assert!(
+        recv.poll_unpin(&mut Context::from_waker(&waker))
+            .is_pending()
+    );
+    assert_eq!(Arc::strong_count(&task), 3);
     drop(recv);
+    assert_eq!(Arc::strong_count(&task), 2);
     buffer.push(1);
     assert_eq!(reader.recv_blocking(), Ok(1));
     let timeout = reader.recv_timeout(Duration::ZERO);
@@ -529,6 +548,82 @@ fn over_threads_received_and_skipped_make_up_all() {
             drop(shared);
         });
     }
+}
+
+/// Neither its waker nor what a chunk lent goes along behind the lock.
+#[test]
+fn nothing_that_is_past_goes_along_where_a_limit_is_set() {
+    let alive = Arc::new(AtomicUsize::new(0));
+    let mut buffer = unretained();
+    let mut stream = buffer.subscribe();
+    let task = Arc::new(Task);
+    let waker = task.clone().into();
+    let mut cx = Context::from_waker(&waker);
+    assert!(stream.poll_next_unpin(&mut cx).is_pending());
+    assert_eq!(Arc::strong_count(&task), 3);
+    let limited = stream.limited(LagLimit::items(1));
+    assert_eq!(Arc::strong_count(&task), 2);
+    drop(limited);
+
+    let mut reader = buffer.subscribe();
+    buffer.extend((0..10).map(|n| Counted::new(n, &alive)));
+    let chunk = reader.next_chunk().now_or_never();
+    assert_eq!(chunk.unwrap().unwrap().count(), 10);
+    let _limited = reader.limited(LagLimit::items(1));
+    assert_eq!(alive.load(SeqCst), 0);
+}
+
+#[test]
+fn a_waker_that_panics_does_not_keep_a_limit_from_being_enforced() {
+    struct Panics;
+
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("asked for");
+        }
+    }
+
+    let alive = Arc::new(AtomicUsize::new(0));
+    let mut buffer = unretained();
+    let _stuck = buffer.subscribe().limited(LagLimit::items(10));
+    let mut stream = buffer.subscribe();
+    let waker = Arc::new(Panics).into();
+    let mut cx = Context::from_waker(&waker);
+    for n in 0..1_000 {
+        while stream.poll_next_unpin(&mut cx).is_ready() {}
+        let push = AssertUnwindSafe(|| buffer.push(Counted::new(n, &alive)));
+        assert!(catch_unwind(push).is_err());
+        assert!(alive.load(SeqCst) <= 10 + BLOCK);
+    }
+}
+
+#[test]
+fn what_is_skipped_while_its_clone_panics_is_counted() {
+    /// Publishes more than the limit while it is cloned, then panics.
+    struct Overtaken(Option<SharedBuffer<Overtaken>>);
+
+    impl Clone for Overtaken {
+        fn clone(&self) -> Self {
+            if let Some(shared) = &self.0 {
+                shared.extend((0..100).map(|_| Self(None)));
+                panic!("asked for");
+            }
+            Self(None)
+        }
+    }
+
+    let shared = SharedBuffer::from(unretained());
+    let mut reader = shared.subscribe().limited(LagLimit::items(10));
+    shared.push(Overtaken(Some(shared.clone())));
+    assert!(catch_unwind(AssertUnwindSafe(|| reader.try_recv().is_ok())).is_err());
+    assert!(matches!(reader.try_recv(), Err(TryRecvError::Lagged(91))));
+    assert_eq!(std::iter::from_fn(|| reader.try_recv().ok()).count(), 10);
+}
+
+struct Task;
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {}
 }
 
 #[derive(Clone, Debug)]
