@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
 use crate::error::SharedError;
-use crate::sync::AtomicWaker;
+use crate::sync::Mutex;
 
 /// Closes one [`Subscription`](crate::Subscription) from outside, from any thread.
 ///
@@ -33,7 +33,8 @@ pub struct Closer(Arc<Closing>);
 #[derive(Default)]
 pub(crate) struct Closing {
     reason: OnceLock<SharedError>,
-    waker: AtomicWaker,
+    /// Of the task that waits. Replaced, woken and dropped outside of the lock.
+    waker: Mutex<Option<Waker>>,
 }
 
 impl Closer {
@@ -66,7 +67,8 @@ impl Closer {
     pub fn close(&self, reason: impl Into<Box<dyn Error + Send + Sync>>) -> bool {
         let closed = self.0.reason.set(SharedError::new(reason.into())).is_ok();
         if closed {
-            self.0.waker.wake();
+            let waker = self.0.waker.lock().take();
+            waker.into_iter().for_each(Waker::wake);
         }
         closed
     }
@@ -119,7 +121,8 @@ impl Drop for ClosingSlot {
     /// A closer outlives the subscription, but does not keep its task.
     fn drop(&mut self) {
         if let Some(closing) = self.get() {
-            drop(closing.waker.take());
+            let waker = closing.waker.lock().take();
+            drop(waker);
         }
     }
 }
@@ -128,7 +131,7 @@ impl Closing {
     pub(crate) fn closed(reason: SharedError) -> Self {
         Self {
             reason: OnceLock::from(reason),
-            waker: AtomicWaker::default(),
+            waker: Mutex::default(),
         }
     }
 
@@ -139,9 +142,21 @@ impl Closing {
     /// Whether it is closed; if not, `waker` is woken when it is.
     pub(crate) fn is_closed(&self, waker: &Waker) -> bool {
         if self.reason.get().is_none() {
-            self.waker.register(waker);
+            self.register(waker);
         }
         // Again: `close` sets the reason before it takes the waker.
         self.reason.get().is_some()
+    }
+
+    fn register(&self, waker: &Waker) {
+        let known = self.waker.lock();
+        if known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            return;
+        }
+        drop(known);
+        // Either may panic, which leaves the one waker or the other in its place.
+        let waker = waker.clone();
+        let replaced = self.waker.lock().replace(waker);
+        drop(replaced);
     }
 }

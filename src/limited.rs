@@ -26,10 +26,9 @@ use crate::wait;
 /// readers of the buffer lose nothing.
 ///
 /// What it receives does not depend on when the writer looks: before each read it sees to it itself
-/// that it is within its limit. In memory it may keep more than the limit for a while: the items
-/// of a block of memory (16 or so where they are small), or of the batch that passed it; where bytes
-/// are limited nothing but the item that passed it. To that comes the item of which it has not given
-/// all events yet.
+/// that it is within its limit. In memory it may keep an eighth more for a while, so that the writer
+/// need not look often, and the items of a block of memory (16 or so where they are small); where
+/// bytes are limited, nothing more. To that comes the item of which it has not given all events yet.
 ///
 /// It gives clones rather than [`BufferItem`](crate::BufferItem)s, because one of those would keep
 /// all that follows for as long as its holder is stuck. Where clones are dear, publish

@@ -180,11 +180,13 @@ impl<T> Limiter<T> {
             drop(state);
             self.skip(&from, passed, over);
         }
-        match self.limit.bytes {
-            Some(_) => Next::Always,
-            // Never zero: what is over the limit has been skipped.
-            None => Next::After((self.limit.items - (lag - over)).saturating_add(1)),
+        if self.limit.bytes.is_some() {
+            return Next::Always;
         }
+        // Not at once when it is over, or a crowd of stuck readers would have to be looked at for
+        // each block of items.
+        let room = self.limit.items - (lag - over);
+        Next::After(room.saturating_add(self.limit.items / 8).saturating_add(1))
     }
 
     /// How many items it is over its limit.

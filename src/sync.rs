@@ -2,7 +2,6 @@
 
 #[cfg(not(loom))]
 mod imp {
-    pub(crate) use futures::task::AtomicWaker;
     pub(crate) use parking_lot::Mutex;
     pub(crate) use std::sync::atomic::{AtomicIsize, AtomicPtr, AtomicU64, AtomicUsize};
 
@@ -48,24 +47,6 @@ mod imp {
 
         pub(crate) fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
             self.0.lock().unwrap_or_else(PoisonError::into_inner)
-        }
-    }
-
-    /// `loom`'s `AtomicWaker` with the method names of `futures`.
-    #[derive(Debug, Default)]
-    pub(crate) struct AtomicWaker(loom::future::AtomicWaker);
-
-    impl AtomicWaker {
-        pub(crate) fn register(&self, waker: &std::task::Waker) {
-            self.0.register_by_ref(waker);
-        }
-
-        pub(crate) fn wake(&self) {
-            self.0.wake();
-        }
-
-        pub(crate) fn take(&self) -> Option<std::task::Waker> {
-            self.0.take_waker()
         }
     }
 }

@@ -46,7 +46,7 @@ fn by_default_the_newest_item_stays_readable() {
     for n in 0..5 {
         buffer.push(n);
         assert_eq!(buffer.head().unwrap().events(), [n]);
-        assert_eq!(buffer.len(), 1);
+        assert_eq!((buffer.len(), buffer.is_empty()), (1, false));
     }
     assert_eq!(events(buffer.subscribe_from_start()), [4]);
     assert_eq!(events(buffer.subscribe()), []);
@@ -55,7 +55,8 @@ fn by_default_the_newest_item_stays_readable() {
 #[test]
 fn a_window_of_n_keeps_the_newest_n() {
     for n in 0..6 {
-        let mut buffer = keeping(Replay::Last(n));
+        let settings = EventBuffer::builder().replay(Replay::Last(n));
+        let mut buffer = settings.clone().build();
         for published in 1..=10_usize {
             // Alternately one by one and as a batch.
             if published.is_multiple_of(2) {
@@ -120,6 +121,69 @@ fn reading_items_frees_each_one_at_once() {
 }
 
 #[test]
+fn a_reader_of_clones_holds_few_of_the_items_that_it_has_passed() {
+    let mut buffer = keeping(Replay::None);
+    let payload = Arc::new(());
+    let mut reader = buffer.subscribe().cloned();
+    buffer.extend(std::iter::repeat_n(payload.clone(), 1_000));
+    for left in (0..1_000).rev() {
+        drop(reader.try_recv().unwrap());
+        let held = Arc::strong_count(&payload) - 1;
+        assert!(
+            held - left <= if left > 0 { 32 } else { 0 },
+            "{held} for {left}"
+        );
+    }
+}
+
+#[test]
+fn what_a_chunk_lent_is_freed_by_reading_on() {
+    let mut buffer = keeping(Replay::None);
+    let payload = Arc::new(());
+    let mut reader = buffer.subscribe();
+    buffer.extend(std::iter::repeat_n(payload.clone(), 100));
+    let chunk = futures::executor::block_on(reader.next_chunk()).unwrap();
+    assert_eq!(chunk.take(50).count(), 50);
+    assert_eq!(Arc::strong_count(&payload) - 1, 100);
+    let mut reader = reader.cloned();
+    drop(reader.try_recv().unwrap());
+    // But for as many as a reader of clones may have passed.
+    assert!(Arc::strong_count(&payload) - 1 <= 49 + 32);
+}
+
+#[test]
+fn events_may_be_of_any_size() {
+    fn of<const WORDS: usize>() {
+        for replay in [Replay::None, Replay::Last(1), Replay::All] {
+            let mut buffer = keeping(replay);
+            let reader = buffer.subscribe();
+            for n in 0..100_u64 {
+                buffer.push([n; WORDS]);
+            }
+            buffer.extend((100..200).map(|n| [n; WORDS]));
+            let expected: Vec<_> = (0..200).map(|n| [n; WORDS]).collect();
+            assert_eq!(events(reader), expected);
+        }
+    }
+    // Of these, several, two, one, and not even one fit in what is allocated at once.
+    let sizes: [fn(); 5] = [of::<0>, of::<1>, of::<60>, of::<100>, of::<200>];
+    for size in sizes {
+        size();
+    }
+}
+
+#[test]
+fn items_are_equal_where_their_events_are() {
+    let item = |events: &[u8]| {
+        let mut buffer = EventBuffer::new();
+        buffer.append(events.iter().copied());
+        buffer.head().unwrap()
+    };
+    assert_eq!(item(&[1, 2]), item(&[1, 2]));
+    assert_ne!(item(&[1, 2]), item(&[1, 3]));
+}
+
+#[test]
 fn a_held_item_keeps_what_follows_alive() {
     let mut buffer = keeping(Replay::Last(1));
     buffer.push(0);
@@ -142,6 +206,11 @@ fn a_reader_resumes_after_an_index() {
             self.0
         }
     }
+    fn subscribed_after_7<T: Indexed + Clone>(events_at: [T; 2]) -> Vec<T> {
+        let mut buffer = keeping(Replay::All);
+        buffer.extend(events_at);
+        events(buffer.subscribe_after(7).unwrap())
+    }
     let mut buffer = keeping(Replay::Last(3));
     assert!(
         buffer.subscribe_after(7).is_some(),
@@ -162,6 +231,26 @@ fn a_reader_resumes_after_an_index() {
     assert_eq!(events(buffer.subscribe_after(40).unwrap()), []);
     assert!(buffer.head().unwrap().has_index(40));
     assert!(!buffer.head().unwrap().has_index(0));
+
+    // What stood where the newest one stands now is gone, too.
+    let mut buffer = keeping(Replay::Last(1));
+    buffer.push(At(10));
+    assert!(buffer.subscribe_after(5).is_some());
+    buffer.push(At(20));
+    assert!(buffer.subscribe_after(5).is_none());
+
+    // What nobody saw was dropped all the same.
+    let mut buffer = keeping(Replay::None);
+    assert!(buffer.subscribe_after(7).is_some());
+    buffer.push(At(10));
+    assert!(buffer.subscribe_after(7).is_none());
+
+    // What points at an event has its index.
+    assert_eq!(subscribed_after_7([&At(7), &At(8)]), [&At(8)]);
+    assert_eq!(
+        subscribed_after_7([7, 8].map(|n| Arc::new(At(n)))),
+        [Arc::new(At(8))]
+    );
 }
 
 #[test]
@@ -190,6 +279,25 @@ fn lag_counts_what_is_unread() {
     assert_eq!((reader.lag(), place.lag()), (10, 10));
     reader.try_recv().unwrap();
     assert_eq!(reader.clone().lag(), 9);
+    let item = reader.try_recv().unwrap();
+    assert_eq!((item.position().lag(), item.after().lag()), (9, 8));
+
+    for replay in [Replay::Last(1), Replay::Last(3), Replay::All] {
+        let mut buffer = keeping(replay);
+        for n in 0..5 {
+            // The second one may stand where the first one stood.
+            for many in [1, 1, 2] {
+                match many {
+                    1 => buffer.push(n),
+                    _ => buffer.append([n, n]),
+                }
+                let newest = buffer.head().unwrap();
+                assert_eq!((newest.position().lag(), newest.after().lag()), (1, 0));
+            }
+        }
+        buffer.extend([5, 6]);
+        assert_eq!(buffer.head().unwrap().position().lag(), 1);
+    }
     assert_eq!(reader.resubscribe().lag(), 0);
 }
 
@@ -231,6 +339,7 @@ fn a_panic_in_the_iterator_publishes_nothing() {
 #[test]
 fn several_producers_share_a_buffer() {
     let shared = SharedBuffer::from(keeping(Replay::All));
+    assert!(shared.is_empty() && !shared.is_observed());
     let mut reader = shared.subscribe();
     std::thread::scope(|scope| {
         for producer in 0..4 {
@@ -242,7 +351,8 @@ fn several_producers_share_a_buffer() {
             });
         }
     });
-    assert_eq!(shared.len(), 400);
+    assert_eq!((shared.len(), shared.is_empty()), (400, false));
+    assert!(shared.is_observed());
     shared.clone().into_inner().ok_or(()).unwrap_err();
     shared.into_inner().unwrap().close();
     let mut next = [0; 4];
@@ -273,6 +383,28 @@ fn a_sink_wakes_once_for_all_that_was_ready() {
         assert_eq!(assert_ready!(reader.poll_next()), Some(Ok(n)));
     }
     assert_eq!(assert_ready!(reader.poll_next()), None);
+}
+
+#[test]
+fn what_a_sink_was_given_is_there_once_it_is_flushed_or_closed() {
+    use futures::{Sink, SinkExt};
+    fn send<S: Sink<u32> + Unpin>(mut sink: S, reader: &mut event_buffer::Cloned<u32>) -> S {
+        assert!(assert_ready!(task::spawn(sink.feed(1)).poll()).is_ok());
+        assert_eq!(reader.try_recv(), Err(TryRecvError::Empty));
+        assert!(assert_ready!(task::spawn(sink.flush()).poll()).is_ok());
+        assert_eq!(reader.try_recv(), Ok(1));
+        assert!(assert_ready!(task::spawn(sink.feed(2)).poll()).is_ok());
+        assert!(assert_ready!(task::spawn(sink.close()).poll()).is_ok());
+        assert_eq!(reader.try_recv(), Ok(2));
+        sink
+    }
+    let buffer = EventBuffer::new();
+    let mut reader = buffer.subscribe().cloned();
+    let buffer = send(buffer, &mut reader);
+    let buffer = send(SharedBuffer::from(buffer), &mut reader);
+    assert_eq!(reader.try_recv(), Err(TryRecvError::Empty));
+    drop(buffer);
+    assert_eq!(reader.try_recv(), Err(TryRecvError::Closed));
 }
 
 #[test]

@@ -189,8 +189,13 @@ fn dropping_a_long_chain_of_splices_does_not_recurse() {
         std::mem::replace(&mut buffer, next).splice(tail);
     }
     assert_eq!(reader.lag(), 100_000);
-    let small = std::thread::Builder::new().stack_size(32 * 1024);
-    let dropping = small.spawn(move || drop((reader, buffer)));
+    let start = reader.position();
+    let small = || std::thread::Builder::new().stack_size(32 * 1024);
+    let dropping = small().spawn(move || drop((reader, buffer)));
+    dropping.unwrap().join().unwrap();
+    // The last one to hold it is a writer, which outlives all of it by a little.
+    let unread = EventBuffer::builder().replay(Replay::None).build();
+    let dropping = small().spawn(move || unread.splice(start));
     dropping.unwrap().join().unwrap();
 }
 
@@ -253,4 +258,96 @@ fn a_waker_that_panics_does_not_change_how_a_buffer_goes_on() {
         assert_eq!(reader.try_recv().unwrap().events(), [1]);
         assert_eq!(reader.try_recv().unwrap().events(), [2]);
     }
+}
+
+/// A waker whose drop panics: what it is dropped for is done all the same.
+struct PanicsWhenDropped;
+
+impl Wake for PanicsWhenDropped {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for PanicsWhenDropped {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "as planned");
+    }
+}
+
+/// Lets the reader wait with such a waker, of which the buffer has the only one then.
+fn wait_to_panic<R: StreamExt + Unpin>(reader: &mut R) {
+    let waker = Waker::from(Arc::new(PanicsWhenDropped));
+    let mut cx = Context::from_waker(&waker);
+    assert!(reader.poll_next_unpin(&mut cx).is_pending());
+}
+
+fn panics(f: impl FnOnce()) {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).unwrap_err();
+}
+
+#[test]
+fn a_waker_whose_drop_panics_does_not_keep_others_asleep() {
+    // As many as are woken at once, and more.
+    for others in [1, 10] {
+        let mut buffer = EventBuffer::new();
+        let mut reader = buffer.subscribe();
+        wait_to_panic(&mut reader);
+        let others = (0..others).map(|_| task::spawn(buffer.subscribe()));
+        let mut others: Vec<_> = others.collect();
+        for other in &mut others {
+            assert!(other.poll_next().is_pending());
+        }
+        panics(|| buffer.push(1));
+        assert!(others.iter().all(task::Spawn::is_woken));
+        assert_eq!(reader.try_recv().unwrap().events(), [1]);
+        buffer.push(2);
+        assert_eq!(reader.try_recv().unwrap().events(), [2]);
+    }
+}
+
+#[test]
+fn a_waker_whose_drop_panics_gives_way_to_the_next() {
+    let mut buffer = EventBuffer::new();
+    let mut reader = buffer.subscribe();
+    wait_to_panic(&mut reader);
+    let mut reader = task::spawn(reader);
+    panics(|| drop(reader.poll_next()));
+    buffer.push(1);
+    assert!(reader.is_woken());
+    assert_eq!(assert_ready!(reader.poll_next()).unwrap().unwrap()[0], 1);
+
+    // The same of one that waits for a close.
+    let closer = reader.closer();
+    wait_to_panic(&mut *reader);
+    // Both lists have it: the first drop does not panic yet.
+    panics(|| drop(reader.poll_next()));
+    assert!(reader.poll_next().is_pending());
+    closer.close("enough");
+    assert!(reader.is_woken());
+}
+
+#[test]
+fn a_waker_whose_drop_panics_lets_its_reader_go() {
+    let payload = Arc::new(());
+    let mut buffer = EventBuffer::builder().replay(Replay::None).build();
+    let mut reader = buffer.subscribe();
+    wait_to_panic(&mut reader);
+    let bookmark = buffer.tail();
+    panics(|| drop(reader));
+    assert!(!buffer.is_observed());
+    drop(bookmark);
+    buffer.push(Arc::clone(&payload));
+    assert_eq!(Arc::strong_count(&payload), 1, "nobody holds it");
+
+    // A `recv` that is cancelled: nothing is lost.
+    let mut reader = buffer.subscribe();
+    let mut recv = Box::pin(reader.recv());
+    {
+        let waker = Waker::from(Arc::new(PanicsWhenDropped));
+        let poll = std::future::Future::poll(recv.as_mut(), &mut Context::from_waker(&waker));
+        assert!(poll.is_pending());
+    }
+    panics(|| drop(recv));
+    buffer.push(Arc::clone(&payload));
+    assert!(reader.try_recv().is_ok());
+    assert_eq!(reader.try_recv(), Err(TryRecvError::Empty));
 }

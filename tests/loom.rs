@@ -361,6 +361,23 @@ fn observed_against_splice_and_leave() {
     });
 }
 
+#[test]
+fn observed_against_splice_and_join() {
+    loom::model(|| {
+        let live = buffer::<u8>();
+        let snapshot = buffer();
+        let reader = snapshot.subscribe();
+        let tail = live.tail();
+        let other = thread::spawn(move || snapshot.splice(tail));
+        let second = reader.clone();
+        drop(reader);
+        other.join().unwrap();
+        assert!(live.is_observed());
+        drop(second);
+        assert!(!live.is_observed());
+    });
+}
+
 /// The writer moves the reader's place on while it reads: what it gets and what it is told was
 /// skipped make up what was published.
 fn limit_is_enforced_while_it_reads(limit: LagLimit<Number>) {

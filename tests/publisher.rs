@@ -45,7 +45,11 @@ use Seen::{Closed, End, Events, Failed, Nothing, Over, Part, Progress, Reset};
 
 /// What the watch has to say now.
 fn next<K>(watch: &mut Watch<K, u32>) -> Seen {
-    let events = |events: &event_buffer::publisher::Events<u32>| events.iter().copied().collect();
+    let events = |events: &event_buffer::publisher::Events<u32>| {
+        let seen: Vec<u32> = events.iter().copied().collect();
+        assert_eq!(events.len(), seen.len());
+        seen
+    };
     match watch.next().now_or_never() {
         None => Nothing,
         Some(None) => Over,
@@ -1101,6 +1105,305 @@ fn a_snapshot_is_over_once_its_handler_has_returned() {
     let mut watch = watch(&publisher, "a");
     assert_eq!(all(&mut watch), [End(0)]);
     let appender = kept.lock().unwrap().take().unwrap();
-    assert!(appender.push(1).is_err());
+    let over = appender.push(1).unwrap_err();
+    assert!(over.to_string().contains("over"));
     assert_eq!(all(&mut watch), []);
+}
+
+#[test]
+fn the_figures_count_from_where_a_kept_snapshot_leads_to() {
+    let store = Store::default();
+    let publisher = store.publisher(Replay::None, FOREVER);
+    let gate = store.gate();
+    let mut first = watch(&publisher, "a");
+    assert_eq!(next(&mut first), Part(vec![100, 101]));
+    publisher.publish(1, [("a", 1)]).unwrap();
+    publisher.publish(2, [("a", 2)]).unwrap();
+    gate.send(2).unwrap();
+    all(&mut first);
+    publisher.publish(3, [("a", 3)]).unwrap();
+    drop(first);
+    // The first two are part of it.
+    let mut late = watch(&publisher, "a");
+    let lag = || publisher.stats().slowest.unwrap().lag;
+    assert_eq!(lag(), 1);
+    let parts = [Part(vec![100, 101]), Part(vec![102]), End(2)];
+    assert_eq!(all(&mut late), [&parts[..], &[Events(3, vec![3])]].concat());
+    assert_eq!(lag(), 0);
+}
+
+#[test]
+fn the_figures_count_from_where_a_watch_begins() {
+    let store = Store::default();
+    let publisher = store.publisher(Replay::All, Duration::ZERO);
+    let lag = || publisher.stats().slowest.unwrap().lag;
+    all(&mut watch(&publisher, "a"));
+    let mut early = watch(&publisher, "a");
+    for n in 1..=5 {
+        publisher.publish(n.into(), [("a", n)]).unwrap();
+    }
+    assert_eq!(lag(), 5);
+    drop(early);
+
+    // In the midst of the window.
+    let point = Resume { epoch: 1, index: 2 };
+    let mut resumed = publisher.subscribe(Request::new("a").after(point));
+    assert_eq!(lag(), 3);
+    all(&mut resumed);
+    assert_eq!(lag(), 0);
+    drop(resumed);
+
+    // By a snapshot that is as of the third of what the window holds.
+    store.gate().send(3).unwrap();
+    early = watch(&publisher, "a");
+    assert_eq!(lag(), 0, "nothing came since");
+    while next(&mut early) != End(3) {}
+    assert_eq!(lag(), 2);
+    publisher.publish(6, [("a", 6)]).unwrap();
+    assert_eq!(lag(), 3);
+}
+
+#[test]
+fn the_slowest_of_many_is_found_wherever_it_stands() {
+    for slowest in 0..3 {
+        let publisher = Publisher::<usize, u32>::builder().build();
+        let mut watches: Vec<_> = (0..3)
+            .map(|key| publisher.subscribe(Request::new(key)))
+            .collect();
+        for watch in &mut watches {
+            all(watch);
+        }
+        for (key, lag) in [1, 2, 3].into_iter().enumerate() {
+            for _ in 0..lag {
+                publisher
+                    .publish(1, [((slowest + 1 + key) % 3, 1)])
+                    .unwrap();
+            }
+        }
+        let found = publisher.stats().slowest.unwrap();
+        assert_eq!((found.key, found.lag), (slowest, 3));
+    }
+}
+
+#[test]
+fn an_expired_snapshot_is_freed_by_publishing_alone() {
+    let payload = Arc::new(());
+    let state = Arc::clone(&payload);
+    let publisher = Publisher::builder()
+        .snapshot_ttl(MOMENT)
+        .snapshot(move |_: &str, snapshot: SnapshotAppender<Arc<()>>| {
+            let state = Arc::clone(&state);
+            async move {
+                snapshot.push(state)?;
+                Ok(0)
+            }
+        })
+        .build();
+    let mut watch = publisher.subscribe(Request::new("a"));
+    while watch.next().now_or_never().is_some() {}
+    drop(watch);
+    assert_eq!(Arc::strong_count(&payload), 3, "kept");
+    for index in 0..100 {
+        publisher.publish(index, []).unwrap();
+    }
+    assert_eq!(Arc::strong_count(&payload), 2);
+}
+
+#[test]
+fn a_window_that_reaches_further_back_than_a_snapshot_is_resumed_from() {
+    let store = Store::default();
+    let publisher = store.publisher(Replay::All, FOREVER);
+    let gate = store.gate();
+    let mut first = watch(&publisher, "a");
+    assert_eq!(next(&mut first), Part(vec![100, 101]));
+    for n in 1..=4 {
+        publisher.publish(n.into(), [("a", n)]).unwrap();
+    }
+    gate.send(3).unwrap();
+    all(&mut first);
+    let point = Resume { epoch: 1, index: 1 };
+    let mut resumed = publisher.subscribe(Request::new("a").after(point));
+    let expected = [2, 3, 4].map(|n| Events(n.into(), vec![n]));
+    assert_eq!(all(&mut resumed), expected);
+}
+
+#[test]
+fn who_resumes_at_the_newest_commit_follows_another_one_at_its_index() {
+    let publisher = Publisher::builder().epoch(1).build();
+    publisher.publish(5, [("a", 1)]).unwrap();
+    let point = Resume { epoch: 1, index: 5 };
+    let mut resumed = publisher.subscribe(Request::new("a").after(point));
+    assert_eq!(all(&mut resumed), []);
+    publisher.publish(5, [("a", 2)]).unwrap();
+    assert_eq!(all(&mut resumed), [Events(5, vec![2])]);
+}
+
+#[test]
+fn what_a_filter_panicked_on_is_not_delivered_after_a_close() {
+    let publisher = Publisher::builder().build();
+    let panics = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&panics);
+    let mut watch = publisher.subscribe(Request::new("a").filter(move |_: &u32| {
+        assert!(counted.fetch_add(1, Relaxed) > 0, "as planned");
+        true
+    }));
+    assert_eq!(next(&mut watch), End(0));
+    publisher.publish(1, [("a", 1)]).unwrap();
+    let panicking = std::panic::AssertUnwindSafe(|| next(&mut watch));
+    std::panic::catch_unwind(panicking).unwrap_err();
+    publisher.close_key(&"a");
+    assert_eq!(all(&mut watch), [Closed(CloseReason::KeyClosed)]);
+    assert_eq!(panics.load(Relaxed), 1, "it is not asked again");
+}
+
+#[test]
+fn a_watch_is_terminated_only_once_it_has_ended() {
+    let publisher = Publisher::<&str, u32>::builder().build();
+    let mut watch = watch(&publisher, "a");
+    assert!(!watch.is_terminated());
+    all(&mut watch);
+    assert!(!watch.is_terminated(), "it waits");
+    drop(publisher);
+    assert_eq!(next(&mut watch), Over);
+    assert!(watch.is_terminated());
+}
+
+#[test]
+fn a_watch_that_goes_does_not_leave_its_task_with_the_snapshot() {
+    struct Task;
+    impl std::task::Wake for Task {
+        fn wake(self: Arc<Self>) {}
+    }
+    let store = Store::default();
+    let publisher = store.publisher(Replay::None, Duration::ZERO);
+    let _never = store.gate();
+    let mut stays = watch(&publisher, "a");
+    let mut goes = watch(&publisher, "a");
+    all(&mut stays);
+    let task = Arc::new(Task);
+    let waker = std::task::Waker::from(Arc::clone(&task));
+    let mut cx = std::task::Context::from_waker(&waker);
+    for _ in 0..10 {
+        while goes.poll_next_unpin(&mut cx).is_ready() {}
+    }
+    drop((waker, goes));
+    assert_eq!(Arc::strong_count(&task), 1);
+    assert_eq!(next(&mut stays), Nothing);
+}
+
+#[test]
+fn what_ends_a_watch_says_why() {
+    use std::error::Error;
+    let reasons = [
+        (CloseReason::AccessChanged, "access"),
+        (CloseReason::KeyClosed, "key"),
+        (CloseReason::AllClosed, "all watches"),
+        (CloseReason::StateReset { epoch: 7 }, "epoch 7"),
+        (CloseReason::ShutDown, "shut down"),
+    ];
+    for (reason, text) in reasons {
+        assert!(reason.to_string().contains(text));
+        let error = WatchError::Closed(reason);
+        assert!(error.to_string().contains(text) && error.source().is_none());
+    }
+    assert!(PublishError::ShutDown.to_string().contains("shut down"));
+    let backwards = PublishError::IndexBackwards { index: 4, last: 5 };
+    assert!(backwards.to_string().contains("index 4") && backwards.to_string().contains("index 5"));
+
+    let publisher = Publisher::<&str, u32>::builder()
+        .snapshot(|_, snapshot| {
+            drop(snapshot);
+            async { panic!("as planned") }
+        })
+        .build();
+    let failed = watch(&publisher, "a").next().now_or_never();
+    let Some(Some(Err(error))) = failed else {
+        panic!("no snapshot")
+    };
+    assert!(error.to_string().contains("snapshot"));
+    let source = error.source().unwrap();
+    assert!(source.is::<SnapshotPanicked>() && source.to_string().contains("panicked"));
+}
+
+/// A key whose `clone` panics when the count given is down to zero.
+mod fragile {
+    use super::*;
+
+    pub(super) struct Key(u8, Arc<AtomicUsize>);
+
+    impl Key {
+        pub(super) fn new(n: u8, clones: &Arc<AtomicUsize>) -> Self {
+            Self(n, Arc::clone(clones))
+        }
+    }
+
+    impl Clone for Key {
+        fn clone(&self) -> Self {
+            let left = self.1.load(Relaxed);
+            self.1.store(left.wrapping_sub(1), Relaxed);
+            assert_ne!(left, 0, "as planned");
+            Self(self.0, Arc::clone(&self.1))
+        }
+    }
+
+    impl PartialEq for Key {
+        fn eq(&self, other: &Self) -> bool {
+            self.0 == other.0
+        }
+    }
+
+    impl Eq for Key {}
+
+    impl std::hash::Hash for Key {
+        fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+            self.0.hash(state);
+        }
+    }
+}
+
+#[test]
+fn a_key_whose_clone_panics_leaves_nothing_behind() {
+    use fragile::Key;
+    const NEVER: usize = usize::MAX;
+    let clones = Arc::new(AtomicUsize::new(NEVER));
+    let publisher = Publisher::<Key, u32>::builder()
+        .snapshot(|_: Key, snapshot: SnapshotAppender<u32>| async move {
+            snapshot.push(100)?;
+            Ok(0)
+        })
+        .build();
+    let key = |n| Key::new(n, &clones);
+    let mut other = publisher.subscribe(Request::new(key(0)));
+    assert_eq!(all(&mut other), [Part(vec![100]), End(0)]);
+    let mut panics = 0;
+    for before in 0..10 {
+        clones.store(before, Relaxed);
+        let request = Request::new(key(1));
+        let subscribe = std::panic::AssertUnwindSafe(|| publisher.subscribe(request));
+        let subscribed = std::panic::catch_unwind(subscribe);
+        clones.store(NEVER, Relaxed);
+        panics += usize::from(subscribed.is_err());
+        drop(subscribed);
+        let figures = publisher.stats();
+        assert_eq!(
+            (
+                figures.keys,
+                figures.subscriptions,
+                figures.snapshots_in_flight
+            ),
+            (1, 1, 0),
+            "a panic after {before} clones"
+        );
+        let mut again = publisher.subscribe(Request::new(key(1)));
+        assert_eq!(all(&mut again), [Part(vec![100]), End(0)]);
+    }
+    assert!(panics > 0);
+
+    // The figures name the slowest key.
+    clones.store(0, Relaxed);
+    let stats = std::panic::AssertUnwindSafe(|| publisher.stats());
+    assert!(std::panic::catch_unwind(stats).is_err());
+    clones.store(NEVER, Relaxed);
+    publisher.publish(1, [(key(0), 1)]).unwrap();
+    assert_eq!(all(&mut other), [Events(1, vec![1])]);
 }

@@ -151,6 +151,7 @@ fn a_splice_that_leads_back_is_an_error_not_a_ring() {
         panic!("not refused");
     };
     assert!(error.downcast_ref::<SpliceCycle>().is_some());
+    assert!(error.to_string().contains("leads back"));
 
     let (one, other) = (all::<u8>(), all::<u8>());
     let (at_one, at_other) = (one.tail(), other.tail());
@@ -183,6 +184,18 @@ fn a_buffer_is_observed_by_readers_who_will_come_to_it() {
     drop(second);
     assert!(unobserved.is_woken());
     assert!(!live.is_observed());
+
+    // Also by one that comes when all others have gone.
+    let snapshot = EventBuffer::new();
+    let place = snapshot.tail();
+    snapshot.splice(live.tail());
+    assert!(!live.is_observed());
+    for _ in 0..2 {
+        let late = place.subscribe();
+        assert!(live.is_observed());
+        drop(late);
+        assert!(!live.is_observed());
+    }
 }
 
 #[test]

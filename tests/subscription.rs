@@ -2,12 +2,16 @@
 
 #![cfg(not(loom))]
 
+use std::future::Future;
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use event_buffer::{
     BufferItem, Closer, EventBuffer, RecvError, RecvTimeoutError, Replay, Subscription,
     TryRecvError,
 };
+use futures::StreamExt;
 use futures::stream::FusedStream;
 use tokio_test::{assert_pending, assert_ready, task};
 
@@ -240,6 +244,15 @@ fn a_stream_is_fused() {
     assert_eq!(assert_ready!(reader.poll_next()), None);
     assert!(reader.is_terminated());
     assert_eq!(assert_ready!(reader.poll_next()), None);
+
+    let mut buffer = EventBuffer::new();
+    let mut reader = task::spawn(buffer.subscribe().cloned());
+    buffer.push(1);
+    drop(buffer);
+    assert_eq!(assert_ready!(reader.poll_next()), Some(Ok(1)));
+    assert!(!reader.is_terminated());
+    assert_eq!(assert_ready!(reader.poll_next()), None);
+    assert!(reader.is_terminated());
 }
 
 #[test]
@@ -278,6 +291,19 @@ fn a_force_close_wakes_at_once_and_delivers_nothing_more() {
     assert_eq!(reader.clone().try_recv(), Err(sticky.clone()));
     assert_eq!(reader.resubscribe().try_recv(), Err(sticky));
     assert!(assert_ready!(other.poll_next()).unwrap().is_ok());
+}
+
+#[test]
+fn two_closes_for_one_reason_are_not_the_same() {
+    let buffer = EventBuffer::<u8>::new();
+    let close = || {
+        let mut reader = buffer.subscribe();
+        reader.closer().close("enough");
+        [reader.try_recv(), reader.try_recv()].map(Result::unwrap_err)
+    };
+    let ([one, again], [other, _]) = (close(), close());
+    assert_eq!(one, again);
+    assert_ne!(one, other);
 }
 
 #[test]
@@ -400,4 +426,119 @@ fn an_event_whose_clone_panics_is_cloned_by_the_next_read() {
         PANICS.store(false, SeqCst);
         assert_eq!(reader.try_recv().map(|event| event.0), Ok(n));
     }
+}
+
+/// A task that counts its wakers.
+struct Task;
+
+impl Wake for Task {
+    fn wake(self: Arc<Self>) {}
+}
+
+#[test]
+fn a_task_that_no_longer_waits_is_let_go() {
+    /// Polls it often, as others of its task may be ready, then drops it.
+    fn wait_and_cancel(task: &Arc<Task>, future: impl Future) {
+        let waker = Waker::from(Arc::clone(task));
+        let mut cx = Context::from_waker(&waker);
+        let mut future = Box::pin(future);
+        for _ in 0..10 {
+            assert!(future.as_mut().poll(&mut cx).is_pending());
+        }
+        drop(waker);
+        assert_eq!(Arc::strong_count(task), 2, "it waits in one place");
+        drop(future);
+        assert_eq!(Arc::strong_count(task), 1);
+    }
+
+    let task = Arc::new(Task);
+    let mut buffer = EventBuffer::new();
+    buffer.push(1);
+    let item = buffer.head().unwrap();
+    wait_and_cancel(&task, buffer.subscribe().into_future());
+    let mut reader = buffer.subscribe();
+    wait_and_cancel(&task, reader.recv());
+    wait_and_cancel(&task, reader.next_chunk());
+    let mut cloned = reader.clone().cloned();
+    wait_and_cancel(&task, cloned.recv());
+    wait_and_cancel(&task, item.next());
+    wait_and_cancel(&task, buffer.unobserved());
+}
+
+#[test]
+fn one_who_leaves_late_takes_nobody_else_off_the_list() {
+    let mut buffer = EventBuffer::new();
+    let mut first = task::spawn(buffer.subscribe());
+    let mut second = task::spawn(buffer.subscribe());
+    assert_pending!(first.poll_next());
+    buffer.push(1);
+    while second.poll_next().is_ready() {}
+    // The place of the first one's waker is the second one's now.
+    assert!(assert_ready!(first.poll_next()).is_some());
+    buffer.push(2);
+    assert!(second.is_woken());
+}
+
+#[test]
+fn who_waits_again_after_a_wake_up_for_nothing_is_woken_again() {
+    let buffer = EventBuffer::<u8>::new();
+    let mut reader = buffer.subscribe();
+    let mut one = task::spawn(buffer.unobserved());
+    let mut other = task::spawn(buffer.unobserved());
+    assert_pending!(one.poll());
+    assert_pending!(other.poll());
+    for _ in 0..3 {
+        drop(reader);
+        assert!(one.is_woken() && other.is_woken());
+        // By the time they look, somebody follows again.
+        reader = buffer.subscribe();
+        // In the other order than before: their places change.
+        std::mem::swap(&mut one, &mut other);
+        assert_pending!(one.poll());
+        assert!(!one.is_woken() && other.is_woken());
+        assert_pending!(other.poll());
+    }
+    drop(reader);
+    assert_ready!(one.poll());
+    assert_ready!(other.poll());
+}
+
+#[test]
+fn a_crowd_is_woken_whole() {
+    let mut buffer = EventBuffer::new();
+    // Around what is woken at once, and what is kept of a list.
+    for crowd in [1, 4, 5, 64, 65, 1_000, 5, 4] {
+        let readers = (0..crowd).map(|_| task::spawn(buffer.subscribe()));
+        let mut readers: Vec<_> = readers.collect();
+        for n in 0..3 {
+            for reader in &mut readers {
+                assert_pending!(reader.poll_next());
+            }
+            buffer.push(n);
+            for reader in &mut readers {
+                assert!(reader.is_woken());
+                assert!(assert_ready!(reader.poll_next()).is_some());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_blocking_read_waits_until_its_time_is_over() {
+    const ROUNDS: u32 = 200;
+    let (mut there, mut back) = (EventBuffer::new(), EventBuffer::new());
+    let (mut reader, mut answers) = (there.subscribe(), back.subscribe().cloned());
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for _ in 0..ROUNDS {
+                // Most often before the other thread has published it.
+                let item = reader.recv_timeout(Duration::from_secs(1_000)).unwrap();
+                back.push(item[0]);
+            }
+        });
+        for n in 0..ROUNDS {
+            there.push(n);
+            assert_eq!(answers.recv_blocking(), Ok(n));
+        }
+    });
 }

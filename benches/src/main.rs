@@ -61,10 +61,12 @@ fn main() {
 
     rows::publish::run(&mut bench);
     rows::publisher::run(&mut bench);
+    rows::limits::run(&mut bench);
     rows::drain::run(&mut bench);
     rows::wake::run(&mut bench);
     rows::late_join::run(&mut bench);
     rows::latency::run(&mut bench);
+    rows::crowd::run(&mut bench);
     rows::allocations::run(&mut bench);
     let growth = rows::memory::run(&mut bench);
 

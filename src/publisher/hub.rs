@@ -1,8 +1,8 @@
 //! The registry behind a publisher: its topics, their snapshots and watches, under one lock.
 //!
-//! Nothing foreign runs under the lock but `K`'s `Hash`, `Eq` and `Clone`, and those before anything
-//! has been changed: what is to be woken or dropped goes into a [`Leftover`], and that is dropped
-//! after it.
+//! Nothing foreign runs under the lock but `K`'s `Hash`, `Eq` and, now and then, `Clone`, and those
+//! before anything has been changed: what is to be woken or dropped goes into a [`Leftover`], and that
+//! is dropped after it.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -32,6 +32,13 @@ pub(super) struct Hub<K, T> {
     handler: Option<Handler<K, T>>,
     ttl: Duration,
     replay: Replay,
+}
+
+/// Clones of a key, to be used or not.
+struct Keys<K> {
+    /// Of the topic, and of the way to it.
+    topic: Option<(K, K)>,
+    handler: Option<K>,
 }
 
 struct State<K, T> {
@@ -251,11 +258,15 @@ where
     }
 
     pub(super) fn subscribe(self: &Arc<Self>, request: Request<K, T>) -> Watch<K, T> {
-        // Its key is dropped after the lock, as all that is foreign.
+        // Its key is cloned before the lock and dropped after it, as all that is foreign.
         let mut request = request;
+        let mut keys = Keys {
+            topic: Some((request.key.clone(), request.key.clone())),
+            handler: self.handler.as_ref().map(|_| request.key.clone()),
+        };
         let mut found = None;
         loop {
-            match self.try_subscribe(&mut request, &mut found) {
+            match self.try_subscribe(&mut request, &mut keys, &mut found) {
                 Ok(watch) => return watch,
                 // Without the lock: there may be many.
                 Err(search) => found = Some(search.run()),
@@ -267,6 +278,7 @@ where
     fn try_subscribe(
         self: &Arc<Self>,
         request: &mut Request<K, T>,
+        keys: &mut Keys<K>,
         found: &mut Option<Found<T>>,
     ) -> Result<Watch<K, T>, Search<T>> {
         let mut leftover = Leftover::new();
@@ -281,7 +293,7 @@ where
             let index = after.map(|after| after.index);
             return Ok(self.closed_watch(CloseReason::ShutDown, epoch, index));
         }
-        let slot = self.topic(state, &request.key);
+        let slot = self.topic(state, &request.key, &mut keys.topic);
         let place = match request.after.map(|resume| state.place(resume, slot, found)) {
             None => Err(None),
             Some(Err(search)) => return Err(search),
@@ -297,7 +309,8 @@ where
                 // What is of another epoch, or not known yet, is no measure.
                 let had = request.after.filter(|_| reset == Some(ResetReason::TooOld));
                 let had = had.map_or(0, |had| had.index);
-                let (start, flight) = self.snapshot(state, slot, had, &mut leftover);
+                let (start, flight) =
+                    self.snapshot(state, slot, had, &mut keys.handler, &mut leftover);
                 (None, None, start, flight, reset)
             }
         };
@@ -361,12 +374,13 @@ where
         Watch::new(following, epoch, index)
     }
 
-    /// The topic of a key, made if there is none.
-    fn topic(&self, state: &mut State<K, T>, key: &K) -> usize {
+    /// The topic of a key, made of the clones given if there is none. (They are gone where a topic that
+    /// was made of them has been swept away since.)
+    fn topic(&self, state: &mut State<K, T>, key: &K, clones: &mut Option<(K, K)>) -> usize {
         if let Some(&slot) = state.slots.get(key) {
             return slot;
         }
-        let (own, in_map) = (key.clone(), key.clone());
+        let (own, in_map) = clones.take().unwrap_or_else(|| (key.clone(), key.clone()));
         let id = state.next_id();
         let topic = Topic::new(own, id, self.replay, state.last);
         // All that is foreign is done with: the entry has made room.
@@ -380,6 +394,7 @@ where
         state: &mut State<K, T>,
         slot: usize,
         had: u64,
+        key: &mut Option<K>,
         leftover: &mut Leftover<K, T>,
     ) -> (Start<T>, Option<Flight>) {
         if let Some(snapshot) = &state.topics[slot].snapshot {
@@ -403,13 +418,11 @@ where
         let id = state.next_id();
         let last = state.last;
         let topic = &mut state.topics[slot];
-        let Some(handler) = &self.handler else {
+        let Some((handler, key)) = self.handler.as_ref().zip(key.take()) else {
             let start = Self::empty_snapshot(topic, last);
             state.knows(last);
             return (start, None);
         };
-        // Before anything that would have to be undone.
-        let key = topic.key.clone();
         let registry: Arc<dyn Registry<T>> = Arc::<Self>::clone(self);
         let (making, start) = Making::new(registry, (slot, id), topic.oldest(), topic.newest());
         let flight = making.fly(Arc::clone(handler), key, last);

@@ -51,20 +51,28 @@ pub(crate) struct Wake<T>(Option<Slot<T>>);
 impl<T> Drop for Wake<T> {
     #[inline]
     fn drop(&mut self) {
-        /// Also where a waker panics.
-        struct EnforceLimits<'a>(&'a Record);
-
-        impl Drop for EnforceLimits<'_> {
-            fn drop(&mut self) {
-                self.0.enforce_limits();
-            }
-        }
-
-        if let Some(awaited) = &self.0 {
-            let _limits = EnforceLimits(awaited.record());
-            awaited.record().readers().wake_all();
+        if let Some(awaited) = self.0.take() {
+            wake(awaited);
         }
     }
+}
+
+/// Out of line: publishing is, where nobody waits, a few instructions.
+#[cold]
+#[inline(never)]
+fn wake<T>(awaited: Slot<T>) {
+    /// Also where a waker panics.
+    struct EnforceLimits<'a>(&'a Record);
+
+    impl Drop for EnforceLimits<'_> {
+        fn drop(&mut self) {
+            self.0.enforce_limits();
+        }
+    }
+
+    let awaited = awaited;
+    let _limits = EnforceLimits(awaited.record());
+    awaited.record().readers().wake_all();
 }
 
 /// What is to be done after publishing under a lock, once that is released: dropping this wakes
@@ -278,9 +286,7 @@ impl<T> Tail<T> {
         let (wake, excess) = self.end_as(ending, Some(onward.into_hold()));
         drop(splicing);
         // Here, since it may wake who waits for nobody to follow.
-        if excess > 0 {
-            to.add_observers(-excess);
-        }
+        to.add_observers(-excess);
         wake
     }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, Wake, Waker};
 
-use event_buffer::{EventBuffer, Replay, Subscription};
+use event_buffer::{EventBuffer, LagLimit, Replay, Subscription};
 use futures::{FutureExt, Stream, StreamExt};
 
 const TIMES: u64 = 1_000;
@@ -24,7 +24,7 @@ type Job = Box<dyn FnMut()>;
 
 type Operation = (&'static str, fn() -> Job);
 
-const OPERATIONS: [Operation; 9] = [
+const OPERATIONS: [Operation; 11] = [
     ("publish, unobserved, Replay::None", publish_unobserved),
     ("publish, unobserved", publish_unobserved_but_retained),
     ("publish, observed, nobody waiting", publish_observed),
@@ -32,8 +32,13 @@ const OPERATIONS: [Operation; 9] = [
         "publish by extend, observed, nobody waiting",
         extend_observed,
     ),
+    (
+        "publish, observed, beside a stuck limited reader",
+        publish_beside_stuck,
+    ),
     ("try_recv, ready", receive_item),
     ("cloned try_recv, ready", receive_clone),
+    ("limited try_recv, ready", receive_limited),
     ("next_chunk, ready, per event", receive_chunk),
     ("recv, waiting: publish, wake, receive, wait", wait_in_recv),
     (
@@ -88,6 +93,21 @@ fn extend_observed() -> Job {
     })
 }
 
+/// The stuck reader is over its limit from the start, so that the writer moves it on. The other one keeps
+/// the events: freeing them is not counted, as above.
+fn publish_beside_stuck() -> Job {
+    let mut buffer = EventBuffer::new();
+    let readers = (
+        buffer.subscribe(),
+        buffer.subscribe().limited(LagLimit::items(TIMES)),
+    );
+    (0..2 * TIMES).for_each(|event| buffer.push(event));
+    Box::new(move || {
+        (0..TIMES).for_each(|event| buffer.push(black_box(event)));
+        black_box(&readers);
+    })
+}
+
 /// A buffer whose reader has 1,000 events before it.
 fn filled() -> (EventBuffer<u64>, Subscription<u64>) {
     let mut buffer = EventBuffer::new();
@@ -109,6 +129,17 @@ fn receive_item() -> Job {
 fn receive_clone() -> Job {
     let (buffer, reader) = filled();
     let mut reader = reader.cloned();
+    Box::new(move || {
+        while let Ok(event) = black_box(reader.try_recv()) {
+            black_box(event);
+        }
+        black_box(&buffer);
+    })
+}
+
+fn receive_limited() -> Job {
+    let (buffer, reader) = filled();
+    let mut reader = reader.limited(LagLimit::items(TIMES));
     Box::new(move || {
         while let Ok(event) = black_box(reader.try_recv()) {
             black_box(event);

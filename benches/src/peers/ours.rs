@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::marker::PhantomData;
 
-use event_buffer::{EventBuffer, Replay, Subscription};
+use event_buffer::{EventBuffer, LagLimit, Replay, Subscription};
 use futures::{FutureExt, StreamExt};
 
 use super::Peer;
@@ -28,6 +28,8 @@ pub struct ItemStream;
 pub struct Cloned;
 /// Clones, as a `Stream`.
 pub struct ClonedStream;
+/// Clones, to a reader whose lag is limited, and who keeps up.
+pub struct Limited;
 /// Events lent: `next_chunk`.
 pub struct Chunks;
 
@@ -154,6 +156,24 @@ impl<T: Payload> Read<T> for ClonedStream {
     }
 }
 
+impl<T: Payload> Read<T> for Limited {
+    type Reader = event_buffer::Limited<T>;
+
+    fn reader(subscription: Subscription<T>) -> Self::Reader {
+        subscription.limited(LagLimit::items(1_000))
+    }
+
+    #[inline]
+    fn try_receive(reader: &mut Self::Reader) -> usize {
+        black_box(reader.try_recv()).is_ok().into()
+    }
+
+    #[inline]
+    async fn receive(reader: &mut Self::Reader) -> usize {
+        black_box(reader.recv().await).is_ok().into()
+    }
+}
+
 impl<T: Payload> Read<T> for Chunks {
     type Reader = Subscription<T>;
 
@@ -222,6 +242,7 @@ contestants! {
     Push, ItemStream: "items as Stream";
     Push, Cloned: "cloned";
     Push, ClonedStream: "cloned as Stream";
+    Push, Limited: "limited";
     Push, Chunks: "next_chunk";
     PushRetaining, Items: "newest retained, items";
     Extend, Items: "extend, items";

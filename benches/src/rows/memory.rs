@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::iter;
 
-use super::ForPayload;
+use super::{BARRAGE, ForPayload};
 use crate::alloc;
 use crate::bench::{Bench, Plan};
 use crate::harness::{Measured, Role};
@@ -17,8 +17,6 @@ use crate::task;
 const SECTION: &str = "memory";
 /// Bytes of an event beyond its payload.
 const OVERHEAD: f64 = 48.0;
-/// What `barrage` drops in a sensible time: each drop looks at all others.
-const BARRAGE: usize = 10_000;
 /// Events in the backlog whose memory grows with the subscribers, in the plot.
 const BACKLOG: usize = 100;
 

@@ -1,9 +1,11 @@
 //! The rows, by the question they answer.
 
 pub mod allocations;
+pub mod crowd;
 pub mod drain;
 pub mod late_join;
 pub mod latency;
+pub mod limits;
 pub mod memory;
 pub mod publish;
 pub mod publisher;
@@ -13,6 +15,9 @@ use std::sync::Arc;
 
 use crate::bench::Bench;
 use crate::payload::{Payload, Wide};
+
+/// Subscribers that `barrage` drops in a sensible time: each drop looks at all others.
+const BARRAGE: usize = 10_000;
 
 /// A question asked for each payload.
 trait ForPayload {

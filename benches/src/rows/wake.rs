@@ -32,6 +32,14 @@ pub fn run(bench: &mut Bench) {
             row::<Arc<[u8]>>(bench, among_100);
         }
     }
+    if !bench.quick {
+        let crowd = Wake {
+            threads: Threads::One,
+            subscribers: 100_000,
+            burst: 1,
+        };
+        row::<u64>(bench, crowd);
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -85,6 +93,9 @@ struct Tasks {
 
 impl<T: Payload> Visitor<T> for Tasks {
     fn visit<P: Peer<T>>(&mut self) {
+        if P::NAME == "barrage" && self.wake.subscribers > super::BARRAGE {
+            return;
+        }
         let Wake {
             threads,
             subscribers,
