@@ -35,9 +35,10 @@ use crate::wait;
 /// [`Arc`]s.
 ///
 /// * Cost: a read takes a lock that it shares with nobody but the writer, and that only where it is
-///   over its limit. The writer pays nothing for readers that keep up; for one that does not, a few
-///   nanoseconds an item. Where bytes are limited, it asks each item's events for their size once for
-///   each reader, and allocates memory for each item.
+///   over its limit. The writer pays next to nothing for readers that keep up, and for each that is
+///   stuck some 2 to 10 ns an item. Where bytes are limited it asks each item's events for their size
+///   once for each reader, stuck or not, and allocates memory for each item that is published alone:
+///   some 150 to 200 ns. Whether that matters depends on what else it costs to make an event.
 /// * The drop of an event that was skipped runs where the writer publishes, as that of an event
 ///   which nobody follows does.
 /// * It counts as an observer until it is dropped, or closed for its lag.
