@@ -230,8 +230,8 @@ impl<T> EventBuffer<T> {
     #[inline]
     fn push_now(&mut self, event: T) {
         if !self.tail.pass_unseen(1) {
-            drop(self.tail.publish_one(event));
-            self.tail.trim();
+            let wake = self.tail.publish_one(event);
+            self.tail.conclude(wake);
         }
     }
 
@@ -245,8 +245,8 @@ impl<T> EventBuffer<T> {
     fn publish(&mut self, mut batch: Batch<T>) {
         let _unflushed = self.flush_later();
         if !self.tail.pass_unseen(batch.len()) {
-            drop(self.tail.publish(&mut batch));
-            self.tail.trim();
+            let wake = self.tail.publish(&mut batch);
+            self.tail.conclude(wake);
         }
     }
 

@@ -2,13 +2,11 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-/// Calls `f` with each, and goes on where it panics; the first panic goes on after that.
-pub(crate) fn for_each_even_if_one_panics<I>(
-    mut items: impl Iterator<Item = I>,
-    mut f: impl FnMut(I),
-) {
+/// Calls `f` until it returns, as each call goes on where the one before panicked; the first panic goes
+/// on after that.
+pub(crate) fn even_if_it_panics(mut f: impl FnMut()) {
     let mut panicked = None;
-    while let Err(panic) = catch_unwind(AssertUnwindSafe(|| items.by_ref().for_each(&mut f))) {
+    while let Err(panic) = catch_unwind(AssertUnwindSafe(&mut f)) {
         panicked.get_or_insert(panic);
     }
     if let Some(panic) = panicked {
@@ -17,4 +15,12 @@ pub(crate) fn for_each_even_if_one_panics<I>(
             resume_unwind(panic);
         }
     }
+}
+
+/// Calls `f` with each, and goes on where it panics; the first panic goes on after that.
+pub(crate) fn for_each_even_if_one_panics<I>(
+    mut items: impl Iterator<Item = I>,
+    mut f: impl FnMut(I),
+) {
+    even_if_it_panics(|| items.by_ref().for_each(&mut f));
 }

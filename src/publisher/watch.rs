@@ -51,6 +51,8 @@ use crate::subscription::Subscription;
 pub struct Watch<K, T> {
     /// Goes with the end.
     following: Option<Following<T>>,
+    /// Why it ended, as long as that has not been said.
+    error: Option<WatchError>,
     epoch: u64,
     /// The last index seen.
     index: Option<u64>,
@@ -67,6 +69,8 @@ pub(super) struct Following<T> {
     pub(super) filter: Option<Filter<T>>,
     /// The item that a filter looks at, which may panic: it is looked at again then.
     pub(super) unfinished: Option<BufferItem<Entry<T>>>,
+    /// Not given yet, as the drop of what it was made of may panic.
+    pub(super) update: Option<Update<T>>,
     pub(super) in_snapshot: bool,
     /// Commits up to this are part of what the watcher has.
     pub(super) contained: Option<u64>,
@@ -85,6 +89,7 @@ impl<K, T> Watch<K, T> {
     pub(super) fn new(following: Following<T>, epoch: u64, index: Option<u64>) -> Self {
         Self {
             following: Some(following),
+            error: None,
             epoch,
             index,
             _key: PhantomData,
@@ -140,24 +145,24 @@ impl<K, T> Watch<K, T> {
     }
 
     fn end(&mut self, error: RecvError) -> Option<Result<Update<T>, WatchError>> {
-        self.following = None;
-        match error {
-            RecvError::Failed(error) => Some(Err(WatchError::Snapshot(error))),
+        self.error = match error {
+            RecvError::Failed(error) => Some(WatchError::Snapshot(error)),
             RecvError::ForceClosed(reason) => {
                 let reason = reason.downcast_ref().copied();
-                Some(Err(WatchError::Closed(
-                    reason.unwrap_or(CloseReason::AllClosed),
-                )))
+                Some(WatchError::Closed(reason.unwrap_or(CloseReason::AllClosed)))
             }
             // Its reader has no limit.
             RecvError::Closed | RecvError::Lagged(_) => None,
-        }
+        };
+        // Drops what was not received, which may panic: then the next poll says why it ended.
+        self.following = None;
+        self.error.take().map(Err)
     }
 }
 
 impl<T> Following<T> {
     /// What an item means to this watch. `None` where that is nothing.
-    fn update(&mut self, item: BufferItem<Entry<T>>, seen: &mut Option<u64>) -> Option<Update<T>> {
+    fn read(&mut self, item: BufferItem<Entry<T>>, seen: &mut Option<u64>) -> Option<Update<T>> {
         match *item.first()? {
             Entry::EndOfSnapshot { index, onward } => {
                 self.in_snapshot = false;
@@ -194,8 +199,13 @@ impl<K, T> Stream for Watch<K, T> {
         let mut flown = false;
         loop {
             let Some(following) = &mut this.following else {
-                return Poll::Ready(None);
+                return Poll::Ready(this.error.take().map(Err));
             };
+            if let Some(update) = following.update.take() {
+                if !following.closer.is_closed() {
+                    return Poll::Ready(Some(Ok(update)));
+                }
+            }
             if let Some(reason) = following.reset.take() {
                 // A closed watch delivers nothing more, and says why below.
                 if !following.closer.is_closed() {
@@ -211,12 +221,12 @@ impl<K, T> Stream for Watch<K, T> {
                     if following.filter.is_some() {
                         following.unfinished = Some(item.clone());
                     }
-                    let update = following.update(item, &mut this.index);
+                    following.update = following.read(item, &mut this.index);
                     following.unfinished = None;
-                    if let Some(update) = update {
-                        return Poll::Ready(Some(Ok(update)));
+                    match following.update.take() {
+                        Some(update) => return Poll::Ready(Some(Ok(update))),
+                        None => continue,
                     }
-                    continue;
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(this.end(error)),
                 Poll::Ready(None) => return Poll::Ready(this.end(RecvError::Closed)),
@@ -238,7 +248,7 @@ impl<K, T> Stream for Watch<K, T> {
 
 impl<K, T> FusedStream for Watch<K, T> {
     fn is_terminated(&self) -> bool {
-        self.following.is_none()
+        self.following.is_none() && self.error.is_none()
     }
 }
 

@@ -6,6 +6,7 @@ use std::task::Waker;
 use super::node::{Found, Hold, NodePtr};
 use super::slot::{Onward, Place, Read, Slot};
 use crate::error::{RecvError, TryRecvError};
+use crate::unwind::{even_if_it_panics, for_each_even_if_one_panics};
 use crate::waiters::Ticket;
 
 /// How many slots a reader may be ahead of its anchor. Bounds what a reader in the middle of a
@@ -117,7 +118,11 @@ impl<T> Cursor<T> {
                 self.anchor_here();
                 Ok(())
             }
-            Onward::End(end) => Err(end),
+            Onward::End(end) => {
+                // It may be kept for long, and reads nothing more.
+                self.anchor_here();
+                Err(end)
+            }
         }
     }
 
@@ -190,11 +195,11 @@ impl<T> Cursor<T> {
     #[inline(never)]
     fn move_anchor(&mut self) {
         self.ahead = 0;
-        // Where we are the last reader we take over the links' references.
-        while self.anchor.consume() {
-            if self.anchor.as_ptr() == self.at.node {
-                return;
-            }
+        // Where we are the last reader we take over the links' references. Each drops a payload.
+        let here = self.at.node;
+        even_if_it_panics(|| while self.anchor.as_ptr() != here && self.anchor.consume() {});
+        if self.anchor.as_ptr() == here {
+            return;
         }
         // In two steps: dropping the old anchor may run (and panic in) a `T`'s drop.
         // SAFETY: the anchor keeps `at` alive.
@@ -254,9 +259,18 @@ impl<T> Clone for Cursor<T> {
 impl<T> Drop for Cursor<T> {
     fn drop(&mut self) {
         // SAFETY: the anchor keeps `at` alive.
-        unsafe { self.at.record() }.leave();
-        // Last: it may drop a waker, which may panic.
-        self.stop_waiting();
+        let record = unsafe { self.at.record() };
+        if self.ticket.is_none() {
+            return record.leave();
+        }
+        // One may wake who waits for nobody to follow, the other drops a waker: both may panic.
+        for_each_even_if_one_panics([true, false].into_iter(), |leaves| {
+            if leaves {
+                record.leave();
+            } else {
+                record.readers().leave(&mut self.ticket);
+            }
+        });
     }
 }
 

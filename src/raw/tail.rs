@@ -13,6 +13,7 @@ use super::slot::{Place, Slot};
 use crate::bookmark::BookmarkError;
 use crate::error::SharedError;
 use crate::position::SpliceCycle;
+use crate::unwind::even_if_it_panics;
 use crate::waiters::Waiters;
 
 /// The writer's end.
@@ -129,7 +130,7 @@ impl<T> Tail<T> {
         })
     }
 
-    /// Publishes an item of one event. To be followed by [`trim`](Self::trim).
+    /// Publishes an item of one event. To be followed by [`conclude`](Self::conclude).
     #[inline]
     pub(crate) fn publish_one(&mut self, event: T) -> Wake<T> {
         if self.may_replace() {
@@ -152,7 +153,7 @@ impl<T> Tail<T> {
         drop(unsafe { window.first.replace(Payload::One(event)) });
     }
 
-    /// Publishes an item per event. To be followed by [`trim`](Self::trim).
+    /// Publishes an item per event. To be followed by [`conclude`](Self::conclude).
     pub(crate) fn publish(&mut self, batch: &mut Batch<T>) -> Wake<T> {
         let len = batch.len();
         let Some((first, rest)) = batch.take() else {
@@ -250,12 +251,23 @@ impl<T> Tail<T> {
         }
     }
 
-    /// Frees what has left the window.
+    /// What is left to do after publishing: wakes those who wait, and frees what has left the window,
+    /// also where a waker panics.
     #[inline]
-    pub(crate) fn trim(&mut self) {
-        if let Some(window) = &mut self.window {
-            window.trim();
+    pub(crate) fn conclude(&mut self, wake: Wake<T>) {
+        struct Trim<'a, T>(&'a mut Tail<T>);
+
+        impl<T> Drop for Trim<'_, T> {
+            #[inline]
+            fn drop(&mut self) {
+                if let Some(window) = &mut self.0.window {
+                    window.trim();
+                }
+            }
         }
+
+        let _trim = Trim(self);
+        drop(wake);
     }
 
     pub(crate) fn fail(&mut self, error: SharedError) -> Wake<T> {
@@ -382,15 +394,27 @@ impl<T> Window<T> {
     /// Frees the oldest items beyond the limit.
     #[inline]
     fn trim(&mut self) {
-        drop(self.passed.take());
-        while self.len > self.limit {
-            // Before: a `T`'s drop may panic in there.
-            self.len -= 1;
-            if !self.first.consume() {
-                self.len += 1;
-                return drop(self.trim_later());
-            }
+        if self.len > self.limit {
+            self.trim_all();
+        } else {
+            drop(self.passed.take());
         }
+    }
+
+    #[inline(never)]
+    fn trim_all(&mut self) {
+        // One that panics does not keep the others.
+        even_if_it_panics(|| {
+            drop(self.passed.take());
+            while self.len > self.limit {
+                // Before: a `T`'s drop may panic in there.
+                self.len -= 1;
+                if !self.first.consume() {
+                    self.len += 1;
+                    return drop(self.trim_later());
+                }
+            }
+        });
     }
 
     /// Forgets the oldest items beyond the limit; the answer keeps them alive for the moment.

@@ -1,0 +1,53 @@
+//! The library's answers as those of the model.
+
+use event_buffer::{RecvError, RecvTimeoutError, SharedError, SpliceCycle, TryRecvError};
+
+use super::model::{Failure, Nothing};
+use super::writer::Number;
+
+fn failure(error: &SharedError) -> Failure {
+    match error.downcast_ref::<Number>() {
+        Some(Number(n)) => Failure::Number(*n),
+        None => {
+            assert!(error.downcast_ref::<SpliceCycle>().is_some());
+            Failure::Cycle
+        }
+    }
+}
+
+fn reason(error: &SharedError) -> u32 {
+    match failure(error) {
+        Failure::Number(n) => n,
+        Failure::Cycle => panic!("nobody closes for that reason"),
+    }
+}
+
+impl From<TryRecvError> for Nothing {
+    fn from(error: TryRecvError) -> Self {
+        match error {
+            TryRecvError::Empty => Self::Empty,
+            TryRecvError::Closed => Self::Closed,
+            TryRecvError::Failed(error) => Self::Failed(failure(&error)),
+            TryRecvError::ForceClosed(error) => Self::ForceClosed(reason(&error)),
+            other => panic!("not expected: {other}"),
+        }
+    }
+}
+
+impl From<RecvError> for Nothing {
+    fn from(error: RecvError) -> Self {
+        TryRecvError::from(error).into()
+    }
+}
+
+impl From<RecvTimeoutError> for Nothing {
+    fn from(error: RecvTimeoutError) -> Self {
+        match error {
+            RecvTimeoutError::Timeout => Self::Empty,
+            RecvTimeoutError::Closed => Self::Closed,
+            RecvTimeoutError::Failed(error) => Self::Failed(failure(&error)),
+            RecvTimeoutError::ForceClosed(error) => Self::ForceClosed(reason(&error)),
+            other => panic!("not expected: {other}"),
+        }
+    }
+}

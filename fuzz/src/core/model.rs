@@ -1,0 +1,327 @@
+//! The naive model: vectors and indexes.
+
+use std::collections::VecDeque;
+use std::{iter, mem};
+
+/// Number of the buffer, and of the item in it.
+pub(super) type Place = (usize, usize);
+
+/// How many items a reader of clones may hold that it has passed, in the midst of a backlog.
+const STRIDE: usize = 32;
+
+/// A reader of clones or chunks that has come to the end of a buffer (and was told) goes on holding
+/// what it may hold in the midst of a backlog. The README does not allow that. (`false` is what it says.)
+const HOLDS_AT_AN_END: bool = true;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    Number(u32),
+    Cycle,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum End {
+    Closed,
+    Failed(Failure),
+    Spliced(Place),
+}
+
+/// Why a read gives nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Nothing {
+    Empty,
+    Closed,
+    Failed(Failure),
+    /// With this reason.
+    ForceClosed(u32),
+}
+
+pub(super) struct Buffer {
+    /// Of one event or more, by id.
+    pub(super) items: Vec<Vec<u32>>,
+    pub(super) end: Option<End>,
+    pub(super) limit: usize,
+    /// How many items late readers can still read.
+    pub(super) retained: usize,
+    /// Where a publish panicked: what should have been freed may be there until the next one.
+    pub(super) untrimmed: Option<usize>,
+    /// How often those who wait here may have been woken.
+    pub(super) wakings: usize,
+    /// Items below this are known to be dropped.
+    pub(super) dropped: usize,
+}
+
+impl Buffer {
+    /// Where the replay window begins.
+    pub(super) fn oldest(&self) -> usize {
+        self.items.len() - self.retained
+    }
+
+    /// The first item that the window may still hold.
+    pub(super) fn may_hold_from(&self) -> usize {
+        self.untrimmed.unwrap_or(usize::MAX).min(self.oldest())
+    }
+
+    fn has_ended(&self) -> bool {
+        self.end.is_some()
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reader {
+    /// The next item.
+    pub(super) at: Place,
+    /// How many events of that have been given; only to a reader of clones.
+    pub(super) given: usize,
+    /// What it has passed and may still hold.
+    pub(super) passed: VecDeque<Place>,
+    /// A drop panicked when it let go of some of that, so that it did not of the others.
+    pub(super) interrupted: bool,
+    /// Number of what it shares with its closers.
+    pub(super) closing: Option<usize>,
+    /// The failure at the end has been said.
+    pub(super) failed: bool,
+    /// As a stream it has ended.
+    pub(super) terminated: bool,
+}
+
+impl Reader {
+    pub(super) fn new(at: Place) -> Self {
+        Self {
+            at,
+            ..Self::default()
+        }
+    }
+
+    /// It waits, and holds nothing.
+    pub(super) fn let_go(&mut self) {
+        self.passed.clear();
+        self.interrupted = false;
+    }
+
+    /// Of what it has passed.
+    pub(super) fn forget_all_but_a_stride(&mut self) {
+        let most = if self.interrupted { 2 * STRIDE } else { STRIDE };
+        let excess = self.passed.len().saturating_sub(most);
+        self.passed.drain(..excess);
+    }
+}
+
+/// How items are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    Item,
+    Clone,
+    /// At most so many events of a chunk.
+    Chunk(usize),
+}
+
+pub(super) type Answer = Result<Vec<u32>, Nothing>;
+
+#[derive(Default)]
+pub(super) struct Model {
+    pub(super) buffers: Vec<Buffer>,
+    /// The reasons given to closers.
+    pub(super) closings: Vec<Option<u32>>,
+}
+
+impl Model {
+    pub(super) fn open(&mut self, limit: usize) -> usize {
+        self.buffers.push(Buffer {
+            items: Vec::new(),
+            end: None,
+            limit,
+            retained: 0,
+            untrimmed: None,
+            wakings: 0,
+            dropped: 0,
+        });
+        self.buffers.len() - 1
+    }
+
+    pub(super) fn publish(&mut self, buffer: usize, items: impl IntoIterator<Item = Vec<u32>>) {
+        let buffer = &mut self.buffers[buffer];
+        let before = buffer.items.len();
+        buffer.items.extend(items);
+        if buffer.items.len() > before {
+            let fresh = buffer.items.len() - before;
+            buffer.retained = (buffer.retained + fresh).min(buffer.limit);
+            buffer.untrimmed = None;
+            buffer.wakings += 1;
+        }
+    }
+
+    pub(super) fn end(&mut self, buffer: usize, end: End) {
+        let end = match end {
+            End::Spliced(to) if self.leads_to(to, buffer) => End::Failed(Failure::Cycle),
+            end => end,
+        };
+        let buffer = &mut self.buffers[buffer];
+        buffer.end = Some(end);
+        buffer.retained = 0;
+        buffer.untrimmed = None;
+        buffer.wakings += 1;
+    }
+
+    pub(super) fn tail(&self, buffer: usize) -> Place {
+        (buffer, self.buffers[buffer].items.len())
+    }
+
+    pub(super) fn oldest(&self, buffer: usize) -> Place {
+        (buffer, self.buffers[buffer].oldest())
+    }
+
+    /// The place itself, and those at which reading goes on from there over splices.
+    pub(super) fn way(&self, from: Place) -> impl Iterator<Item = Place> {
+        iter::successors(Some(from), |at| match self.buffers[at.0].end {
+            Some(End::Spliced(onward)) => Some(onward),
+            _ => None,
+        })
+    }
+
+    pub(super) fn leads_to(&self, from: Place, buffer: usize) -> bool {
+        self.way(from).any(|at| at.0 == buffer)
+    }
+
+    pub(super) fn lag(&self, from: Place) -> u64 {
+        let behind = |at: Place| self.buffers[at.0].items.len() - at.1;
+        self.way(from).map(|at| behind(at) as u64).sum()
+    }
+
+    pub(super) fn item(&self, at: Place) -> Option<&Vec<u32>> {
+        self.buffers[at.0].items.get(at.1)
+    }
+
+    /// The place of the next item, if need be behind splices.
+    pub(super) fn next(&self, from: Place) -> Place {
+        let mut last = from;
+        for at in self.way(from) {
+            last = at;
+            if self.item(at).is_some() {
+                return at;
+            }
+        }
+        last
+    }
+
+    /// What stands at the next place.
+    pub(super) fn look(&self, from: Place) -> Result<&Vec<u32>, Nothing> {
+        let at = self.next(from);
+        self.item(at).ok_or(match self.buffers[at.0].end {
+            None => Nothing::Empty,
+            Some(End::Failed(failure)) => Nothing::Failed(failure),
+            Some(_) => Nothing::Closed,
+        })
+    }
+
+    pub(super) fn force_closed(&self, reader: &Reader) -> Option<u32> {
+        self.closings[reader.closing?]
+    }
+
+    /// Reads, and moves the reader on.
+    pub(super) fn read(&self, reader: &mut Reader, way: Way) -> Answer {
+        if let Some(reason) = self.force_closed(reader) {
+            return Err(Nothing::ForceClosed(reason));
+        }
+        let at = self.next(reader.at);
+        let next = self.look(at);
+        let at_the_end = next.is_err_and(|nothing| nothing != Nothing::Empty);
+        let lets_go = match way {
+            // An item is taken from where the reader stands.
+            Way::Item => true,
+            // What was lent before stays until now.
+            Way::Chunk(_) => !(at_the_end && HOLDS_AT_AN_END),
+            Way::Clone => false,
+        };
+        if lets_go || at.0 != reader.at.0 && !reader.interrupted {
+            reader.let_go();
+        }
+        reader.at = at;
+        match next {
+            Err(Nothing::Failed(_)) if mem::replace(&mut reader.failed, true) => {
+                Err(Nothing::Closed)
+            }
+            Err(nothing) => Err(nothing),
+            Ok(item) => Ok(match way {
+                Way::Item => {
+                    reader.at.1 += 1;
+                    item.clone()
+                }
+                Way::Clone => vec![self.read_clone(reader, item)],
+                Way::Chunk(most) => self.read_chunk(reader, most),
+            }),
+        }
+    }
+
+    /// A single event. The item counts as received with its last.
+    fn read_clone(&self, reader: &mut Reader, item: &[u32]) -> u32 {
+        let event = item[reader.given];
+        reader.given += 1;
+        if reader.given == item.len() {
+            reader.given = 0;
+            self.pass(reader);
+        }
+        event
+    }
+
+    /// Goes over an item.
+    pub(super) fn pass(&self, reader: &mut Reader) {
+        let at = self.next(reader.at);
+        if at.0 != reader.at.0 && !reader.interrupted {
+            reader.let_go();
+        }
+        reader.passed.push_back(at);
+        reader.at = (at.0, at.1 + 1);
+        let more_follows = self.item(reader.at).is_some();
+        if more_follows || HOLDS_AT_AN_END && self.buffers[at.0].has_ended() {
+            // What a chunk has lent before goes now, too.
+            reader.forget_all_but_a_stride();
+        } else {
+            reader.let_go();
+        }
+    }
+
+    /// At most so many events of all that is ready. An item counts as received with its first.
+    fn read_chunk(&self, reader: &mut Reader, most: usize) -> Vec<u32> {
+        let mut events = Vec::new();
+        while events.len() < most {
+            // Not `read`: a failure behind what is ready is left for the next read to say.
+            reader.at = self.next(reader.at);
+            let Some(item) = self.item(reader.at) else {
+                break;
+            };
+            reader.passed.push_back(reader.at);
+            reader.at.1 += 1;
+            events.extend(item);
+        }
+        events.truncate(most);
+        events
+    }
+
+    /// From which number on the items of each buffer are reached from these places.
+    pub(super) fn reach(&self, from: impl Iterator<Item = Place>) -> Vec<usize> {
+        let mut reach = vec![usize::MAX; self.buffers.len()];
+        for place in from {
+            for (buffer, item) in self.way(place) {
+                reach[buffer] = reach[buffer].min(item);
+            }
+        }
+        reach
+    }
+
+    /// What the replay windows hold.
+    pub(super) fn windows(&self) -> impl Iterator<Item = Place> {
+        let open = self
+            .buffers
+            .iter()
+            .enumerate()
+            .filter(|(_, buffer)| !buffer.has_ended());
+        open.map(|(number, buffer)| (number, buffer.oldest()))
+    }
+
+    /// What they may hold beyond that.
+    pub(super) fn untrimmed(&self) -> impl Iterator<Item = Place> {
+        let buffers = self.buffers.iter().enumerate();
+        buffers.filter_map(|(number, buffer)| Some((number, buffer.untrimmed?)))
+    }
+}

@@ -1,0 +1,213 @@
+//! What an input says: one step after the other.
+//!
+//! A step is a byte and the bytes that it wants. A byte that says nothing is passed over, so that new
+//! steps can be added without changing what kept inputs mean.
+
+use crate::bytes::Bytes;
+use crate::foreign::{Mischief, SPOTS, Spot};
+use event_buffer::Replay;
+
+/// A number of something there is: a buffer, a reader, ….
+pub(super) type N = u8;
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Publish {
+    Append,
+    Extend,
+    Push,
+    AppendDeferred,
+    PushDeferred,
+    /// Into the sink.
+    Send,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ending {
+    Drop,
+    Close,
+    Fail,
+    /// To the place that the number chooses.
+    Splice(N),
+    SpliceToItem(N),
+}
+
+/// How a read waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Manner {
+    Try,
+    /// A future, polled once and dropped.
+    PollOnce,
+    /// A future, polled and kept.
+    PollAndKeep,
+    Stream,
+    /// `recv_blocking` where something is ready, else `recv_timeout`.
+    Block,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Op {
+    Open(Replay),
+    /// So many events. The last is what the iterator says beyond their number.
+    Publish(Publish, N, u8, u8),
+    Flush(N),
+    DropDeferred(N),
+    End(Ending, N),
+    Share(N),
+    CloneHandle(N),
+    DropHandle(N, u8),
+    IntoInner(N, u8),
+    /// Keep the newest item.
+    Head(N),
+    Subscribe(N),
+    SubscribeFromStart(N),
+    /// After so many events before the newest.
+    SubscribeAfter(N, u8),
+    Tail(N),
+    /// Wait for nobody to follow while so many readers go, from the one chosen on.
+    Unobserved(N, N, u8),
+
+    /// So many times.
+    Read(Manner, N, u8),
+    /// So many events of a chunk.
+    Chunk(Manner, N, u8),
+    /// Read an item and keep it.
+    Keep(N),
+    PollKept(N),
+    DropKept(N),
+    /// Go on with single events.
+    IntoCloned(N),
+    CloneReader(N),
+    Resubscribe(N),
+    PositionOf(N),
+    DropReader(N),
+    CloserOf(N),
+    Close(N),
+    CloneCloser(N),
+    DropCloser(N),
+
+    CloneItem(N),
+    NextOfItem(N),
+    WaitForNext(N),
+    PollWait(N),
+    DropWait(N),
+    SubscribeAtItem(N),
+    AfterItem(N),
+    PositionOfItem(N),
+    DropItem(N),
+
+    SubscribeAt(N),
+    ClonePlace(N),
+    DropPlace(N),
+
+    Misbehave(Spot, Mischief),
+}
+
+impl Op {
+    /// The next step; `None` at the end.
+    pub(super) fn next(bytes: &mut Bytes<'_>) -> Option<Self> {
+        loop {
+            let code = bytes.next()?;
+            if let Some(op) = Self::decode(code, bytes) {
+                return Some(op);
+            }
+        }
+    }
+
+    fn decode(code: u8, bytes: &mut Bytes<'_>) -> Option<Self> {
+        // Numbers are not to change: kept inputs are made of them.
+        Some(match code % 96 {
+            0 => Self::Open(replay(bytes)),
+            1 | 2 => publish(Publish::Append, bytes),
+            3 | 4 => publish(Publish::Extend, bytes),
+            5 | 6 => publish(Publish::Push, bytes),
+            7 => publish(Publish::AppendDeferred, bytes),
+            8 => publish(Publish::PushDeferred, bytes),
+            9 => publish(Publish::Send, bytes),
+            10 => Self::Flush(bytes.byte()),
+            11 => Self::DropDeferred(bytes.byte()),
+            12 => Self::End(Ending::Drop, bytes.byte()),
+            13 => Self::End(Ending::Close, bytes.byte()),
+            14 => Self::End(Ending::Fail, bytes.byte()),
+            15 => Self::End(Ending::Splice(bytes.byte()), bytes.byte()),
+            16 => Self::End(Ending::SpliceToItem(bytes.byte()), bytes.byte()),
+            17 => Self::Share(bytes.byte()),
+            18 => Self::CloneHandle(bytes.byte()),
+            19 => Self::DropHandle(bytes.byte(), bytes.byte()),
+            20 => Self::IntoInner(bytes.byte(), bytes.byte()),
+            21 => Self::Head(bytes.byte()),
+            22 => Self::Subscribe(bytes.byte()),
+            23 => Self::SubscribeFromStart(bytes.byte()),
+            24 => Self::SubscribeAfter(bytes.byte(), bytes.byte()),
+            25 => Self::Tail(bytes.byte()),
+            26 => Self::Unobserved(bytes.byte(), bytes.byte(), bytes.byte()),
+            27 => Self::Read(Manner::Try, bytes.byte(), 1),
+            28 => Self::Read(Manner::Try, bytes.byte(), bytes.byte()),
+            29 => Self::Read(Manner::PollOnce, bytes.byte(), 1),
+            30 => Self::Read(Manner::PollAndKeep, bytes.byte(), 1),
+            31 => Self::Read(Manner::Stream, bytes.byte(), 1),
+            32 => Self::Read(Manner::Stream, bytes.byte(), bytes.byte()),
+            33 => Self::Read(Manner::Block, bytes.byte(), 1),
+            34 => Self::Chunk(Manner::PollOnce, bytes.byte(), bytes.byte()),
+            35 => Self::Chunk(Manner::PollAndKeep, bytes.byte(), bytes.byte()),
+            36 => Self::Keep(bytes.byte()),
+            37 => Self::PollKept(bytes.byte()),
+            38 => Self::DropKept(bytes.byte()),
+            39 => Self::IntoCloned(bytes.byte()),
+            40 => Self::CloneReader(bytes.byte()),
+            41 => Self::Resubscribe(bytes.byte()),
+            42 => Self::PositionOf(bytes.byte()),
+            43 => Self::DropReader(bytes.byte()),
+            44 => Self::CloserOf(bytes.byte()),
+            45 => Self::Close(bytes.byte()),
+            46 => Self::CloneCloser(bytes.byte()),
+            47 => Self::DropCloser(bytes.byte()),
+            48 => Self::CloneItem(bytes.byte()),
+            49 => Self::NextOfItem(bytes.byte()),
+            50 => Self::WaitForNext(bytes.byte()),
+            51 => Self::PollWait(bytes.byte()),
+            52 => Self::DropWait(bytes.byte()),
+            53 => Self::SubscribeAtItem(bytes.byte()),
+            54 => Self::AfterItem(bytes.byte()),
+            55 => Self::PositionOfItem(bytes.byte()),
+            56 => Self::DropItem(bytes.byte()),
+            57 => Self::SubscribeAt(bytes.byte()),
+            58 => Self::ClonePlace(bytes.byte()),
+            59 => Self::DropPlace(bytes.byte()),
+            60 => misbehave(bytes),
+            _ => return None,
+        })
+    }
+}
+
+fn publish(how: Publish, bytes: &mut Bytes<'_>) -> Op {
+    let buffer = bytes.byte();
+    let (count, beyond) = match how {
+        Publish::Push | Publish::PushDeferred => (1, 0),
+        // Also more than the 32 items by which a reader may be ahead of what it keeps alive.
+        _ => match bytes.byte() {
+            n @ 0..200 => (n % 4, n / 4 % 3),
+            n => (n - 200, 0),
+        },
+    };
+    Op::Publish(how, buffer, count, beyond)
+}
+
+fn replay(bytes: &mut Bytes<'_>) -> Replay {
+    match bytes.byte() {
+        0 => Replay::Last(1),
+        1 => Replay::None,
+        2 => Replay::All,
+        n => Replay::Last(usize::from(n) % 40),
+    }
+}
+
+fn misbehave(bytes: &mut Bytes<'_>) -> Op {
+    // The buffer knows no filters and handlers.
+    let spot = SPOTS[bytes.number() % 6];
+    let mischief = match bytes.byte() {
+        0 => Mischief::PanicAlways,
+        1 => Mischief::Reenter,
+        n => Mischief::PanicAfter((n - 2) % 8),
+    };
+    Op::Misbehave(spot, mischief)
+}

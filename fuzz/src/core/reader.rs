@@ -1,0 +1,517 @@
+//! The readers, side by side with their model.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use event_buffer::{BufferItem, Cloned, Closer, Position, Subscription};
+use futures::future::{Future, FutureExt};
+use futures::stream::{FusedStream, Stream};
+
+use super::model::{self, Answer, Model, Nothing, Place, Way};
+use super::op::Manner;
+use super::wait::Waiting;
+use crate::event::{Event, ids};
+use crate::foreign::{Panicked, Spot, act};
+use crate::task::Task;
+
+/// A reader that can be used.
+enum Idle {
+    Items(Subscription<Event>),
+    Clones(Cloned<Event>),
+}
+
+/// A reader that a future has until it is dropped.
+struct Busy {
+    future: Pin<Box<dyn Future<Output = Outcome>>>,
+    back: Rc<Cell<Option<Idle>>>,
+    way: Way,
+}
+
+enum Real {
+    Idle(Idle),
+    Busy(Busy),
+    /// For the moment.
+    Gone,
+}
+
+pub(super) struct Reader {
+    real: Real,
+    pub(super) model: model::Reader,
+    pub(super) waiting: Option<Waiting>,
+    /// Those that have polled.
+    tasks: Vec<Arc<Task>>,
+}
+
+/// What a read gives.
+enum Got {
+    Item(BufferItem<Event>),
+    Clone(Event),
+    Lent(Vec<u32>),
+}
+
+type Outcome = Result<Got, Nothing>;
+
+impl Got {
+    /// Looks at it and drops it.
+    fn ids(self) -> Vec<u32> {
+        match self {
+            Self::Item(item) => {
+                let ids = ids(item.events());
+                let _ = act(|| drop(item));
+                ids
+            }
+            Self::Clone(event) => vec![event.id()],
+            Self::Lent(ids) => ids,
+        }
+    }
+}
+
+impl Idle {
+    fn try_read(&mut self) -> Outcome {
+        Ok(match self {
+            Self::Items(real) => Got::Item(real.try_recv()?),
+            Self::Clones(real) => Got::Clone(real.try_recv()?),
+        })
+    }
+
+    async fn read(&mut self, way: Way) -> Outcome {
+        Ok(match (self, way) {
+            (Self::Items(real), Way::Chunk(usize::MAX)) => {
+                let mut lent: Vec<&Event> = Vec::new();
+                // By `fold`, which goes another way than `next`.
+                real.next_chunk().await?.for_each(|event| lent.push(event));
+                Got::Lent(lent.into_iter().map(Event::id).collect())
+            }
+            (Self::Items(real), Way::Chunk(most)) => {
+                // Looked at only later: what was lent outlives the chunk.
+                let lent: Vec<&Event> = real.next_chunk().await?.take(most).collect();
+                Got::Lent(lent.into_iter().map(Event::id).collect())
+            }
+            (Self::Items(real), _) => Got::Item(real.recv().await?),
+            (Self::Clones(real), _) => Got::Clone(real.recv().await?),
+        })
+    }
+
+    fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome>> {
+        match self {
+            Self::Items(real) => Pin::new(real)
+                .poll_next(cx)
+                .map(|answer| Some(answer?.map(Got::Item).map_err(Nothing::from))),
+            Self::Clones(real) => Pin::new(real)
+                .poll_next(cx)
+                .map(|answer| Some(answer?.map(Got::Clone).map_err(Nothing::from))),
+        }
+    }
+
+    fn read_blocking(&mut self) -> Outcome {
+        Ok(match self {
+            Self::Items(real) => Got::Item(real.recv_blocking()?),
+            Self::Clones(real) => Got::Clone(real.recv_blocking()?),
+        })
+    }
+
+    fn read_timeout(&mut self) -> Outcome {
+        Ok(match self {
+            Self::Items(real) => Got::Item(real.recv_timeout(Duration::ZERO)?),
+            Self::Clones(real) => Got::Clone(real.recv_timeout(Duration::ZERO)?),
+        })
+    }
+
+    fn lag(&self) -> u64 {
+        match self {
+            Self::Items(real) => real.lag(),
+            Self::Clones(real) => real.lag(),
+        }
+    }
+
+    fn is_terminated(&self) -> bool {
+        match self {
+            Self::Items(real) => real.is_terminated(),
+            Self::Clones(real) => real.is_terminated(),
+        }
+    }
+}
+
+impl Busy {
+    fn new(idle: Idle, way: Way) -> Self {
+        /// Gives the reader back where the future is dropped.
+        struct Lent(Option<Idle>, Rc<Cell<Option<Idle>>>);
+
+        impl Drop for Lent {
+            fn drop(&mut self) {
+                self.1.set(self.0.take());
+            }
+        }
+
+        let back = Rc::default();
+        let mut lent = Lent(Some(idle), Rc::clone(&back));
+        let future = async move {
+            match &mut lent.0 {
+                Some(idle) => idle.read(way).await,
+                None => Err(Nothing::Empty),
+            }
+        };
+        Self {
+            future: Box::pin(future),
+            back,
+            way,
+        }
+    }
+
+    fn cancel(self) -> (Result<(), Panicked>, Option<Idle>) {
+        let outcome = act(|| drop(self.future));
+        (outcome, self.back.take())
+    }
+}
+
+impl Reader {
+    pub(super) fn new(real: Subscription<Event>, at: Place) -> Self {
+        Self::with(Idle::Items(real), model::Reader::new(at))
+    }
+
+    fn with(idle: Idle, model: model::Reader) -> Self {
+        Self {
+            real: Real::Idle(idle),
+            model,
+            waiting: None,
+            tasks: Vec::new(),
+        }
+    }
+
+    fn idle(&mut self) -> Option<&mut Idle> {
+        match &mut self.real {
+            Real::Idle(idle) => Some(idle),
+            _ => None,
+        }
+    }
+
+    fn task(&mut self, fresh: bool) -> Arc<Task> {
+        let known = self.tasks.last().filter(|_| !fresh);
+        let task = known.cloned().unwrap_or_else(|| {
+            let task = Task::new();
+            self.tasks.push(Arc::clone(&task));
+            task
+        });
+        task.runs();
+        task
+    }
+
+    /// How it reads where nothing else is said.
+    fn way(&self) -> Way {
+        match self.real {
+            Real::Idle(Idle::Clones(_)) => Way::Clone,
+            _ => Way::Item,
+        }
+    }
+
+    pub(super) fn read(
+        &mut self,
+        manner: Manner,
+        chunk: Option<usize>,
+        fresh: bool,
+        model: &Model,
+    ) {
+        if matches!(self.real, Real::Busy(_)) {
+            return self.poll_kept(fresh, model);
+        }
+        let way = match (self.way(), chunk) {
+            (Way::Item, Some(most)) => Way::Chunk(most),
+            (way, _) => way,
+        };
+        match manner {
+            Manner::Stream => self.poll_stream(fresh, model),
+            Manner::PollAndKeep => self.poll_and_keep(way, fresh, model),
+            _ => self.read_now(manner, way, model),
+        }
+    }
+
+    fn read_now(&mut self, manner: Manner, way: Way, model: &Model) {
+        let mut after = self.model.clone();
+        let expected = model.read(&mut after, way);
+        // Another one than a stream that waits.
+        let waker = self.task(true).waker();
+        let Some(idle) = self.idle() else { return };
+        let outcome = act(|| match manner {
+            Manner::Block if expected == Err(Nothing::Empty) => idle.read_timeout(),
+            Manner::Block => idle.read_blocking(),
+            Manner::Try if !matches!(way, Way::Chunk(_)) => idle.try_read(),
+            _ => {
+                let mut future = Box::pin(idle.read(way));
+                match future.poll_unpin(&mut Context::from_waker(&waker)) {
+                    Poll::Ready(answer) => answer,
+                    Poll::Pending => Err(Nothing::Empty),
+                }
+            }
+        });
+        drop(waker);
+        if expected == Err(Nothing::Empty) && manner != Manner::Try {
+            after.let_go();
+        }
+        // Only `try_recv` leaves the place of a stream that waits.
+        if expected != Err(Nothing::Empty) || manner != Manner::Try {
+            self.waiting = None;
+        }
+        self.settle(outcome, expected, after, model);
+    }
+
+    /// Compares, and goes on from where the library is.
+    fn settle(
+        &mut self,
+        outcome: Result<Outcome, Panicked>,
+        expected: Answer,
+        after: model::Reader,
+        model: &Model,
+    ) {
+        match outcome {
+            Ok(answer) => {
+                assert_eq!(answer.map(Got::ids), expected);
+                self.model = after;
+            }
+            Err(panic) => self.resume_after(panic, after, model),
+        }
+    }
+
+    /// A read panicked: it has happened or it has not. What is ready in front of it says which.
+    fn resume_after(&mut self, panic: Panicked, after: model::Reader, model: &Model) {
+        self.waiting = None;
+        let Some(idle) = self.idle() else { return };
+        let lag = idle.lag();
+        if lag == model.lag(self.model.at) {
+            self.model.interrupted = true;
+            return;
+        }
+        assert!(!panic.was_in(Spot::Clone), "received, but not cloned");
+        assert_eq!(lag, model.lag(after.at));
+        let mut passed = std::mem::take(&mut self.model.passed);
+        passed.push_back(model.next(self.model.at));
+        self.model = model::Reader { passed, ..after };
+        self.model.interrupted = true;
+    }
+
+    fn poll_stream(&mut self, fresh: bool, model: &Model) {
+        let mut after = self.model.clone();
+        let expected = if after.terminated {
+            None
+        } else {
+            match model.read(&mut after, self.way()) {
+                Err(Nothing::Closed) => {
+                    after.terminated = true;
+                    None
+                }
+                Err(end) if end != Nothing::Empty => {
+                    after.terminated = true;
+                    Some(Err(end))
+                }
+                answer => Some(answer),
+            }
+        };
+        let task = self.task(fresh);
+        let waker = task.waker();
+        let Some(idle) = self.idle() else { return };
+        let outcome = act(|| idle.poll_stream(&mut Context::from_waker(&waker)));
+        drop(waker);
+        match outcome {
+            Ok(answer) => {
+                let answer = match answer {
+                    Poll::Ready(answer) => answer.map(|answer| answer.map(Got::ids)),
+                    Poll::Pending => Some(Err(Nothing::Empty)),
+                };
+                assert_eq!(answer, expected);
+                self.model = after;
+                let waits = answer == Some(Err(Nothing::Empty));
+                if waits {
+                    self.model.let_go();
+                }
+                self.waiting = waits.then(|| Waiting::new(task, self.model.at, model));
+            }
+            Err(panic) => self.resume_after(panic, after, model),
+        }
+        if let Some(idle) = self.idle() {
+            let terminated = idle.is_terminated();
+            assert_eq!(terminated, self.model.terminated);
+        }
+    }
+
+    fn poll_and_keep(&mut self, way: Way, fresh: bool, model: &Model) {
+        match std::mem::replace(&mut self.real, Real::Gone) {
+            Real::Idle(idle) => {
+                self.real = Real::Busy(Busy::new(idle, way));
+                self.poll_kept(fresh, model);
+            }
+            real => self.real = real,
+        }
+    }
+
+    /// Polls the future that has the reader; takes it back where that is ready.
+    pub(super) fn poll_kept(&mut self, fresh: bool, model: &Model) {
+        if self.idle().is_some() {
+            return;
+        }
+        let task = self.task(fresh);
+        let Real::Busy(busy) = &mut self.real else {
+            return;
+        };
+        let mut after = self.model.clone();
+        let expected = model.read(&mut after, busy.way);
+        let waker = task.waker();
+        let future = &mut busy.future;
+        let outcome = act(|| future.poll_unpin(&mut Context::from_waker(&waker)));
+        drop(waker);
+        match outcome {
+            Ok(Poll::Pending) => {
+                assert_eq!(expected, Err(Nothing::Empty));
+                self.model = after;
+                self.model.let_go();
+                self.waiting = Some(Waiting::new(task, self.model.at, model));
+            }
+            Ok(Poll::Ready(answer)) => {
+                self.waiting = None;
+                self.take_back();
+                self.settle(Ok(answer), expected, after, model);
+            }
+            Err(panic) => {
+                self.take_back();
+                self.settle(Err(panic), expected, after, model);
+            }
+        }
+    }
+
+    /// Drops the future that has the reader.
+    pub(super) fn take_back(&mut self) {
+        match std::mem::replace(&mut self.real, Real::Gone) {
+            Real::Busy(busy) => {
+                self.waiting = None;
+                let (_, idle) = busy.cancel();
+                self.real = idle.map_or(Real::Gone, Real::Idle);
+                assert!(self.idle().is_some(), "lost in a future");
+            }
+            real => self.real = real,
+        }
+    }
+
+    /// Receives an item, and keeps it.
+    pub(super) fn keep(&mut self, model: &Model) -> Option<(BufferItem<Event>, Place)> {
+        let mut after = self.model.clone();
+        let expected = model.read(&mut after, Way::Item);
+        let Real::Idle(Idle::Items(real)) = &mut self.real else {
+            return None;
+        };
+        let outcome = act(|| real.try_recv());
+        if expected != Err(Nothing::Empty) {
+            self.waiting = None;
+        }
+        match outcome {
+            Ok(answer) => {
+                let read = answer.as_ref().map(|item| ids(item.events()));
+                assert_eq!(read.map_err(|error| error.clone().into()), expected);
+                self.model = after;
+                let (buffer, next) = self.model.at;
+                answer.ok().map(|item| (item, (buffer, next - 1)))
+            }
+            Err(panic) => {
+                self.resume_after(panic, after, model);
+                None
+            }
+        }
+    }
+
+    pub(super) fn into_cloned(mut self) -> Self {
+        self.real = match self.real {
+            Real::Idle(Idle::Items(real)) => Real::Idle(Idle::Clones(real.cloned())),
+            real => real,
+        };
+        self
+    }
+
+    /// What a second reader at the same place knows.
+    fn copy(&self, model: &mut Model) -> model::Reader {
+        let closing = model.force_closed(&self.model).map(|reason| {
+            model.closings.push(Some(reason));
+            model.closings.len() - 1
+        });
+        model::Reader {
+            at: self.model.at,
+            given: self.model.given,
+            failed: self.model.failed,
+            closing,
+            ..model::Reader::default()
+        }
+    }
+
+    pub(super) fn duplicate(&mut self, model: &mut Model) -> Option<Self> {
+        let copy = self.copy(model);
+        let idle = match self.idle()? {
+            Idle::Items(real) => Idle::Items(real.clone()),
+            Idle::Clones(real) => Idle::Clones(real.clone()),
+        };
+        Some(Self::with(idle, copy))
+    }
+
+    pub(super) fn resubscribe(&mut self, model: &mut Model) -> Option<Self> {
+        let mut copy = self.copy(model);
+        copy.failed = false;
+        while model.look(copy.at).is_ok() {
+            model.pass(&mut copy);
+        }
+        copy.at = model.next(copy.at);
+        let Idle::Items(real) = self.idle()? else {
+            return None;
+        };
+        let fresh = act(|| real.resubscribe()).ok()?;
+        Some(Self::with(Idle::Items(fresh), copy))
+    }
+
+    pub(super) fn position(&mut self) -> Option<(Position<Event>, Place)> {
+        let at = self.model.at;
+        match self.idle()? {
+            Idle::Items(real) => Some((real.position(), at)),
+            Idle::Clones(_) => None,
+        }
+    }
+
+    pub(super) fn closer(&mut self, model: &mut Model) -> Option<(Closer, usize)> {
+        let real = match self.idle()? {
+            Idle::Items(real) => act(|| real.closer()),
+            Idle::Clones(real) => act(|| real.closer()),
+        };
+        let closing = *self.model.closing.get_or_insert_with(|| {
+            model.closings.push(None);
+            model.closings.len() - 1
+        });
+        if let Some(waiting) = &mut self.waiting {
+            // It is to wait for the close, too.
+            waiting.excused = true;
+        }
+        Some((real.ok()?, closing))
+    }
+
+    pub(super) fn drop(mut self) {
+        self.take_back();
+        let outcome = act(|| drop(self.real));
+        // If who waits for nobody to follow panics, the waker stays until the next wake-up: one more
+        // thing that the README does not allow.
+        let forgotten = outcome.is_err_and(|panic| panic.was_in(Spot::Wake));
+        for task in &self.tasks {
+            assert!(
+                forgotten || !task.has_wakers(),
+                "a waker outlives its reader"
+            );
+        }
+    }
+
+    pub(super) fn check(&self, model: &Model, put_off: impl Fn(Place) -> bool) {
+        if let Real::Idle(idle) = &self.real {
+            assert_eq!(idle.lag(), model.lag(self.model.at));
+        }
+        if let Some(waiting) = &self.waiting {
+            let force_closed = model.force_closed(&self.model).is_some();
+            let put_off = |at| !force_closed && put_off(at);
+            let is_ready = model.look(self.model.at) != Err(Nothing::Empty);
+            waiting.check(is_ready || force_closed, model, put_off);
+        }
+    }
+}

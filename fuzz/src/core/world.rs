@@ -1,0 +1,442 @@
+//! All there is: the library's side and the model's.
+
+use std::task::Context;
+
+use event_buffer::{Closer, Position};
+use futures::future::FutureExt;
+
+use super::item::{Item, Wait};
+use super::model::{Model, Place};
+use super::op::{Ending, Op};
+use super::reader::Reader;
+use super::writer::{Finish, Number, PutOff, Writer};
+use crate::bytes::{pick, take};
+use crate::event;
+use crate::foreign::{self, act};
+use crate::task::Task;
+
+/// A place from which reading can start.
+struct Mark {
+    real: Position<event::Event>,
+    at: Place,
+}
+
+struct Close {
+    real: Closer,
+    closing: usize,
+}
+
+#[derive(Default)]
+pub(super) struct World {
+    model: Model,
+    writers: Vec<Writer>,
+    readers: Vec<Reader>,
+    items: Vec<Item>,
+    waits: Vec<Wait>,
+    marks: Vec<Mark>,
+    closers: Vec<Close>,
+    put_off: Vec<PutOff>,
+    /// Of reasons and failures; no two are the same.
+    numbers: u32,
+}
+
+/// There are never more of a kind.
+const MOST: usize = 16;
+const MOST_BUFFERS: usize = 24;
+const MOST_EVENTS: u32 = 6_000;
+
+fn keep<T>(all: &mut Vec<T>, one: T) -> Option<T> {
+    if all.len() < MOST {
+        all.push(one);
+        return None;
+    }
+    Some(one)
+}
+
+impl World {
+    /// Answers `None` where there is nothing that the step could choose.
+    pub(super) fn step(&mut self, op: Op) -> Option<()> {
+        match op {
+            Op::Open(replay) => {
+                if self.model.buffers.len() < MOST_BUFFERS {
+                    self.writers.push(Writer::open(replay, &mut self.model));
+                }
+            }
+            Op::Publish(how, w, count, beyond) => {
+                if event::made() > MOST_EVENTS {
+                    return None;
+                }
+                let hint = match beyond {
+                    0 => count.into(),
+                    1 => 0,
+                    _ => usize::from(count) + 5,
+                };
+                let writer = pick(&mut self.writers, w)?;
+                let handle = usize::from(w / 16);
+                let put_off = writer.publish(how, handle, count.into(), hint, &mut self.model);
+                if let Some(excess) = keep(&mut self.put_off, put_off?) {
+                    excess.drop(&mut self.model);
+                }
+            }
+            Op::Flush(w) => {
+                pick(&mut self.writers, w)?.flush((w / 16).into(), &mut self.model);
+            }
+            Op::DropDeferred(d) => take(&mut self.put_off, d)?.drop(&mut self.model),
+            Op::End(ending, w) => self.end(ending, w)?,
+            Op::Share(w) => {
+                let writer = take(&mut self.writers, w)?.share(&mut self.model)?;
+                self.writers.push(writer);
+            }
+            Op::CloneHandle(w) => pick(&mut self.writers, w)?.clone_handle(),
+            Op::DropHandle(w, h) => {
+                let writer = take(&mut self.writers, w)?;
+                self.writers
+                    .push(writer.drop_handle(h.into(), &mut self.model)?);
+            }
+            Op::IntoInner(w, h) => {
+                let writer = take(&mut self.writers, w)?;
+                self.writers
+                    .push(writer.into_inner(h.into(), &mut self.model)?);
+            }
+            Op::Head(w) => {
+                let writer = pick(&mut self.writers, w)?;
+                let (buffer, tail) = self.model.tail(writer.number);
+                let real = writer.head()?;
+                self.keep_item(Item {
+                    real,
+                    at: (buffer, tail - 1),
+                });
+            }
+            Op::Subscribe(w) => {
+                let writer = pick(&mut self.writers, w)?;
+                let at = self.model.tail(writer.number);
+                let reader = Reader::new(writer.subscribe(), at);
+                self.keep_reader(reader);
+            }
+            Op::SubscribeFromStart(w) => {
+                let writer = pick(&mut self.writers, w)?;
+                let at = self.model.oldest(writer.number);
+                let reader = Reader::new(writer.subscribe_from_start(), at);
+                self.keep_reader(reader);
+            }
+            Op::SubscribeAfter(w, back) => self.subscribe_after(w, back)?,
+            Op::Tail(w) => {
+                let writer = pick(&mut self.writers, w)?;
+                let at = self.model.tail(writer.number);
+                let real = writer.tail();
+                keep(&mut self.marks, Mark { real, at });
+            }
+            Op::Unobserved(w, r, count) => self.unobserved(w, r, count % 5)?,
+
+            Op::Read(manner, r, times) => {
+                let reader = pick(&mut self.readers, r)?;
+                for _ in 0..times % 80 {
+                    reader.read(manner, None, r >= 128, &self.model);
+                }
+            }
+            Op::Chunk(manner, r, most) => {
+                let most = match most {
+                    0..200 => usize::from(most % 80),
+                    _ => usize::MAX,
+                };
+                let reader = pick(&mut self.readers, r)?;
+                reader.read(manner, Some(most), r >= 128, &self.model);
+            }
+            Op::Keep(r) => {
+                let (real, at) = pick(&mut self.readers, r)?.keep(&self.model)?;
+                self.keep_item(Item { real, at });
+            }
+            Op::PollKept(r) => pick(&mut self.readers, r)?.poll_kept(r >= 128, &self.model),
+            Op::DropKept(r) => pick(&mut self.readers, r)?.take_back(),
+            Op::IntoCloned(r) => {
+                let reader = take(&mut self.readers, r)?;
+                self.readers.push(reader.into_cloned());
+            }
+            Op::CloneReader(r) => {
+                let reader = pick(&mut self.readers, r)?.duplicate(&mut self.model)?;
+                self.keep_reader(reader);
+            }
+            Op::Resubscribe(r) => {
+                let reader = pick(&mut self.readers, r)?.resubscribe(&mut self.model)?;
+                self.keep_reader(reader);
+            }
+            Op::PositionOf(r) => {
+                let (real, at) = pick(&mut self.readers, r)?.position()?;
+                keep(&mut self.marks, Mark { real, at });
+            }
+            Op::DropReader(r) => take(&mut self.readers, r)?.drop(),
+            Op::CloserOf(r) => {
+                let (real, closing) = pick(&mut self.readers, r)?.closer(&mut self.model)?;
+                keep(&mut self.closers, Close { real, closing });
+            }
+            Op::Close(c) => {
+                let Close { real, closing } = pick(&mut self.closers, c)?;
+                self.numbers += 1;
+                let reason = &mut self.model.closings[*closing];
+                assert_eq!(real.is_closed(), reason.is_some());
+                let closes = act(|| real.close(Number(self.numbers)));
+                // Only the first closes; also if a waker panics.
+                assert_eq!(closes.unwrap_or(true), reason.is_none());
+                reason.get_or_insert(self.numbers);
+            }
+            Op::CloneCloser(c) => {
+                let Close { real, closing } = pick(&mut self.closers, c)?;
+                let copy = Close {
+                    real: real.clone(),
+                    closing: *closing,
+                };
+                keep(&mut self.closers, copy);
+            }
+            Op::DropCloser(c) => drop(take(&mut self.closers, c)?),
+
+            Op::CloneItem(i) => {
+                let Item { real, at } = pick(&mut self.items, i)?;
+                let copy = Item {
+                    real: real.clone(),
+                    at: *at,
+                };
+                self.keep_item(copy);
+            }
+            Op::NextOfItem(i) => {
+                let next = pick(&mut self.items, i)?.next(&self.model)?;
+                self.keep_item(next);
+            }
+            Op::WaitForNext(i) => {
+                let wait = Wait::new(pick(&mut self.items, i)?);
+                self.poll_wait(wait);
+            }
+            Op::PollWait(w) => {
+                let wait = take(&mut self.waits, w)?;
+                self.poll_wait(wait);
+            }
+            Op::DropWait(w) => take(&mut self.waits, w)?.drop(),
+            Op::SubscribeAtItem(i) => {
+                let item = pick(&mut self.items, i)?;
+                let reader = Reader::new(item.real.subscribe(), item.at);
+                self.keep_reader(reader);
+            }
+            Op::AfterItem(i) => {
+                let item = pick(&mut self.items, i)?;
+                let mark = Mark {
+                    real: item.real.after(),
+                    at: item.after(),
+                };
+                keep(&mut self.marks, mark);
+            }
+            Op::PositionOfItem(i) => {
+                let item = pick(&mut self.items, i)?;
+                let real = if i < 128 {
+                    item.real.position()
+                } else {
+                    (&item.real).into()
+                };
+                let mark = Mark { real, at: item.at };
+                keep(&mut self.marks, mark);
+            }
+            Op::DropItem(i) => take(&mut self.items, i)?.drop(),
+
+            Op::SubscribeAt(m) => {
+                let Mark { real, at } = pick(&mut self.marks, m)?;
+                let reader = Reader::new(real.subscribe(), *at);
+                self.keep_reader(reader);
+            }
+            Op::ClonePlace(m) => {
+                let Mark { real, at } = pick(&mut self.marks, m)?;
+                let copy = Mark {
+                    real: real.clone(),
+                    at: *at,
+                };
+                keep(&mut self.marks, copy);
+            }
+            Op::DropPlace(m) => {
+                let mark = take(&mut self.marks, m)?;
+                let _ = act(|| drop(mark.real));
+            }
+
+            Op::Misbehave(spot, mischief) => foreign::set(spot, mischief),
+        }
+        Some(())
+    }
+
+    fn keep_item(&mut self, item: Item) {
+        if let Some(excess) = keep(&mut self.items, item) {
+            excess.drop();
+        }
+    }
+
+    fn keep_reader(&mut self, reader: Reader) {
+        if let Some(excess) = keep(&mut self.readers, reader) {
+            excess.drop();
+        }
+    }
+
+    fn poll_wait(&mut self, wait: Wait) {
+        let (wait, item) = wait.poll(&self.model);
+        if let Some(excess) = wait.and_then(|wait| keep(&mut self.waits, wait)) {
+            excess.drop();
+        }
+        if let Some(item) = item {
+            self.keep_item(item);
+        }
+    }
+
+    fn end(&mut self, ending: Ending, w: u8) -> Option<()> {
+        let finish = match ending {
+            Ending::Drop => Finish::Drop,
+            Ending::Close => Finish::Close,
+            Ending::Fail => {
+                self.numbers += 1;
+                Finish::Fail(self.numbers)
+            }
+            Ending::Splice(m) => {
+                let Mark { real, at } = pick(&mut self.marks, m)?;
+                Finish::Splice(real.clone(), *at)
+            }
+            Ending::SpliceToItem(i) => {
+                let Item { real, at } = pick(&mut self.items, i)?;
+                Finish::SpliceToItem(real.clone(), *at)
+            }
+        };
+        take(&mut self.writers, w)?.finish(finish, &mut self.model);
+        Some(())
+    }
+
+    fn subscribe_after(&mut self, w: u8, back: u8) -> Option<()> {
+        let writer = pick(&mut self.writers, w)?;
+        let items = &self.model.buffers[writer.number].items;
+        let newest = items.len().checked_sub(1)?;
+        let item = &items[newest.saturating_sub(usize::from(back / 2))];
+        let index = u64::from(item[0]).saturating_sub(u64::from(back % 2));
+        let answer = writer.own()?.subscribe_after(index);
+        let at = writer.place_after(index, &self.model);
+        assert_eq!(answer.is_some(), at.is_some());
+        let mut reader = Reader::new(answer?, at?);
+        // It has gone over these, and may hold them until it reads.
+        let passed = self.model.oldest(writer.number).1..at?.1;
+        let number = writer.number;
+        reader.model.passed = passed.map(|item| (number, item)).collect();
+        reader.model.forget_all_but_a_stride();
+        self.keep_reader(reader);
+        Some(())
+    }
+
+    /// While it waits others can go.
+    fn unobserved(&mut self, w: u8, r: u8, count: u8) -> Option<()> {
+        let writer = pick(&mut self.writers, w)?;
+        let (number, real) = (writer.number, writer.own()?);
+        let (model, readers) = (&self.model, &mut self.readers);
+        let is_observed = |readers: &[Reader]| {
+            let places = readers.iter().map(|reader| reader.model.at);
+            { places }.any(|at| model.leads_to(at, number))
+        };
+        let task = Task::new();
+        let waker = task.waker();
+        let mut unobserved = Box::pin(real.unobserved());
+        let mut waits = false;
+        for left in (0..=count).rev() {
+            let future = &mut unobserved;
+            if waits {
+                let nobody = !is_observed(readers);
+                assert_eq!(task.is_woken(), nobody, "somebody follows, or not");
+            }
+            let Ok(poll) = act(|| future.poll_unpin(&mut Context::from_waker(&waker))) else {
+                break;
+            };
+            assert_eq!(poll.is_pending(), is_observed(readers));
+            if poll.is_ready() || left == 0 {
+                break;
+            }
+            waits = true;
+            if let Some(reader) = take(readers, r) {
+                reader.drop();
+            }
+        }
+        let _ = act(|| drop(unobserved));
+        drop(waker);
+        assert!(!task.has_wakers(), "a waker outlives its future");
+        Some(())
+    }
+
+    /// What must hold after each step.
+    pub(super) fn check(&mut self) {
+        event::check();
+        assert_eq!(event::clones_alive(), 0);
+        let Self { model, readers, .. } = self;
+        let put_off = |at| self.put_off.iter().any(|put_off| put_off.covers(at));
+        let observers = || readers.iter().map(|reader| reader.model.at);
+        readers
+            .iter()
+            .for_each(|reader| reader.check(model, put_off));
+        self.waits
+            .iter()
+            .for_each(|wait| wait.check(model, put_off));
+        self.items.iter().for_each(|item| item.check(model));
+        self.writers
+            .iter()
+            .for_each(|writer| writer.check(model, observers()));
+        for mark in &self.marks {
+            assert_eq!(mark.real.lag(), model.lag(mark.at));
+        }
+        self.check_drops();
+    }
+
+    /// What can be reached is there, and what cannot is dropped.
+    fn check_drops(&mut self) {
+        let model = &self.model;
+        let places = { model.windows() }
+            .chain(self.readers.iter().map(|reader| reader.model.at))
+            .chain(self.items.iter().map(|item| item.at))
+            .chain(self.waits.iter().map(|wait| wait.at))
+            .chain(self.marks.iter().map(|mark| mark.at));
+        let must = model.reach(places);
+        let passed = self
+            .readers
+            .iter()
+            .filter_map(|reader| reader.model.passed.front());
+        let may = model.reach(
+            { model.untrimmed() }
+                .chain(passed.copied())
+                .chain(self.put_off.iter().map(|put_off| put_off.holds)),
+        );
+        for (number, buffer) in self.model.buffers.iter_mut().enumerate() {
+            let must = must[number].min(buffer.items.len());
+            let may = may[number].min(must);
+            for id in buffer.items[buffer.dropped.min(may)..may].iter().flatten() {
+                assert!(
+                    !event::is_alive(*id),
+                    "an item that nobody reaches is alive"
+                );
+            }
+            for id in buffer.items[must..].iter().flatten() {
+                assert!(
+                    event::is_alive(*id),
+                    "an item that somebody reaches is dropped"
+                );
+            }
+            buffer.dropped = may;
+        }
+        for id in self.writers.iter().flat_map(Writer::unflushed) {
+            assert!(event::is_alive(id), "what a sink was given is dropped");
+        }
+    }
+
+    /// Everything goes, and nothing is left.
+    pub(super) fn finish(mut self) {
+        foreign::reset();
+        for writer in self.writers.drain(..) {
+            writer.finish(Finish::Drop, &mut self.model);
+        }
+        self.check();
+        self.put_off
+            .drain(..)
+            .for_each(|put_off| put_off.drop(&mut self.model));
+        self.check();
+        self.waits.drain(..).for_each(Wait::drop);
+        self.items.drain(..).for_each(Item::drop);
+        self.marks.clear();
+        self.check();
+        self.readers.drain(..).for_each(Reader::drop);
+        self.check();
+        assert!(!event::any_alive(), "an event is never dropped");
+    }
+}

@@ -1,0 +1,167 @@
+//! Foreign code that misbehaves on demand: fuses in the events' clone and drop, in iterators and in
+//! wakers, which panic or use the buffer.
+
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::thread;
+
+use event_buffer::SharedBuffer;
+
+use crate::event::Event;
+
+/// Where foreign code runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spot {
+    Clone,
+    Drop,
+    Iterator,
+    Wake,
+    WakerClone,
+    WakerDrop,
+    /// A watch's filter.
+    Filter,
+    /// A snapshot's handler.
+    Handler,
+}
+
+pub(crate) const SPOTS: [Spot; 8] = [
+    Spot::Clone,
+    Spot::Drop,
+    Spot::Iterator,
+    Spot::Wake,
+    Spot::WakerClone,
+    Spot::WakerDrop,
+    Spot::Filter,
+    Spot::Handler,
+];
+
+/// What it does there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Mischief {
+    #[default]
+    No,
+    /// The call after so many good ones panics.
+    PanicAfter(u8),
+    /// Each call of one step panics.
+    PanicAlways,
+    /// Each call of one step uses the shared buffer that the step is about.
+    Reenter,
+}
+
+/// What an injected panic carries.
+struct Injected;
+
+thread_local! {
+    static FUSES: [Cell<Mischief>; SPOTS.len()] = const { [const { Cell::new(Mischief::No) }; SPOTS.len()] };
+    /// The library runs, rather than the fuzzer's own code.
+    static ARMED: Cell<bool> = const { Cell::new(false) };
+    /// Which fuses have blown in this step, and which of them panicked.
+    static BLOWN: Cell<u8> = const { Cell::new(0) };
+    static PANICKED: Cell<u8> = const { Cell::new(0) };
+    static SHARED: RefCell<Option<SharedBuffer<Event>>> = const { RefCell::new(None) };
+}
+
+pub(crate) fn reset() {
+    for spot in SPOTS {
+        set(spot, Mischief::No);
+    }
+}
+
+pub(crate) fn set(spot: Spot, mischief: Mischief) {
+    FUSES.with(|fuses| fuses[spot as usize].set(mischief));
+}
+
+/// Called by foreign code, last: it may panic.
+pub(crate) fn trip(spot: Spot) {
+    if !ARMED.get() {
+        return;
+    }
+    let mischief = FUSES.with(|fuses| fuses[spot as usize].get());
+    match mischief {
+        Mischief::No => {}
+        Mischief::PanicAfter(left @ 1..) => set(spot, Mischief::PanicAfter(left - 1)),
+        // A second panic would be an abort, whatever the library does.
+        Mischief::PanicAfter(_) | Mischief::PanicAlways if thread::panicking() => {}
+        Mischief::PanicAfter(_) => {
+            set(spot, Mischief::No);
+            injected_panic(spot)
+        }
+        Mischief::PanicAlways => {
+            blow(spot);
+            injected_panic(spot)
+        }
+        Mischief::Reenter => {
+            blow(spot);
+            reenter();
+        }
+    }
+}
+
+fn blow(spot: Spot) {
+    BLOWN.set(BLOWN.get() | 1 << spot as u8);
+}
+
+fn injected_panic(spot: Spot) -> ! {
+    PANICKED.set(PANICKED.get() | 1 << spot as u8);
+    // Not `panic!`: libFuzzer's hook would abort.
+    resume_unwind(Box::new(Injected))
+}
+
+/// Only looks, so that the model need not know. If a lock is held this hangs.
+fn reenter() {
+    let Some(shared) = SHARED.with_borrow(Clone::clone) else {
+        return;
+    };
+    let armed = ARMED.replace(false);
+    let mut reader = shared.subscribe_from_start();
+    while reader.try_recv().is_ok() {}
+    drop((reader, shared.head(), shared.tail(), shared.len()));
+    ARMED.set(armed);
+}
+
+/// The library panicked, as it should, because of foreign code at these spots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Panicked(u8);
+
+impl Panicked {
+    pub(crate) fn was_in(self, spot: Spot) -> bool {
+        self.0 & 1 << spot as u8 != 0
+    }
+}
+
+/// Whether foreign code has panicked in the last call.
+pub(crate) fn has_panicked() -> bool {
+    PANICKED.get() != 0
+}
+
+/// Runs a call of the library, in which foreign code may misbehave.
+pub(crate) fn act<R>(call: impl FnOnce() -> R) -> Result<R, Panicked> {
+    act_with(None, call)
+}
+
+/// The same where the call is about a shared buffer.
+pub(crate) fn act_with<R>(
+    shared: Option<SharedBuffer<Event>>,
+    call: impl FnOnce() -> R,
+) -> Result<R, Panicked> {
+    SHARED.set(shared);
+    BLOWN.set(0);
+    PANICKED.set(0);
+    ARMED.set(true);
+    let answer = catch_unwind(AssertUnwindSafe(call));
+    ARMED.set(false);
+    drop(SHARED.take());
+    let blown = BLOWN.get();
+    for spot in SPOTS
+        .into_iter()
+        .filter(|&spot| blown & 1 << spot as u8 != 0)
+    {
+        set(spot, Mischief::No);
+    }
+    answer.map_err(|panic| {
+        if !panic.is::<Injected>() {
+            resume_unwind(panic);
+        }
+        Panicked(PANICKED.get())
+    })
+}

@@ -1,0 +1,135 @@
+//! What a watcher knows.
+
+use event_buffer::publisher::{Events, ResetReason, Update, WatchError};
+
+use super::store::{Entity, Key, Payload, State, Store, apply};
+
+pub(super) struct View {
+    pub(super) key: Key,
+    pub(super) state: State,
+    /// `None` within a snapshot.
+    pub(super) index: Option<u64>,
+    /// Only of even entities.
+    pub(super) filtered: bool,
+    pub(super) token: u8,
+    /// It has resumed, and received nothing yet: it may be told why that is not possible.
+    pub(super) may_reset: bool,
+    pub(super) must_reset: Option<ResetReason>,
+    /// What it had when it was reset: it is not given anything older.
+    pub(super) had: u64,
+    pub(super) ended: bool,
+    /// It was closed, and must not get anything more.
+    pub(super) closed: bool,
+    /// A drop panicked in a poll: where that ended the watch, the reason is lost. The README does not
+    /// allow that.
+    pub(super) may_lack_reason: bool,
+}
+
+impl View {
+    pub(super) fn new(key: Key, filtered: bool, token: u8) -> Self {
+        Self {
+            key,
+            state: State::new(),
+            index: None,
+            filtered,
+            token,
+            may_reset: false,
+            must_reset: None,
+            had: 0,
+            ended: false,
+            closed: false,
+            may_lack_reason: false,
+        }
+    }
+
+    fn sees(&self, entity: Entity) -> bool {
+        !self.filtered || entity.is_multiple_of(2)
+    }
+
+    pub(super) fn receive(&mut self, store: &Store, update: Result<Update<Payload>, WatchError>) {
+        if let Some(reason) = self.must_reset.take()
+            && update.is_ok()
+        {
+            assert!(matches!(&update, Ok(Update::Reset(why)) if *why == reason));
+        }
+        assert!(
+            !self.closed || update.is_err(),
+            "closed, and something is delivered"
+        );
+        match update {
+            Ok(Update::Reset(_)) => {
+                assert!(self.may_reset);
+                self.state.clear();
+                self.had = self.index.take().unwrap_or(0);
+            }
+            Ok(Update::Snapshot(part)) => {
+                assert_eq!(self.index, None, "a part of a snapshot after its end");
+                self.apply(&part);
+            }
+            Ok(Update::EndOfSnapshot { index }) => {
+                assert_eq!(self.index.replace(index), None, "a snapshot ends once");
+                assert!(index >= self.had, "{index} after {}", self.had);
+                self.check(store);
+            }
+            Ok(Update::Events(commit)) => {
+                self.advance(store, commit.index());
+                self.apply(&commit);
+                self.check(store);
+            }
+            Ok(Update::Progress { index }) => {
+                self.advance(store, index);
+                self.check(store);
+            }
+            Err(error) => {
+                let closed = matches!(error, WatchError::Closed(_));
+                assert_eq!(closed, self.closed, "{error}");
+                self.ended = true;
+            }
+        }
+        self.may_reset = false;
+    }
+
+    fn apply(&mut self, events: &Events<Payload>) {
+        for payload in events {
+            payload.event.id();
+            assert!(self.sees(payload.change.0));
+            apply(&mut self.state, &payload.change);
+        }
+    }
+
+    fn advance(&mut self, store: &Store, index: u64) {
+        let before = self
+            .index
+            .replace(index)
+            .expect("no commit within a snapshot");
+        assert!(before < index, "{index} after {before}");
+        let commits = store.touching(self.key, before, index);
+        assert_eq!(commits, 1, "commits from {before} to {index}");
+    }
+
+    fn check(&self, store: &Store) {
+        let index = self.index.expect("known");
+        let mut state = store.state(self.key, index);
+        state.retain(|entity, _| self.sees(*entity));
+        assert_eq!(self.state, state, "key {} as of {index}", self.key);
+    }
+
+    /// A drop panicked in a poll: a progress mark may be lost with it, but no event.
+    pub(super) fn resume_after(&mut self, store: &Store, index: u64) {
+        if self.index.is_some_and(|before| before < index) {
+            self.index = Some(index);
+            self.check(store);
+        }
+    }
+
+    /// Nothing is to come any more.
+    pub(super) fn check_complete(&self, store: &Store) {
+        if self.closed {
+            assert!(self.ended, "closed, and does not end");
+        } else if !self.ended {
+            let index = self.index.expect("the snapshot is complete");
+            let missed = store.touching(self.key, index, u64::MAX - 1);
+            assert_eq!(missed, 0, "not received");
+        }
+    }
+}

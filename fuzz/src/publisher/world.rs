@@ -1,0 +1,271 @@
+//! The publisher, and those who watch.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use event_buffer::Replay;
+use event_buffer::publisher::{PublishError, Publisher, Request, ResetReason, Resume, Watch};
+use futures::StreamExt;
+
+use super::op::Op;
+use super::store::{Key, MANNER, Manner, Payload, STORE, Store, handle};
+use super::view::View;
+use crate::bytes::{Bytes, pick, take};
+use crate::event;
+use crate::foreign::{self, Spot, act, trip};
+use crate::task::Task;
+
+struct Watcher {
+    real: Watch<Key, Payload>,
+    view: View,
+    task: Arc<Task>,
+    /// Pending, so that it is to be woken.
+    waits: bool,
+}
+
+pub(super) struct World {
+    publisher: Publisher<Key, Payload>,
+    epoch: u64,
+    watchers: Vec<Watcher>,
+    /// Of the present epoch.
+    left: Vec<(Resume, View)>,
+}
+
+const MOST_WATCHERS: usize = 12;
+
+impl World {
+    pub(super) fn new(bytes: &mut Bytes<'_>) -> Self {
+        STORE.set(Store::default());
+        MANNER.set(Manner::default());
+        let settings = bytes.byte();
+        let replay = match settings % 8 {
+            0 => Replay::None,
+            1 => Replay::All,
+            n => Replay::Last(n.into()),
+        };
+        // The publisher's clock cannot be set: for ever, or not at all.
+        let ttl = if settings & 8 != 0 { u64::MAX / 4 } else { 0 };
+        let publisher = Publisher::builder()
+            .replay(replay)
+            .snapshot_ttl(Duration::from_nanos(ttl))
+            .epoch(0)
+            .snapshot(handle)
+            .build();
+        Self {
+            publisher,
+            epoch: 0,
+            watchers: Vec::new(),
+            left: Vec::new(),
+        }
+    }
+
+    /// Answers `None` where there is nothing that the step could choose.
+    pub(super) fn step(&mut self, op: Op) -> Option<()> {
+        match op {
+            Op::Commit(commit) => STORE.with_borrow_mut(|store| store.commits.push(commit)),
+            Op::Publish(commits) => (0..commits).for_each(|_| self.publish()),
+            Op::PublishBackwards => {
+                let published = STORE.with_borrow(|store| store.published);
+                let index = Store::index(published.checked_sub(2)?);
+                let payload = Payload::new((0, None));
+                let answer = act(|| self.publisher.publish(index, [(0, payload)])).ok()?;
+                assert!(matches!(answer, Err(PublishError::IndexBackwards { .. })));
+            }
+            Op::Subscribe(key, filtered, token) => {
+                self.subscribe(View::new(key, filtered, token), None);
+            }
+            Op::Poll(w, times) => {
+                let watcher = pick(&mut self.watchers, w)?;
+                (0..times).for_each(|_| watcher.run());
+            }
+            Op::PollUnasked(w) => pick(&mut self.watchers, w)?.poll(),
+            Op::Drop(w) => {
+                let watcher = take(&mut self.watchers, w)?;
+                let point = watcher.real.resume_point();
+                let view = watcher.drop();
+                let point = point.filter(|point| point.epoch == self.epoch)?;
+                assert_eq!(Some(point.index), view.index);
+                self.left.push((point, view));
+            }
+            Op::Resume(which) => {
+                let (point, view) = take(&mut self.left, which)?;
+                let view = View {
+                    may_reset: true,
+                    ended: false,
+                    closed: false,
+                    may_lack_reason: false,
+                    ..view
+                };
+                self.subscribe(view, Some(point));
+            }
+            Op::ResumeWrongly(key, ahead) => {
+                let (point, reason) = if ahead {
+                    let index = u64::MAX - 9;
+                    (
+                        Resume {
+                            epoch: self.epoch,
+                            index,
+                        },
+                        ResetReason::Ahead,
+                    )
+                } else {
+                    (
+                        Resume {
+                            epoch: self.epoch + 1,
+                            index: 0,
+                        },
+                        ResetReason::OtherEpoch,
+                    )
+                };
+                let mut view = View::new(key, false, 0);
+                view.may_reset = true;
+                view.must_reset = Some(reason);
+                self.subscribe(view, Some(point));
+            }
+            Op::Manner(manner) => MANNER.set(manner),
+            Op::CloseToken(token) => {
+                self.close(|view| view.token == token);
+                let _ = act(|| self.publisher.close_token(token.to_string()));
+            }
+            Op::CloseKey(key) => {
+                self.close(|view| view.key == key);
+                let _ = act(|| self.publisher.close_key(&key));
+            }
+            Op::CloseAll => {
+                self.close(|_| true);
+                let _ = act(|| self.publisher.close_all());
+            }
+            Op::Reset => {
+                self.close(|_| true);
+                self.epoch += 1;
+                STORE.set(Store::default());
+                let _ = act(|| self.publisher.reset(self.epoch));
+                self.left.clear();
+            }
+            Op::Misbehave(spot, mischief) => foreign::set(spot, mischief),
+        }
+        Some(())
+    }
+
+    fn close(&mut self, which: impl Fn(&View) -> bool) {
+        let views = self.watchers.iter_mut().map(|watcher| &mut watcher.view);
+        { views }
+            .filter(|view| which(view))
+            .for_each(|view| view.closed = true);
+    }
+
+    fn publish(&mut self) {
+        let next = STORE.with_borrow_mut(|store| {
+            let commit = store.commits.get(store.published)?.clone();
+            store.published += 1;
+            Some((Store::index(store.published - 1), commit))
+        });
+        if let Some((index, commit)) = next {
+            let events = commit.into_iter();
+            let events: Vec<_> = events
+                .map(|(key, change)| (key, Payload::new(change)))
+                .collect();
+            // All of it is published, also if a waker or a drop panics.
+            let answer = act(|| self.publisher.publish(index, events));
+            assert!(!matches!(answer, Ok(Err(_))));
+        }
+    }
+
+    fn subscribe(&mut self, view: View, after: Option<Resume>) {
+        if self.watchers.len() >= MOST_WATCHERS {
+            return;
+        }
+        let mut request = Request::new(view.key)
+            .after(after)
+            .token(view.token.to_string());
+        if view.filtered {
+            request = request.filter(|payload: &Payload| {
+                trip(Spot::Filter);
+                payload.change.0.is_multiple_of(2)
+            });
+        }
+        // What is dropped of an expired snapshot may panic.
+        if let Ok(real) = act(|| self.publisher.subscribe(request)) {
+            self.watchers.push(Watcher {
+                real,
+                view,
+                task: Task::new(),
+                waits: false,
+            });
+        }
+    }
+
+    pub(super) fn check(&self) {
+        event::check();
+        let open = self.watchers.iter().filter(|watcher| !watcher.view.ended);
+        assert!(self.publisher.stats().subscriptions <= open.count());
+    }
+
+    /// Everybody who is woken runs, until nobody is. Then all have all of it.
+    pub(super) fn finish(mut self) {
+        foreign::reset();
+        let commits = STORE.with_borrow(|store| store.commits.len());
+        (0..commits).for_each(|_| self.publish());
+        while self.watchers.iter().any(Watcher::wants_to_run) {
+            self.watchers.iter_mut().for_each(Watcher::run);
+        }
+        STORE.with_borrow(|store| {
+            let views = self.watchers.iter().map(|watcher| &watcher.view);
+            views.for_each(|view| view.check_complete(store));
+        });
+        self.watchers
+            .drain(..)
+            .for_each(|watcher| drop(watcher.drop()));
+        event::check();
+    }
+}
+
+impl Watcher {
+    fn wants_to_run(&self) -> bool {
+        !self.view.ended && (!self.waits || self.task.is_woken())
+    }
+
+    fn run(&mut self) {
+        if self.wants_to_run() {
+            self.poll();
+        }
+    }
+
+    fn poll(&mut self) {
+        self.task.runs();
+        let waker = self.task.waker();
+        let outcome = act(|| self.real.poll_next_unpin(&mut Context::from_waker(&waker)));
+        drop(waker);
+        match outcome {
+            Ok(Poll::Pending) => self.waits = true,
+            Ok(Poll::Ready(None)) => {
+                self.waits = false;
+                let reason_is_lost = self.view.may_lack_reason;
+                assert!(
+                    self.view.ended || reason_is_lost,
+                    "it ends without a reason"
+                );
+                self.view.ended = true;
+            }
+            Ok(Poll::Ready(Some(update))) => {
+                self.waits = false;
+                assert!(!self.view.ended, "something comes after the end");
+                STORE.with_borrow(|store| self.view.receive(store, update));
+            }
+            Err(panic) => {
+                self.waits = false;
+                if let Some(point) = self.real.resume_point() {
+                    STORE.with_borrow(|store| self.view.resume_after(store, point.index));
+                }
+                let is_drop = panic.was_in(Spot::Drop) || panic.was_in(Spot::WakerDrop);
+                self.view.may_lack_reason |= is_drop || panic.was_in(Spot::Wake);
+            }
+        }
+    }
+
+    fn drop(self) -> View {
+        let _ = act(|| drop(self.real));
+        self.view
+    }
+}

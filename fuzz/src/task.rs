@@ -1,0 +1,79 @@
+//! Tasks that only note that they were woken.
+
+use std::mem::ManuallyDrop;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::task::{RawWaker, RawWakerVTable, Waker};
+
+use crate::foreign::{Spot, trip};
+
+#[derive(Default)]
+pub(crate) struct Task {
+    woken: AtomicBool,
+    wakers: AtomicUsize,
+}
+
+impl Task {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    pub(crate) fn is_woken(&self) -> bool {
+        self.woken.load(Relaxed)
+    }
+
+    /// The task runs: from now on it must be woken again.
+    pub(crate) fn runs(&self) {
+        self.woken.store(false, Relaxed);
+    }
+
+    /// Whether anybody still has a waker of this task.
+    pub(crate) fn has_wakers(&self) -> bool {
+        self.wakers.load(Relaxed) > 0
+    }
+
+    fn raw(self: &Arc<Self>) -> *const () {
+        self.wakers.fetch_add(1, Relaxed);
+        Arc::into_raw(Arc::clone(self)).cast()
+    }
+
+    /// Not by `std::task::Wake`, where the clone and drop of a waker cannot do anything foreign.
+    pub(crate) fn waker(self: &Arc<Self>) -> Waker {
+        // SAFETY: the vtable does with the pointer what is to be done with an `Arc<Task>`.
+        unsafe { Waker::new(self.raw(), &VTABLE) }
+    }
+}
+
+static VTABLE: RawWakerVTable = RawWakerVTable::new(
+    |task| {
+        let task = ManuallyDrop::new(unsafe { arc(task) });
+        trip(Spot::WakerClone);
+        RawWaker::new(task.raw(), &VTABLE)
+    },
+    |task| {
+        let task = unsafe { arc(task) };
+        task.woken.store(true, Relaxed);
+        task.wakers.fetch_sub(1, Relaxed);
+        drop(task);
+        trip(Spot::Wake);
+    },
+    |task| {
+        let task = ManuallyDrop::new(unsafe { arc(task) });
+        task.woken.store(true, Relaxed);
+        trip(Spot::Wake);
+    },
+    |task| {
+        let task = unsafe { arc(task) };
+        task.wakers.fetch_sub(1, Relaxed);
+        drop(task);
+        trip(Spot::WakerDrop);
+    },
+);
+
+/// # Safety
+///
+/// `task` is what a waker of this vtable holds.
+unsafe fn arc(task: *const ()) -> Arc<Task> {
+    // SAFETY: it came from `Arc::into_raw`.
+    unsafe { Arc::from_raw(task.cast()) }
+}
