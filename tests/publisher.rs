@@ -6,7 +6,7 @@
 use std::future;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::task::Poll;
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use event_buffer::Replay;
@@ -1406,4 +1406,58 @@ fn a_key_whose_clone_panics_leaves_nothing_behind() {
     clones.store(NEVER, Relaxed);
     publisher.publish(1, [(key(0), 1)]).unwrap();
     assert_eq!(all(&mut other), [Events(1, vec![1])]);
+}
+
+/// A watch that is being closed is told so, also where its topic goes before it is.
+#[test]
+fn a_close_is_not_taken_for_the_end_where_the_topic_goes_meanwhile() {
+    type Place = Mutex<Option<Watch<&'static str, u32>>>;
+
+    /// Drops the watch that is not closed, which was the last to need the topic; then polls the others.
+    struct Meddles {
+        other: Place,
+        closed: [Place; 2],
+    }
+
+    impl Wake for Meddles {
+        fn wake(self: Arc<Self>) {
+            let other = self.other.lock().unwrap().take();
+            drop(other);
+            let mut cx = Context::from_waker(Waker::noop());
+            for watch in &self.closed {
+                let mut watch = watch.lock().unwrap();
+                let Some(open) = watch.as_mut() else { continue };
+                if let Poll::Ready(end) = open.poll_next_unpin(&mut cx) {
+                    assert!(matches!(end, Some(Err(WatchError::Closed(_)))));
+                    // Said once.
+                    *watch = None;
+                }
+            }
+        }
+    }
+
+    let publisher = Publisher::builder().replay(Replay::None).build();
+    let watch = |token| {
+        let mut watch = publisher.subscribe(Request::new("key").token(token));
+        assert_eq!(all(&mut watch), [End(0)]);
+        Mutex::new(Some(watch))
+    };
+    let meddles = Arc::new(Meddles {
+        other: watch("stays"),
+        closed: [watch("goes"), watch("goes")],
+    });
+    let waker = Waker::from(meddles.clone());
+    let mut cx = Context::from_waker(&waker);
+    for watch in &meddles.closed {
+        let mut watch = watch.lock().unwrap();
+        assert!(
+            watch
+                .as_mut()
+                .unwrap()
+                .poll_next_unpin(&mut cx)
+                .is_pending()
+        );
+    }
+    publisher.close_token("goes");
+    assert_eq!(publisher.stats().keys, 0);
 }

@@ -459,29 +459,29 @@ where
         key: Option<&K>,
         mut is_meant: impl FnMut(&Registered) -> bool,
     ) {
-        let mut leftover = Leftover::new();
+        let mut meant = Vec::new();
         let mut closers = Vec::new();
         {
-            let mut state = self.state.lock();
+            let state = self.state.lock();
             let slots: Vec<usize> = match key {
                 Some(key) => state.slots.get(key).copied().into_iter().collect(),
                 None => state.topics.iter().map(|(slot, _)| slot).collect(),
             };
             for slot in slots {
-                let watches = &mut state.topics[slot].watches;
-                let ids: Vec<u64> = watches
-                    .iter()
-                    .filter(|(_, watch)| is_meant(watch))
-                    .map(|(id, _)| *id)
-                    .collect();
-                for watch in ids.iter().filter_map(|id| watches.remove(id)) {
+                let watches = state.topics[slot].watches.iter();
+                for (id, watch) in watches.filter(|(_, watch)| is_meant(watch)) {
+                    meant.push((slot, *id));
                     closers.push(watch.closer.clone());
-                    leftover.watches.push(watch);
                 }
-                state.remove_if_unneeded(slot, &mut leftover);
             }
         }
-        close(closers, reason);
+        // They leave the registry only when they are closed: nobody else may find their topic unneeded
+        // before, whose end would be what they are told.
+        let mut steps = [Some(closers), None].into_iter();
+        for_each_even_if_one_panics(&mut steps, |closers| match closers {
+            Some(closers) => close(closers, reason),
+            None => self.unregister_all(meant.drain(..)),
+        });
     }
 
     pub(super) fn stats(&self) -> Stats<K> {
@@ -630,22 +630,30 @@ impl<K: Hash + Eq, T> State<K, T> {
     }
 }
 
+impl<K: Hash + Eq, T> Hub<K, T> {
+    fn unregister_all(&self, watches: impl IntoIterator<Item = (usize, u64)>) {
+        let mut leftover = Leftover::new();
+        let mut state = self.state.lock();
+        for (slot, watch) in watches {
+            let topic = state.topics.get_mut(slot);
+            // Ids are never used again, so where it is not found it was closed, or its topic is gone.
+            if let Some(watch) = topic.and_then(|topic| topic.watches.remove(&watch)) {
+                leftover.watches.push(watch);
+                state.remove_if_unneeded(slot, &mut leftover);
+            }
+        }
+        drop(state);
+        drop(leftover);
+    }
+}
+
 impl<K, T> Registry<T> for Hub<K, T>
 where
     K: Hash + Eq + Send,
     T: Send + Sync,
 {
     fn unregister(&self, slot: usize, watch: u64) {
-        let mut leftover = Leftover::new();
-        let mut state = self.state.lock();
-        let topic = state.topics.get_mut(slot);
-        // Ids are never used again, so where it is not found it was closed, or its topic is gone.
-        if let Some(watch) = topic.and_then(|topic| topic.watches.remove(&watch)) {
-            leftover.watches.push(watch);
-            state.remove_if_unneeded(slot, &mut leftover);
-        }
-        drop(state);
-        drop(leftover);
+        self.unregister_all([(slot, watch)]);
     }
 
     fn snapshot_done(&self, slot: usize, id: u64, index: u64, mut onward: Onward<T>) {
