@@ -22,9 +22,11 @@ pub(crate) enum Spot {
     Filter,
     /// A snapshot's handler.
     Handler,
+    /// An event's size.
+    ByteSize,
 }
 
-pub(crate) const SPOTS: [Spot; 8] = [
+pub(crate) const SPOTS: [Spot; 9] = [
     Spot::Clone,
     Spot::Drop,
     Spot::Iterator,
@@ -33,6 +35,7 @@ pub(crate) const SPOTS: [Spot; 8] = [
     Spot::WakerDrop,
     Spot::Filter,
     Spot::Handler,
+    Spot::ByteSize,
 ];
 
 /// What it does there.
@@ -56,8 +59,9 @@ thread_local! {
     /// The library runs, rather than the fuzzer's own code.
     static ARMED: Cell<bool> = const { Cell::new(false) };
     /// Which fuses have blown in this step, and which of them panicked.
-    static BLOWN: Cell<u8> = const { Cell::new(0) };
-    static PANICKED: Cell<u8> = const { Cell::new(0) };
+    static BLOWN: Cell<u16> = const { Cell::new(0) };
+    static PANICKED: Cell<u16> = const { Cell::new(0) };
+    static ANY_PANICKED: Cell<bool> = const { Cell::new(false) };
     static SHARED: RefCell<Option<SharedBuffer<Event>>> = const { RefCell::new(None) };
 }
 
@@ -98,11 +102,12 @@ pub(crate) fn trip(spot: Spot) {
 }
 
 fn blow(spot: Spot) {
-    BLOWN.set(BLOWN.get() | 1 << spot as u8);
+    BLOWN.set(BLOWN.get() | 1 << spot as u16);
 }
 
 fn injected_panic(spot: Spot) -> ! {
-    PANICKED.set(PANICKED.get() | 1 << spot as u8);
+    PANICKED.set(PANICKED.get() | 1 << spot as u16);
+    ANY_PANICKED.set(true);
     // Not `panic!`: libFuzzer's hook would abort.
     resume_unwind(Box::new(Injected))
 }
@@ -121,17 +126,17 @@ fn reenter() {
 
 /// The library panicked, as it should, because of foreign code at these spots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Panicked(u8);
+pub(crate) struct Panicked(u16);
 
 impl Panicked {
     pub(crate) fn was_in(self, spot: Spot) -> bool {
-        self.0 & 1 << spot as u8 != 0
+        self.0 & 1 << spot as u16 != 0
     }
 }
 
-/// Whether foreign code has panicked in the last call.
+/// Whether foreign code has panicked since this was asked last.
 pub(crate) fn has_panicked() -> bool {
-    PANICKED.get() != 0
+    ANY_PANICKED.take()
 }
 
 /// Runs a call of the library, in which foreign code may misbehave.
@@ -154,7 +159,7 @@ pub(crate) fn act_with<R>(
     let blown = BLOWN.get();
     for spot in SPOTS
         .into_iter()
-        .filter(|&spot| blown & 1 << spot as u8 != 0)
+        .filter(|&spot| blown & 1 << spot as u16 != 0)
     {
         set(spot, Mischief::No);
     }

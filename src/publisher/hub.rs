@@ -265,13 +265,16 @@ where
             handler: self.handler.as_ref().map(|_| request.key.clone()),
         };
         let mut found = None;
-        loop {
+        let watch = loop {
             match self.try_subscribe(&mut request, &mut keys, &mut found) {
-                Ok(watch) => return watch,
+                Ok(watch) => break watch,
                 // Without the lock: there may be many.
                 Err(search) => found = Some(search.run()),
             }
-        }
+        };
+        // By hand: what panics when a function has its answer leaks that (rust-lang/rust#47949).
+        drop((found, keys, request));
+        watch
     }
 
     /// Takes the request's parts where it answers a watch.
@@ -282,10 +285,10 @@ where
         found: &mut Option<Found<T>>,
     ) -> Result<Watch<K, T>, Search<T>> {
         let mut leftover = Leftover::new();
-        let _swept;
+        let swept;
         let mut guard = self.state.lock();
         let state = &mut *guard;
-        _swept = state.sweep();
+        swept = state.sweep();
         if state.shut {
             let epoch = state.epoch;
             drop(guard);
@@ -341,7 +344,7 @@ where
         };
         let epoch = state.epoch;
         drop(guard);
-        drop(leftover);
+        drop((leftover, swept));
         Ok(Watch::new(following, epoch, index))
     }
 

@@ -1,6 +1,8 @@
 //! The library's answers as those of the model.
 
-use event_buffer::{RecvError, RecvTimeoutError, SharedError, SpliceCycle, TryRecvError};
+use event_buffer::{
+    LagExceeded, RecvError, RecvTimeoutError, SharedError, SpliceCycle, TryRecvError,
+};
 
 use super::model::{Failure, Nothing};
 use super::writer::Number;
@@ -15,9 +17,12 @@ fn failure(error: &SharedError) -> Failure {
     }
 }
 
-fn reason(error: &SharedError) -> u32 {
-    match failure(error) {
-        Failure::Number(n) => n,
+fn force_closed(reason: &SharedError) -> Nothing {
+    if let Some(lag) = reason.downcast_ref::<LagExceeded>() {
+        return Nothing::LagExceeded(lag.items);
+    }
+    match failure(reason) {
+        Failure::Number(n) => Nothing::ForceClosed(n),
         Failure::Cycle => panic!("nobody closes for that reason"),
     }
 }
@@ -28,7 +33,8 @@ impl From<TryRecvError> for Nothing {
             TryRecvError::Empty => Self::Empty,
             TryRecvError::Closed => Self::Closed,
             TryRecvError::Failed(error) => Self::Failed(failure(&error)),
-            TryRecvError::ForceClosed(error) => Self::ForceClosed(reason(&error)),
+            TryRecvError::ForceClosed(error) => force_closed(&error),
+            TryRecvError::Lagged(items) => Self::Lagged(items),
             other => panic!("not expected: {other}"),
         }
     }
@@ -46,7 +52,8 @@ impl From<RecvTimeoutError> for Nothing {
             RecvTimeoutError::Timeout => Self::Empty,
             RecvTimeoutError::Closed => Self::Closed,
             RecvTimeoutError::Failed(error) => Self::Failed(failure(&error)),
-            RecvTimeoutError::ForceClosed(error) => Self::ForceClosed(reason(&error)),
+            RecvTimeoutError::ForceClosed(error) => force_closed(&error),
+            RecvTimeoutError::Lagged(items) => Self::Lagged(items),
             other => panic!("not expected: {other}"),
         }
     }

@@ -2,6 +2,7 @@
 
 mod answer;
 mod item;
+mod limit;
 mod model;
 mod op;
 mod reader;

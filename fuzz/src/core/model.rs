@@ -3,15 +3,13 @@
 use std::collections::VecDeque;
 use std::{iter, mem};
 
+use super::limit::Limit;
+
 /// Number of the buffer, and of the item in it.
 pub(super) type Place = (usize, usize);
 
 /// How many items a reader of clones may hold that it has passed, in the midst of a backlog.
 const STRIDE: usize = 32;
-
-/// A reader of clones or chunks that has come to the end of a buffer (and was told) goes on holding
-/// what it may hold in the midst of a backlog. The README does not allow that. (`false` is what it says.)
-const HOLDS_AT_AN_END: bool = true;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
@@ -34,6 +32,10 @@ pub(super) enum Nothing {
     Failed(Failure),
     /// With this reason.
     ForceClosed(u32),
+    /// So many items were skipped.
+    Lagged(u64),
+    /// Closed, as so many items were not received; at most so many in the model.
+    LagExceeded(u64),
 }
 
 pub(super) struct Buffer {
@@ -43,8 +45,6 @@ pub(super) struct Buffer {
     pub(super) limit: usize,
     /// How many items late readers can still read.
     pub(super) retained: usize,
-    /// Where a publish panicked: what should have been freed may be there until the next one.
-    pub(super) untrimmed: Option<usize>,
     /// How often those who wait here may have been woken.
     pub(super) wakings: usize,
     /// Items below this are known to be dropped.
@@ -55,11 +55,6 @@ impl Buffer {
     /// Where the replay window begins.
     pub(super) fn oldest(&self) -> usize {
         self.items.len() - self.retained
-    }
-
-    /// The first item that the window may still hold.
-    pub(super) fn may_hold_from(&self) -> usize {
-        self.untrimmed.unwrap_or(usize::MAX).min(self.oldest())
     }
 
     fn has_ended(&self) -> bool {
@@ -75,14 +70,13 @@ pub(super) struct Reader {
     pub(super) given: usize,
     /// What it has passed and may still hold.
     pub(super) passed: VecDeque<Place>,
-    /// A drop panicked when it let go of some of that, so that it did not of the others.
-    pub(super) interrupted: bool,
     /// Number of what it shares with its closers.
     pub(super) closing: Option<usize>,
     /// The failure at the end has been said.
     pub(super) failed: bool,
     /// As a stream it has ended.
     pub(super) terminated: bool,
+    pub(super) limit: Option<Limit>,
 }
 
 impl Reader {
@@ -96,13 +90,11 @@ impl Reader {
     /// It waits, and holds nothing.
     pub(super) fn let_go(&mut self) {
         self.passed.clear();
-        self.interrupted = false;
     }
 
     /// Of what it has passed.
     pub(super) fn forget_all_but_a_stride(&mut self) {
-        let most = if self.interrupted { 2 * STRIDE } else { STRIDE };
-        let excess = self.passed.len().saturating_sub(most);
+        let excess = self.passed.len().saturating_sub(STRIDE);
         self.passed.drain(..excess);
     }
 }
@@ -132,7 +124,6 @@ impl Model {
             end: None,
             limit,
             retained: 0,
-            untrimmed: None,
             wakings: 0,
             dropped: 0,
         });
@@ -146,7 +137,6 @@ impl Model {
         if buffer.items.len() > before {
             let fresh = buffer.items.len() - before;
             buffer.retained = (buffer.retained + fresh).min(buffer.limit);
-            buffer.untrimmed = None;
             buffer.wakings += 1;
         }
     }
@@ -159,7 +149,6 @@ impl Model {
         let buffer = &mut self.buffers[buffer];
         buffer.end = Some(end);
         buffer.retained = 0;
-        buffer.untrimmed = None;
         buffer.wakings += 1;
     }
 
@@ -220,20 +209,17 @@ impl Model {
 
     /// Reads, and moves the reader on.
     pub(super) fn read(&self, reader: &mut Reader, way: Way) -> Answer {
+        if reader.limit.is_some() {
+            return self.read_limited(reader);
+        }
         if let Some(reason) = self.force_closed(reader) {
             return Err(Nothing::ForceClosed(reason));
         }
         let at = self.next(reader.at);
         let next = self.look(at);
         let at_the_end = next.is_err_and(|nothing| nothing != Nothing::Empty);
-        let lets_go = match way {
-            // An item is taken from where the reader stands.
-            Way::Item => true,
-            // What was lent before stays until now.
-            Way::Chunk(_) => !(at_the_end && HOLDS_AT_AN_END),
-            Way::Clone => false,
-        };
-        if lets_go || at.0 != reader.at.0 && !reader.interrupted {
+        // Items and chunks are taken from where the reader stands.
+        if way != Way::Clone || at_the_end || at.0 != reader.at.0 {
             reader.let_go();
         }
         reader.at = at;
@@ -265,15 +251,15 @@ impl Model {
     }
 
     /// Goes over an item.
-    pub(super) fn pass(&self, reader: &mut Reader) {
+    fn pass(&self, reader: &mut Reader) {
         let at = self.next(reader.at);
-        if at.0 != reader.at.0 && !reader.interrupted {
+        if at.0 != reader.at.0 {
             reader.let_go();
         }
         reader.passed.push_back(at);
         reader.at = (at.0, at.1 + 1);
-        let more_follows = self.item(reader.at).is_some();
-        if more_follows || HOLDS_AT_AN_END && self.buffers[at.0].has_ended() {
+        // In an ended buffer the end follows, of which it has not been told yet.
+        if self.item(reader.at).is_some() || self.buffers[at.0].has_ended() {
             // What a chunk has lent before goes now, too.
             reader.forget_all_but_a_stride();
         } else {
@@ -317,11 +303,5 @@ impl Model {
             .enumerate()
             .filter(|(_, buffer)| !buffer.has_ended());
         open.map(|(number, buffer)| (number, buffer.oldest()))
-    }
-
-    /// What they may hold beyond that.
-    pub(super) fn untrimmed(&self) -> impl Iterator<Item = Place> {
-        let buffers = self.buffers.iter().enumerate();
-        buffers.filter_map(|(number, buffer)| Some((number, buffer.untrimmed?)))
     }
 }

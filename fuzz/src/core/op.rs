@@ -5,7 +5,7 @@
 
 use crate::bytes::Bytes;
 use crate::foreign::{Mischief, SPOTS, Spot};
-use event_buffer::Replay;
+use event_buffer::{OnLag, Replay};
 
 /// A number of something there is: a buffer, a reader, ….
 pub(super) type N = u8;
@@ -100,6 +100,13 @@ pub(super) enum Op {
     DropPlace(N),
 
     Misbehave(Spot, Mischief),
+
+    /// At most so many items, or bytes.
+    IntoLimited(N, Option<u64>, Option<u64>, OnLag),
+    BookmarkOf(N),
+    BookmarkOfPlace(N),
+    Upgrade(N, N),
+    DropBookmark(N),
 }
 
 impl Op {
@@ -173,7 +180,17 @@ impl Op {
             57 => Self::SubscribeAt(bytes.byte()),
             58 => Self::ClonePlace(bytes.byte()),
             59 => Self::DropPlace(bytes.byte()),
-            60 => misbehave(bytes),
+            60 => {
+                // The buffer knows no filters and handlers.
+                let spot = SPOTS[bytes.number() % 6];
+                misbehave(spot, bytes)
+            }
+            61 | 62 => limited(bytes),
+            63 => Self::BookmarkOf(bytes.byte()),
+            64 => Self::BookmarkOfPlace(bytes.byte()),
+            65 => Self::Upgrade(bytes.byte(), bytes.byte()),
+            66 => Self::DropBookmark(bytes.byte()),
+            67 => misbehave(Spot::ByteSize, bytes),
             _ => return None,
         })
     }
@@ -201,9 +218,20 @@ fn replay(bytes: &mut Bytes<'_>) -> Replay {
     }
 }
 
-fn misbehave(bytes: &mut Bytes<'_>) -> Op {
-    // The buffer knows no filters and handlers.
-    let spot = SPOTS[bytes.number() % 6];
+fn limited(bytes: &mut Bytes<'_>) -> Op {
+    let reader = bytes.byte();
+    let what = bytes.byte();
+    let items = (what % 4 != 1).then(|| u64::from(bytes.byte() % 40));
+    let most = (what % 4 % 3 != 0 || items.is_none()).then(|| u64::from(bytes.byte()) * 2 % 400);
+    let on_lag = match what / 4 % 3 {
+        0 => OnLag::SkipToOldest,
+        1 => OnLag::SkipToNewest,
+        _ => OnLag::Close,
+    };
+    Op::IntoLimited(reader, items, most, on_lag)
+}
+
+fn misbehave(spot: Spot, bytes: &mut Bytes<'_>) -> Op {
     let mischief = match bytes.byte() {
         0 => Mischief::PanicAlways,
         1 => Mischief::Reenter,

@@ -2,7 +2,7 @@
 
 use std::task::Context;
 
-use event_buffer::{Closer, Position};
+use event_buffer::{Bookmark, Closer, Position};
 use futures::future::FutureExt;
 
 use super::item::{Item, Wait};
@@ -21,6 +21,11 @@ struct Mark {
     at: Place,
 }
 
+struct Remembered {
+    real: Bookmark<event::Event>,
+    at: Place,
+}
+
 struct Close {
     real: Closer,
     closing: usize,
@@ -34,6 +39,7 @@ pub(super) struct World {
     items: Vec<Item>,
     waits: Vec<Wait>,
     marks: Vec<Mark>,
+    bookmarks: Vec<Remembered>,
     closers: Vec<Close>,
     put_off: Vec<PutOff>,
     /// Of reasons and failures; no two are the same.
@@ -254,6 +260,31 @@ impl World {
             }
 
             Op::Misbehave(spot, mischief) => foreign::set(spot, mischief),
+
+            Op::IntoLimited(r, items, bytes, on_lag) => {
+                let reader = take(&mut self.readers, r)?;
+                let limited = reader.into_limited((items, bytes, on_lag), &self.model)?;
+                self.readers.push(limited);
+            }
+            Op::BookmarkOf(r) => {
+                let (real, at) = pick(&mut self.readers, r)?.bookmark()?;
+                keep(&mut self.bookmarks, Remembered { real, at });
+            }
+            Op::BookmarkOfPlace(m) => {
+                let Mark { real, at } = pick(&mut self.marks, m)?;
+                let bookmark = Remembered {
+                    real: real.bookmark(),
+                    at: *at,
+                };
+                keep(&mut self.bookmarks, bookmark);
+            }
+            Op::Upgrade(w, b) => {
+                let Remembered { real, at } = pick(&mut self.bookmarks, b)?;
+                let writer = pick(&mut self.writers, w)?;
+                let (real, at) = writer.upgrade(&real.clone(), *at, &self.model)?;
+                self.keep_reader(Reader::new(real, at));
+            }
+            Op::DropBookmark(b) => drop(take(&mut self.bookmarks, b)?),
         }
         Some(())
     }
@@ -311,11 +342,13 @@ impl World {
         let at = writer.place_after(index, &self.model);
         assert_eq!(answer.is_some(), at.is_some());
         let mut reader = Reader::new(answer?, at?);
-        // It has gone over these, and may hold them until it reads.
-        let passed = self.model.oldest(writer.number).1..at?.1;
-        let number = writer.number;
-        reader.model.passed = passed.map(|item| (number, item)).collect();
-        reader.model.forget_all_but_a_stride();
+        // In the midst it may hold those that it has gone over.
+        if self.model.item(at?).is_some() {
+            let passed = self.model.oldest(writer.number).1..at?.1;
+            let number = writer.number;
+            reader.model.passed = passed.map(|item| (number, item)).collect();
+            reader.model.forget_all_but_a_stride();
+        }
         self.keep_reader(reader);
         Some(())
     }
@@ -325,10 +358,16 @@ impl World {
         let writer = pick(&mut self.writers, w)?;
         let (number, real) = (writer.number, writer.own()?);
         let (model, readers) = (&self.model, &mut self.readers);
-        let is_observed = |readers: &[Reader]| {
-            let places = readers.iter().map(|reader| reader.model.at);
-            { places }.any(|at| model.leads_to(at, number))
+        let observers = |readers: &[Reader]| -> Vec<(Place, bool)> {
+            let all = readers.iter().filter_map(|reader| reader.observes(model));
+            { all }
+                .filter(|(at, _)| model.leads_to(*at, number))
+                .collect()
         };
+        if observers(readers).iter().any(|(_, for_sure)| !for_sure) {
+            return None;
+        }
+        let is_observed = |readers: &[Reader]| !observers(readers).is_empty();
         let task = Task::new();
         let waker = task.waker();
         let mut unobserved = Box::pin(real.unobserved());
@@ -360,10 +399,23 @@ impl World {
     /// What must hold after each step.
     pub(super) fn check(&mut self) {
         event::check();
-        assert_eq!(event::clones_alive(), 0);
+        let limits = self
+            .readers
+            .iter()
+            .filter_map(|reader| reader.model.limit.as_ref());
+        let clones: usize = limits.map(|limit| limit.rest.len()).sum();
+        assert_eq!(event::clones_alive(), clones);
+        let put_off = &self.put_off;
+        let has_panicked = foreign::has_panicked();
+        let may_be_late =
+            |buffer| has_panicked || put_off.iter().any(|put_off| put_off.buffer == buffer);
+        for reader in &mut self.readers {
+            self.model.enforce(&mut reader.model, may_be_late);
+        }
         let Self { model, readers, .. } = self;
         let put_off = |at| self.put_off.iter().any(|put_off| put_off.covers(at));
-        let observers = || readers.iter().map(|reader| reader.model.at);
+        let observers = { readers.iter() }.filter_map(|reader| reader.observes(model));
+        let observers: Vec<_> = observers.collect();
         readers
             .iter()
             .for_each(|reader| reader.check(model, put_off));
@@ -373,7 +425,7 @@ impl World {
         self.items.iter().for_each(|item| item.check(model));
         self.writers
             .iter()
-            .for_each(|writer| writer.check(model, observers()));
+            .for_each(|writer| writer.check(model, &observers));
         for mark in &self.marks {
             assert_eq!(mark.real.lag(), model.lag(mark.at));
         }
@@ -384,7 +436,7 @@ impl World {
     fn check_drops(&mut self) {
         let model = &self.model;
         let places = { model.windows() }
-            .chain(self.readers.iter().map(|reader| reader.model.at))
+            .chain({ self.readers.iter() }.filter_map(|reader| model.must_keep(&reader.model)))
             .chain(self.items.iter().map(|item| item.at))
             .chain(self.waits.iter().map(|wait| wait.at))
             .chain(self.marks.iter().map(|mark| mark.at));
@@ -393,9 +445,11 @@ impl World {
             .readers
             .iter()
             .filter_map(|reader| reader.model.passed.front());
+        let limits = { self.readers.iter() }.filter_map(|reader| reader.model.limit.as_ref());
+        let keeps = limits.filter_map(|limit| limit.keeps);
         let may = model.reach(
-            { model.untrimmed() }
-                .chain(passed.copied())
+            { passed.copied() }
+                .chain(keeps)
                 .chain(self.put_off.iter().map(|put_off| put_off.holds)),
         );
         for (number, buffer) in self.model.buffers.iter_mut().enumerate() {
@@ -434,6 +488,7 @@ impl World {
         self.waits.drain(..).for_each(Wait::drop);
         self.items.drain(..).for_each(Item::drop);
         self.marks.clear();
+        self.bookmarks.clear();
         self.check();
         self.readers.drain(..).for_each(Reader::drop);
         self.check();

@@ -7,14 +7,15 @@ use std::pin::Pin;
 use std::task::{Context, Waker};
 
 use event_buffer::{
-    BufferItem, Deferred, EventBuffer, Position, Replay, SharedBuffer, Subscription,
+    Bookmark, BookmarkError, BufferItem, Deferred, EventBuffer, Position, Replay, SharedBuffer,
+    Subscription,
 };
 use futures::Sink;
 
 use super::model::{End, Failure, Model, Place};
 use super::op::Publish;
 use crate::event::{Event, Making, ids, making};
-use crate::foreign::{self, Panicked, Spot, act, act_with};
+use crate::foreign::{Panicked, Spot, act, act_with};
 
 /// A reason, or what a producer failed of.
 #[derive(Debug)]
@@ -133,7 +134,6 @@ impl Writer {
         model: &mut Model,
     ) -> Option<PutOff> {
         let number = self.number;
-        let oldest = model.buffers[number].may_hold_from();
         let mut put_off = None;
         if let Publish::Send = how {
             self.send(handle, count);
@@ -147,24 +147,7 @@ impl Writer {
                 }
             }
         }
-        self.settle(oldest, model);
         put_off
-    }
-
-    /// Where a wake-up or a drop panicked, the window may be left longer than it should be until the
-    /// next item is published.
-    fn settle(&self, oldest: usize, model: &mut Model) {
-        let buffer = &mut model.buffers[self.number];
-        let (len, _) = self.len();
-        if foreign::has_panicked() {
-            let least = buffer.retained.min(buffer.limit);
-            assert!(len >= least && len <= buffer.items.len() - oldest);
-            buffer.retained = len;
-            buffer.untrimmed = Some(oldest);
-        } else if buffer.retained > buffer.limit && len == buffer.limit {
-            // To publish nothing may do, too.
-            buffer.retained = len;
-        }
     }
 
     fn send(&mut self, handle: usize, count: usize) {
@@ -184,7 +167,6 @@ impl Writer {
     }
 
     pub(super) fn flush(&mut self, handle: usize, model: &mut Model) {
-        let oldest = model.buffers[self.number].may_hold_from();
         let close = handle % 2 == 1;
         let unflushed = match &mut self.kind {
             Kind::Own(own) => {
@@ -199,7 +181,6 @@ impl Writer {
             }
         };
         model.publish(self.number, one_each(mem::take(unflushed)));
-        self.settle(oldest, model);
     }
 
     /// Ends the buffer; `None` where it cannot be, because others share it.
@@ -259,14 +240,12 @@ impl Writer {
     /// `None` where it was the last.
     pub(super) fn drop_handle(mut self, handle: usize, model: &mut Model) -> Option<Self> {
         if let Kind::Shared(handles) = &mut self.kind {
-            let oldest = model.buffers[self.number].may_hold_from();
             let handle = handle % handles.len();
             handles.swap_remove(handle).drop(self.number, model);
             if handles.is_empty() {
                 model.end(self.number, End::Closed);
                 return None;
             }
-            self.settle(oldest, model);
         }
         Some(self)
     }
@@ -276,7 +255,6 @@ impl Writer {
         let Kind::Shared(handles) = &mut self.kind else {
             return Some(self);
         };
-        let oldest = model.buffers[self.number].may_hold_from();
         let handle = handle % handles.len();
         let Handle { real, unflushed } = handles.swap_remove(handle);
         let outcome = act(|| real.into_inner());
@@ -296,10 +274,7 @@ impl Writer {
                 model.end(self.number, End::Closed);
                 None
             }
-            Err(_) => {
-                self.settle(oldest, model);
-                Some(self)
-            }
+            Err(_) => Some(self),
         }
     }
 
@@ -373,14 +348,47 @@ impl Writer {
         reaches_back.then(|| (self.number, buffer.oldest() + passed))
     }
 
-    pub(super) fn check(&self, model: &Model, observers: impl Iterator<Item = Place>) {
+    /// The bookmarked place, where all from there on is retained.
+    pub(super) fn upgrade(
+        &self,
+        bookmark: &Bookmark<Event>,
+        at: Place,
+        model: &Model,
+    ) -> Option<(Subscription<Event>, Place)> {
+        let answer = match &self.kind {
+            Kind::Own(own) => own.real.upgrade(bookmark),
+            Kind::Shared(handles) => handles[0].real.upgrade(bookmark),
+        };
+        let mut lost = 0;
+        let mut place = Err(BookmarkError::OtherBuffer);
+        for at in model.way(at) {
+            let buffer = &model.buffers[at.0];
+            if at.0 == self.number {
+                lost += buffer.oldest().saturating_sub(at.1);
+                place = match lost {
+                    0 => Ok(at),
+                    _ => Err(BookmarkError::Lost(lost as u64)),
+                };
+                break;
+            }
+            lost += buffer.items.len() - at.1;
+        }
+        assert_eq!(answer.as_ref().err(), place.as_ref().err());
+        Some((answer.ok()?, place.ok()?))
+    }
+
+    pub(super) fn check(&self, model: &Model, observers: &[(Place, bool)]) {
         let buffer = &model.buffers[self.number];
         assert_eq!(self.len(), (buffer.retained, buffer.retained == 0));
         let newest = buffer.items.last().filter(|_| buffer.retained > 0);
         let head = self.head().map(|item| ids(item.events()));
         assert_eq!(head.as_ref(), newest);
-        let observed = { observers }.any(|at| model.leads_to(at, self.number));
-        assert_eq!(self.is_observed(), observed);
+        let mut here = { observers.iter() }.filter(|(at, _)| model.leads_to(*at, self.number));
+        if self.is_observed() {
+            assert!(here.next().is_some(), "nobody follows");
+        } else {
+            assert!(here.all(|(_, for_sure)| !for_sure), "somebody follows");
+        }
     }
 }
 

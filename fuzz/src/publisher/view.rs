@@ -20,9 +20,9 @@ pub(super) struct View {
     pub(super) ended: bool,
     /// It was closed, and must not get anything more.
     pub(super) closed: bool,
-    /// A drop panicked in a poll: where that ended the watch, the reason is lost. The README does not
-    /// allow that.
-    pub(super) may_lack_reason: bool,
+    /// A poll panicked before it was closed: it may have ended then, for a reason that is yet to be
+    /// said.
+    pub(super) may_have_ended: bool,
 }
 
 impl View {
@@ -38,7 +38,7 @@ impl View {
             had: 0,
             ended: false,
             closed: false,
-            may_lack_reason: false,
+            may_have_ended: false,
         }
     }
 
@@ -82,7 +82,8 @@ impl View {
             }
             Err(error) => {
                 let closed = matches!(error, WatchError::Closed(_));
-                assert_eq!(closed, self.closed, "{error}");
+                let earlier = !closed && self.may_have_ended;
+                assert!(earlier || closed == self.closed, "{error}");
                 self.ended = true;
             }
         }
@@ -114,12 +115,13 @@ impl View {
         assert_eq!(self.state, state, "key {} as of {index}", self.key);
     }
 
-    /// A drop panicked in a poll: a progress mark may be lost with it, but no event.
-    pub(super) fn resume_after(&mut self, store: &Store, index: u64) {
-        if self.index.is_some_and(|before| before < index) {
+    /// It goes on from here. Where the last poll panicked a progress mark may not have been given yet.
+    pub(super) fn leave_at(&mut self, store: &Store, index: u64) {
+        if self.may_have_ended && self.index.is_some_and(|before| before < index) {
             self.index = Some(index);
             self.check(store);
         }
+        assert_eq!(self.index, Some(index));
     }
 
     /// Nothing is to come any more.

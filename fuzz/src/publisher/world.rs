@@ -83,9 +83,9 @@ impl World {
             Op::Drop(w) => {
                 let watcher = take(&mut self.watchers, w)?;
                 let point = watcher.real.resume_point();
-                let view = watcher.drop();
+                let mut view = watcher.drop();
                 let point = point.filter(|point| point.epoch == self.epoch)?;
-                assert_eq!(Some(point.index), view.index);
+                STORE.with_borrow(|store| view.leave_at(store, point.index));
                 self.left.push((point, view));
             }
             Op::Resume(which) => {
@@ -94,7 +94,7 @@ impl World {
                     may_reset: true,
                     ended: false,
                     closed: false,
-                    may_lack_reason: false,
+                    may_have_ended: false,
                     ..view
                 };
                 self.subscribe(view, Some(point));
@@ -241,25 +241,16 @@ impl Watcher {
             Ok(Poll::Pending) => self.waits = true,
             Ok(Poll::Ready(None)) => {
                 self.waits = false;
-                let reason_is_lost = self.view.may_lack_reason;
-                assert!(
-                    self.view.ended || reason_is_lost,
-                    "it ends without a reason"
-                );
-                self.view.ended = true;
+                assert!(self.view.ended, "it ends without a reason");
             }
             Ok(Poll::Ready(Some(update))) => {
                 self.waits = false;
                 assert!(!self.view.ended, "something comes after the end");
                 STORE.with_borrow(|store| self.view.receive(store, update));
             }
-            Err(panic) => {
+            Err(_) => {
                 self.waits = false;
-                if let Some(point) = self.real.resume_point() {
-                    STORE.with_borrow(|store| self.view.resume_after(store, point.index));
-                }
-                let is_drop = panic.was_in(Spot::Drop) || panic.was_in(Spot::WakerDrop);
-                self.view.may_lack_reason |= is_drop || panic.was_in(Spot::Wake);
+                self.view.may_have_ended |= !self.view.closed;
             }
         }
     }
