@@ -292,6 +292,7 @@ where
         if state.shut {
             let epoch = state.epoch;
             drop(guard);
+            drop(swept);
             let after = request.after.filter(|after| after.epoch == epoch);
             let index = after.map(|after| after.index);
             return Ok(self.closed_watch(CloseReason::ShutDown, epoch, index));
@@ -299,7 +300,11 @@ where
         let slot = self.topic(state, &request.key, &mut keys.topic);
         let place = match request.after.map(|resume| state.place(resume, slot, found)) {
             None => Err(None),
-            Some(Err(search)) => return Err(search),
+            Some(Err(search)) => {
+                drop(guard);
+                drop((leftover, swept));
+                return Err(search);
+            }
             Some(Ok(place)) => place.map_err(Some),
         };
         let (index, contained, start, flight, reset) = match place {

@@ -249,6 +249,8 @@ impl<T: Send + Sync + 'static> Making<T> {
             onward.place = item.after();
             onward.number += 1;
         }
+        // Not on return, where a panic would leak the answer (rust-lang/rust#47949).
+        drop(reader);
         match self.newest {
             Some(newest) if !complete => Err(SnapshotOutdated { index, newest }),
             _ => Ok(onward),

@@ -211,6 +211,8 @@ impl<T> Search<T> {
             }
             number += 1;
         }
+        // Not on return, where a panic would leak the answer (rust-lang/rust#47949).
+        drop(reader);
         Found {
             topic: self.topic,
             start,

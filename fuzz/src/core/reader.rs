@@ -25,6 +25,10 @@ use crate::task::Task;
 /// for ever: an observer, and what it keeps. The README does not allow that.
 const DROP_IN_LIMITED_FORGETS: bool = true;
 
+/// Where a limited reader that waits reads what is put off, and the drop of its waker panics, what it
+/// has read is lost: an event, a number of items skipped, a failure. The README does not allow that.
+const WAKER_DROP_COSTS_THE_ANSWER: bool = true;
+
 /// A reader that can be used.
 enum Idle {
     Items(Subscription<Event>),
@@ -316,6 +320,15 @@ impl Reader {
         let Some(idle) = self.idle() else { return };
         let lag = idle.lag();
         if self.model.limit.is_some() {
+            let has_answer = *expected != Err(Nothing::Empty);
+            if WAKER_DROP_COSTS_THE_ANSWER && panic.was_in(Spot::WakerDrop) && has_answer {
+                let terminated = self.model.terminated;
+                self.model = model::Reader {
+                    terminated,
+                    ..after
+                };
+                return;
+            }
             // What was skipped is told by the next read; what was cloned is read by it.
             if expected.is_ok() && lag != model.lag(self.model.at) {
                 assert!(!panic.was_in(Spot::Clone), "received, but not cloned");
