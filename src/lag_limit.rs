@@ -205,7 +205,9 @@ impl Error for LagExceeded {}
 /// ```
 pub trait ByteSize {
     /// The bytes that this event takes: itself and what it owns. Should be the same each time, and
-    /// cheap to tell: it is asked once for each limited reader, by whoever publishes.
+    /// cheap to tell: it is asked for each limited reader, by whoever publishes or reads, mostly once.
+    /// Where it panics the item counts for one byte, and whoever asked gets the panic. It runs under
+    /// no lock; but if it published to the same buffer each time, it would be asked for ever.
     ///
     /// ```
     /// use event_buffer::ByteSize;

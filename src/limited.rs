@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,7 +12,7 @@ use std::vec;
 use futures::stream::{FusedStream, Stream};
 
 use crate::closer::{Closer, ClosingSlot};
-use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
+use crate::error::{RecvError, RecvTimeoutError, SharedError, TryRecvError};
 use crate::lag_limit::LagLimit;
 use crate::limiter::{Limiter, Taken};
 use crate::raw::{Cursor, Limit, Read, Waiting};
@@ -28,7 +29,8 @@ use crate::wait;
 /// What it receives does not depend on when the writer looks: before each read it sees to it itself
 /// that it is within its limit. In memory it may keep an eighth more for a while, so that the writer
 /// need not look often, and the items of a block of memory (16 or so where they are small); where
-/// bytes are limited, nothing more. To that comes the item of which it has not given all events yet.
+/// bytes are limited, nothing more once the block is full that is in use when the limit is set. An event
+/// whose drop is slow keeps what follows it for that long, as always. To that comes the item of which it has not given all events yet.
 ///
 /// It gives clones rather than [`BufferItem`](crate::BufferItem)s, because one of those would keep
 /// all that follows for as long as its holder is stuck. Where clones are dear, publish
@@ -60,6 +62,8 @@ pub struct Limited<T> {
     rest: vec::IntoIter<T>,
     waiting: Waiting,
     closing: ClosingSlot,
+    /// Why it was closed, once it has been said: from outside, or for its lag.
+    closed: Option<SharedError>,
     /// The producer's failure has been said.
     failed: bool,
     /// The stream has answered `None`, or an error after which it will.
@@ -83,12 +87,15 @@ impl<T: Clone> Limited<T> {
         let limiter = Arc::new(Limiter::new(cursor, limit));
         let shared: Arc<dyn Limit> = Arc::clone(&limiter) as _;
         slot.limit(&shared);
+        // Not on return, where a panic would leak the answer (rust-lang/rust#47949).
+        drop((slot, shared));
         Self {
             limiter,
             next: None,
             rest: vec::IntoIter::default(),
             waiting: Waiting::default(),
             closing,
+            closed: None,
             failed,
             terminated: false,
         }
@@ -160,17 +167,26 @@ impl<T: Clone> Limited<T> {
             }
         }
 
-        if let Some(reason) = self.closing.get().and_then(|closing| closing.reason()) {
+        if let Some(reason) = &self.closed {
             return Err(TryRecvError::ForceClosed(reason.clone()));
         }
+        self.check_open()?;
         if let Some(event) = self.next.take().or_else(|| self.rest.next()) {
             return Ok(event);
         }
         let taken = match self.limiter.take() {
             Ok(taken) => taken,
-            Err(TryRecvError::Failed(_)) if self.failed => return Err(TryRecvError::Closed),
+            Err(TryRecvError::Empty) => return Err(TryRecvError::Empty),
+            Err(TryRecvError::ForceClosed(reason)) => {
+                self.closed = Some(reason.clone());
+                return Err(TryRecvError::ForceClosed(reason));
+            }
             Err(end) => {
-                self.failed |= matches!(end, TryRecvError::Failed(_));
+                // Again: it may have been closed before the buffer ended.
+                self.check_open()?;
+                if matches!(end, TryRecvError::Failed(_)) && mem::replace(&mut self.failed, true) {
+                    return Err(TryRecvError::Closed);
+                }
                 return Err(end);
             }
         };
@@ -181,10 +197,24 @@ impl<T: Clone> Limited<T> {
                 events => self.rest = Vec::from(events).into_iter(),
             }
         }
+        let skipped = cloning.1.as_ref().map_or(0, |taken| taken.skipped);
         // The last to hold them drops them. If that panics here, what was cloned is read next.
         drop(cloning.1.take());
+        if skipped > 0 {
+            return Err(TryRecvError::Lagged(skipped));
+        }
         let next = self.next.take().or_else(|| self.rest.next());
         next.ok_or(TryRecvError::Empty)
+    }
+
+    fn check_open(&mut self) -> Result<(), TryRecvError> {
+        match self.closing.get().and_then(|closing| closing.reason()) {
+            None => Ok(()),
+            Some(reason) => {
+                self.closed = Some(reason.clone());
+                Err(TryRecvError::ForceClosed(reason.clone()))
+            }
+        }
     }
 
     /// Waits for the next event, blocking the thread. Not for use in async code. Allocates a waker.
@@ -235,15 +265,13 @@ impl<T: Clone> Limited<T> {
 
     fn poll_recv(&mut self, cx: &Context<'_>) -> Poll<Result<T, RecvError>> {
         loop {
+            // Before there is an answer: the drop of a waker may panic.
+            if self.limiter.is_ready() {
+                self.waiting.stop();
+            }
             match self.try_recv().map_err(TryRecvError::into_end) {
-                Ok(event) => {
-                    self.waiting.stop();
-                    return Poll::Ready(Ok(event));
-                }
-                Err(Some(end)) => {
-                    self.waiting.stop();
-                    return Poll::Ready(Err(end));
-                }
+                Ok(event) => return Poll::Ready(Ok(event)),
+                Err(Some(end)) => return Poll::Ready(Err(end)),
                 Err(None) => {}
             }
             // Closed for its lag meanwhile: there is an answer now.

@@ -16,13 +16,17 @@
 //!
 //! The reader looks before each read, so what it receives does not depend on when the writer looked.
 
+use std::any::Any;
 use std::collections::VecDeque;
-use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::{mem, thread};
 
 use crate::error::{SharedError, TryRecvError};
 use crate::lag_limit::{Bytes, LagExceeded, LagLimit, OnLag};
 use crate::raw::{Cursor, Limit, Next, Read, Slot};
 use crate::sync::Mutex;
+
+type Panic = Box<dyn Any + Send>;
 
 pub(crate) struct Limiter<T> {
     limit: LagLimit<T>,
@@ -55,6 +59,8 @@ struct Sizes<T> {
 /// An item that the reader has taken.
 pub(crate) struct Taken<T> {
     pub(crate) item: Slot<T>,
+    /// So many before it were skipped, which is to be said first.
+    pub(crate) skipped: u64,
     passed: u64,
     size: Option<u64>,
 }
@@ -99,12 +105,16 @@ impl<T> Limiter<T> {
         if let Some(reason) = &state.closed {
             return Err(TryRecvError::ForceClosed(reason.clone()));
         }
-        if state.skipped > 0 {
-            return Err(TryRecvError::Lagged(mem::take(&mut state.skipped)));
-        }
-        match &mut state.place {
-            Some(place) => place.take(),
-            None => Err(TryRecvError::Closed),
+        let Some(place) = &mut state.place else {
+            return Err(TryRecvError::Closed);
+        };
+        // Together, or a reader that always lags would never get an item.
+        let taken = place.take();
+        let skipped = mem::take(&mut state.skipped);
+        match taken {
+            Ok(taken) => Ok(Taken { skipped, ..taken }),
+            Err(_) if skipped > 0 => Err(TryRecvError::Lagged(skipped)),
+            Err(nothing) => Err(nothing),
         }
     }
 
@@ -119,6 +129,7 @@ impl<T> Limiter<T> {
     pub(crate) fn give_back(&self, taken: &Taken<T>) {
         let item = taken.item.clone();
         let mut state = self.state.lock();
+        state.skipped += taken.skipped;
         let left = match &mut state.place {
             None => None,
             Some(place) if place.passed == taken.passed => Some(place.go_back(item, taken.size)),
@@ -137,6 +148,13 @@ impl<T> Limiter<T> {
         state.place.as_ref().map(|place| place.cursor.slot())
     }
 
+    /// Whether a read would not find it empty.
+    pub(crate) fn is_ready(&self) -> bool {
+        let state = self.state.lock();
+        let place = state.place.as_ref();
+        state.skipped > 0 || place.is_none_or(|place| place.cursor.slot().is_written())
+    }
+
     pub(crate) fn lag(&self) -> u64 {
         let state = self.state.lock();
         state.place.as_ref().map_or(0, |place| place.cursor.lag())
@@ -149,9 +167,15 @@ impl<T> Limiter<T> {
     }
 
     fn look(&self, who: Who) -> Next {
-        if let Some(bytes) = &self.limit.bytes {
-            self.measure(bytes);
+        let panicked = self.limit.bytes.and_then(|bytes| self.measure(&bytes));
+        let next = self.look_at_measured(who);
+        if let Some(panic) = panicked.filter(|_| !thread::panicking()) {
+            resume_unwind(panic);
         }
+        next
+    }
+
+    fn look_at_measured(&self, who: Who) -> Next {
         let mut state = self.state.lock();
         let Some(place) = &state.place else {
             return Next::Never;
@@ -220,18 +244,29 @@ impl<T> Limiter<T> {
         drop(left);
     }
 
-    /// Asks the items that are there for their sizes.
-    fn measure(&self, bytes: &Bytes<T>) {
-        let (from, start) = {
+    /// Asks the items that are there for their sizes, each once: one whose size panics counts for as
+    /// little as can be. The answer is the first panic.
+    fn measure(&self, bytes: &Bytes<T>) -> Option<Panic> {
+        let (from, start, mut ahead) = {
             let state = self.state.lock();
-            let Some(place) = &state.place else { return };
-            let Some(sizes) = &place.sizes else { return };
-            (sizes.up_to.clone(), place.measured())
+            let place = state.place.as_ref()?;
+            let ahead = place.cursor.lag() - place.lag().min(place.cursor.lag());
+            (place.sizes.as_ref()?.up_to.clone(), place.measured(), ahead)
         };
         let mut measured = Vec::new();
+        let mut panicked = None;
         let up_to = from.walk(|events| {
+            // Not those that come while this goes on: there may be no end of them.
+            if ahead == 0 {
+                return false;
+            }
+            ahead -= 1;
             let size = |event| (bytes.size_of)(event) as u64;
-            let sum = events.iter().map(size).fold(0, u64::saturating_add);
+            let sum = || events.iter().map(size).fold(0, u64::saturating_add);
+            let sum = catch_unwind(AssertUnwindSafe(sum)).unwrap_or_else(|panic| {
+                panicked.get_or_insert(panic);
+                0
+            });
             measured.push(sum.max(1));
             true
         });
@@ -248,6 +283,7 @@ impl<T> Limiter<T> {
         }
         drop(state);
         drop((left, from));
+        panicked
     }
 }
 
@@ -289,6 +325,7 @@ impl<T> Place<T> {
         self.passed += 1;
         Ok(Taken {
             item,
+            skipped: 0,
             passed: self.passed,
             size,
         })

@@ -378,6 +378,13 @@ impl<T> Subscription<T> {
     /// What to say at the end of the buffer: a failure only once.
     #[cold]
     fn ended(&mut self, end: TryRecvError) -> TryRecvError {
+        if end == TryRecvError::Empty {
+            return end;
+        }
+        // Again: it may have been closed before the buffer ended.
+        if let Err(closed) = self.check_open() {
+            return closed;
+        }
         match end {
             TryRecvError::Failed(_) if mem::replace(&mut self.failed, true) => TryRecvError::Closed,
             end => end,

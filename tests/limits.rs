@@ -620,6 +620,180 @@ fn what_is_skipped_while_its_clone_panics_is_counted() {
     assert_eq!(std::iter::from_fn(|| reader.try_recv().ok()).count(), 10);
 }
 
+#[test]
+fn a_splice_enforces_the_limits_that_it_hands_on() {
+    for ended in [false, true] {
+        let alive = Arc::new(AtomicUsize::new(0));
+        let (mut live, snapshot) = (unretained(), unretained());
+        let tail = live.tail();
+        let stuck = snapshot.subscribe().limited(LagLimit::items(10));
+        live.extend((0..10_000).map(|n| Counted::new(n, &alive)));
+        let live = (!ended).then_some(live);
+        snapshot.splice(tail);
+        assert_eq!(alive.load(SeqCst), 10, "ended: {ended}");
+        drop((stuck, live));
+    }
+}
+
+#[test]
+fn a_size_that_panics_does_not_end_the_limit() {
+    #[derive(Clone)]
+    struct Bomb(bool, #[expect(dead_code)] Counted);
+
+    impl ByteSize for Bomb {
+        fn byte_size(&self) -> usize {
+            assert!(!self.0, "asked for");
+            1
+        }
+    }
+
+    let alive = Arc::new(AtomicUsize::new(0));
+    let mut buffer = unretained();
+    let mut stuck = buffer
+        .subscribe()
+        .limited(LagLimit::items(10).and_bytes(10));
+    let mut panics = 0;
+    for n in 0..1_000 {
+        let event = Bomb(n == 100, Counted::new(n, &alive));
+        let push = AssertUnwindSafe(|| buffer.push(event));
+        panics += usize::from(catch_unwind(push).is_err());
+    }
+    assert_eq!(panics, 1, "it is asked once");
+    assert_eq!(alive.load(SeqCst), 10);
+    assert!(matches!(stuck.try_recv(), Err(TryRecvError::Lagged(990))));
+    assert!(stuck.try_recv().is_ok());
+}
+
+#[test]
+fn a_size_may_publish() {
+    struct Nosy(Option<(SharedBuffer<Nosy>, Arc<AtomicUsize>)>);
+
+    impl Clone for Nosy {
+        fn clone(&self) -> Self {
+            Self(None)
+        }
+    }
+
+    impl ByteSize for Nosy {
+        fn byte_size(&self) -> usize {
+            if let Some((shared, asked)) = &self.0 {
+                if asked.fetch_add(1, SeqCst) == 0 {
+                    let later = shared.clone();
+                    later.push(Nosy(None));
+                }
+            }
+            1
+        }
+    }
+
+    let shared = SharedBuffer::from(unretained());
+    let asked = Arc::new(AtomicUsize::new(0));
+    let stuck = shared.subscribe().limited(LagLimit::bytes(1));
+    shared.push(Nosy(Some((shared.clone(), asked.clone()))));
+    assert_eq!(asked.load(SeqCst), 2, "once by each publish, at once");
+    drop(stuck);
+}
+
+#[test]
+fn a_limit_in_bytes_is_kept_after_a_batch_too() {
+    let alive = Arc::new(AtomicUsize::new(0));
+    let mut buffer = unretained();
+    let _stuck = buffer.subscribe().limited(LagLimit::bytes(1_000));
+    (0..BLOCK as u64).for_each(|n| buffer.push(Counted::new(n, &alive)));
+    for batch in 2..40 {
+        buffer.extend((0..batch).map(|n| Counted::new(n, &alive)));
+        for n in 0..40 {
+            buffer.push(Counted::new(n, &alive));
+            assert!(alive.load(SeqCst) <= 10, "after a batch of {batch}");
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_always_lags_gets_items_all_the_same() {
+    for on_lag in [OnLag::SkipToOldest, OnLag::SkipToNewest] {
+        let mut buffer = EventBuffer::new();
+        let mut reader = buffer
+            .subscribe()
+            .limited(LagLimit::items(1).on_lag(on_lag));
+        for n in 0..100 {
+            buffer.extend([n, n]);
+            assert_eq!(reader.try_recv(), Err(TryRecvError::Lagged(1)));
+            buffer.push(1_000);
+            assert_eq!(reader.try_recv(), Ok(n));
+            buffer.push(1_000);
+            assert_eq!(reader.try_recv(), Err(TryRecvError::Lagged(1)));
+            assert_eq!(reader.try_recv(), Ok(1_000));
+        }
+    }
+}
+
+/// What a waker's drop, or an event's, does in the midst of a read does not cost the answer.
+#[test]
+fn a_panic_in_a_read_does_not_cost_the_answer() {
+    struct PanicsWhenDropped;
+
+    impl Wake for PanicsWhenDropped {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    impl Drop for PanicsWhenDropped {
+        fn drop(&mut self) {
+            assert!(thread::panicking(), "asked for");
+        }
+    }
+
+    let mut buffer = EventBuffer::new();
+    let mut stream = buffer.subscribe().limited(LagLimit::items(1));
+    let waker = Arc::new(PanicsWhenDropped).into();
+    assert!(
+        stream
+            .poll_next_unpin(&mut Context::from_waker(&waker))
+            .is_pending()
+    );
+    let panicked = catch_unwind(AssertUnwindSafe(|| drop(waker)));
+    assert!(panicked.is_ok(), "the list has it");
+    // Published, and nobody woken yet.
+    let deferred = buffer.push_deferred(1);
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    let read = AssertUnwindSafe(|| drop(stream.poll_next_unpin(&mut cx)));
+    assert!(catch_unwind(read).is_err());
+    assert_eq!(stream.try_recv(), Ok(1));
+    drop(deferred);
+}
+
+#[test]
+fn a_drop_that_panics_where_a_limit_is_set_leaks_nothing() {
+    #[derive(Clone)]
+    struct Explosive(bool, #[expect(dead_code)] Arc<()>);
+
+    impl Drop for Explosive {
+        fn drop(&mut self) {
+            assert!(!self.0 || thread::panicking(), "asked for");
+        }
+    }
+
+    let event = Arc::new(());
+    let mut buffer = unretained();
+    let reader = buffer.subscribe();
+    buffer.extend([true, false, false].map(|bomb| Explosive(bomb, event.clone())));
+    let limited = AssertUnwindSafe(|| drop(reader.limited(LagLimit::items(1))));
+    assert!(catch_unwind(limited).is_err());
+    assert!(!buffer.is_observed(), "the reader is gone");
+    assert_eq!(Arc::strong_count(&event), 1);
+}
+
+#[test]
+fn the_first_reason_sticks_where_a_reader_was_closed_for_its_lag() {
+    let mut buffer = EventBuffer::new();
+    let limit = LagLimit::items(1).on_lag(OnLag::Close);
+    let mut reader = buffer.subscribe().limited(limit);
+    buffer.extend([1, 2]);
+    let first = reader.try_recv().unwrap_err();
+    reader.closer().close("second");
+    assert_eq!(reader.try_recv().unwrap_err(), first);
+}
+
 struct Task;
 
 impl Wake for Task {
@@ -696,7 +870,8 @@ impl Naive {
             self.closed |= self.on_lag == OnLag::Close;
             if !self.closed {
                 let skipped = oldest - self.at;
-                self.at = oldest;
+                self.at = oldest + 1;
+                self.rest.clone_from(&published[oldest]);
                 return Err(TryRecvError::Lagged(skipped as u64));
             }
         }

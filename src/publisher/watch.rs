@@ -144,6 +144,18 @@ impl<K, T> Watch<K, T> {
         following.map_or(0, |following| following.reader.lag())
     }
 
+    fn give(&mut self, update: Update<T>) -> Poll<Option<Result<Update<T>, WatchError>>> {
+        // Only now: who resumes goes on after what it was given.
+        match &update {
+            Update::Events(commit) => self.index = Some(commit.index()),
+            Update::EndOfSnapshot { index } | Update::Progress { index } => {
+                self.index = Some(*index);
+            }
+            _ => {}
+        }
+        Poll::Ready(Some(Ok(update)))
+    }
+
     fn end(&mut self, error: RecvError) -> Option<Result<Update<T>, WatchError>> {
         self.error = match error {
             RecvError::Failed(error) => Some(WatchError::Snapshot(error)),
@@ -162,13 +174,12 @@ impl<K, T> Watch<K, T> {
 
 impl<T> Following<T> {
     /// What an item means to this watch. `None` where that is nothing.
-    fn read(&mut self, item: BufferItem<Entry<T>>, seen: &mut Option<u64>) -> Option<Update<T>> {
+    fn read(&mut self, item: BufferItem<Entry<T>>) -> Option<Update<T>> {
         match *item.first()? {
             Entry::EndOfSnapshot { index, onward } => {
                 self.in_snapshot = false;
                 self.contained = Some(index);
                 self.progress.set(onward);
-                *seen = Some(index);
                 Some(Update::EndOfSnapshot { index })
             }
             Entry::Event { index, .. } if self.in_snapshot => {
@@ -182,9 +193,6 @@ impl<T> Following<T> {
                 });
                 // Not before: the filter may panic.
                 self.progress.set(self.progress.get() + 1);
-                if !contained {
-                    *seen = Some(index);
-                }
                 update
             }
         }
@@ -203,7 +211,7 @@ impl<K, T> Stream for Watch<K, T> {
             };
             if let Some(update) = following.update.take() {
                 if !following.closer.is_closed() {
-                    return Poll::Ready(Some(Ok(update)));
+                    return this.give(update);
                 }
             }
             if let Some(reason) = following.reset.take() {
@@ -212,19 +220,20 @@ impl<K, T> Stream for Watch<K, T> {
                     return Poll::Ready(Some(Ok(Update::Reset(reason))));
                 }
             }
-            let item = match following.unfinished.take() {
-                Some(item) if !following.closer.is_closed() => Poll::Ready(Some(Ok(item))),
-                _ => following.reader.poll_next_unpin(cx),
+            let unfinished = following.unfinished.take();
+            let item = match unfinished.filter(|_| !following.closer.is_closed()) {
+                Some(item) => Poll::Ready(Some(Ok(item))),
+                None => following.reader.poll_next_unpin(cx),
             };
             match item {
                 Poll::Ready(Some(Ok(item))) => {
                     if following.filter.is_some() {
                         following.unfinished = Some(item.clone());
                     }
-                    following.update = following.read(item, &mut this.index);
+                    following.update = following.read(item);
                     following.unfinished = None;
                     match following.update.take() {
-                        Some(update) => return Poll::Ready(Some(Ok(update))),
+                        Some(update) => return this.give(update),
                         None => continue,
                     }
                 }

@@ -120,6 +120,7 @@ impl<T> Cursor<T> {
             }
             Onward::End(end) => {
                 // It may be kept for long, and reads nothing more.
+                self.stop_waiting();
                 self.anchor_here();
                 Err(end)
             }

@@ -2,12 +2,12 @@
 //!
 //! A reader that may lag no more than so far must not be able to keep more than that in memory, also
 //! where it is never polled again: its writer takes its place away. The writer does not look at each
-//! reader with each publish, nor at the list. All that are limited stand in a heap, by the number of
+//! reader with each publish, nor at the list. All that are limited stand in order of the number of
 //! items after which they may be over their limit if they read nothing until then:
 //!
 //! ```text
 //!   due_at = 4,711 ◀── the nearest            Weak<dyn Limit> ─▶ a limiter and its place
-//!   heap:  [4,711: a] [5,020: b] [9,000: c]
+//!            [4,711: a] [5,020: b] [9,000: c]
 //! ```
 //!
 //! Even that one number the writer compares only where it begins a [block](super::block): that is a
@@ -15,11 +15,10 @@
 //! passed by the items of a block at most (or by a batch) before it is enforced. Where that will not
 //! do, which is where bytes are counted, the entry is always due, and blocks are of one item then.
 //!
-//! What is due is looked at where readers are woken: outside of any lock.
+//! What is due is looked at where readers are woken: outside of any lock. Meanwhile it stays in the
+//! list, due with the next item, so that other writers look too, and that it is there if one panics.
 
-use std::cmp::Ordering;
-use std::collections::BinaryHeap;
-use std::collections::binary_heap::PeekMut;
+use std::collections::BTreeMap;
 use std::mem;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
@@ -68,14 +67,16 @@ pub(super) struct Limits {
 
 #[derive(Default)]
 struct Entries {
-    heap: BinaryHeap<Entry>,
+    all: BTreeMap<Key, Weak<dyn Limit>>,
     /// At so many, those that are gone are taken out.
     sweep_at: usize,
 }
 
-struct Entry {
-    due_at: u64,
-    limit: Weak<dyn Limit>,
+/// When it is due, and which it is: the address, which is no other's as long as the entry is there.
+type Key = (u64, usize);
+
+fn key(due_at: u64, limit: &Weak<dyn Limit>) -> Key {
+    (due_at, limit.as_ptr().cast::<()>() as usize)
 }
 
 impl Limits {
@@ -99,40 +100,60 @@ impl Limits {
         self.due_at.load(Relaxed) == ALWAYS
     }
 
-    fn add(&self, entries: Vec<Entry>) {
-        let mut all = self.entries.lock();
-        all.heap.extend(entries);
-        if all.heap.len() > all.sweep_at {
-            all.heap.retain(|entry| entry.limit.strong_count() > 0);
-            all.sweep_at = 2 * all.heap.len() + 16;
+    fn add(&self, due_at: u64, limits: impl IntoIterator<Item = Weak<dyn Limit>>) {
+        let mut entries = self.entries.lock();
+        let limits = limits.into_iter().map(|limit| (key(due_at, &limit), limit));
+        entries.all.extend(limits);
+        if entries.all.len() > entries.sweep_at {
+            entries.all.retain(|_, limit| limit.strong_count() > 0);
+            entries.sweep_at = 2 * entries.all.len() + 16;
         }
-        self.due_at.store(all.nearest(), Relaxed);
+        self.due_at.store(entries.nearest(), Relaxed);
     }
 
-    /// Takes out those that are due.
-    fn take_due(&self, published: u64) -> Vec<Entry> {
-        let mut all = self.entries.lock();
+    /// Those that are due, each with its key. They stay, due with the next item.
+    fn due(&self, published: u64) -> Vec<(Key, Weak<dyn Limit>)> {
+        let mut entries = self.entries.lock();
         let mut due = Vec::new();
-        while let Some(entry) = all.heap.peek_mut() {
-            if entry.due_at > published {
+        while let Some(first) = entries.all.first_entry() {
+            if first.key().0 > published {
                 break;
             }
-            due.push(PeekMut::pop(entry));
+            let ((due_at, _), limit) = first.remove_entry();
+            let again = if due_at == ALWAYS {
+                ALWAYS
+            } else {
+                published + 1
+            };
+            due.push((key(again, &limit), limit));
         }
-        self.due_at.store(all.nearest(), Relaxed);
+        entries.all.extend(due.iter().cloned());
+        self.due_at.store(entries.nearest(), Relaxed);
         due
     }
 
-    fn take_all(&self) -> Vec<Entry> {
-        let mut all = self.entries.lock();
+    /// One that was looked at is due at another time, or never.
+    fn put_off(&self, known: Key, due_at: Option<u64>) {
+        let mut entries = self.entries.lock();
+        // Where it is not there others have looked too, or it has been handed on.
+        if let Some(limit) = entries.all.remove(&known) {
+            if let Some(due_at) = due_at {
+                entries.all.insert((due_at, known.1), limit);
+            }
+            self.due_at.store(entries.nearest(), Relaxed);
+        }
+    }
+
+    fn take_all(&self) -> BTreeMap<Key, Weak<dyn Limit>> {
+        let mut entries = self.entries.lock();
         self.due_at.store(NEVER, Relaxed);
-        mem::take(&mut all.heap).into_vec()
+        mem::take(&mut entries.all)
     }
 }
 
 impl Entries {
     fn nearest(&self) -> u64 {
-        self.heap.peek().map_or(NEVER, |entry| entry.due_at)
+        self.all.first_key_value().map_or(NEVER, |(key, _)| key.0)
     }
 }
 
@@ -141,35 +162,30 @@ impl Record {
     pub(super) fn limit(&self, limit: &Arc<dyn Limit>) {
         let published = self.behind(0);
         if let Some(due_at) = limit.enforce().after(published) {
-            let limit = Arc::downgrade(limit);
-            self.add_limits(vec![Entry { due_at, limit }]);
+            self.limits().add(due_at, [Arc::downgrade(limit)]);
+            // After: a splice that we do not see here sees it (the lock orders the two).
+            if let Some(last) = self.hand_limits_on() {
+                last.enforce_limits();
+            }
         }
-    }
-
-    fn add_limits(&self, entries: Vec<Entry>) {
-        if entries.is_empty() {
-            return;
-        }
-        self.limits().add(entries);
-        // After: a splice that we do not see here sees them (the lock orders the two).
-        self.hand_limits_on();
     }
 
     /// Where the buffer has been spliced to another, it is that one's writer who goes on publishing.
-    pub(super) fn hand_limits_on(&self) {
-        let Some((mut to, _)) = self.onward() else {
-            return;
-        };
-        let mut entries = self.limits().take_all();
-        while !entries.is_empty() {
-            for entry in &mut entries {
-                entry.due_at = ALWAYS;
-            }
-            to.limits().add(mem::take(&mut entries));
-            if let Some((next, _)) = to.onward() {
-                entries = to.limits().take_all();
-                to = next;
-            }
+    /// The answer is where that is, if there are any: to be enforced, since what has come together
+    /// there may be too much.
+    pub(super) fn hand_limits_on(&self) -> Option<Arc<Self>> {
+        let (mut to, _) = self.onward()?;
+        let mut limits = self.limits().take_all();
+        if limits.is_empty() {
+            return None;
+        }
+        loop {
+            to.limits().add(ALWAYS, limits.into_values());
+            let Some((next, _)) = to.onward() else {
+                return Some(to);
+            };
+            limits = to.limits().take_all();
+            to = next;
         }
     }
 
@@ -184,51 +200,12 @@ impl Record {
 
     #[cold]
     fn enforce_due(&self, published: u64) {
-        /// Puts them back, also where one panicked.
-        struct PutBack<'a>(&'a Record, Vec<Entry>);
-
-        impl Drop for PutBack<'_> {
-            fn drop(&mut self) {
-                self.0.add_limits(mem::take(&mut self.1));
-            }
-        }
-
-        let due = self.limits().take_due(published);
-        let mut looked_at = PutBack(self, Vec::with_capacity(due.len()));
-        for_each_even_if_one_panics(due.into_iter(), |mut entry| {
-            let Some(limit) = entry.limit.upgrade() else {
-                return;
-            };
-            // What panics is the drop of an event: the limit is kept by then.
-            entry.due_at = published + 1;
-            looked_at.1.push(entry);
-            let next = limit.enforce().after(published);
-            if let Some(entry) = looked_at.1.pop() {
-                looked_at
-                    .1
-                    .extend(next.map(|due_at| Entry { due_at, ..entry }));
-            }
+        let due = self.limits().due(published);
+        for_each_even_if_one_panics(due.into_iter(), |(key, limit)| {
+            let due_at = limit
+                .upgrade()
+                .and_then(|limit| limit.enforce().after(published));
+            self.limits().put_off(key, due_at);
         });
     }
 }
-
-/// The nearest is the greatest, as [`BinaryHeap`] has it.
-impl Ord for Entry {
-    fn cmp(&self, other: &Self) -> Ordering {
-        other.due_at.cmp(&self.due_at)
-    }
-}
-
-impl PartialOrd for Entry {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Entry {
-    fn eq(&self, other: &Self) -> bool {
-        self.due_at == other.due_at
-    }
-}
-
-impl Eq for Entry {}

@@ -91,10 +91,7 @@ impl Record {
                 .observers
                 .compare_exchange(seen, marked, AcqRel, Acquire)
             {
-                Ok(_) => {
-                    self.hand_limits_on();
-                    return handed - seen;
-                }
+                Ok(_) => return handed - seen,
                 Err(now) => seen = now,
             }
         }

@@ -84,6 +84,22 @@ pub(crate) struct Later<T> {
     _trimmed: Option<Hold<T>>,
 }
 
+/// What is to be done after a splice: dropping this wakes the readers, and enforces the limits of those
+/// that now go on elsewhere.
+#[must_use]
+pub(crate) struct Spliced<T> {
+    _wake: Wake<T>,
+    limited: Option<Arc<Record>>,
+}
+
+impl<T> Drop for Spliced<T> {
+    fn drop(&mut self) {
+        if let Some(record) = &self.limited {
+            record.enforce_limits();
+        }
+    }
+}
+
 impl<T> Tail<T> {
     /// An empty buffer that retains the newest `limit` items.
     pub(crate) fn new(limit: usize) -> Self {
@@ -164,6 +180,10 @@ impl<T> Tail<T> {
             // The new last slot will be where the batch is.
             self.room.leave(self.last.node());
             self.room = room;
+            if self.record.limits().are_always_due() {
+                // Nor are those looked at who come after it before its block is full.
+                self.room.leave(rest.last_node());
+            }
             rest
         });
         self.fill(|| first, rest, len)
@@ -275,7 +295,7 @@ impl<T> Tail<T> {
     }
 
     /// Continues in the slot given. Where that would make a ring, ends with an error instead.
-    pub(crate) fn splice(&mut self, onward: Slot<T>) -> Wake<T> {
+    pub(crate) fn splice(&mut self, onward: Slot<T>) -> Spliced<T> {
         /// Makes "does it lead back to us" and "now it leads there" one step, so that two buffers
         /// cannot be spliced to each other at the same time.
         static SPLICING: Mutex<()> = Mutex::new(());
@@ -286,7 +306,10 @@ impl<T> Tail<T> {
         while let Some(record) = ahead {
             if Arc::ptr_eq(&record, &self.record) {
                 drop(splicing);
-                return self.fail(SharedError::new(SpliceCycle.into()));
+                return Spliced {
+                    _wake: self.fail(SharedError::new(SpliceCycle.into())),
+                    limited: None,
+                };
             }
             ahead = record.onward().map(|(next, _)| next);
         }
@@ -296,10 +319,14 @@ impl<T> Tail<T> {
             seq,
         };
         let (wake, excess) = self.end_as(ending, Some(onward.into_hold()));
+        let limited = self.record.hand_limits_on();
         drop(splicing);
         // Here, since it may wake who waits for nobody to follow.
         to.add_observers(-excess);
-        wake
+        Spliced {
+            _wake: wake,
+            limited,
+        }
     }
 
     fn end(&mut self, ending: Ending) -> Wake<T> {

@@ -222,7 +222,7 @@ fn limited(bytes: &mut Bytes<'_>) -> Op {
     let reader = bytes.byte();
     let what = bytes.byte();
     let items = (what % 4 != 1).then(|| u64::from(bytes.byte() % 40));
-    let most = (what % 4 % 3 != 0 || items.is_none()).then(|| u64::from(bytes.byte()) * 2 % 400);
+    let most = (what % 4 == 2 || items.is_none()).then(|| u64::from(bytes.byte()) * 2 % 400);
     let on_lag = match what / 4 % 3 {
         0 => OnLag::SkipToOldest,
         1 => OnLag::SkipToNewest,

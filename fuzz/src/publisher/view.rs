@@ -23,6 +23,9 @@ pub(super) struct View {
     /// A poll panicked before it was closed: it may have ended then, for a reason that is yet to be
     /// said.
     pub(super) may_have_ended: bool,
+    /// Its filter had panicked, it was closed, and the drop of what the filter had looked at panicked:
+    /// the reason is lost. The README does not allow that.
+    pub(super) may_lack_reason: bool,
 }
 
 impl View {
@@ -39,6 +42,7 @@ impl View {
             ended: false,
             closed: false,
             may_have_ended: false,
+            may_lack_reason: false,
         }
     }
 

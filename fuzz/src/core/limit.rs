@@ -1,0 +1,217 @@
+//! Readers whose lag is limited, by the words of the documentation.
+
+use std::collections::VecDeque;
+
+use event_buffer::OnLag;
+
+use super::model::{Answer, Model, Nothing, Place, Reader};
+use crate::event::size;
+
+/// A limit in items is passed by an eighth, and by the items of a block.
+const BLOCK: usize = 32;
+
+#[derive(Clone, Debug)]
+pub(super) struct Limit {
+    items: usize,
+    bytes: Option<u64>,
+    on_lag: OnLag,
+    /// Events that are cloned and not given yet.
+    pub(super) rest: VecDeque<u32>,
+    /// It was told that it is closed for its lag, with at most so many items.
+    closed: Option<u64>,
+    /// From where on it may keep items. `None` where it may keep none.
+    pub(super) keeps: Option<Place>,
+    /// The tail when its writer had last a reason not to have looked yet.
+    since: Place,
+    /// The tail after the step before.
+    seen: usize,
+}
+
+impl Limit {
+    pub(super) fn new(
+        items: Option<u64>,
+        bytes: Option<u64>,
+        on_lag: OnLag,
+        at: Place,
+        model: &Model,
+    ) -> Self {
+        Self {
+            items: items.map_or(usize::MAX, |items| items.max(1) as usize),
+            bytes,
+            on_lag,
+            rest: VecDeque::new(),
+            closed: None,
+            keeps: Some(at),
+            since: model.end_of_way(at),
+            seen: model.end_of_way(at).1,
+        }
+    }
+}
+
+impl Reader {
+    pub(super) fn is_closed_for_lag(&self) -> bool {
+        { self.limit.as_ref() }.is_some_and(|limit| limit.closed.is_some())
+    }
+}
+
+impl Model {
+    fn end_of_way(&self, at: Place) -> Place {
+        let last = self.way(at).last().map_or(at.0, |at| at.0);
+        self.tail(last)
+    }
+
+    /// The place of an item, by how many others are ready before it.
+    fn ahead(&self, from: Place, mut count: usize) -> Place {
+        for at in self.way(from) {
+            let here = self.buffers[at.0].items.len() - at.1;
+            if count < here {
+                return (at.0, at.1 + count);
+            }
+            count -= here;
+        }
+        self.end_of_way(from)
+    }
+
+    /// By how many items a reader is over its limit.
+    fn over(&self, at: Place, limit: &Limit) -> usize {
+        let lag = self.lag(at) as usize;
+        let mut within = lag.min(limit.items);
+        if let Some(most) = limit.bytes {
+            let way: Vec<Place> = self.way(at).collect();
+            let ahead =
+                { way.iter().rev() }.flat_map(|at| self.buffers[at.0].items[at.1..].iter().rev());
+            let sizes = ahead.map(|item| item.iter().map(|id| size(*id)).sum::<u64>().max(1));
+            let mut sum = 0;
+            let fit = { sizes }.take_while(|size| {
+                sum += size;
+                sum <= most
+            });
+            within = within.min(fit.take(lag).count().max(1)).min(lag);
+        }
+        lag - within
+    }
+
+    pub(super) fn read_limited(&self, reader: &mut Reader) -> Answer {
+        if let Some(reason) = self.force_closed(reader) {
+            return Err(Nothing::ForceClosed(reason));
+        }
+        let at = reader.at;
+        let Some(limit) = &mut reader.limit else {
+            return Err(Nothing::Empty);
+        };
+        if let Some(event) = limit.rest.pop_front() {
+            return Ok(vec![event]);
+        }
+        if let Some(most) = limit.closed {
+            return Err(Nothing::LagExceeded(most));
+        }
+        let mut over = self.over(at, limit);
+        if over > 0 {
+            let lag = self.lag(at);
+            match limit.on_lag {
+                OnLag::Close => {
+                    limit.closed = Some(lag);
+                    limit.keeps = None;
+                    return Err(Nothing::LagExceeded(lag));
+                }
+                OnLag::SkipToNewest => over = lag as usize - 1,
+                _ => {}
+            }
+            reader.at = self.ahead(at, over);
+            limit.keeps = Some(reader.at);
+            return Err(Nothing::Lagged(over as u64));
+        }
+        reader.at = self.next(at);
+        limit.keeps = Some(reader.at);
+        match self.look(reader.at) {
+            Err(Nothing::Failed(_)) if std::mem::replace(&mut reader.failed, true) => {
+                Err(Nothing::Closed)
+            }
+            Err(nothing) => Err(nothing),
+            Ok(item) => {
+                reader.at.1 += 1;
+                limit.keeps = Some(reader.at);
+                limit.rest.extend(item);
+                Ok(limit.rest.pop_front().into_iter().collect())
+            }
+        }
+    }
+
+    /// What is between a read that panicked and one that did not: all is cloned, none is given.
+    pub(super) fn take_limited(&self, reader: &mut Reader) {
+        let at = self.next(reader.at);
+        if let (Some(limit), Some(item)) = (&mut reader.limit, self.item(at)) {
+            limit.rest.extend(item);
+            reader.at = (at.0, at.1 + 1);
+            limit.keeps = Some(reader.at);
+        }
+    }
+
+    /// What its lag may be.
+    pub(super) fn possible_lag(&self, reader: &Reader) -> std::ops::RangeInclusive<u64> {
+        let lag = self.lag(reader.at);
+        let Some(limit) = &reader.limit else {
+            return lag..=lag;
+        };
+        if limit.closed.is_some() {
+            return 0..=0;
+        }
+        match (self.over(reader.at, limit), limit.on_lag) {
+            (0, _) => lag..=lag,
+            (_, OnLag::Close) => 0..=lag,
+            (_, OnLag::SkipToNewest) => 1..=lag,
+            (over, _) => lag - over as u64..=lag,
+        }
+    }
+
+    /// Where it stands, if it does for sure.
+    pub(super) fn must_keep(&self, reader: &Reader) -> Option<Place> {
+        let Some(limit) = &reader.limit else {
+            return Some(reader.at);
+        };
+        if limit.closed.is_some() {
+            return None;
+        }
+        let lag = self.lag(reader.at) as usize;
+        match (self.over(reader.at, limit), limit.on_lag) {
+            (0, _) => Some(reader.at),
+            (_, OnLag::Close) => None,
+            (_, OnLag::SkipToNewest) => Some(self.ahead(reader.at, lag - 1)),
+            (over, _) => Some(self.ahead(reader.at, over)),
+        }
+    }
+
+    /// After each step: the writer takes from a reader what it may not keep. It may be late after a
+    /// panic, a splice, and where waking is put off.
+    pub(super) fn enforce(&self, reader: &mut Reader, may_be_late: impl Fn(usize) -> bool) {
+        let at = reader.at;
+        let end = self.end_of_way(at);
+        let Some(limit) = &mut reader.limit else {
+            return;
+        };
+        if limit.closed.is_some() || limit.keeps.is_none() {
+            return;
+        }
+        // What is left of a batch's last block is filled without a look, also where bytes are limited.
+        let by_batch = end.1 > limit.seen + 1 && limit.bytes.is_some();
+        limit.seen = end.1;
+        if end.0 != limit.since.0 || by_batch || may_be_late(end.0) {
+            limit.since = end;
+        }
+        if end.1 - limit.since.1 <= BLOCK {
+            return;
+        }
+        let lag = self.lag(at) as usize;
+        let over = self.over(at, limit);
+        let most = match limit.bytes {
+            Some(_) => lag - over,
+            None => limit.items + limit.items / 8 + BLOCK,
+        };
+        if lag > most {
+            limit.keeps = match limit.on_lag {
+                OnLag::Close => None,
+                _ => Some(self.ahead(at, lag - most)),
+            };
+        }
+    }
+}
