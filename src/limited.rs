@@ -57,6 +57,8 @@ use crate::wait;
 /// ```
 pub struct Limited<T> {
     limiter: Arc<Limiter<T>>,
+    /// So many items were skipped before those, which is to be said first.
+    skipped: u64,
     /// What was cloned and has not been given yet: of an item of one event, and of one of several.
     next: Option<T>,
     rest: vec::IntoIter<T>,
@@ -91,6 +93,7 @@ impl<T: Clone> Limited<T> {
         drop((slot, shared));
         Self {
             limiter,
+            skipped: 0,
             next: None,
             rest: vec::IntoIter::default(),
             waiting: Waiting::default(),
@@ -171,8 +174,8 @@ impl<T: Clone> Limited<T> {
             return Err(TryRecvError::ForceClosed(reason.clone()));
         }
         self.check_open()?;
-        if let Some(event) = self.next.take().or_else(|| self.rest.next()) {
-            return Ok(event);
+        if let Some(answer) = self.made() {
+            return answer;
         }
         let taken = match self.limiter.take() {
             Ok(taken) => taken,
@@ -197,14 +200,21 @@ impl<T: Clone> Limited<T> {
                 events => self.rest = Vec::from(events).into_iter(),
             }
         }
-        let skipped = cloning.1.as_ref().map_or(0, |taken| taken.skipped);
-        // The last to hold them drops them. If that panics here, what was cloned is read next.
-        drop(cloning.1.take());
-        if skipped > 0 {
-            return Err(TryRecvError::Lagged(skipped));
+        let taken = cloning.1.take();
+        drop(cloning);
+        self.skipped = taken.as_ref().map_or(0, |taken| taken.skipped);
+        // The last to hold them drops them. If that panics here, what was made is read next.
+        drop(taken);
+        self.made().unwrap_or(Err(TryRecvError::Empty))
+    }
+
+    /// What an item that was taken made to say.
+    fn made(&mut self) -> Option<Result<T, TryRecvError>> {
+        if self.skipped > 0 {
+            return Some(Err(TryRecvError::Lagged(mem::take(&mut self.skipped))));
         }
-        let next = self.next.take().or_else(|| self.rest.next());
-        next.ok_or(TryRecvError::Empty)
+        let event = self.next.take().or_else(|| self.rest.next());
+        event.map(Ok)
     }
 
     fn check_open(&mut self) -> Result<(), TryRecvError> {

@@ -118,6 +118,11 @@ impl Model {
                 _ => {}
             }
             reader.at = self.ahead(at, over);
+            // What it goes on with is received at once.
+            if let Some(item) = self.item(reader.at) {
+                reader.at.1 += 1;
+                limit.rest.extend(item);
+            }
             limit.keeps = Some(reader.at);
             return Err(Nothing::Lagged(over as u64));
         }
