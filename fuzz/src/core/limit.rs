@@ -15,6 +15,8 @@ pub(super) struct Limit {
     items: usize,
     bytes: Option<u64>,
     on_lag: OnLag,
+    /// What is to be said before those, where an event's drop kept it from being said.
+    pub(super) skipped: Option<u64>,
     /// Events that are cloned and not given yet.
     pub(super) rest: VecDeque<u32>,
     /// It was told that it is closed for its lag, with at most so many items.
@@ -39,6 +41,7 @@ impl Limit {
             items: items.map_or(usize::MAX, |items| items.max(1) as usize),
             bytes,
             on_lag,
+            skipped: None,
             rest: VecDeque::new(),
             closed: None,
             keeps: Some(at),
@@ -92,6 +95,10 @@ impl Model {
     }
 
     pub(super) fn read_limited(&self, reader: &mut Reader) -> Answer {
+        // The first reason that was said sticks.
+        if let Some(most) = reader.limit.as_ref().and_then(|limit| limit.closed) {
+            return Err(Nothing::LagExceeded(most));
+        }
         if let Some(reason) = self.force_closed(reader) {
             return Err(Nothing::ForceClosed(reason));
         }
@@ -99,11 +106,11 @@ impl Model {
         let Some(limit) = &mut reader.limit else {
             return Err(Nothing::Empty);
         };
+        if let Some(items) = limit.skipped.take() {
+            return Err(Nothing::Lagged(items));
+        }
         if let Some(event) = limit.rest.pop_front() {
             return Ok(vec![event]);
-        }
-        if let Some(most) = limit.closed {
-            return Err(Nothing::LagExceeded(most));
         }
         let mut over = self.over(at, limit);
         if over > 0 {

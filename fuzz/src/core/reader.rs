@@ -18,16 +18,8 @@ use super::model::{self, Answer, Model, Nothing, Place, Way};
 use super::op::Manner;
 use super::wait::Waiting;
 use crate::event::{Event, ids};
-use crate::foreign::{self, Mischief, Panicked, Spot, act};
+use crate::foreign::{Panicked, Spot, act};
 use crate::task::Task;
-
-/// Where the drop of an event panics in [`Subscription::limited`], what that would have answered stays
-/// for ever: an observer, and what it keeps. The README does not allow that.
-const DROP_IN_LIMITED_FORGETS: bool = true;
-
-/// Where a limited reader that waits reads what is put off, and the drop of its waker panics, what it
-/// has read is lost: an event, a number of items skipped, a failure. The README does not allow that.
-const WAKER_DROP_COSTS_THE_ANSWER: bool = true;
 
 /// A reader that can be used.
 enum Idle {
@@ -320,20 +312,20 @@ impl Reader {
         let Some(idle) = self.idle() else { return };
         let lag = idle.lag();
         if self.model.limit.is_some() {
-            let has_answer = *expected != Err(Nothing::Empty);
-            if WAKER_DROP_COSTS_THE_ANSWER && panic.was_in(Spot::WakerDrop) && has_answer {
-                let terminated = self.model.terminated;
-                self.model = model::Reader {
-                    terminated,
-                    ..after
-                };
-                return;
-            }
             // What was skipped is told by the next read; what was cloned is read by it.
             if expected.is_ok() && lag != model.lag(self.model.at) {
                 assert!(!panic.was_in(Spot::Clone), "received, but not cloned");
                 assert_eq!(lag, model.lag(after.at));
                 model.take_limited(&mut self.model);
+            }
+            if let Err(Nothing::Lagged(items)) = *expected
+                && lag == model.lag(after.at)
+            {
+                self.model = after;
+                let limit = self.model.limit.as_mut();
+                limit
+                    .into_iter()
+                    .for_each(|limit| limit.skipped = Some(items));
             }
             return;
         }
@@ -503,9 +495,6 @@ impl Reader {
         let mut limit = LagLimit::items(items.unwrap_or(u64::MAX)).on_lag(on_lag);
         if let Some(bytes) = bytes {
             limit = limit.and_bytes(bytes);
-        }
-        if DROP_IN_LIMITED_FORGETS {
-            foreign::set(Spot::Drop, Mischief::No);
         }
         let outcome = act(|| real.limited(limit));
         for task in &self.tasks {

@@ -12,7 +12,7 @@ use super::reader::Reader;
 use super::writer::{Finish, Number, PutOff, Writer};
 use crate::bytes::{pick, take};
 use crate::event;
-use crate::foreign::{self, act};
+use crate::foreign::{self, Mischief, Spot, act};
 use crate::task::Task;
 
 /// A place from which reading can start.
@@ -259,6 +259,8 @@ impl World {
                 let _ = act(|| drop(mark.real));
             }
 
+            // Where its size panics an item counts for one byte, which the model does not know.
+            Op::Misbehave(Spot::ByteSize, Mischief::PanicAlways | Mischief::PanicAfter(_)) => {}
             Op::Misbehave(spot, mischief) => foreign::set(spot, mischief),
 
             Op::IntoLimited(r, items, bytes, on_lag) => {

@@ -23,9 +23,6 @@ pub(super) struct View {
     /// A poll panicked before it was closed: it may have ended then, for a reason that is yet to be
     /// said.
     pub(super) may_have_ended: bool,
-    /// Its filter had panicked, it was closed, and the drop of what the filter had looked at panicked:
-    /// the reason is lost. The README does not allow that.
-    pub(super) may_lack_reason: bool,
 }
 
 impl View {
@@ -42,7 +39,6 @@ impl View {
             ended: false,
             closed: false,
             may_have_ended: false,
-            may_lack_reason: false,
         }
     }
 

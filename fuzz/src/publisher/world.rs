@@ -95,7 +95,6 @@ impl World {
                     ended: false,
                     closed: false,
                     may_have_ended: false,
-                    may_lack_reason: false,
                     ..view
                 };
                 self.subscribe(view, Some(point));
@@ -242,11 +241,7 @@ impl Watcher {
             Ok(Poll::Pending) => self.waits = true,
             Ok(Poll::Ready(None)) => {
                 self.waits = false;
-                let reason_is_lost = self.view.may_lack_reason;
-                assert!(
-                    self.view.ended || reason_is_lost,
-                    "it ends without a reason"
-                );
+                assert!(self.view.ended, "it ends without a reason");
                 self.view.ended = true;
             }
             Ok(Poll::Ready(Some(update))) => {
@@ -254,12 +249,8 @@ impl Watcher {
                 assert!(!self.view.ended, "something comes after the end");
                 STORE.with_borrow(|store| self.view.receive(store, update));
             }
-            Err(panic) => {
+            Err(_) => {
                 self.waits = false;
-                let View {
-                    filtered, closed, ..
-                } = self.view;
-                self.view.may_lack_reason |= filtered && closed && panic.was_in(Spot::Drop);
                 self.view.may_have_ended |= !self.view.closed;
             }
         }
