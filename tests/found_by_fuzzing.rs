@@ -107,6 +107,22 @@ fn a_drop_that_panics_does_not_keep_the_others_that_a_reader_has_passed() {
     assert_eq!(Arc::strong_count(&event), 1);
 }
 
+/// The same where another one stands in the midst of them.
+#[test]
+fn a_drop_that_panics_does_not_keep_those_that_another_reader_leaves_later() {
+    let event = Arc::new(());
+    let mut buffer = EventBuffer::builder().replay(Replay::None).build();
+    let mut reader = buffer.subscribe();
+    buffer.extend((0..5).map(|n| Event(event.clone(), n == 0)));
+    let other = buffer.subscribe();
+    buffer.extend((5..10).map(|_| Event(event.clone(), false)));
+    let chunk = reader.next_chunk().now_or_never().unwrap();
+    assert_eq!(chunk.unwrap().count(), 10);
+    panics(|| drop(reader.try_recv()));
+    drop(other);
+    assert_eq!(Arc::strong_count(&event), 1);
+}
+
 #[test]
 fn a_reader_whose_drop_wakes_one_that_panics_leaves_the_list() {
     let buffer = EventBuffer::<u8>::new();

@@ -196,16 +196,17 @@ impl<T> Cursor<T> {
     #[inline(never)]
     fn move_anchor(&mut self) {
         self.ahead = 0;
-        // Where we are the last reader we take over the links' references. Each drops a payload.
         let here = self.at.node;
-        even_if_it_panics(|| while self.anchor.as_ptr() != here && self.anchor.consume() {});
-        if self.anchor.as_ptr() == here {
-            return;
-        }
-        // In two steps: dropping the old anchor may run (and panic in) a `T`'s drop.
-        // SAFETY: the anchor keeps `at` alive.
-        let anchor = unsafe { self.at.node.hold() };
-        drop(mem::replace(&mut self.anchor, anchor));
+        // Each step drops payloads, and leaves the anchor further on also where one panics.
+        even_if_it_panics(|| {
+            // Where we are the last reader we take over the links' references.
+            while self.anchor.as_ptr() != here && self.anchor.consume() {}
+            if self.anchor.as_ptr() != here {
+                // SAFETY: the anchor keeps `at` alive.
+                let anchor = unsafe { here.hold() };
+                drop(mem::replace(&mut self.anchor, anchor));
+            }
+        });
     }
 
     #[inline]
