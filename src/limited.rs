@@ -40,7 +40,7 @@ use crate::wait;
 ///   over its limit. The writer pays next to nothing for readers that keep up, and for each that is
 ///   stuck some 2 to 10 ns an item. Where bytes are limited it asks each item's events for their size
 ///   once for each reader, stuck or not, and allocates memory for each item that is published alone:
-///   some 150 to 200 ns. Whether that matters depends on what else it costs to make an event.
+///   some 150 to 350 ns. Whether that matters depends on what else it costs to make an event.
 /// * The drop of an event that was skipped runs where the writer publishes, as that of an event
 ///   which nobody follows does.
 /// * It counts as an observer until it is dropped, or closed for its lag.
