@@ -276,7 +276,9 @@ impl<T: Clone> Limited<T> {
     fn poll_recv(&mut self, cx: &Context<'_>) -> Poll<Result<T, RecvError>> {
         loop {
             // Before there is an answer: the drop of a waker may panic.
-            if self.limiter.is_ready() {
+            let closing = self.closing.get();
+            let closed = closing.is_some_and(|closing| closing.reason().is_some());
+            if closed || self.limiter.is_ready() {
                 self.waiting.stop();
             }
             match self.try_recv().map_err(TryRecvError::into_end) {
