@@ -224,12 +224,7 @@ impl<T> Limiter<T> {
 
     /// Moves the place on by `count` items from where it was, unless others have moved it.
     fn skip(&self, from: &Slot<T>, passed: u64, count: u64) {
-        let mut gone = 0;
-        let to = from.walk(|_| {
-            let go_on = gone < count;
-            gone += u64::from(go_on);
-            go_on
-        });
+        let (to, gone) = from.ahead(count);
         let mut state = self.state.lock();
         let State { place, skipped, .. } = &mut *state;
         let left = match place {
@@ -250,7 +245,7 @@ impl<T> Limiter<T> {
         let (from, start, mut ahead) = {
             let state = self.state.lock();
             let place = state.place.as_ref()?;
-            let ahead = place.cursor.lag() - place.lag().min(place.cursor.lag());
+            let ahead = place.cursor.lag().saturating_sub(place.lag());
             (place.sizes.as_ref()?.up_to.clone(), place.measured(), ahead)
         };
         let mut measured = Vec::new();

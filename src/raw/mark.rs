@@ -34,11 +34,6 @@ impl Mark {
         if lost > 0 {
             return Err(BookmarkError::Lost(lost));
         }
-        let mut ahead = seq - oldest.seq();
-        Ok(oldest.walk(|_| {
-            let go_on = ahead > 0;
-            ahead -= u64::from(go_on);
-            go_on
-        }))
+        Ok(oldest.ahead(seq - oldest.seq()).0)
     }
 }

@@ -184,6 +184,17 @@ impl<T> Slot<T> {
         }
     }
 
+    /// The place so many items further on, or the last one before that, and how many that is.
+    pub(crate) fn ahead(&self, items: u64) -> (Self, u64) {
+        let mut left = items;
+        let to = self.walk(|_| {
+            let go_on = left > 0;
+            left -= u64::from(go_on);
+            go_on
+        });
+        (to, items - left)
+    }
+
     /// Goes over the items that are there, from this slot on, as long as `go_on` answers true; the
     /// answer is the place come to.
     pub(crate) fn walk(&self, mut go_on: impl FnMut(&[T]) -> bool) -> Self {
