@@ -17,6 +17,19 @@ pub(crate) fn even_if_it_panics(mut f: impl FnMut()) {
     }
 }
 
+/// Calls one and then the other, also where the one panics; the first panic goes on after that.
+pub(crate) fn both_even_if_one_panics(one: impl FnOnce(), other: impl FnOnce()) {
+    let (mut one, mut other) = (Some(one), Some(other));
+    even_if_it_panics(|| {
+        if let Some(one) = one.take() {
+            one();
+        }
+        if let Some(other) = other.take() {
+            other();
+        }
+    });
+}
+
 /// Calls `f` with each, and goes on where it panics; the first panic goes on after that.
 pub(crate) fn for_each_even_if_one_panics<I>(
     mut items: impl Iterator<Item = I>,

@@ -25,7 +25,7 @@ use crate::buffer::EventBuffer;
 use crate::closer::Closer;
 use crate::replay::Replay;
 use crate::sync::Mutex;
-use crate::unwind::for_each_even_if_one_panics;
+use crate::unwind::{both_even_if_one_panics, for_each_even_if_one_panics};
 
 pub(super) struct Hub<K, T> {
     state: Mutex<State<K, T>>,
@@ -485,11 +485,7 @@ where
         }
         // They leave the registry only when they are closed: nobody else may find their topic unneeded
         // before, whose end would be what they are told.
-        let mut steps = [Some(closers), None].into_iter();
-        for_each_even_if_one_panics(&mut steps, |closers| match closers {
-            Some(closers) => close(closers, reason),
-            None => self.unregister_all(meant.drain(..)),
-        });
+        both_even_if_one_panics(|| close(closers, reason), || self.unregister_all(meant));
     }
 
     pub(super) fn stats(&self) -> Stats<K> {

@@ -6,7 +6,7 @@ use std::task::Waker;
 use super::node::{Found, Hold, NodePtr};
 use super::slot::{Onward, Place, Read, Slot};
 use crate::error::{RecvError, TryRecvError};
-use crate::unwind::{even_if_it_panics, for_each_even_if_one_panics};
+use crate::unwind::{both_even_if_one_panics, even_if_it_panics};
 use crate::waiters::Ticket;
 
 /// How many slots a reader may be ahead of its anchor. Bounds what a reader in the middle of a
@@ -266,13 +266,8 @@ impl<T> Drop for Cursor<T> {
             return record.leave();
         }
         // One may wake who waits for nobody to follow, the other drops a waker: both may panic.
-        for_each_even_if_one_panics([true, false].into_iter(), |leaves| {
-            if leaves {
-                record.leave();
-            } else {
-                record.readers().leave(&mut self.ticket);
-            }
-        });
+        let ticket = &mut self.ticket;
+        both_even_if_one_panics(|| record.leave(), || record.readers().leave(ticket));
     }
 }
 
