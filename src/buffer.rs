@@ -419,8 +419,13 @@ impl<T> EventBuffer<T> {
     /// assert_eq!(reader.try_recv(), Ok("event"));
     /// ```
     pub fn splice(mut self, onward: impl Into<Position<T>>) {
-        let _unflushed = self.flush_later();
-        drop(self.tail.splice(onward.into().0));
+        let unflushed = self.flush_later();
+        let mut spliced = self.tail.splice(onward.into().0);
+        drop(unflushed);
+        spliced.wake();
+        // First: what it keeps would keep what follows while limits have events dropped.
+        drop(self);
+        drop(spliced);
     }
 
     /// Ends the buffer with an error: every reader gets it once, after all items before it, and

@@ -90,7 +90,7 @@ impl<T: Clone> Limited<T> {
         let shared: Arc<dyn Limit> = Arc::clone(&limiter) as _;
         slot.limit(&shared);
         // Not on return, where a panic would leak the answer (rust-lang/rust#47949).
-        drop((slot, shared));
+        drop(shared);
         Self {
             limiter,
             skipped: 0,

@@ -189,6 +189,11 @@ impl Record {
         }
     }
 
+    #[inline]
+    pub(super) fn are_limits_due(&self) -> bool {
+        self.limits().are_due(self.behind(0))
+    }
+
     /// Enforces the limits that are due. Runs foreign code.
     #[inline]
     pub(super) fn enforce_limits(&self) {

@@ -24,6 +24,8 @@
 //! **closes** and **size** are set in the last node of a [block](super::block): with that node the
 //! block's memory goes.
 
+mod free;
+
 use std::hint::unreachable_unchecked;
 use std::mem;
 use std::ptr::{self, NonNull};
@@ -285,7 +287,7 @@ impl<T> Hold<T> {
         // The link's reference becomes ours.
         let passed = mem::replace(self, Self(next)).into_raw();
         // SAFETY: unique, and the only reference was ours.
-        unsafe { free(passed) };
+        unsafe { free::node(passed) };
         true
     }
 
@@ -324,7 +326,7 @@ impl<T> Drop for Hold<T> {
     fn drop(&mut self) {
         if self.give_up() {
             // SAFETY: the last reference is gone, and it was ours.
-            unsafe { free_chain(self.0) }
+            unsafe { free::chain(self.0) }
         }
     }
 }
@@ -338,47 +340,6 @@ impl<T> Hold<T> {
         // did. (Both on the operation itself: sanitizers do not follow fences.)
         self.is_unique() || self.node().state.fetch_sub(REF, AcqRel) & REFS == REF
     }
-}
-
-/// Frees a node without references and gives up its link's reference on the next, and so on.
-///
-/// # Safety
-///
-/// The caller gave up the last reference to `node`.
-#[cold]
-#[inline(never)]
-unsafe fn free_chain<T>(mut node: NonNull<Node<T>>) {
-    loop {
-        // Relaxed: exclusive since the Acquire that found the count at its end.
-        // SAFETY: nobody else has a reference (caller, or the check below).
-        let next = unsafe { node.as_ref() }.next.load(Relaxed);
-        // Goes on with the rest also where the drop of a payload panics.
-        let next = NonNull::new(next).filter(|next| *next != node).map(Hold);
-        // SAFETY: as above, and what it links to is taken care of.
-        unsafe { free(node) };
-        match next {
-            Some(next) if next.give_up() => node = next.into_raw(),
-            other => return mem::forget(other),
-        }
-    }
-}
-
-/// Frees one node: drops its payload, and where it closes a block gives back the memory.
-///
-/// # Safety
-///
-/// Nobody has a reference to `node`; its link's reference is the caller's now.
-#[inline]
-unsafe fn free<T>(node: NonNull<Node<T>>) {
-    // Relaxed: exclusive since the Acquire that found the count at its end.
-    // SAFETY: exclusive (caller), and not freed yet.
-    let closing = unsafe { node.as_ref() }.state.load(Relaxed) & !REFS & !WAITING;
-    // Dropped after the payload, also where that panics.
-    // SAFETY: nodes are freed in the order of the chain, so with the node that closes its block
-    // all others in it are.
-    let _memory = (closing != 0).then(|| unsafe { block::Memory::of(node, closing) });
-    // SAFETY: as above.
-    unsafe { ptr::drop_in_place(node.as_ptr()) };
 }
 
 /// A node that something else keeps alive: a step of a walk, not a reference.

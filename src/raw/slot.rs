@@ -254,8 +254,15 @@ impl<T> Slot<T> {
     }
 
     /// `limit` is enforced from now on, as items are published.
-    pub(crate) fn limit(&self, limit: &Arc<dyn Limit>) {
-        self.record().limit(limit);
+    pub(crate) fn limit(self, limit: &Arc<dyn Limit>) {
+        let record = self.owner();
+        // Before: it keeps what `limit` may give up.
+        drop(self);
+        record.limit(limit);
+    }
+
+    pub(super) fn are_limits_due(&self) -> bool {
+        self.record().are_limits_due()
     }
 
     pub(crate) fn lag(&self) -> u64 {

@@ -53,7 +53,24 @@ impl<T> Drop for Wake<T> {
     #[inline]
     fn drop(&mut self) {
         if let Some(awaited) = self.0.take() {
-            wake(awaited);
+            wake(awaited, None);
+        }
+    }
+}
+
+/// What is to be done after publishing under a lock, once that is released: dropping this wakes
+/// the readers that wait, drops what has left the window, and enforces the limits that are due.
+#[must_use]
+pub(crate) struct Later<T> {
+    wake: Wake<T>,
+    trimmed: Option<Hold<T>>,
+}
+
+impl<T> Drop for Later<T> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(awaited) = self.wake.0.take() {
+            wake(awaited, self.trimmed.take());
         }
     }
 }
@@ -61,42 +78,37 @@ impl<T> Drop for Wake<T> {
 /// Out of line: publishing is, where nobody waits, a few instructions.
 #[cold]
 #[inline(never)]
-fn wake<T>(awaited: Slot<T>) {
-    /// Also where a waker panics.
-    struct EnforceLimits<'a>(&'a Record);
-
-    impl Drop for EnforceLimits<'_> {
-        fn drop(&mut self) {
-            self.0.enforce_limits();
-        }
-    }
-
+fn wake<T>(awaited: Slot<T>, trimmed: Option<Hold<T>>) {
+    // Dropped from below, each also where another panics. In this order: what is kept while events
+    // are dropped would keep what follows it.
+    let limits = awaited.are_limits_due().then(|| awaited.owner());
+    let _limits = limits.map(EnforceLimits);
+    let _trimmed = trimmed;
     let awaited = awaited;
-    let _limits = EnforceLimits(awaited.record());
     awaited.record().readers().wake_all();
-}
-
-/// What is to be done after publishing under a lock, once that is released: dropping this wakes
-/// the readers that wait, and drops what has left the window.
-#[must_use]
-pub(crate) struct Later<T> {
-    _wake: Wake<T>,
-    _trimmed: Option<Hold<T>>,
 }
 
 /// What is to be done after a splice: dropping this wakes the readers, and enforces the limits of those
 /// that now go on elsewhere.
 #[must_use]
 pub(crate) struct Spliced<T> {
-    _wake: Wake<T>,
-    limited: Option<Arc<Record>>,
+    // In this order: see `wake`.
+    wake: Wake<T>,
+    _limits: Option<EnforceLimits>,
 }
 
-impl<T> Drop for Spliced<T> {
+impl<T> Spliced<T> {
+    /// Wakes the readers already.
+    pub(crate) fn wake(&mut self) {
+        drop(mem::replace(&mut self.wake, Wake(None)));
+    }
+}
+
+struct EnforceLimits(Arc<Record>);
+
+impl Drop for EnforceLimits {
     fn drop(&mut self) {
-        if let Some(record) = &self.limited {
-            record.enforce_limits();
-        }
+        self.0.enforce_limits();
     }
 }
 
@@ -212,8 +224,8 @@ impl<T> Tail<T> {
     #[inline]
     fn later(&mut self, wake: Wake<T>) -> Later<T> {
         Later {
-            _wake: wake,
-            _trimmed: self.window.as_mut().and_then(Window::trim_later),
+            wake,
+            trimmed: self.window.as_mut().and_then(Window::trim_later),
         }
     }
 
@@ -307,8 +319,8 @@ impl<T> Tail<T> {
             if Arc::ptr_eq(&record, &self.record) {
                 drop(splicing);
                 return Spliced {
-                    _wake: self.fail(SharedError::new(SpliceCycle.into())),
-                    limited: None,
+                    wake: self.fail(SharedError::new(SpliceCycle.into())),
+                    _limits: None,
                 };
             }
             ahead = record.onward().map(|(next, _)| next);
@@ -324,8 +336,8 @@ impl<T> Tail<T> {
         // Here, since it may wake who waits for nobody to follow.
         to.add_observers(-excess);
         Spliced {
-            _wake: wake,
-            limited,
+            wake,
+            _limits: limited.map(EnforceLimits),
         }
     }
 

@@ -1,0 +1,175 @@
+//! An event whose drop blocks keeps nothing alive but itself and what was dropped along with it, whoever
+//! runs it and whatever is published meanwhile.
+#![cfg(not(loom))]
+
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Barrier};
+use std::thread;
+
+use event_buffer::{EventBuffer, LagLimit, Replay, SharedBuffer};
+
+/// Counted while it is alive; the drop of some waits to be let go.
+struct Event {
+    alive: Arc<AtomicUsize>,
+    gate: Option<Arc<Gate>>,
+}
+
+struct Gate {
+    entered: Barrier,
+    may_leave: Barrier,
+}
+
+impl Clone for Event {
+    fn clone(&self) -> Self {
+        event(&self.alive)
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        if let Some(gate) = &self.gate {
+            gate.entered.wait();
+            gate.may_leave.wait();
+        }
+        self.alive.fetch_sub(1, SeqCst);
+    }
+}
+
+fn event(alive: &Arc<AtomicUsize>) -> Event {
+    alive.fetch_add(1, SeqCst);
+    Event {
+        alive: alive.clone(),
+        gate: None,
+    }
+}
+
+/// What one test needs: the buffer, the number of events alive, and what the one waits for that blocks.
+struct World {
+    shared: SharedBuffer<Event>,
+    alive: Arc<AtomicUsize>,
+    gate: Arc<Gate>,
+}
+
+impl World {
+    /// What was published before decides on how large blocks of memory are, and where in them.
+    fn new(replay: Replay, before: usize) -> Self {
+        let shared = SharedBuffer::from(EventBuffer::builder().replay(replay).build());
+        let alive = Arc::default();
+        let reader = shared.subscribe();
+        (0..before).for_each(|_| shared.push(event(&alive)));
+        drop(reader);
+        let gate = Gate {
+            entered: Barrier::new(2),
+            may_leave: Barrier::new(2),
+        };
+        Self {
+            shared,
+            alive,
+            gate: Arc::new(gate),
+        }
+    }
+
+    fn event(&self) -> Event {
+        event(&self.alive)
+    }
+
+    fn blocking_event(&self) -> Event {
+        let mut event = self.event();
+        event.gate = Some(self.gate.clone());
+        event
+    }
+
+    fn push(&self, events: usize) {
+        (0..events).for_each(|_| self.shared.push(self.event()));
+    }
+
+    /// Runs `block` on another thread until the event that blocks is dropped, publishes while it is,
+    /// and answers how many events were alive at most after each.
+    fn publish_while_blocked(&self, block: impl FnOnce() + Send) -> usize {
+        thread::scope(|scope| {
+            scope.spawn(block);
+            self.gate.entered.wait();
+            let alive = |_| {
+                self.push(1);
+                self.alive.load(SeqCst)
+            };
+            let most = (0..10_000).map(alive).max();
+            self.gate.may_leave.wait();
+            most.unwrap_or_default()
+        })
+    }
+}
+
+/// Where the event stands within its block differs.
+fn befores() -> impl Iterator<Item = usize> {
+    (0..70).step_by(if cfg!(event_buffer_no_blocks) { 69 } else { 1 })
+}
+
+#[test]
+fn one_that_a_limit_drops() {
+    for before in befores() {
+        let world = World::new(Replay::None, before);
+        let stuck = world.shared.subscribe().limited(LagLimit::items(100));
+        let most = world.publish_while_blocked(|| {
+            world.shared.push(world.blocking_event());
+            world.push(1_000);
+        });
+        assert!(most < 300, "{before}: {most}");
+        drop(stuck);
+    }
+}
+
+#[test]
+fn one_that_a_splice_drops() {
+    for before in befores() {
+        let world = World::new(Replay::None, before);
+        let mut source = EventBuffer::builder().replay(Replay::None).build();
+        let stuck = source.subscribe().limited(LagLimit::items(20));
+        source.push(world.blocking_event());
+        source.extend((0..10).map(|_| world.event()));
+        let onto = world.shared.tail();
+        world.push(20);
+        let most = world.publish_while_blocked(|| source.splice(onto));
+        assert!(most < 200, "{before}: {most}");
+        drop(stuck);
+    }
+}
+
+#[test]
+fn one_that_leaves_the_window() {
+    for before in befores() {
+        let world = World::new(Replay::Last(10), before);
+        let most = world.publish_while_blocked(|| {
+            world.shared.push(world.blocking_event());
+            world.push(10);
+        });
+        assert!(most < 30, "{before}: {most}");
+    }
+}
+
+#[test]
+fn one_that_the_last_reader_leaves_behind() {
+    for before in befores() {
+        let world = World::new(Replay::None, before);
+        let reader = world.shared.subscribe();
+        world.push(before % 5);
+        world.shared.push(world.blocking_event());
+        world.push(before);
+        let most = world.publish_while_blocked(|| drop(reader));
+        assert!(most < 80 + before, "{before}: {most}");
+    }
+}
+
+#[test]
+fn one_that_is_held_last_by_its_handle() {
+    for before in befores() {
+        let world = World::new(Replay::None, before);
+        let mut reader = world.shared.subscribe();
+        world.shared.push(world.blocking_event());
+        let held = reader.try_recv().unwrap();
+        world.push(before);
+        drop(reader);
+        let most = world.publish_while_blocked(|| drop(held));
+        assert!(most < 80 + before, "{before}: {most}");
+    }
+}
