@@ -3,7 +3,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::stream::{FusedStream, Stream};
 
@@ -122,8 +122,7 @@ impl<T: Clone> Cloned<T> {
     /// # Ok::<(), RecvError>(())
     /// ```
     pub fn recv_blocking(&mut self) -> Result<T, RecvError> {
-        // Without a deadline there is always an answer.
-        wait::block_on(self.recv(), None).unwrap_or(Err(RecvError::Closed))
+        wait::recv_blocking(self.recv())
     }
 
     /// Waits for the next event, blocking the thread for at most `timeout`. An event that is ready
@@ -143,11 +142,7 @@ impl<T: Clone> Cloned<T> {
     /// assert_eq!(reader.recv_timeout(Duration::ZERO), Ok(1));
     /// ```
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvTimeoutError> {
-        let deadline = Instant::now().checked_add(timeout);
-        match wait::block_on(self.recv(), deadline) {
-            Some(answer) => answer.map_err(RecvTimeoutError::from),
-            None => Err(RecvTimeoutError::Timeout),
-        }
+        wait::recv_timeout(self.recv(), timeout)
     }
 
     /// A handle that closes this reader from outside. See [`Closer`]. The rest of an item of which

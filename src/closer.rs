@@ -38,10 +38,6 @@ pub(crate) struct Closing {
 }
 
 impl Closer {
-    pub(crate) fn new(closing: Arc<Closing>) -> Self {
-        Self(closing)
-    }
-
     /// Closes the subscription and wakes its reader at once. Nothing that it has not received
     /// yet is delivered: every read answers
     /// [`RecvError::ForceClosed`](crate::RecvError::ForceClosed) with this reason from now on.
@@ -112,8 +108,15 @@ impl ClosingSlot {
         self.0.get().map(|closing| &**closing)
     }
 
-    pub(crate) fn get_or_init(&self) -> Arc<Closing> {
-        Arc::clone(self.0.get_or_init(Arc::default))
+    /// Another closer. `wake` is for the reader's task: if it waits already, it does not wait for a close
+    /// yet.
+    pub(crate) fn closer(&self, wake: impl FnOnce()) -> Closer {
+        let first = self.get().is_none();
+        let closing = Arc::clone(self.0.get_or_init(Arc::default));
+        if first {
+            wake();
+        }
+        Closer(closing)
     }
 }
 

@@ -6,7 +6,7 @@ use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::vec;
 
 use futures::stream::{FusedStream, Stream};
@@ -244,8 +244,7 @@ impl<T: Clone> Limited<T> {
     /// # Ok::<(), event_buffer::RecvError>(())
     /// ```
     pub fn recv_blocking(&mut self) -> Result<T, RecvError> {
-        // Without a deadline there is always an answer.
-        wait::block_on(self.recv(), None).unwrap_or(Err(RecvError::Closed))
+        wait::recv_blocking(self.recv())
     }
 
     /// Waits for the next event, blocking the thread for at most `timeout`. An event that is ready
@@ -266,11 +265,7 @@ impl<T: Clone> Limited<T> {
     /// assert_eq!(reader.recv_timeout(Duration::ZERO), Err(RecvTimeoutError::Timeout));
     /// ```
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvTimeoutError> {
-        let deadline = Instant::now().checked_add(timeout);
-        match wait::block_on(self.recv(), deadline) {
-            Some(answer) => answer.map_err(RecvTimeoutError::from),
-            None => Err(RecvTimeoutError::Timeout),
-        }
+        wait::recv_timeout(self.recv(), timeout)
     }
 
     fn poll_recv(&mut self, cx: &Context<'_>) -> Poll<Result<T, RecvError>> {
@@ -319,13 +314,7 @@ impl<T> Limited<T> {
     /// assert!(matches!(reader.try_recv(), Err(TryRecvError::ForceClosed(_))));
     /// ```
     pub fn closer(&self) -> Closer {
-        let first = self.closing.get().is_none();
-        let closing = self.closing.get_or_init();
-        if first {
-            // A stream that waits already does not wait for a close yet.
-            self.waiting.wake();
-        }
-        Closer::new(closing)
+        self.closing.closer(|| self.waiting.wake())
     }
 
     /// How many items it has not received and not skipped, those behind splices included. Zero where it

@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::stream::{FusedStream, Stream};
 
@@ -145,8 +145,7 @@ impl<T> Subscription<T> {
     /// # Ok::<(), event_buffer::RecvError>(())
     /// ```
     pub fn recv_blocking(&mut self) -> Result<BufferItem<T>, RecvError> {
-        // Without a deadline there is always an answer.
-        wait::block_on(self.recv(), None).unwrap_or(Err(RecvError::Closed))
+        wait::recv_blocking(self.recv())
     }
 
     /// Waits for the next item, blocking the thread for at most `timeout`.
@@ -170,12 +169,7 @@ impl<T> Subscription<T> {
     /// # Ok::<(), RecvTimeoutError>(())
     /// ```
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<BufferItem<T>, RecvTimeoutError> {
-        // A time too far away to be told is no limit.
-        let deadline = Instant::now().checked_add(timeout);
-        match wait::block_on(self.recv(), deadline) {
-            Some(answer) => answer.map_err(RecvTimeoutError::from),
-            None => Err(RecvTimeoutError::Timeout),
-        }
+        wait::recv_timeout(self.recv(), timeout)
     }
 
     /// Waits until something is ready, then lends all that is: the events of every ready item,
@@ -267,13 +261,7 @@ impl<T> Subscription<T> {
     /// assert_eq!(other.try_recv(), Err(TryRecvError::Empty));
     /// ```
     pub fn closer(&self) -> Closer {
-        let first = self.closing.get().is_none();
-        let closing = self.closing.get_or_init();
-        if first {
-            // A stream that waits already does not wait for a close yet.
-            self.cursor.wake();
-        }
-        Closer::new(closing)
+        self.closing.closer(|| self.cursor.wake())
     }
 
     /// How many items have been published that this subscription has not received, those behind

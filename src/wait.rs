@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::AcqRel, Ordering::Release};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crate::error::{RecvError, RecvTimeoutError};
 use crate::waiters::{Ticket, Waiters};
 
 /// Waits until `ready` answers true; whoever makes it true then wakes all `waiters`.
@@ -37,10 +38,31 @@ pub(crate) async fn until(waiters: &Waiters, ready: impl Fn() -> bool) {
     .await;
 }
 
+/// Runs a `recv` on this thread.
+pub(crate) fn recv_blocking<R>(
+    recv: impl Future<Output = Result<R, RecvError>>,
+) -> Result<R, RecvError> {
+    // Without a deadline there is always an answer.
+    block_on(recv, None).unwrap_or(Err(RecvError::Closed))
+}
+
+/// Runs a `recv` on this thread, for at most `timeout`.
+pub(crate) fn recv_timeout<R>(
+    recv: impl Future<Output = Result<R, RecvError>>,
+    timeout: Duration,
+) -> Result<R, RecvTimeoutError> {
+    // A time too far away to be told is no limit.
+    let deadline = Instant::now().checked_add(timeout);
+    match block_on(recv, deadline) {
+        Some(answer) => answer.map_err(RecvTimeoutError::from),
+        None => Err(RecvTimeoutError::Timeout),
+    }
+}
+
 /// Runs a future on this thread; `None` if the deadline passes first.
 ///
 /// Not an executor's `block_on`: it may be used inside of one, as any blocking call may.
-pub(crate) fn block_on<R>(future: impl Future<Output = R>, deadline: Option<Instant>) -> Option<R> {
+fn block_on<R>(future: impl Future<Output = R>, deadline: Option<Instant>) -> Option<R> {
     struct Unpark {
         thread: Thread,
         /// A thread's own token could be taken by somebody else who parks it.
