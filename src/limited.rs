@@ -29,8 +29,10 @@ use crate::wait;
 /// What it receives does not depend on when the writer looks: before each read it sees to it itself
 /// that it is within its limit. In memory it may keep an eighth more for a while, so that the writer
 /// need not look often, and the items of a block of memory (16 or so where they are small); where
-/// bytes are limited, nothing more once the block is full that is in use when the limit is set. An event
-/// whose drop is slow keeps what follows it for that long, as always. To that comes the item of which it has not given all events yet.
+/// bytes are limited, nothing more once the block is full that is in use when the limit is set. To that
+/// comes the item of which it has not given all events yet. A `clone` or
+/// [`byte_size`](crate::ByteSize::byte_size) that blocks keeps what follows its event for that long; a
+/// `drop` that blocks does not.
 ///
 /// It gives clones rather than [`BufferItem`](crate::BufferItem)s, because one of those would keep
 /// all that follows for as long as its holder is stuck. Where clones are dear, publish

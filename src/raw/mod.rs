@@ -22,7 +22,8 @@
 //!   contents: a reader whose `Acquire` load finds it set may read them.
 //! * `state` counts the references to a node, and carries the [waiting bit](node).
 //!   Each `next` link owns one reference to its successor, so whatever holds a node holds all
-//!   that follows. Freeing a chain is a loop, never a recursion.
+//!   that follows. [Freeing a chain](node) is a loop, never a recursion, and gives up the links before
+//!   it drops events.
 //! * A buffer's last slot, empty or ended, owns the buffer's [`Record`]. Since every slot keeps
 //!   its successors alive, a place in the chain can use a plain pointer to the record.
 //! * An **end** (clean or failed) is the last slot with `next` pointing at itself; what kind of
