@@ -7,13 +7,14 @@
 //!
 //! ```text
 //!   due_at = 4,711 ◀── the nearest            Weak<dyn Limit> ─▶ a limiter and its place
-//!            [4,711: a] [5,020: b] [9,000: c]
+//!     timed: [4,711: a] [5,020: b] [9,000: c]
+//!    always: –
 //! ```
 //!
 //! Even that one number the writer compares only where it begins a [block](super::block): that is a
 //! rare and slow step already, so that whoever has no limited readers pays nothing. A limit is
 //! passed by the items of a block at most (or by a batch) before it is enforced. Where that will not
-//! do, which is where bytes are counted, the entry is always due, and blocks are of one item then.
+//! do, which is where bytes are counted, an entry is always due, and blocks are of one item then.
 //!
 //! What is due is looked at where readers are woken: outside of any lock. Meanwhile it stays in the
 //! list, due with the next item, so that other writers look too, and that it is there if one panics.
@@ -25,7 +26,7 @@ use std::sync::{Arc, Weak};
 
 use super::record::Record;
 use crate::sync::{AtomicU64, Mutex};
-use crate::unwind::for_each_even_if_one_panics;
+use crate::unwind::{both_even_if_one_panics, for_each_even_if_one_panics};
 
 /// Somebody whose lag is limited.
 pub(crate) trait Limit: Send + Sync {
@@ -44,19 +45,8 @@ pub(crate) enum Next {
     Never,
 }
 
-impl Next {
-    /// When it is due.
-    fn after(self, published: u64) -> Option<u64> {
-        match self {
-            Self::After(items) => Some(published.saturating_add(items)),
-            Self::Always => Some(ALWAYS),
-            Self::Never => None,
-        }
-    }
-}
-
-/// Of an entry that is always due.
-const ALWAYS: u64 = 0;
+/// What any number of items is beyond.
+const AT_ONCE: u64 = 0;
 const NEVER: u64 = u64::MAX;
 
 pub(super) struct Limits {
@@ -67,16 +57,22 @@ pub(super) struct Limits {
 
 #[derive(Default)]
 struct Entries {
-    all: BTreeMap<Key, Weak<dyn Limit>>,
+    always: Always,
+    timed: BTreeMap<Key, Weak<dyn Limit>>,
     /// At so many, those that are gone are taken out.
     sweep_at: usize,
 }
 
+/// Those to be looked at with every item. Shared while they are.
+type Always = Arc<Vec<Weak<dyn Limit>>>;
+
 /// When it is due, and which it is: the address, which is no other's as long as the entry is there.
 type Key = (u64, usize);
 
-fn key(due_at: u64, limit: &Weak<dyn Limit>) -> Key {
-    (due_at, limit.as_ptr().cast::<()>() as usize)
+type Timed = (Key, Weak<dyn Limit>);
+
+fn address(limit: &Weak<dyn Limit>) -> usize {
+    limit.as_ptr().cast::<()>() as usize
 }
 
 impl Limits {
@@ -97,63 +93,84 @@ impl Limits {
     /// Whether they are to be looked at with every item.
     pub(super) fn are_always_due(&self) -> bool {
         // Relaxed: as above.
-        self.due_at.load(Relaxed) == ALWAYS
+        self.due_at.load(Relaxed) == AT_ONCE
     }
 
-    fn add(&self, due_at: u64, limits: impl IntoIterator<Item = Weak<dyn Limit>>) {
+    fn change<R>(&self, change: impl FnOnce(&mut Entries) -> R) -> R {
         let mut entries = self.entries.lock();
-        let limits = limits.into_iter().map(|limit| (key(due_at, &limit), limit));
-        entries.all.extend(limits);
-        if entries.all.len() > entries.sweep_at {
-            entries.all.retain(|_, limit| limit.strong_count() > 0);
-            entries.sweep_at = 2 * entries.all.len() + 16;
-        }
+        let answer = change(&mut entries);
         self.due_at.store(entries.nearest(), Relaxed);
+        answer
     }
 
-    /// Those that are due, each with its key. They stay, due with the next item.
-    fn due(&self, published: u64) -> Vec<(Key, Weak<dyn Limit>)> {
-        let mut entries = self.entries.lock();
-        let mut due = Vec::new();
-        while let Some(first) = entries.all.first_entry() {
-            if first.key().0 > published {
-                break;
+    /// Those that are due, and those that always are. They stay, due with the next item.
+    fn due(&self, published: u64) -> (Vec<Timed>, Always) {
+        self.change(|entries| {
+            let mut due = Vec::new();
+            while let Some(first) = entries.timed.first_entry() {
+                if first.key().0 > published {
+                    break;
+                }
+                let ((_, address), limit) = first.remove_entry();
+                due.push(((published + 1, address), limit));
             }
-            let ((due_at, _), limit) = first.remove_entry();
-            let again = if due_at == ALWAYS {
-                ALWAYS
-            } else {
-                published + 1
-            };
-            due.push((key(again, &limit), limit));
-        }
-        entries.all.extend(due.iter().cloned());
-        self.due_at.store(entries.nearest(), Relaxed);
-        due
+            entries.timed.extend(due.iter().cloned());
+            (due, Arc::clone(&entries.always))
+        })
     }
 
-    /// One that was looked at is due at another time, or never.
-    fn put_off(&self, known: Key, due_at: Option<u64>) {
-        let mut entries = self.entries.lock();
-        // Where it is not there others have looked too, or it has been handed on.
-        if let Some(limit) = entries.all.remove(&known) {
-            if let Some(due_at) = due_at {
-                entries.all.insert((due_at, known.1), limit);
-            }
-            self.due_at.store(entries.nearest(), Relaxed);
-        }
-    }
-
-    fn take_all(&self) -> BTreeMap<Key, Weak<dyn Limit>> {
-        let mut entries = self.entries.lock();
-        self.due_at.store(NEVER, Relaxed);
-        mem::take(&mut entries.all)
+    fn take_all(&self) -> Entries {
+        self.change(mem::take)
     }
 }
 
 impl Entries {
     fn nearest(&self) -> u64 {
-        self.all.first_key_value().map_or(NEVER, |(key, _)| key.0)
+        match self.timed.first_key_value() {
+            _ if !self.always.is_empty() => AT_ONCE,
+            Some((key, _)) => key.0,
+            None => NEVER,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.always.is_empty() && self.timed.is_empty()
+    }
+
+    fn add(&mut self, limit: Weak<dyn Limit>, next: Next, published: u64) {
+        match next {
+            Next::After(items) => {
+                let key = (published.saturating_add(items), address(&limit));
+                self.timed.insert(key, limit);
+            }
+            Next::Always => Arc::make_mut(&mut self.always).push(limit),
+            Next::Never => return,
+        }
+        if self.always.len() + self.timed.len() > self.sweep_at {
+            self.sweep();
+        }
+    }
+
+    fn take_always(&mut self, limit: &Weak<dyn Limit>) -> Option<Weak<dyn Limit>> {
+        let at = self.always.iter().position(|other| other.ptr_eq(limit))?;
+        Some(Arc::make_mut(&mut self.always).swap_remove(at))
+    }
+
+    fn sweep(&mut self) {
+        Arc::make_mut(&mut self.always).retain(|limit| limit.strong_count() > 0);
+        self.timed.retain(|_, limit| limit.strong_count() > 0);
+        self.sweep_at = 2 * (self.always.len() + self.timed.len()) + 16;
+    }
+
+    /// Adds those of another buffer, which are to be looked at at once.
+    fn add_all(&mut self, others: Entries) {
+        if !others.always.is_empty() {
+            Arc::make_mut(&mut self.always).extend(others.always.iter().cloned());
+        }
+        for limit in others.timed.into_values() {
+            self.timed.insert((AT_ONCE, address(&limit)), limit);
+        }
+        self.sweep();
     }
 }
 
@@ -161,8 +178,11 @@ impl Record {
     /// This limit is enforced from now on: here, or where the buffer was spliced to.
     pub(super) fn limit(&self, limit: &Arc<dyn Limit>) {
         let published = self.behind(0);
-        if let Some(due_at) = limit.enforce().after(published) {
-            self.limits().add(due_at, [Arc::downgrade(limit)]);
+        let next = limit.enforce();
+        if next != Next::Never {
+            let limit = Arc::downgrade(limit);
+            self.limits()
+                .change(|entries| entries.add(limit, next, published));
             // After: a splice that we do not see here sees it (the lock orders the two).
             if let Some(last) = self.hand_limits_on() {
                 last.enforce_limits();
@@ -180,7 +200,7 @@ impl Record {
             return None;
         }
         loop {
-            to.limits().add(ALWAYS, limits.into_values());
+            to.limits().change(|entries| entries.add_all(limits));
             let Some((next, _)) = to.onward() else {
                 return Some(to);
             };
@@ -205,12 +225,34 @@ impl Record {
 
     #[cold]
     fn enforce_due(&self, published: u64) {
-        let due = self.limits().due(published);
-        for_each_even_if_one_panics(due.into_iter(), |(key, limit)| {
-            let due_at = limit
-                .upgrade()
-                .and_then(|limit| limit.enforce().after(published));
-            self.limits().put_off(key, due_at);
-        });
+        let enforce = |limit: &Weak<dyn Limit>| {
+            let limit = limit.upgrade();
+            limit.map_or(Next::Never, |limit| limit.enforce())
+        };
+        let see_to_timed = |(key, limit): Timed| {
+            let next = enforce(&limit);
+            self.limits().change(|entries| {
+                // Where it is not there others have looked too, or it has been handed on.
+                if entries.timed.remove(&key).is_some() {
+                    entries.add(limit, next, published);
+                }
+            });
+        };
+        let see_to = |limit: &Weak<dyn Limit>| {
+            let next = enforce(limit);
+            if next != Next::Always {
+                self.limits().change(|entries| {
+                    // As above.
+                    if let Some(limit) = entries.take_always(limit) {
+                        entries.add(limit, next, published);
+                    }
+                });
+            }
+        };
+        let (due, always) = self.limits().due(published);
+        both_even_if_one_panics(
+            || for_each_even_if_one_panics(due.into_iter(), see_to_timed),
+            || for_each_even_if_one_panics(always.iter(), see_to),
+        );
     }
 }
