@@ -2,6 +2,10 @@
 
 use std::error::Error;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::raw::Slot;
+use crate::unwind::Panic;
 
 /// How far a reader may be behind, and what happens to one that is further.
 ///
@@ -28,7 +32,39 @@ pub struct LagLimit<T> {
 /// A limit in bytes.
 pub(crate) struct Bytes<T> {
     pub(crate) limit: u64,
-    pub(crate) size_of: fn(&T) -> usize,
+    pub(crate) size_of: SizeOf<T>,
+}
+
+/// How an event is asked for its size.
+pub(crate) struct SizeOf<T>(fn(&T) -> usize);
+
+impl<T> SizeOf<T> {
+    /// Asks so many items from a place on, as far as they are there, each once. One whose size panics
+    /// counts for as little as can be. The answer is the place after them, and the first panic.
+    pub(crate) fn ask(
+        self,
+        from: &Slot<T>,
+        items: u64,
+        mut tell: impl FnMut(u64),
+    ) -> (Slot<T>, Option<Panic>) {
+        let mut left = items;
+        let mut panicked = None;
+        let up_to = from.walk(|events| {
+            if left == 0 {
+                return false;
+            }
+            left -= 1;
+            let size = |event| (self.0)(event) as u64;
+            let sum = || events.iter().map(size).fold(0, u64::saturating_add);
+            let sum = catch_unwind(AssertUnwindSafe(sum)).unwrap_or_else(|panic| {
+                panicked.get_or_insert(panic);
+                0
+            });
+            tell(sum.max(1));
+            true
+        });
+        (up_to, panicked)
+    }
 }
 
 impl<T> LagLimit<T> {
@@ -87,7 +123,7 @@ impl<T> LagLimit<T> {
         Self {
             bytes: Some(Bytes {
                 limit: bytes,
-                size_of: T::byte_size,
+                size_of: SizeOf(T::byte_size),
             }),
             ..self
         }
@@ -125,6 +161,14 @@ impl<T> Clone for Bytes<T> {
 }
 
 impl<T> Copy for Bytes<T> {}
+
+impl<T> Clone for SizeOf<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for SizeOf<T> {}
 
 impl<T> fmt::Debug for LagLimit<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -205,7 +249,7 @@ impl Error for LagExceeded {}
 /// ```
 pub trait ByteSize {
     /// The bytes that this event takes: itself and what it owns. Should be the same each time, and
-    /// cheap to tell: it is asked for each limited reader, by whoever publishes or reads, mostly once.
+    /// cheap to tell: it is asked mostly once by whoever publishes, and once for each limited reader.
     /// Where it panics the item counts for one byte, and whoever asked gets the panic. It runs under
     /// no lock; but if it published to the same buffer each time, it would be asked for ever.
     ///

@@ -45,6 +45,7 @@ mod item;
 mod lag_limit;
 mod limited;
 mod limiter;
+mod meter;
 mod position;
 #[cfg(feature = "publisher")]
 pub mod publisher;

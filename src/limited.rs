@@ -15,7 +15,8 @@ use crate::closer::{Closer, ClosingSlot};
 use crate::error::{RecvError, RecvTimeoutError, SharedError, TryRecvError};
 use crate::lag_limit::LagLimit;
 use crate::limiter::{Limiter, Taken};
-use crate::raw::{Cursor, Limit, Read, Waiting};
+use crate::meter::Meter;
+use crate::raw::{Cursor, Read, Waiting};
 use crate::wait;
 
 /// A reader of clones that is not allowed to be further behind than its [`LagLimit`]: a
@@ -28,8 +29,8 @@ use crate::wait;
 ///
 /// What it receives does not depend on when the writer looks: before each read it sees to it itself
 /// that it is within its limit. In memory it may keep an eighth more for a while, so that the writer
-/// need not look often, and the items of a block of memory (16 or so where they are small); where
-/// bytes are limited, nothing more once the block is full that is in use when the limit is set. To that
+/// need not look often, and the items of a block of memory (16 or so where they are small, or where
+/// bytes are limited those that still go into the block that is in use when the limit is set). To that
 /// comes the item of which it has not given all events yet. A `clone` or
 /// [`byte_size`](crate::ByteSize::byte_size) that blocks keeps what follows its event for that long; a
 /// `drop` that blocks does not.
@@ -40,9 +41,9 @@ use crate::wait;
 ///
 /// * Cost: a read takes a lock that it shares with nobody but the writer, and that only where it is
 ///   over its limit. The writer pays next to nothing for readers that keep up, and for each that is
-///   stuck some 2 to 10 ns an item. Where bytes are limited it asks each item's events for their size
-///   once for each reader, stuck or not, and allocates memory for each item that is published alone:
-///   some 150 to 350 ns. Whether that matters depends on what else it costs to make an event.
+///   stuck some 2 to 10 ns an item. Where bytes are limited it asks each item's events for their size,
+///   once for all readers and once for each that is stuck, and allocates memory for each item that is
+///   published alone.
 /// * The drop of an event that was skipped runs where the writer publishes, as that of an event
 ///   which nobody follows does.
 /// * It counts as an observer until it is dropped, or closed for its lag.
@@ -59,6 +60,8 @@ use crate::wait;
 /// ```
 pub struct Limited<T> {
     limiter: Arc<Limiter<T>>,
+    /// Asks for sizes where bytes are limited.
+    _meter: Option<Arc<Meter<T>>>,
     /// So many items were skipped before those, which is to be said first.
     skipped: u64,
     /// What was cloned and has not been given yet: of an item of one event, and of one of several.
@@ -89,12 +92,10 @@ impl<T: Clone> Limited<T> {
         cursor.anchor_here();
         let slot = cursor.slot();
         let limiter = Arc::new(Limiter::new(cursor, limit));
-        let shared: Arc<dyn Limit> = Arc::clone(&limiter) as _;
-        slot.limit(&shared);
-        // Not on return, where a panic would leak the answer (rust-lang/rust#47949).
-        drop(shared);
+        let meter = limiter.begin(slot);
         Self {
             limiter,
+            _meter: meter,
             skipped: 0,
             next: None,
             rest: vec::IntoIter::default(),

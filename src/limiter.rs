@@ -16,17 +16,16 @@
 //!
 //! The reader looks before each read, so what it receives does not depend on when the writer looked.
 
-use std::any::Any;
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::{mem, thread};
+use std::mem;
+use std::sync::Arc;
 
 use crate::error::{SharedError, TryRecvError};
 use crate::lag_limit::{Bytes, LagExceeded, LagLimit, OnLag};
+use crate::meter::Meter;
 use crate::raw::{Cursor, Limit, Next, Read, Slot};
 use crate::sync::Mutex;
-
-type Panic = Box<dyn Any + Send>;
+use crate::unwind::{Panic, both_even_if_one_panics, resume};
 
 pub(crate) struct Limiter<T> {
     limit: LagLimit<T>,
@@ -65,6 +64,12 @@ pub(crate) struct Taken<T> {
     size: Option<u64>,
 }
 
+/// How much may come, if nothing is read, until the writer is to look again.
+pub(crate) struct Room {
+    items: u64,
+    pub(crate) bytes: u128,
+}
+
 /// Who looks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Who {
@@ -99,7 +104,7 @@ impl<T> Limiter<T> {
         let mut state = self.state.lock();
         if self.may_be_over(&state) {
             drop(state);
-            self.look(Who::Reader);
+            self.look_as(Who::Reader);
             state = self.state.lock();
         }
         if let Some(reason) = &state.closed {
@@ -166,19 +171,21 @@ impl<T> Limiter<T> {
         drop(place);
     }
 
-    fn look(&self, who: Who) -> Next {
-        let panicked = self.limit.bytes.and_then(|bytes| self.measure(&bytes));
-        let next = self.look_at_measured(who);
-        if let Some(panic) = panicked.filter(|_| !thread::panicking()) {
-            resume_unwind(panic);
-        }
-        next
+    /// For the writer: takes from it what it may not keep. `None` where it has no place any more.
+    pub(crate) fn look(&self) -> Option<Room> {
+        self.look_as(Who::Writer);
+        self.room()
     }
 
-    fn look_at_measured(&self, who: Who) -> Next {
+    fn look_as(&self, who: Who) {
+        let panicked = self.limit.bytes.and_then(|bytes| self.measure(bytes));
+        both_even_if_one_panics(|| self.look_at_measured(who), || resume(panicked));
+    }
+
+    fn look_at_measured(&self, who: Who) {
         let mut state = self.state.lock();
         let Some(place) = &state.place else {
-            return Next::Never;
+            return;
         };
         let lag = place.lag();
         let mut over = self.over(place, lag);
@@ -190,7 +197,7 @@ impl<T> Limiter<T> {
                 let place = state.place.take();
                 drop(state);
                 drop(place);
-                return Next::Never;
+                return;
             }
             // Where it has lagged, the reader goes on with what is the newest now.
             OnLag::SkipToNewest if over > 0 || (lagged && who == Who::Reader) => {
@@ -204,13 +211,28 @@ impl<T> Limiter<T> {
             drop(state);
             self.skip(&from, passed, over);
         }
-        if self.limit.bytes.is_some() {
-            return Next::Always;
-        }
-        // Not at once when it is over, or a crowd of stuck readers would have to be looked at for
-        // each block of items.
-        let room = self.limit.items - (lag - over);
-        Next::After(room.saturating_add(self.limit.items / 8).saturating_add(1))
+    }
+
+    /// An eighth more than what it may lag, or a crowd of stuck readers would have to be looked at with
+    /// each item.
+    fn room(&self) -> Option<Room> {
+        let state = self.state.lock();
+        let place = state.place.as_ref()?;
+        let more = |limit: u64, used: u64| {
+            let left = limit.saturating_sub(used);
+            left.saturating_add(limit / 8).saturating_add(1)
+        };
+        let items = more(self.limit.items, place.lag());
+        let bytes = match (&self.limit.bytes, &place.sizes) {
+            (Some(bytes), Some(sizes)) => {
+                more(bytes.limit, sizes.sum.try_into().unwrap_or(u64::MAX))
+            }
+            _ => u64::MAX,
+        };
+        Some(Room {
+            items,
+            bytes: bytes.into(),
+        })
     }
 
     /// How many items it is over its limit.
@@ -239,32 +261,17 @@ impl<T> Limiter<T> {
         drop(left);
     }
 
-    /// Asks the items that are there for their sizes, each once: one whose size panics counts for as
-    /// little as can be. The answer is the first panic.
-    fn measure(&self, bytes: &Bytes<T>) -> Option<Panic> {
-        let (from, start, mut ahead) = {
+    /// Asks the items that are there for their sizes, each once. The answer is the first panic.
+    fn measure(&self, bytes: Bytes<T>) -> Option<Panic> {
+        // Not those that come while this goes on: there may be no end of them.
+        let (from, start, ahead) = {
             let state = self.state.lock();
             let place = state.place.as_ref()?;
             let ahead = place.cursor.lag().saturating_sub(place.lag());
             (place.sizes.as_ref()?.up_to.clone(), place.measured(), ahead)
         };
         let mut measured = Vec::new();
-        let mut panicked = None;
-        let up_to = from.walk(|events| {
-            // Not those that come while this goes on: there may be no end of them.
-            if ahead == 0 {
-                return false;
-            }
-            ahead -= 1;
-            let size = |event| (bytes.size_of)(event) as u64;
-            let sum = || events.iter().map(size).fold(0, u64::saturating_add);
-            let sum = catch_unwind(AssertUnwindSafe(sum)).unwrap_or_else(|panic| {
-                panicked.get_or_insert(panic);
-                0
-            });
-            measured.push(sum.max(1));
-            true
-        });
+        let (up_to, panicked) = bytes.size_of.ask(&from, ahead, |size| measured.push(size));
         let mut state = self.state.lock();
         let mut left = None;
         if let Some(place) = &mut state.place {
@@ -280,11 +287,48 @@ impl<T> Limiter<T> {
         drop((left, from));
         panicked
     }
+
+    /// After the last item that was asked for its size.
+    fn up_to(&self) -> Option<Slot<T>> {
+        let state = self.state.lock();
+        let sizes = state.place.as_ref()?.sizes.as_ref()?;
+        Some(sizes.up_to.clone())
+    }
+}
+
+impl<T: Send + Sync + 'static> Limiter<T> {
+    /// Has whoever publishes after `slot` enforce the limit. The answer is to be kept for as long as that
+    /// shall be.
+    pub(crate) fn begin(self: &Arc<Self>, slot: Slot<T>) -> Option<Arc<Meter<T>>> {
+        let record = slot.owner();
+        // Before: it keeps what is given up now.
+        drop(slot);
+        let limit: Arc<dyn Limit> = Arc::clone(self) as _;
+        // Where bytes alone are limited this is but a first look.
+        record.limit(&limit);
+        let size_of = self.limit.bytes?.size_of;
+        let known = record.meter::<Meter<T>>();
+        if let Some(meter) = known.filter(|meter| meter.join(self)) {
+            meter.enforce();
+            return Some(meter);
+        }
+        let meter = Arc::new(Meter::new(size_of, self.up_to()?));
+        meter.join(self);
+        let limit: Arc<dyn Limit> = Arc::clone(&meter) as _;
+        record.limit(&limit);
+        record.set_meter(&meter);
+        Some(meter)
+    }
 }
 
 impl<T: Send + Sync> Limit for Limiter<T> {
     fn enforce(&self) -> Next {
-        self.look(Who::Writer)
+        match self.look() {
+            // Its bytes are the meter's business.
+            Some(_) if self.limit.items == u64::MAX => Next::Never,
+            Some(room) => Next::After(room.items),
+            None => Next::Never,
+        }
     }
 }
 

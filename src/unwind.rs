@@ -1,6 +1,18 @@
 //! Foreign code that may panic.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::thread;
+
+pub(crate) type Panic = Box<dyn Any + Send>;
+
+/// Lets a panic that was caught go on, unless there is another one already.
+pub(crate) fn resume(panicked: Option<Panic>) {
+    // Do not turn a panic while panicking into an abort.
+    if let Some(panic) = panicked.filter(|_| !thread::panicking()) {
+        resume_unwind(panic);
+    }
+}
 
 /// Calls `f` until it returns, as each call goes on where the one before panicked; the first panic goes
 /// on after that.
@@ -9,12 +21,7 @@ pub(crate) fn even_if_it_panics(mut f: impl FnMut()) {
     while let Err(panic) = catch_unwind(AssertUnwindSafe(&mut f)) {
         panicked.get_or_insert(panic);
     }
-    if let Some(panic) = panicked {
-        // Do not turn a panic while panicking into an abort.
-        if !std::thread::panicking() {
-            resume_unwind(panic);
-        }
-    }
+    resume(panicked);
 }
 
 /// Calls one and then the other, also where the one panics; the first panic goes on after that.

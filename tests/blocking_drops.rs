@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use event_buffer::{EventBuffer, LagLimit, Replay, SharedBuffer};
+use event_buffer::{ByteSize, EventBuffer, LagLimit, Replay, SharedBuffer};
 
 /// Counted while it is alive; the drop of some waits to be let go.
 struct Event {
@@ -32,6 +32,12 @@ impl Drop for Event {
             gate.may_leave.wait();
         }
         self.alive.fetch_sub(1, SeqCst);
+    }
+}
+
+impl ByteSize for Event {
+    fn byte_size(&self) -> usize {
+        1
     }
 }
 
@@ -107,9 +113,10 @@ fn befores() -> impl Iterator<Item = usize> {
 
 #[test]
 fn one_that_a_limit_drops() {
-    for before in befores() {
+    let limits = [LagLimit::items(100), LagLimit::bytes(100)];
+    for (before, limit) in befores().flat_map(|before| limits.map(|limit| (before, limit))) {
         let world = World::new(Replay::None, before);
-        let stuck = world.shared.subscribe().limited(LagLimit::items(100));
+        let stuck = world.shared.subscribe().limited(limit);
         let most = world.publish_while_blocked(|| {
             world.shared.push(world.blocking_event());
             world.push(1_000);

@@ -19,6 +19,7 @@
 //! What is due is looked at where readers are woken: outside of any lock. Meanwhile it stays in the
 //! list, due with the next item, so that other writers look too, and that it is there if one panics.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::mem;
 use std::sync::atomic::Ordering::Relaxed;
@@ -61,6 +62,8 @@ struct Entries {
     timed: BTreeMap<Key, Weak<dyn Limit>>,
     /// At so many, those that are gone are taken out.
     sweep_at: usize,
+    /// One of `always` that those may join who need the same.
+    meter: Option<Weak<dyn Any + Send + Sync>>,
 }
 
 /// Those to be looked at with every item. Shared while they are.
@@ -139,13 +142,14 @@ impl Entries {
 
     fn add(&mut self, limit: Weak<dyn Limit>, next: Next, published: u64) {
         match next {
-            Next::After(items) => {
-                let key = (published.saturating_add(items), address(&limit));
-                self.timed.insert(key, limit);
-            }
+            Next::After(items) => self.insert(published.saturating_add(items), limit),
             Next::Always => Arc::make_mut(&mut self.always).push(limit),
-            Next::Never => return,
+            Next::Never => {}
         }
+    }
+
+    fn insert(&mut self, due_at: u64, limit: Weak<dyn Limit>) {
+        self.timed.insert((due_at, address(&limit)), limit);
         if self.always.len() + self.timed.len() > self.sweep_at {
             self.sweep();
         }
@@ -168,26 +172,31 @@ impl Entries {
             Arc::make_mut(&mut self.always).extend(others.always.iter().cloned());
         }
         for limit in others.timed.into_values() {
-            self.timed.insert((AT_ONCE, address(&limit)), limit);
+            self.insert(AT_ONCE, limit);
         }
-        self.sweep();
+        self.meter = self.meter.take().or(others.meter);
     }
 }
 
 impl Record {
     /// This limit is enforced from now on: here, or where the buffer was spliced to.
-    pub(super) fn limit(&self, limit: &Arc<dyn Limit>) {
-        let published = self.behind(0);
-        let next = limit.enforce();
-        if next != Next::Never {
-            let limit = Arc::downgrade(limit);
-            self.limits()
-                .change(|entries| entries.add(limit, next, published));
-            // After: a splice that we do not see here sees it (the lock orders the two).
-            if let Some(last) = self.hand_limits_on() {
-                last.enforce_limits();
-            }
-        }
+    pub(crate) fn limit(&self, limit: &Arc<dyn Limit>) {
+        let limit = Arc::downgrade(limit);
+        self.limits()
+            .change(|entries| entries.insert(AT_ONCE, limit));
+        // After: a splice that we do not see here sees it (the lock orders the two).
+        let last = self.hand_limits_on();
+        last.as_deref().unwrap_or(self).enforce_limits();
+    }
+
+    pub(crate) fn meter<M: Any + Send + Sync>(&self) -> Option<Arc<M>> {
+        let meter = self.limits().entries.lock().meter.clone()?;
+        meter.upgrade()?.downcast().ok()
+    }
+
+    pub(crate) fn set_meter<M: Any + Send + Sync>(&self, meter: &Arc<M>) {
+        let meter: Weak<dyn Any + Send + Sync> = Arc::downgrade(meter) as _;
+        self.limits().entries.lock().meter = Some(meter);
     }
 
     /// Where the buffer has been spliced to another, it is that one's writer who goes on publishing.

@@ -4,7 +4,6 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::task::Waker;
 
-use super::limits::Limit;
 use super::mark::Mark;
 use super::node::{Found, Hold, NodePtr};
 use super::record::{Ending, Record};
@@ -138,7 +137,7 @@ impl<T> Slot<T> {
     }
 
     /// Shared ownership of the record.
-    pub(super) fn owner(&self) -> Arc<Record> {
+    pub(crate) fn owner(&self) -> Arc<Record> {
         let record = self.record.as_ptr();
         // SAFETY: it comes from an `Arc` (`Place::new`), and our hold keeps the slot that owns one.
         unsafe {
@@ -251,14 +250,6 @@ impl<T> Slot<T> {
     /// The same place, not counted.
     pub(crate) fn mark(&self) -> Mark {
         Mark::new(self.owner(), self.seq)
-    }
-
-    /// `limit` is enforced from now on, as items are published.
-    pub(crate) fn limit(self, limit: &Arc<dyn Limit>) {
-        let record = self.owner();
-        // Before: it keeps what `limit` may give up.
-        drop(self);
-        record.limit(limit);
     }
 
     pub(super) fn are_limits_due(&self) -> bool {
