@@ -10,8 +10,9 @@
 //!   ─▶[ item ]─▶[ new ]─▶ …    [4,800: a] [5,020: b] [9,000: c]     Weak<Limiter>
 //! ```
 //!
-//! The readers own the meter, and the buffer's record knows it: it is a limit that is always due. What is
-//! asked is foreign code, which runs under no lock.
+//! The readers own the meter, and the buffer's record knows it: it is a limit that is always due. That each
+//! publish looks at it, it sees to as a reader does that waits: it announces itself in the slot that is
+//! written next. What is asked is foreign code, which runs under no lock.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -85,11 +86,13 @@ impl<T> Meter<T> {
                 (state.up_to.clone()?, state.asked)
             };
             let (mut items, mut bytes) = (0, 0);
-            let (up_to, panicked) = self.size_of.ask(&from, from.lag(), |size| {
+            let (mut up_to, panicked) = self.size_of.ask(&from, from.lag(), |size| {
                 items += 1;
                 bytes += u128::from(size);
             });
             first_panic = first_panic.or(panicked);
+            // The next is to be asked by whoever publishes it, unless it is there already.
+            let is_last = !up_to.await_item();
             let mut state = self.state.lock();
             // Where others have asked meanwhile there may be more that they have not.
             if state.asked == asked {
@@ -99,7 +102,9 @@ impl<T> Meter<T> {
                 let sum = state.bytes;
                 drop(state);
                 drop((passed, from));
-                return Some((sum, first_panic));
+                if is_last {
+                    return Some((sum, first_panic));
+                }
             }
         }
     }

@@ -492,3 +492,30 @@ fn limit_against_splice() {
         drop(stuck);
     });
 }
+
+/// Two publish, each of which has what is new asked for its size, or leaves it to the other.
+#[test]
+fn shared_append_against_shared_append_with_a_limit_in_bytes() {
+    #[derive(Clone)]
+    struct Item(#[expect(dead_code)] Arc<()>);
+
+    impl ByteSize for Item {
+        fn byte_size(&self) -> usize {
+            1
+        }
+    }
+
+    loom::model(|| {
+        let alive = Arc::new(());
+        let shared = SharedBuffer::from(buffer());
+        let stuck = shared.subscribe().limited(LagLimit::bytes(1));
+        let pushing = {
+            let (other, item) = (shared.clone(), Item(alive.clone()));
+            thread::spawn(move || other.push(item))
+        };
+        shared.push(Item(alive.clone()));
+        pushing.join().unwrap();
+        assert_eq!(Arc::strong_count(&alive), 1 + 1);
+        drop(stuck);
+    });
+}

@@ -99,11 +99,6 @@ impl<T> Room<T> {
         self.left == 0
     }
 
-    /// Has the next block be of one node.
-    pub(super) fn shrink(&mut self) {
-        self.next_size_log2 = 0;
-    }
-
     /// Gives up what is left of the block. Its nodes so far go on living, of which `newest` is
     /// the one put last.
     pub(super) fn leave(&mut self, newest: &Node<T>) {

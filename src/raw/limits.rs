@@ -14,7 +14,8 @@
 //! Even that one number the writer compares only where it begins a [block](super::block): that is a
 //! rare and slow step already, so that whoever has no limited readers pays nothing. A limit is
 //! passed by the items of a block at most (or by a batch) before it is enforced. Where that will not
-//! do, which is where bytes are counted, an entry is always due, and blocks are of one item then.
+//! do, which is where bytes are counted, an entry is always due, and announces itself in each slot
+//! ([`Slot::await_item`](super::Slot::await_item)).
 //!
 //! What is due is looked at where readers are woken: outside of any lock. Meanwhile it stays in the
 //! list, due with the next item, so that other writers look too, and that it is there if one panics.
@@ -91,12 +92,6 @@ impl Limits {
     pub(super) fn are_due(&self, published: u64) -> bool {
         // Relaxed: only a number; what it stands for is under the lock.
         self.due_at.load(Relaxed) <= published
-    }
-
-    /// Whether they are to be looked at with every item.
-    pub(super) fn are_always_due(&self) -> bool {
-        // Relaxed: as above.
-        self.due_at.load(Relaxed) == AT_ONCE
     }
 
     fn change<R>(&self, change: impl FnOnce(&mut Entries) -> R) -> R {

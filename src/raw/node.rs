@@ -431,11 +431,6 @@ impl<T> Rest<T> {
     pub(super) fn newest(&self) -> NodePtr<T> {
         NodePtr(self.last)
     }
-
-    pub(super) fn last_node(&self) -> &Node<T> {
-        // SAFETY: the chain is ours.
-        unsafe { self.last.as_ref() }
-    }
 }
 
 /// Items on their way: filled and linked already, visible to nobody yet.

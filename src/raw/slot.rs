@@ -227,6 +227,24 @@ impl<T> Slot<T> {
         self.record().readers()
     }
 
+    /// Has whoever publishes the next item see to readers and limits; whether there is one already. Goes
+    /// over splices.
+    pub(crate) fn await_item(&mut self) -> bool {
+        loop {
+            self.announce_waiter();
+            // Again: it may have been written before the writer could know of us.
+            if !self.is_written() {
+                return false;
+            }
+            match self.read() {
+                Read::Item(_) => return true,
+                Read::End(_) => return false,
+                // Gone over a splice.
+                Read::Empty => {}
+            }
+        }
+    }
+
     /// Has `waker` woken once this slot is written; whether it is already.
     pub(crate) fn is_written_or_wait(&self, waiting: &mut Waiting, waker: &Waker) -> bool {
         let waiters = self.announce_waiter();

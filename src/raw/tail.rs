@@ -192,10 +192,6 @@ impl<T> Tail<T> {
             // The new last slot will be where the batch is.
             self.room.leave(self.last.node());
             self.room = room;
-            if self.record.limits().are_always_due() {
-                // Nor are those looked at who come after it before its block is full.
-                self.room.leave(rest.last_node());
-            }
             rest
         });
         self.fill(|| first, rest, len)
@@ -274,11 +270,7 @@ impl<T> Tail<T> {
     #[cold]
     #[inline(never)]
     fn see_to_limits(&mut self, len: u64) {
-        let limits = self.record.limits();
-        if limits.are_due(self.seq + len) {
-            if limits.are_always_due() {
-                self.room.shrink();
-            }
+        if self.record.limits().are_due(self.seq + len) {
             self.last.announce_waiter();
         }
     }

@@ -7,7 +7,7 @@ use event_buffer::OnLag;
 use super::model::{Answer, Model, Nothing, Place, Reader};
 use crate::event::size;
 
-/// A limit in items is passed by an eighth, and by the items of a block.
+/// A limit is passed by an eighth, and one in items by those of a block.
 const BLOCK: usize = 32;
 
 #[derive(Clone, Debug)]
@@ -25,8 +25,6 @@ pub(super) struct Limit {
     pub(super) keeps: Option<Place>,
     /// The tail when its writer had last a reason not to have looked yet.
     since: Place,
-    /// The tail after the step before.
-    seen: usize,
 }
 
 impl Limit {
@@ -46,7 +44,6 @@ impl Limit {
             closed: None,
             keeps: Some(at),
             since: model.end_of_way(at),
-            seen: model.end_of_way(at).1,
         }
     }
 }
@@ -80,18 +77,23 @@ impl Model {
         let lag = self.lag(at) as usize;
         let mut within = lag.min(limit.items);
         if let Some(most) = limit.bytes {
-            let way: Vec<Place> = self.way(at).collect();
-            let ahead =
-                { way.iter().rev() }.flat_map(|at| self.buffers[at.0].items[at.1..].iter().rev());
-            let sizes = ahead.map(|item| item.iter().map(|id| size(*id)).sum::<u64>().max(1));
-            let mut sum = 0;
-            let fit = { sizes }.take_while(|size| {
-                sum += size;
-                sum <= most
-            });
-            within = within.min(fit.take(lag).count().max(1)).min(lag);
+            within = within.min(self.fit(at, most).max(1)).min(lag);
         }
         lag - within
+    }
+
+    /// How many of the newest items take no more than that.
+    fn fit(&self, at: Place, bytes: u64) -> usize {
+        let way: Vec<Place> = self.way(at).collect();
+        let ahead =
+            { way.iter().rev() }.flat_map(|at| self.buffers[at.0].items[at.1..].iter().rev());
+        let sizes = ahead.map(|item| item.iter().map(|id| size(*id)).sum::<u64>().max(1));
+        let mut sum = 0;
+        let fit = { sizes }.take_while(|size| {
+            sum += size;
+            sum <= bytes
+        });
+        fit.take(self.lag(at) as usize).count()
     }
 
     pub(super) fn read_limited(&self, reader: &mut Reader) -> Answer {
@@ -204,21 +206,20 @@ impl Model {
         if limit.closed.is_some() || limit.keeps.is_none() {
             return;
         }
-        // What is left of a batch's last block is filled without a look, also where bytes are limited.
-        let by_batch = end.1 > limit.seen + 1 && limit.bytes.is_some();
-        limit.seen = end.1;
-        if end.0 != limit.since.0 || by_batch || may_be_late(end.0) {
+        if end.0 != limit.since.0 || may_be_late(end.0) {
             limit.since = end;
         }
-        if end.1 - limit.since.1 <= BLOCK {
+        // Where bytes are limited, the writer looks with each item.
+        let late = limit.bytes.map_or(BLOCK, |_| 0);
+        if end.1 - limit.since.1 <= late {
             return;
         }
         let lag = self.lag(at) as usize;
-        let over = self.over(at, limit);
-        let most = match limit.bytes {
-            Some(_) => lag - over,
-            None => limit.items + limit.items / 8 + BLOCK,
-        };
+        let mut most = limit.items.saturating_add(limit.items / 8 + BLOCK);
+        if let Some(bytes) = limit.bytes {
+            // An eighth more, and the oldest, which may have been too large as the newest.
+            most = most.min(self.fit(at, bytes + bytes / 8) + 1);
+        }
         if lag > most {
             limit.keeps = match limit.on_lag {
                 OnLag::Close => None,
