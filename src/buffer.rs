@@ -140,7 +140,7 @@ impl<T> EventBuffer<T> {
             Some(item) => self.publish_deferred(Batch::one(item), unflushed),
             None => Deferred {
                 _unflushed: unflushed,
-                _later: None,
+                later: None,
                 _unseen: None,
             },
         }
@@ -165,12 +165,12 @@ impl<T> EventBuffer<T> {
         let unflushed = self.flush_later();
         match self.tail.push_later(event) {
             Ok(later) => Deferred {
-                _later: Some(later),
+                later: Some(later),
                 _unseen: None,
                 _unflushed: unflushed,
             },
             Err(event) => Deferred {
-                _later: None,
+                later: None,
                 _unseen: Some(Box::new(Batch::one(Payload::One(event)))),
                 _unflushed: unflushed,
             },
@@ -196,7 +196,7 @@ impl<T> EventBuffer<T> {
             Err(unseen) => (None, Some(Box::new(unseen))),
         };
         Deferred {
-            _later: later,
+            later,
             _unseen: unseen,
             _unflushed: unflushed,
         }
@@ -248,6 +248,13 @@ impl<T> EventBuffer<T> {
             let wake = self.tail.publish(&mut batch);
             self.tail.conclude(wake);
         }
+    }
+
+    /// Ends the buffer as [`close`](Self::close) does, but keeps what it retains until it is dropped.
+    #[cfg(feature = "publisher")]
+    pub(crate) fn end(&mut self) {
+        self.flush();
+        drop(self.tail.close());
     }
 
     #[inline]
@@ -421,8 +428,12 @@ impl<T> EventBuffer<T> {
     pub fn splice(mut self, onward: impl Into<Position<T>>) {
         let unflushed = self.flush_later();
         let mut spliced = self.tail.splice(onward.into().0);
-        drop(unflushed);
+        // All are told before events are dropped, which may take its time.
+        if let Some(unflushed) = &unflushed {
+            unflushed.wake();
+        }
         spliced.wake();
+        drop(unflushed);
         // First: what it keeps would keep what follows while limits have events dropped.
         drop(self);
         drop(spliced);
@@ -565,9 +576,18 @@ impl<T> EventBuffer<T> {
 pub struct Deferred<T> {
     /// What a sink had not flushed comes first.
     _unflushed: Option<Box<Self>>,
-    _later: Option<Later<T>>,
+    later: Option<Later<T>>,
     /// In a box: it is the exception.
     _unseen: Option<Box<Batch<T>>>,
+}
+
+impl<T> Deferred<T> {
+    /// Wakes the readers already.
+    pub(crate) fn wake(&self) {
+        if let Some(later) = &self.later {
+            later.wake();
+        }
+    }
 }
 
 impl<T> fmt::Debug for Deferred<T> {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::raw::Slot;
-use crate::unwind::Panic;
+use crate::unwind::{Panic, keep_first};
 
 /// How far a reader may be behind, and what happens to one that is further.
 ///
@@ -57,7 +57,7 @@ impl<T> SizeOf<T> {
             let size = |event| (self.0)(event) as u64;
             let sum = || events.iter().map(size).fold(0, u64::saturating_add);
             let sum = catch_unwind(AssertUnwindSafe(sum)).unwrap_or_else(|panic| {
-                panicked.get_or_insert(panic);
+                keep_first(&mut panicked, panic);
                 0
             });
             tell(sum.max(1));

@@ -41,10 +41,11 @@ struct State<T> {
 }
 
 struct Place<T> {
+    /// Before the cursor, which is behind: what is dropped last keeps nothing of what it drops.
+    sizes: Option<Sizes<T>>,
     cursor: Cursor<T>,
     /// Items that it has gone over, received or skipped.
     passed: u64,
-    sizes: Option<Sizes<T>>,
 }
 
 /// What the items ahead of a place take, as far as they have been asked.
@@ -205,7 +206,8 @@ impl<T> Limiter<T> {
             }
             _ => {}
         }
-        if over > 0 {
+        // Also over what has ended, which is kept by nobody else.
+        if over > 0 || place.cursor.is_at_a_splice() {
             let from = place.cursor.slot();
             let passed = place.passed;
             drop(state);
@@ -218,14 +220,18 @@ impl<T> Limiter<T> {
     fn room(&self) -> Option<Room> {
         let state = self.state.lock();
         let place = state.place.as_ref()?;
-        let more = |limit: u64, used: u64| {
-            let left = limit.saturating_sub(used);
-            left.saturating_add(limit / 8).saturating_add(1)
+        let more = |limit: u64, used: u64| match limit.checked_sub(used) {
+            Some(left) => left.saturating_add(limit / 8).saturating_add(1),
+            // What is counted and could not be skipped since it is not to be seen yet. Who publishes it
+            // looks again.
+            None => 0,
         };
-        let items = more(self.limit.items, place.lag());
+        let items = more(self.limit.items, place.cursor.lag());
         let bytes = match (&self.limit.bytes, &place.sizes) {
             (Some(bytes), Some(sizes)) => {
-                more(bytes.limit, sizes.sum.try_into().unwrap_or(u64::MAX))
+                // The newest item may be larger than the limit.
+                let sum = sizes.sum.min(bytes.limit.into());
+                more(bytes.limit, sum.try_into().unwrap_or(u64::MAX))
             }
             _ => u64::MAX,
         };
@@ -244,13 +250,15 @@ impl<T> Limiter<T> {
         over
     }
 
-    /// Moves the place on by `count` items from where it was, unless others have moved it.
+    /// Moves the place on by `count` items from where it was, and over splices, unless others have moved
+    /// it.
     fn skip(&self, from: &Slot<T>, passed: u64, count: u64) {
         let (to, gone) = from.ahead(count);
         let mut state = self.state.lock();
         let State { place, skipped, .. } = &mut *state;
         let left = match place {
-            Some(place) if place.passed < passed + gone => {
+            // With nothing to skip: over splices only, which takes nothing from it.
+            Some(place) if place.passed < passed + gone || place.passed == passed => {
                 *skipped += passed + gone - place.passed;
                 Some(place.go_on(to, passed + gone))
             }
@@ -273,26 +281,20 @@ impl<T> Limiter<T> {
         let mut measured = Vec::new();
         let (up_to, panicked) = bytes.size_of.ask(&from, ahead, |size| measured.push(size));
         let mut state = self.state.lock();
-        let mut left = None;
+        let mut left = up_to;
         if let Some(place) = &mut state.place {
             // Others may have done the same meanwhile.
             let known = usize::try_from(place.measured() - start).unwrap_or(usize::MAX);
             if let (Some(sizes), Some(news)) = (&mut place.sizes, measured.get(known..)) {
                 sizes.each.extend(news);
                 sizes.sum += news.iter().map(|size| u128::from(*size)).sum::<u128>();
-                left = Some(mem::replace(&mut sizes.up_to, up_to));
+                mem::swap(&mut sizes.up_to, &mut left);
             }
         }
         drop(state);
+        // In this order: what is behind keeps what is ahead.
         drop((left, from));
         panicked
-    }
-
-    /// After the last item that was asked for its size.
-    fn up_to(&self) -> Option<Slot<T>> {
-        let state = self.state.lock();
-        let sizes = state.place.as_ref()?.sizes.as_ref()?;
-        Some(sizes.up_to.clone())
     }
 }
 
@@ -301,23 +303,24 @@ impl<T: Send + Sync + 'static> Limiter<T> {
     /// shall be.
     pub(crate) fn begin(self: &Arc<Self>, slot: Slot<T>) -> Option<Arc<Meter<T>>> {
         let record = slot.owner();
-        // Before: it keeps what is given up now.
+        let known = self.limit.bytes.and_then(|_| record.meter::<Meter<T>>());
+        let known = known.filter(|meter| meter.join(self));
+        let fresh = self.limit.bytes.filter(|_| known.is_none()).map(|bytes| {
+            // What is there the limiter asks itself.
+            let meter = Arc::new(Meter::new(bytes.size_of, slot.walk(|_| true)));
+            meter.join(self);
+            record.set_meter(&meter);
+            meter
+        });
+        // Before it looks: it keeps what is given up then.
         drop(slot);
-        let limit: Arc<dyn Limit> = Arc::clone(self) as _;
-        // Where bytes alone are limited this is but a first look.
-        record.limit(&limit);
-        let size_of = self.limit.bytes?.size_of;
-        let known = record.meter::<Meter<T>>();
-        if let Some(meter) = known.filter(|meter| meter.join(self)) {
+        let by_items = (self.limit.items < u64::MAX).then(|| Arc::clone(self) as Arc<dyn Limit>);
+        let by_bytes = fresh.clone().map(|meter| meter as Arc<dyn Limit>);
+        record.limit([by_items, by_bytes].iter().flatten());
+        if let Some(meter) = &known {
             meter.enforce();
-            return Some(meter);
         }
-        let meter = Arc::new(Meter::new(size_of, self.up_to()?));
-        meter.join(self);
-        let limit: Arc<dyn Limit> = Arc::clone(&meter) as _;
-        record.limit(&limit);
-        record.set_meter(&meter);
-        Some(meter)
+        known.or(fresh)
     }
 }
 

@@ -22,7 +22,9 @@ use crate::lag_limit::SizeOf;
 use crate::limiter::Limiter;
 use crate::raw::{Limit, Next, Slot};
 use crate::sync::Mutex;
-use crate::unwind::{Panic, both_even_if_one_panics, for_each_even_if_one_panics, resume};
+use crate::unwind::{
+    Panic, both_even_if_one_panics, for_each_even_if_one_panics, keep_first, resume,
+};
 
 pub(crate) struct Meter<T> {
     size_of: SizeOf<T>,
@@ -90,7 +92,9 @@ impl<T> Meter<T> {
                 items += 1;
                 bytes += u128::from(size);
             });
-            first_panic = first_panic.or(panicked);
+            if let Some(panic) = panicked {
+                keep_first(&mut first_panic, panic);
+            }
             // The next is to be asked by whoever publishes it, unless it is there already.
             let is_last = !up_to.await_item();
             let mut state = self.state.lock();

@@ -4,6 +4,7 @@
 mod imp {
     pub(crate) use parking_lot::Mutex;
     pub(crate) use std::sync::atomic::{AtomicIsize, AtomicPtr, AtomicU64, AtomicUsize};
+    pub(crate) use std::thread_local;
 
     /// [`std::cell::UnsafeCell`] with loom's closure interface.
     #[derive(Debug)]
@@ -30,6 +31,7 @@ mod imp {
 mod imp {
     pub(crate) use loom::cell::UnsafeCell;
     pub(crate) use loom::sync::atomic::{AtomicIsize, AtomicPtr, AtomicU64, AtomicUsize};
+    pub(crate) use loom::thread_local;
     use std::sync::PoisonError;
 
     /// `loom`'s `Mutex` with the interface of `parking_lot`'s.

@@ -2,16 +2,32 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::thread;
+use std::{mem, thread};
 
 pub(crate) type Panic = Box<dyn Any + Send>;
 
 /// Lets a panic that was caught go on, unless there is another one already.
 pub(crate) fn resume(panicked: Option<Panic>) {
-    // Do not turn a panic while panicking into an abort.
-    if let Some(panic) = panicked.filter(|_| !thread::panicking()) {
-        resume_unwind(panic);
+    match panicked {
+        None => {}
+        // Do not turn a panic while panicking into an abort.
+        Some(panic) if thread::panicking() => discard(panic),
+        Some(panic) => resume_unwind(panic),
     }
+}
+
+/// Of several panics the first one goes on.
+pub(crate) fn keep_first(first: &mut Option<Panic>, panic: Panic) {
+    match first {
+        None => *first = Some(panic),
+        Some(_) => discard(panic),
+    }
+}
+
+/// What a panic carries may panic when it is dropped.
+pub(crate) fn discard(panic: Panic) {
+    let again = catch_unwind(AssertUnwindSafe(|| drop(panic)));
+    mem::forget(again);
 }
 
 /// Calls `f` until it returns, as each call goes on where the one before panicked; the first panic goes
@@ -19,7 +35,7 @@ pub(crate) fn resume(panicked: Option<Panic>) {
 pub(crate) fn even_if_it_panics(mut f: impl FnMut()) {
     let mut panicked = None;
     while let Err(panic) = catch_unwind(AssertUnwindSafe(&mut f)) {
-        panicked.get_or_insert(panic);
+        keep_first(&mut panicked, panic);
     }
     resume(panicked);
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use event_buffer::{ByteSize, EventBuffer, LagLimit, Replay, SharedBuffer};
+use event_buffer::{ByteSize, EventBuffer, LagLimit, OnLag, Replay, SharedBuffer};
 
 /// Counted while it is alive; the drop of some waits to be let go.
 struct Event {
@@ -178,5 +178,122 @@ fn one_that_is_held_last_by_its_handle() {
         drop(reader);
         let most = world.publish_while_blocked(|| drop(held));
         assert!(most < 80 + before, "{before}: {most}");
+    }
+}
+
+#[test]
+fn one_that_closes_a_reader_for_its_lag() {
+    for limit in [LagLimit::items(3), LagLimit::bytes(3)] {
+        let world = World::new(Replay::None, 3);
+        let closed = world.shared.subscribe();
+        let closed = closed.limited(limit.on_lag(OnLag::Close));
+        world.shared.push(world.blocking_event());
+        let most = world.publish_while_blocked(|| world.push(100));
+        assert!(most < 200, "{limit:?}: {most}");
+        drop(closed);
+    }
+}
+
+#[test]
+fn one_that_a_limited_reader_leaves_behind() {
+    for limit in [LagLimit::items(1_000), LagLimit::bytes(1_000)] {
+        let world = World::new(Replay::None, 3);
+        let mut reader = world.shared.subscribe().limited(limit);
+        world.push(64);
+        while reader.try_recv().is_ok() {}
+        world.shared.push(world.blocking_event());
+        let most = world.publish_while_blocked(|| drop(reader));
+        assert!(most < 200, "{limit:?}: {most}");
+    }
+}
+
+#[test]
+fn one_that_is_in_the_way_when_a_limit_is_set() {
+    for limit in [LagLimit::items(10), LagLimit::bytes(10)] {
+        let world = World::new(Replay::None, 3);
+        let reader = world.shared.subscribe();
+        world.shared.push(world.blocking_event());
+        world.push(20);
+        let mut limited = None;
+        let most = world.publish_while_blocked(|| limited = Some(reader.limited(limit)));
+        assert!(most < 200, "{limit:?}: {most}");
+        drop(limited);
+    }
+}
+
+/// All have been read meanwhile.
+#[test]
+fn one_that_a_batch_pushes_out_of_the_window() {
+    let World { alive, gate, .. } = World::new(Replay::None, 0);
+    let mut buffer = EventBuffer::new();
+    let mut reader = buffer.subscribe();
+    let mut first = event(&alive);
+    first.gate = Some(gate.clone());
+    buffer.push(first);
+    drop(reader.try_recv());
+    let kept = thread::scope(|scope| {
+        let (alive, buffer) = (&alive, &mut buffer);
+        scope.spawn(move || buffer.extend((0..1_000).map(|_| event(alive))));
+        gate.entered.wait();
+        while reader.try_recv().is_ok() {}
+        let kept = alive.load(SeqCst);
+        gate.may_leave.wait();
+        kept
+    });
+    assert!(kept < 10, "{kept}");
+}
+
+#[cfg(feature = "publisher")]
+mod of_a_publisher {
+    use event_buffer::publisher::{Publisher, Request, Watch};
+    use tokio_test::assert_ready;
+    use tokio_test::task::{self, Spawn};
+
+    use super::*;
+
+    /// A publisher whose window for "a" holds an event that blocks, and a watch of "b" that waits.
+    fn with_two_keys(
+        world: &World,
+    ) -> (
+        Publisher<&'static str, Event>,
+        Spawn<Watch<&'static str, Event>>,
+    ) {
+        let publisher = Publisher::builder().replay(Replay::Last(1)).build();
+        let watch = publisher.subscribe(Request::new("a"));
+        publisher
+            .publish(1, [("a", world.blocking_event())])
+            .unwrap();
+        drop(watch);
+        let mut watch = task::spawn(publisher.subscribe(Request::new("b")));
+        assert!(assert_ready!(watch.poll_next()).is_some());
+        assert!(watch.poll_next().is_pending());
+        (publisher, watch)
+    }
+
+    #[test]
+    fn one_of_another_key_keeps_no_watch_asleep() {
+        let world = World::new(Replay::None, 0);
+        let (publisher, watch) = with_two_keys(&world);
+        thread::scope(|scope| {
+            let events = [("a", world.event()), ("b", world.event())];
+            scope.spawn(|| publisher.publish(2, events).unwrap());
+            world.gate.entered.wait();
+            let is_woken = watch.is_woken();
+            world.gate.may_leave.wait();
+            assert!(is_woken);
+        });
+    }
+
+    #[test]
+    fn one_of_another_key_keeps_no_end_from_being_told() {
+        let world = World::new(Replay::None, 0);
+        let (publisher, watch) = with_two_keys(&world);
+        thread::scope(|scope| {
+            scope.spawn(|| drop(publisher));
+            world.gate.entered.wait();
+            let is_woken = watch.is_woken();
+            world.gate.may_leave.wait();
+            assert!(is_woken);
+        });
     }
 }

@@ -4,10 +4,14 @@
 
 mod common;
 
-use std::sync::{Arc, Mutex};
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread;
 
 use common::events;
-use event_buffer::{EventBuffer, Indexed, RecvError, Replay, SharedBuffer, TryRecvError};
+use event_buffer::{
+    BufferItem, EventBuffer, Indexed, RecvError, Replay, SharedBuffer, TryRecvError,
+};
 use tokio_test::{assert_pending, assert_ready, task};
 
 fn keeping<T>(replay: Replay) -> EventBuffer<T> {
@@ -480,4 +484,88 @@ fn a_panic_in_a_drop_leaves_the_window_as_it_should_be() {
         dropped.sort_unstable();
         assert_eq!(dropped, (0..next).collect::<Vec<_>>(), "each once");
     }
+}
+
+/// Each event knows the item that replaces it.
+#[test]
+fn events_that_hold_the_next_item_are_dropped_without_recursion() {
+    struct Version(OnceLock<BufferItem<Version>>, #[expect(dead_code)] Arc<()>);
+
+    let alive = Arc::new(());
+    let mut buffer = EventBuffer::builder().replay(Replay::None).build();
+    let mut reader = buffer.subscribe();
+    let first = buffer.tail();
+    for _ in 0..200_000 {
+        buffer.push(Version(OnceLock::new(), alive.clone()));
+    }
+    let mut newest: Option<BufferItem<Version>> = None;
+    while let Ok(item) = reader.try_recv() {
+        if let Some(older) = newest.replace(item.clone()) {
+            assert!(older[0].0.set(item).is_ok());
+        }
+    }
+    drop((newest, reader));
+    assert_eq!(Arc::strong_count(&alive), 200_001);
+    drop(first);
+    assert_eq!(Arc::strong_count(&alive), 1);
+}
+
+/// No larger than what it takes to make one.
+#[test]
+#[expect(clippy::large_stack_arrays)]
+fn a_large_event_is_dropped_without_a_copy_on_the_stack() {
+    const SIZE: usize = 1 << 20;
+    #[expect(dead_code)]
+    struct Large([u8; SIZE], Arc<()>);
+
+    let on_a_stack_of = |size, run: Box<dyn FnOnce() + Send>| {
+        let thread = thread::Builder::new().stack_size(size);
+        thread.spawn(run).unwrap().join().unwrap();
+    };
+    let alive = Arc::new(());
+    let mut buffer = EventBuffer::builder().replay(Replay::None).build();
+    let reader = buffer.subscribe();
+    let event = alive.clone();
+    on_a_stack_of(
+        64 * SIZE,
+        Box::new(move || {
+            buffer.push(Large([1; SIZE], event));
+            drop(buffer);
+        }),
+    );
+    on_a_stack_of(SIZE, Box::new(|| drop(reader)));
+    assert_eq!(Arc::strong_count(&alive), 1);
+}
+
+/// What a panic carries may panic when it is dropped.
+#[test]
+fn a_drop_that_panics_with_what_panics_costs_no_other() {
+    struct Carried;
+
+    impl Drop for Carried {
+        fn drop(&mut self) {
+            assert!(thread::panicking(), "asked for");
+        }
+    }
+
+    struct Event(bool, #[expect(dead_code)] Arc<()>);
+
+    impl Drop for Event {
+        fn drop(&mut self) {
+            if self.0 && !thread::panicking() {
+                panic_any(Carried);
+            }
+        }
+    }
+
+    let alive = Arc::new(());
+    let mut buffer = EventBuffer::builder().replay(Replay::None).build();
+    let reader = buffer.subscribe();
+    for panics in [true, true, false, true, false] {
+        buffer.push(Event(panics, alive.clone()));
+    }
+    let panic = catch_unwind(AssertUnwindSafe(|| drop(reader))).unwrap_err();
+    std::mem::forget(panic);
+    drop(buffer);
+    assert_eq!(Arc::strong_count(&alive), 1);
 }

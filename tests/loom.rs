@@ -519,3 +519,43 @@ fn shared_append_against_shared_append_with_a_limit_in_bytes() {
         drop(stuck);
     });
 }
+
+/// One enforces while the other's batch is counted and not yet linked.
+#[test]
+fn enforced_limit_against_batch_in_flight() {
+    loom::model(|| {
+        let shared = SharedBuffer::from(buffer());
+        let stuck = shared.subscribe().limited(LagLimit::items(1));
+        let alive = std::sync::Arc::new(());
+        (0..2).for_each(|_| shared.push(alive.clone()));
+        let (other, event) = (shared.clone(), alive.clone());
+        let other = thread::spawn(move || other.extend((0..40).map(|_| event.clone())));
+        shared.push(alive.clone());
+        other.join().unwrap();
+        let left = std::sync::Arc::strong_count(&alive) - 1;
+        assert!(left <= 4, "{left} kept by a reader that may have one");
+        drop(stuck);
+    });
+}
+
+/// Copies out of a begun block against whoever frees the block.
+#[test]
+fn two_drop_items_of_one_block() {
+    loom::model(|| {
+        let mut buffer = buffer();
+        let mut reader = buffer.subscribe();
+        let all = Arc::new(0);
+        (0..9).for_each(|_| buffer.push(all.clone()));
+        let mut items: Vec<_> = (0..9).map(|_| reader.try_recv().unwrap()).collect();
+        drop(reader);
+        let b = items.remove(6);
+        let a = items.remove(4);
+        drop(items);
+        let one = thread::spawn(move || drop(a));
+        let two = thread::spawn(move || drop(b));
+        drop(buffer);
+        one.join().unwrap();
+        two.join().unwrap();
+        assert_eq!(Arc::strong_count(&all), 1);
+    });
+}

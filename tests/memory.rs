@@ -2,6 +2,7 @@
 #![cfg(not(loom))]
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use event_buffer::{EventBuffer, LagLimit, OnLag, Replay};
@@ -162,6 +163,22 @@ fn a_stuck_reader_keeps_what_its_limit_says() {
         buffer = EventBuffer::new();
     }
     drop(stuck);
+
+    // Over splices, of empty buffers and of others, and also of one that has waited once.
+    for (items, waits) in [(0, false), (20, false), (20, true)] {
+        let next = || EventBuffer::builder().replay(Replay::None).build();
+        let mut buffer = next();
+        let mut stuck = task::spawn(buffer.subscribe().limited(LagLimit::items(10)));
+        assert!(!waits || stuck.poll_next().is_pending());
+        let empty = live();
+        for _ in 0..10_000 {
+            buffer.extend(0..items);
+            let onto = next();
+            let tail = onto.tail();
+            mem::replace(&mut buffer, onto).splice(tail);
+        }
+        assert!(live() - empty < 2 * SLACK, "{items} {waits}");
+    }
 
     // The same reader without a limit keeps all, and says so.
     let mut buffer = EventBuffer::new();

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use futures::future::BoxFuture;
 
 use crate::sync::Mutex;
+use crate::unwind::discard;
 use crate::waiters::{Ticket, Waiters};
 
 /// One who waits for it.
@@ -76,7 +77,11 @@ impl Flight {
             let mut cx = Context::from_waker(&waker);
             let poll = AssertUnwindSafe(|| flying.as_mut().poll(&mut cx));
             // What panics is not the handler, and it is told to all by what it drops.
-            if let Ok(Poll::Pending) = catch_unwind(poll) {
+            let poll = catch_unwind(poll).unwrap_or_else(|panic| {
+                discard(panic);
+                Poll::Ready(())
+            });
+            if poll.is_pending() {
                 *future.lock() = Some(flying);
                 // Others who were woken meanwhile found it taken.
                 if passengers.woken.swap(false, AcqRel) {

@@ -21,7 +21,7 @@ use super::stats::{Slowest, Stats};
 use super::topic::{Continuation, Found, Progress, Registered, Search, Start, Topic};
 use super::update::ResetReason;
 use super::watch::{Following, Registration, Watch};
-use crate::buffer::EventBuffer;
+use crate::buffer::{Deferred, EventBuffer};
 use crate::closer::Closer;
 use crate::replay::Replay;
 use crate::sync::Mutex;
@@ -142,12 +142,14 @@ impl<K, T> Hub<K, T> {
 
     /// Closes all buffers, and with that all watches, cleanly.
     pub(super) fn end(&self) {
-        let topics = {
+        let (mut topics, slots) = {
             let mut state = self.state.lock();
             state.shut = true;
             state.clear()
         };
-        drop(topics);
+        // All are told before events are dropped, which may take its time.
+        for_each_even_if_one_panics(topics.iter_mut(), |(_, topic)| topic.live.end());
+        drop((topics, slots));
     }
 
     /// Goes on in another epoch: what is known of the state is void.
@@ -252,6 +254,8 @@ where
             deferred.push(state.topics[slot].append_added(index));
         }
         drop(guard);
+        // All are told before events are dropped, which may take its time.
+        for_each_even_if_one_panics(deferred.iter(), Deferred::wake);
         // And with them the keys, and the events that nobody follows.
         drop((deferred, events));
         Ok(())

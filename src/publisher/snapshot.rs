@@ -25,6 +25,7 @@ use crate::buffer::EventBuffer;
 use crate::position::Position;
 use crate::replay::Replay;
 use crate::sync::Mutex;
+use crate::unwind::discard;
 
 pub(super) type Handler<K, T> =
     Arc<dyn Fn(K, SnapshotAppender<T>) -> BoxFuture<'static, Result<u64, BoxError>> + Send + Sync>;
@@ -33,10 +34,11 @@ pub(super) type Handler<K, T> =
 pub(super) struct Snapshot<T> {
     /// No other snapshot has or had it.
     pub(super) id: u64,
-    pub(super) start: Position<Entry<T>>,
     /// The live item that it leads to, or while it is made the first that it may lead to: what
-    /// came since is kept by it, and watches can resume there.
+    /// came since is kept by it, and watches can resume there. Dropped before `start`, which would
+    /// keep nothing of the live buffer while its own events are dropped.
     pub(super) onward: Onward<T>,
+    pub(super) start: Position<Entry<T>>,
     pub(super) stage: Stage,
 }
 
@@ -297,7 +299,9 @@ impl<T> Drop for Making<T> {
 
 /// Wakes readers. A waker that panics is no fault of the handler, nor of the others who wait.
 fn wake(woken: impl FnOnce()) {
-    drop(catch_unwind(AssertUnwindSafe(woken)));
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(woken)) {
+        discard(panic);
+    }
 }
 
 /// Whatever a snapshot handler answers, made into a [`Handler`].

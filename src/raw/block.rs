@@ -11,7 +11,7 @@
 //! A node holds a reference to its successor, so nodes die in the order of the chain: once the
 //! last node of a block is dead, all of them are. **No count is kept of a block's living nodes:**
 //! its last node carries the closing numbers (in its [state word](super::node)) and takes the
-//! block with it. A payload is dropped when its own node dies, not with the block.
+//! block with it. Payloads are dropped before, or [moved out](super::node).
 //!
 //! The blocks of a chain grow by doubling, so a quiet buffer holds a node or two and a busy one
 //! allocates once in 16 small items.
@@ -41,6 +41,11 @@ const fn max_size_log2<T>() -> u32 {
     } else {
         nodes.ilog2()
     }
+}
+
+/// Whether there are blocks of more than one node.
+pub(super) const fn is_of_many<T>() -> bool {
+    max_size_log2::<T>() > 0
 }
 
 /// The unused places of a block, and the size of the next block.

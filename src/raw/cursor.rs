@@ -163,6 +163,13 @@ impl<T> Cursor<T> {
         }
     }
 
+    /// Whether the buffer has ended here and goes on in another.
+    pub(crate) fn is_at_a_splice(&self) -> bool {
+        // SAFETY: the anchor keeps `at` alive.
+        let found = unsafe { self.at.node.read() };
+        matches!(found, Found::Last(next) if next != self.at.node)
+    }
+
     /// Goes to a place further on, and answers the one left, which keeps all in between alive.
     pub(crate) fn jump(&mut self, to: Slot<T>) -> Slot<T> {
         let left = self.slot();

@@ -18,7 +18,7 @@
 //! ([`Slot::await_item`](super::Slot::await_item)).
 //!
 //! What is due is looked at where readers are woken: outside of any lock. Meanwhile it stays in the
-//! list, due with the next item, so that other writers look too, and that it is there if one panics.
+//! list and due, so that other writers look too, and that it is there if one panics.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -101,7 +101,8 @@ impl Limits {
         answer
     }
 
-    /// Those that are due, and those that always are. They stay, due with the next item.
+    /// Those that are due, and those that always are. They stay due: others may publish just now, whose
+    /// items are counted already and not to be seen yet. They look again.
     fn due(&self, published: u64) -> (Vec<Timed>, Always) {
         self.change(|entries| {
             let mut due = Vec::new();
@@ -110,7 +111,7 @@ impl Limits {
                     break;
                 }
                 let ((_, address), limit) = first.remove_entry();
-                due.push(((published + 1, address), limit));
+                due.push(((published, address), limit));
             }
             entries.timed.extend(due.iter().cloned());
             (due, Arc::clone(&entries.always))
@@ -174,11 +175,14 @@ impl Entries {
 }
 
 impl Record {
-    /// This limit is enforced from now on: here, or where the buffer was spliced to.
-    pub(crate) fn limit(&self, limit: &Arc<dyn Limit>) {
-        let limit = Arc::downgrade(limit);
-        self.limits()
-            .change(|entries| entries.insert(AT_ONCE, limit));
+    /// These are enforced from now on: here, or where the buffer was spliced to. Whatever blocks that
+    /// now, all of them are known to the writer before.
+    pub(crate) fn limit<'a>(&self, limits: impl IntoIterator<Item = &'a Arc<dyn Limit>>) {
+        self.limits().change(|entries| {
+            for limit in limits {
+                entries.insert(AT_ONCE, Arc::downgrade(limit));
+            }
+        });
         // After: a splice that we do not see here sees it (the lock orders the two).
         let last = self.hand_limits_on();
         last.as_deref().unwrap_or(self).enforce_limits();

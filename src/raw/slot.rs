@@ -1,7 +1,7 @@
 //! A counted place in a chain.
 
 use std::ptr::{self, NonNull};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::Waker;
 
 use super::mark::Mark;
@@ -250,7 +250,7 @@ impl<T> Slot<T> {
         let waiters = self.announce_waiter();
         if !waiting.is_in(self.record()) {
             waiting.stop();
-            waiting.record = Some(self.owner());
+            waiting.record = Some(Arc::downgrade(&self.owner()));
         }
         waiters.wait(&mut waiting.ticket, waker);
         // Again: it may have been written before the writer could know of us.
@@ -279,28 +279,37 @@ impl<T> Slot<T> {
     }
 }
 
-/// A task's place on a buffer's list of those who wait. It keeps no slot alive.
+/// A task's place on a buffer's list of those who wait. It keeps nothing alive: a record would keep those
+/// that it leads to by splices.
 #[derive(Default)]
 pub(crate) struct Waiting {
-    record: Option<Arc<Record>>,
+    record: Option<Weak<Record>>,
     ticket: Option<Ticket>,
 }
 
 impl Waiting {
     fn is_in(&self, record: &Record) -> bool {
-        self.record.as_deref().is_some_and(|of| ptr::eq(of, record))
+        { self.record.as_ref() }.is_some_and(|of| ptr::eq(of.as_ptr(), record))
+    }
+
+    fn record(&self) -> Option<Arc<Record>> {
+        self.record.as_ref()?.upgrade()
     }
 
     /// Goes off the list.
     pub(crate) fn stop(&mut self) {
-        if let Some(record) = &self.record {
-            record.readers().leave(&mut self.ticket);
+        if self.ticket.is_some() {
+            match self.record() {
+                Some(record) => record.readers().leave(&mut self.ticket),
+                // The list is gone, and with it the waker.
+                None => self.ticket = None,
+            }
         }
     }
 
     /// Wakes the task that waits here, if one does, so that it polls again.
     pub(crate) fn wake(&self) {
-        if let (Some(record), Some(ticket)) = (&self.record, &self.ticket) {
+        if let (Some(record), Some(ticket)) = (self.record(), &self.ticket) {
             record.readers().wake_one(ticket);
         }
     }

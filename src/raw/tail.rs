@@ -66,6 +66,15 @@ pub(crate) struct Later<T> {
     trimmed: Option<Hold<T>>,
 }
 
+impl<T> Later<T> {
+    /// Wakes the readers already.
+    pub(crate) fn wake(&self) {
+        if let Some(awaited) = &self.wake.0 {
+            awaited.record().readers().wake_all();
+        }
+    }
+}
+
 impl<T> Drop for Later<T> {
     #[inline]
     fn drop(&mut self) {
@@ -294,6 +303,10 @@ impl<T> Tail<T> {
         drop(wake);
     }
 
+    pub(crate) fn close(&mut self) -> Wake<T> {
+        self.end(Ending::Closed)
+    }
+
     pub(crate) fn fail(&mut self, error: SharedError) -> Wake<T> {
         self.end(Ending::Failed(error))
     }
@@ -406,7 +419,7 @@ impl<T> Tail<T> {
 impl<T> Drop for Tail<T> {
     /// Closes the buffer, unless it has ended otherwise.
     fn drop(&mut self) {
-        drop(self.end(Ending::Closed));
+        drop(self.close());
     }
 }
 
@@ -434,6 +447,10 @@ impl<T> Window<T> {
 
     #[inline(never)]
     fn trim_all(&mut self) {
+        if mem::needs_drop::<T>() && self.len - self.limit > 1 {
+            // All at once, so that none keeps those after it while it is dropped.
+            return drop(self.trim_later());
+        }
         // One that panics does not keep the others.
         even_if_it_panics(|| {
             drop(self.passed.take());

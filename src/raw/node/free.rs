@@ -12,14 +12,41 @@
 //!     whole blocks:       begun: who frees its last node frees all of it. So 16 and 17
 //!     freed in place      are copied before the reference on 18 is given up.
 //! ```
+//!
+//! An event may own the last handle to a later item, so that its drop frees that item, whose event may own
+//! one in turn. So that this does not go deeper and deeper, what is freed *by the drop of an event* gives
+//! up each link after its event is dropped: then the next item is left to the loop again.
 
+use std::cell::Cell;
 use std::mem::{self, MaybeUninit};
 use std::ptr::NonNull;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::super::block::Memory;
+use super::super::block::{self, Memory};
 use super::{Hold, Node, Payload, REFS, WAITING};
+use crate::sync::thread_local;
 use crate::unwind::even_if_it_panics;
+
+thread_local! {
+    #[allow(clippy::missing_const_for_thread_local, reason = "loom has none")]
+    static DROPPING: Cell<bool> = Cell::new(false);
+}
+
+/// Events are being dropped on this thread, by us, whose links have been given up.
+struct Dropping;
+
+impl Dropping {
+    fn begin() -> Self {
+        DROPPING.with(|dropping| dropping.set(true));
+        Self
+    }
+}
+
+impl Drop for Dropping {
+    fn drop(&mut self) {
+        DROPPING.with(|dropping| dropping.set(false));
+    }
+}
 
 /// Frees a node without references, and what only it kept alive. Goes on also where the drop of an
 /// event panics; the first panic goes on after that.
@@ -32,10 +59,10 @@ use crate::unwind::even_if_it_panics;
 pub(super) unsafe fn chain<T>(first: NonNull<Node<T>>) {
     // SAFETY: the caller's.
     unsafe {
-        if mem::needs_drop::<T>() {
-            links_first(first);
-        } else {
+        if !mem::needs_drop::<T>() || DROPPING.with(Cell::get) {
             in_order(first);
+        } else {
+            links_first(first);
         }
     }
 }
@@ -45,17 +72,19 @@ pub(super) unsafe fn chain<T>(first: NonNull<Node<T>>) {
 /// # Safety
 ///
 /// The same.
-unsafe fn in_order<T>(mut at: NonNull<Node<T>>) {
-    loop {
-        // SAFETY: nobody else has a reference (caller, or the check below).
-        let next = unsafe { link(at) }.map(Hold);
-        // SAFETY: as above, and what it links to is taken care of.
-        unsafe { node(at) };
-        match next {
-            Some(next) if next.give_up() => at = next.into_raw(),
-            other => return mem::forget(other),
+unsafe fn in_order<T>(first: NonNull<Node<T>>) {
+    let mut ours = Some(first);
+    let mut next = None;
+    even_if_it_panics(|| {
+        while let Some(at) = ours.take().or_else(|| next.take().and_then(let_go)) {
+            // SAFETY: nobody else has a reference (caller, or `let_go`), and what it links to is
+            // taken care of.
+            unsafe {
+                next = link(at).map(Hold);
+                node(at);
+            }
         }
-    }
+    });
 }
 
 /// As [`chain`], all nodes after their links are given up.
@@ -66,8 +95,7 @@ unsafe fn in_order<T>(mut at: NonNull<Node<T>>) {
 unsafe fn links_first<T>(first: NonNull<Node<T>>) {
     let mut last = first;
     let mut open = Some(first);
-    // Mostly there is but one.
-    let (mut one, mut more) = (None, Vec::new());
+    let mut copies = Vec::new();
     // The first that is not freed in its place.
     let end = loop {
         // SAFETY: nobody else has a reference to `last` (caller, or the checks below).
@@ -79,34 +107,34 @@ unsafe fn links_first<T>(first: NonNull<Node<T>>) {
         let Some(next) = next.map(Hold) else {
             break None;
         };
-        if !next.is_unique() {
-            let mut at = open;
-            while let Some(node) = at.filter(|at| *at != next.0) {
-                // SAFETY: all from `open` to `last` are ours. Of a payload and its copy but one is used:
-                // the copy, if the block is given up now.
-                unsafe {
-                    let payload = node
-                        .as_ref()
-                        .payload
-                        .with(|payload| payload.cast::<MaybeUninit<Payload<T>>>().read());
-                    match one {
-                        None => one = Some(payload),
-                        Some(_) => more.push(payload),
-                    }
-                    at = link(node);
-                }
-            }
-            if !next.give_up() {
-                mem::forget(next);
-                break open;
-            }
-            // It was the last reference after all, so the block is ours still.
-            (one, more) = (None, Vec::new());
+        if next.is_unique() {
+            last = next.into_raw();
+            continue;
         }
-        last = next.into_raw();
+        // Mostly it is but one. (Out of line, both: a payload that is too large for blocks may be too
+        // large for the stack, too.)
+        if block::is_of_many::<T>() && last == first && open == Some(first) {
+            // SAFETY: as above.
+            match unsafe { one_of_a_block(first, next) } {
+                Some(next) => last = next,
+                None => return,
+            }
+            continue;
+        }
+        if block::is_of_many::<T>() {
+            // SAFETY: all from `open` to `last` are ours. The copies are used if the block is given up now.
+            unsafe { copy_all(open, next.0, &mut copies) };
+        }
+        match let_go(next) {
+            // The block is ours still.
+            Some(next) => last = next,
+            None => break open,
+        }
+        copies.clear();
     };
     let mut at = Some(first);
-    let mut copies = one.into_iter().chain(more);
+    let mut copies = copies.iter_mut();
+    let _dropping = Dropping::begin();
     even_if_it_panics(|| {
         while let Some(ours) = at.filter(|_| at != end) {
             // SAFETY: not freed yet, and what it links to is taken care of.
@@ -117,9 +145,69 @@ unsafe fn links_first<T>(first: NonNull<Node<T>>) {
         }
         for payload in copies.by_ref() {
             // SAFETY: what it was copied from is not used any more.
-            drop(unsafe { payload.assume_init() });
+            unsafe { payload.assume_init_drop() };
         }
     });
+}
+
+/// Gives up the link of one node in a block that has been begun, then drops its payload. The answer is
+/// the next node if that had no other reference: then nothing was dropped.
+///
+/// # Safety
+///
+/// Nobody else has a reference to `node`, and `next` is its link's.
+#[inline(never)]
+unsafe fn one_of_a_block<T>(node: NonNull<Node<T>>, next: Hold<T>) -> Option<NonNull<Node<T>>> {
+    // SAFETY: the caller's; it is used if the block is given up now.
+    let payload = unsafe { copy(node) };
+    let next = let_go(next);
+    if next.is_none() {
+        let _dropping = Dropping::begin();
+        // SAFETY: what it was copied from is not used any more.
+        drop(unsafe { payload.assume_init() });
+    }
+    next
+}
+
+/// The payload of a node, of which there are two then: one is to be used.
+///
+/// # Safety
+///
+/// Nobody else has a reference to `node`.
+unsafe fn copy<T>(node: NonNull<Node<T>>) -> MaybeUninit<Payload<T>> {
+    // SAFETY: exclusive (caller), hence allocated and not written to.
+    unsafe {
+        { node.as_ref() }
+            .payload
+            .with(|payload| payload.cast::<MaybeUninit<Payload<T>>>().read())
+    }
+}
+
+/// Those of the nodes from `at` on, up to `end`.
+///
+/// # Safety
+///
+/// Nobody else has a reference to any of them.
+#[inline(never)]
+unsafe fn copy_all<T>(
+    mut at: Option<NonNull<Node<T>>>,
+    end: NonNull<Node<T>>,
+    copies: &mut Vec<MaybeUninit<Payload<T>>>,
+) {
+    while let Some(node) = at.filter(|at| *at != end) {
+        // SAFETY: the caller's.
+        unsafe {
+            copies.push(copy(node));
+            at = link(node);
+        }
+    }
+}
+
+/// Gives up a link's reference; answers the node if it was the last.
+fn let_go<T>(next: Hold<T>) -> Option<NonNull<Node<T>>> {
+    let was_last = next.give_up();
+    let next = next.into_raw();
+    was_last.then_some(next)
 }
 
 /// What a node links to; `None` at an end.
