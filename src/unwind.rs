@@ -32,12 +32,19 @@ pub(crate) fn discard(panic: Panic) {
 
 /// Calls `f` until it returns, as each call goes on where the one before panicked; the first panic goes
 /// on after that.
+#[inline]
 pub(crate) fn even_if_it_panics(mut f: impl FnMut()) {
-    let mut panicked = None;
-    while let Err(panic) = catch_unwind(AssertUnwindSafe(&mut f)) {
-        keep_first(&mut panicked, panic);
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(&mut f)) {
+        go_on_after(panic, f);
     }
-    resume(panicked);
+}
+
+#[cold]
+fn go_on_after(first: Panic, mut f: impl FnMut()) {
+    while let Err(panic) = catch_unwind(AssertUnwindSafe(&mut f)) {
+        discard(panic);
+    }
+    resume(Some(first));
 }
 
 /// Calls one and then the other, also where the one panics; the first panic goes on after that.

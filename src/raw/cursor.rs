@@ -203,17 +203,24 @@ impl<T> Cursor<T> {
     #[inline(never)]
     fn move_anchor(&mut self) {
         self.ahead = 0;
+        if mem::needs_drop::<T>() {
+            // Each step drops payloads, and leaves the anchor further on also where one panics.
+            even_if_it_panics(|| self.move_anchor_on());
+        } else {
+            self.move_anchor_on();
+        }
+    }
+
+    #[inline]
+    fn move_anchor_on(&mut self) {
         let here = self.at.node;
-        // Each step drops payloads, and leaves the anchor further on also where one panics.
-        even_if_it_panics(|| {
-            // Where we are the last reader we take over the links' references.
-            while self.anchor.as_ptr() != here && self.anchor.consume() {}
-            if self.anchor.as_ptr() != here {
-                // SAFETY: the anchor keeps `at` alive.
-                let anchor = unsafe { here.hold() };
-                drop(mem::replace(&mut self.anchor, anchor));
-            }
-        });
+        // Where we are the last reader we take over the links' references.
+        while self.anchor.as_ptr() != here && self.anchor.consume() {}
+        if self.anchor.as_ptr() != here {
+            // SAFETY: the anchor keeps `at` alive.
+            let anchor = unsafe { here.hold() };
+            drop(mem::replace(&mut self.anchor, anchor));
+        }
     }
 
     #[inline]

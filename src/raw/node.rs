@@ -274,7 +274,8 @@ impl<T> Hold<T> {
 
     /// Moves on to the next of a chain that nobody else can reach, and frees the slot left
     /// behind; false, and nothing done, where others can reach it or nothing follows.
-    #[inline]
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "a fifth of a read, measured")]
     pub(super) fn consume(&mut self) -> bool {
         if !self.is_unique() {
             return false;

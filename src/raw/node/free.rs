@@ -59,10 +59,31 @@ impl Drop for Dropping {
 pub(super) unsafe fn chain<T>(first: NonNull<Node<T>>) {
     // SAFETY: the caller's.
     unsafe {
-        if !mem::needs_drop::<T>() || DROPPING.with(Cell::get) {
+        if !mem::needs_drop::<T>() {
+            without_drops(first);
+        } else if DROPPING.with(Cell::get) {
             in_order(first);
         } else {
             links_first(first);
+        }
+    }
+}
+
+/// As [`chain`], where there is next to no foreign code.
+///
+/// # Safety
+///
+/// The same.
+unsafe fn without_drops<T>(mut at: NonNull<Node<T>>) {
+    loop {
+        // Given up also where an error that a buffer has failed with panics when it is dropped.
+        // SAFETY: nobody else has a reference (caller, or `let_go`).
+        let next = unsafe { link(at) }.map(Hold);
+        // SAFETY: as above, and what it links to is taken care of.
+        unsafe { node(at) };
+        match next.and_then(let_go) {
+            Some(next) => at = next,
+            None => return,
         }
     }
 }
