@@ -243,6 +243,21 @@ fn one_that_a_batch_pushes_out_of_the_window() {
     assert!(kept < 10, "{kept}");
 }
 
+/// By the limit of a reader, where each item pushes another one out of the window.
+#[test]
+fn one_that_a_limit_drops_beside_a_window() {
+    for before in befores() {
+        let world = World::new(Replay::Last(10), before);
+        let stuck = world.shared.subscribe().limited(LagLimit::items(100));
+        let most = world.publish_while_blocked(|| {
+            world.shared.push(world.blocking_event());
+            world.push(1_000);
+        });
+        assert!(most < 300, "{before}: {most}");
+        drop(stuck);
+    }
+}
+
 #[cfg(feature = "publisher")]
 mod of_a_publisher {
     use event_buffer::publisher::{Publisher, Request, Watch};

@@ -140,3 +140,11 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_error_says_how_much_is_lost_or_that_the_buffer_is_another() {
+    let lost = BookmarkError::Lost(3).to_string();
+    assert_eq!(lost, "3 items after the bookmark are lost");
+    let other = BookmarkError::OtherBuffer.to_string();
+    assert_eq!(other, "the bookmark is in another buffer");
+}

@@ -1005,3 +1005,265 @@ fn readers_limited_in_bytes_share_who_asks_but_not_the_limit() {
         assert!(n < BLOCK as u64 || alive.load(SeqCst) <= 12);
     }
 }
+
+#[test]
+fn what_was_skipped_before_an_event_whose_clone_panics_is_told_with_the_event() {
+    struct Fragile(u8, Arc<AtomicBool>);
+
+    impl Clone for Fragile {
+        fn clone(&self) -> Self {
+            assert!(!self.1.load(SeqCst), "asked for");
+            Self(self.0, self.1.clone())
+        }
+    }
+
+    let panics = Arc::new(AtomicBool::new(true));
+    let mut buffer = unretained();
+    let mut reader = buffer.subscribe().limited(LagLimit::items(1));
+    buffer.extend((0..4).map(|n| Fragile(n, panics.clone())));
+    for _ in 0..2 {
+        assert!(catch_unwind(AssertUnwindSafe(|| reader.try_recv().is_ok())).is_err());
+    }
+    panics.store(false, SeqCst);
+    assert!(matches!(reader.try_recv(), Err(TryRecvError::Lagged(3))));
+    assert_eq!(reader.try_recv().ok().map(|event| event.0), Some(3));
+}
+
+#[test]
+fn who_leaves_while_its_limit_is_enforced_is_gone_at_once() {
+    type Reader = Arc<std::sync::Mutex<Option<Limited<Leaver>>>>;
+
+    /// Drops the reader that asks for its size, and says whether anybody observes the buffer then.
+    struct Leaver(SharedBuffer<Leaver>, Reader, Arc<AtomicUsize>);
+
+    impl Clone for Leaver {
+        fn clone(&self) -> Self {
+            unreachable!("nobody reads");
+        }
+    }
+
+    impl ByteSize for Leaver {
+        fn byte_size(&self) -> usize {
+            drop(self.1.lock().unwrap().take());
+            let observed = usize::from(self.0.is_observed());
+            self.2.store(1 + observed, SeqCst);
+            1
+        }
+    }
+
+    let shared = SharedBuffer::from(unretained());
+    let observed = Arc::new(AtomicUsize::new(0));
+    let limited = shared.subscribe().limited(LagLimit::bytes(1));
+    let reader = Reader::new(Some(limited).into());
+    shared.push(Leaver(shared.clone(), reader, observed.clone()));
+    assert_eq!(observed.load(SeqCst), 1);
+}
+
+#[test]
+fn the_size_is_that_of_the_event_and_of_what_it_owns() {
+    fn size<T: ByteSize + ?Sized>(event: &T) -> usize {
+        event.byte_size()
+    }
+
+    let mut text = String::with_capacity(100);
+    text.push('a');
+    let mut bytes = Vec::<u8>::with_capacity(100);
+    bytes.push(1);
+    assert_eq!(size(&text), size_of::<String>() + text.capacity());
+    assert_eq!(size(&bytes), size_of::<Vec<u8>>() + bytes.capacity());
+    assert_eq!(size(&Box::<str>::from("seven__")), 16 + 7);
+    assert_eq!(size(&Box::<[u8]>::from([0; 7])), 16 + 7);
+    assert_eq!(size("seven__"), 7);
+    assert_eq!(size(&[0_u8; 7][..]), 7);
+    assert_eq!(size(&"seven__"), 7);
+    assert_eq!(size(&Arc::<str>::from("seven__")), 7);
+}
+
+#[test]
+fn a_reader_that_was_closed_for_its_lag_is_told_how_far_behind_it_was() {
+    let mut buffer = EventBuffer::new();
+    let limit = LagLimit::items(1).on_lag(OnLag::Close);
+    let mut reader = buffer.subscribe().limited(limit);
+    buffer.extend(0..12);
+    let Err(TryRecvError::ForceClosed(reason)) = reader.try_recv() else {
+        panic!()
+    };
+    let said = "too far behind: 12 items not received";
+    assert_eq!(reason.to_string(), said);
+}
+
+/// However far it goes over the limit, from not at all on.
+#[test]
+fn after_a_batch_an_eighth_more_is_kept_at_most() {
+    for len in 1..50 {
+        let alive = Arc::new(AtomicUsize::new(0));
+        let mut buffer = unretained();
+        let _stuck = buffer.subscribe().limited(LagLimit::items(16));
+        buffer.extend((0..len).map(|n| Counted::new(n, &alive)));
+        assert!(alive.load(SeqCst) <= 16 + 2, "after {len}");
+    }
+}
+
+#[test]
+fn who_skips_to_the_newest_keeps_no_other() {
+    let alive = Arc::new(AtomicUsize::new(0));
+    let mut buffer = unretained();
+    let limit = LagLimit::items(10).on_lag(OnLag::SkipToNewest);
+    let _stuck = buffer.subscribe().limited(limit);
+    buffer.extend((0..1_000).map(|n| Counted::new(n, &alive)));
+    assert_eq!(alive.load(SeqCst), 1);
+}
+
+/// Publishes another event when it is asked for its size first.
+struct Nested {
+    size: usize,
+    asked: Arc<AtomicUsize>,
+    another: std::sync::Mutex<Option<(SharedBuffer<Nested>, usize)>>,
+}
+
+impl Nested {
+    fn new(size: usize, asked: &Arc<AtomicUsize>) -> Self {
+        Self {
+            size,
+            asked: asked.clone(),
+            another: std::sync::Mutex::default(),
+        }
+    }
+}
+
+impl Clone for Nested {
+    fn clone(&self) -> Self {
+        Self::new(self.size, &self.asked)
+    }
+}
+
+impl ByteSize for Nested {
+    fn byte_size(&self) -> usize {
+        self.asked.fetch_add(1, SeqCst);
+        let another = self.another.lock().unwrap().take();
+        if let Some((shared, size)) = another {
+            shared.push(Self::new(size, &self.asked));
+        }
+        self.size
+    }
+}
+
+#[test]
+fn what_two_looks_at_a_time_ask_for_counts_once() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let shared = SharedBuffer::from(unretained());
+    let mut reader = shared.subscribe().limited(LagLimit::bytes(11));
+    let first = Nested::new(10, &asked);
+    *first.another.lock().unwrap() = Some((shared.clone(), 1));
+    shared.push(first);
+    let sizes: Vec<_> = std::iter::from_fn(|| reader.try_recv().ok()).collect();
+    let sizes: Vec<_> = sizes.iter().map(|event| event.size).collect();
+    assert_eq!(sizes, [10, 1], "both are within the limit");
+}
+
+/// The writer asks for sizes while the reader gives an item back.
+#[test]
+fn what_is_given_back_while_sizes_are_asked_does_not_count_for_others() {
+    use std::sync::Barrier;
+
+    struct Slow(u8, Arc<(Barrier, Barrier, AtomicBool)>);
+
+    impl Clone for Slow {
+        fn clone(&self) -> Self {
+            let (cloning, _, panics) = &*self.1;
+            if panics.load(SeqCst) {
+                cloning.wait();
+                cloning.wait();
+                panic!("asked for");
+            }
+            Self(self.0, self.1.clone())
+        }
+    }
+
+    impl ByteSize for Slow {
+        fn byte_size(&self) -> usize {
+            let (cloning, given_back, panics) = &*self.1;
+            if self.0 == 1 && panics.load(SeqCst) {
+                cloning.wait();
+                given_back.wait();
+                panics.store(false, SeqCst);
+            }
+            1
+        }
+    }
+
+    let gates = (Barrier::new(2), Barrier::new(2), AtomicBool::new(true));
+    let gates = Arc::new(gates);
+    let mut buffer = unretained();
+    let mut reader = buffer.subscribe().limited(LagLimit::bytes(100));
+    buffer.push(Slow(0, gates.clone()));
+    let mut received = thread::scope(|scope| {
+        let read = scope.spawn(|| {
+            let read = AssertUnwindSafe(|| reader.try_recv().is_ok());
+            assert!(catch_unwind(read).is_err());
+            gates.1.wait();
+            reader
+        });
+        gates.0.wait();
+        buffer.extend((1..4).map(|n| Slow(n, gates.clone())));
+        read.join().unwrap()
+    });
+    for n in 0..4 {
+        assert_eq!(received.try_recv().ok().map(|event| event.0), Some(n));
+    }
+}
+
+/// But for the eighth more that is allowed.
+#[test]
+fn a_limit_in_bytes_is_kept_at_each_item_after_a_size_that_panics() {
+    #[derive(Clone)]
+    struct Bomb(bool, #[expect(dead_code)] Counted);
+
+    impl ByteSize for Bomb {
+        fn byte_size(&self) -> usize {
+            assert!(!self.0, "asked for");
+            1
+        }
+    }
+
+    let alive = Arc::new(AtomicUsize::new(0));
+    let mut buffer = unretained();
+    let _stuck = buffer.subscribe().limited(LagLimit::bytes(10));
+    for n in 0..1_000 {
+        let event = Bomb(n % 100 == 99, Counted::new(n, &alive));
+        let push = AssertUnwindSafe(|| buffer.push(event));
+        let _asked_for = catch_unwind(push);
+        if n > BLOCK as u64 {
+            assert!(alive.load(SeqCst) <= 11, "after {n}");
+        }
+    }
+}
+
+/// Wherever in a block it is that a limit is due.
+#[test]
+fn an_eighth_more_and_a_block_is_kept_at_most() {
+    for limit in 1..70 {
+        let alive = Arc::new(AtomicUsize::new(0));
+        let mut buffer = unretained();
+        let _stuck = buffer.subscribe().limited(LagLimit::items(limit));
+        // Of a block all but the item with which it is looked.
+        let most = usize::try_from(limit + limit / 8 + 15).unwrap();
+        for n in 0..300 {
+            buffer.push(Counted::new(n, &alive));
+            assert!(alive.load(SeqCst) <= most, "{limit}, after {n}");
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_is_dropped_while_it_waits_leaves_the_list() {
+    let buffer = EventBuffer::<u8>::new();
+    let mut stream = buffer.subscribe().limited(LagLimit::items(2));
+    let task = Arc::new(Task);
+    let waker = task.clone().into();
+    let mut cx = Context::from_waker(&waker);
+    assert!(stream.poll_next_unpin(&mut cx).is_pending());
+    assert_eq!(Arc::strong_count(&task), 3);
+    drop(stream);
+    assert_eq!(Arc::strong_count(&task), 2);
+}

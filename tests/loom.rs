@@ -559,3 +559,29 @@ fn two_drop_items_of_one_block() {
         assert_eq!(Arc::strong_count(&all), 1);
     });
 }
+
+/// Of a batch all are counted before the first is there.
+#[test]
+fn enforced_limit_against_extend() {
+    loom::model(|| {
+        let mut buffer = buffer();
+        let mut reader = buffer.subscribe().limited(LagLimit::items(1));
+        let writer = thread::spawn(move || buffer.extend((1..=3).map(Number)));
+        let mut accounted = 0;
+        let mut look = || match reader.try_recv() {
+            Ok(_) => {
+                accounted += 1;
+                true
+            }
+            Err(TryRecvError::Lagged(items)) => {
+                accounted += items;
+                true
+            }
+            Err(_) => false,
+        };
+        look();
+        writer.join().unwrap();
+        while look() {}
+        assert_eq!(accounted, 3);
+    });
+}

@@ -119,6 +119,7 @@ fn memory_is_bounded_by_the_slowest_reader_and_comes_back() {
     whatever_ends_gives_its_blocks_back();
     a_crowd_that_waited_once_leaves_memory_flat();
     a_crowd_that_left_leaves_memory_flat();
+    limited_readers_that_come_and_go_beside_others_leave_memory_flat();
     a_few_that_wait_again_and_again_do_not_allocate();
     #[cfg(feature = "publisher")]
     unwatched_keys_leave_memory_flat();
@@ -324,4 +325,16 @@ fn a_few_that_wait_again_and_again_do_not_allocate() {
         }
         assert_eq!(waits, 0, "allocations of {few} readers that wait");
     }
+}
+
+/// Nobody publishes, so that no limit is looked at. Those that have gone are few, compared to those that are left.
+fn limited_readers_that_come_and_go_beside_others_leave_memory_flat() {
+    let buffer = EventBuffer::<u64>::new();
+    let limited = || buffer.subscribe().limited(LagLimit::items(10));
+    let before = live();
+    let others: Vec<_> = (0..1_000).map(|_| limited()).collect();
+    let each = (live() - before) / 1_000;
+    (0..30_000).for_each(|_| drop(limited()));
+    assert!(live() - before < 4_000 * each);
+    drop(others);
 }

@@ -225,3 +225,39 @@ fn a_failure_comes_once_after_all_items() {
     assert!(matches!(late.try_recv(), Err(TryRecvError::Failed(_))));
     assert_eq!(late.try_recv(), Err(TryRecvError::Closed));
 }
+
+#[test]
+fn readers_are_woken_before_what_the_window_kept_is_dropped() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+    use std::task::{Context, Wake, Waker};
+
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, SeqCst);
+        }
+    }
+
+    /// Tells whether the reader was woken when it was dropped.
+    struct Event(Arc<Woken>, Arc<AtomicBool>);
+
+    impl Drop for Event {
+        fn drop(&mut self) {
+            self.1.store(self.0.0.load(SeqCst), SeqCst);
+        }
+    }
+
+    let live = EventBuffer::new();
+    let mut source = EventBuffer::builder().replay(Replay::Last(1)).build();
+    let mut reader = source.subscribe();
+    let (woken, was_woken) = (Arc::new(Woken(false.into())), Arc::default());
+    source.push(Event(woken.clone(), Arc::clone(&was_woken)));
+    assert!(reader.try_recv().is_ok());
+    let waker = Waker::from(woken);
+    let recv = std::pin::pin!(reader.recv());
+    assert!(recv.poll(&mut Context::from_waker(&waker)).is_pending());
+    source.splice(live.tail());
+    assert!(was_woken.load(SeqCst));
+}

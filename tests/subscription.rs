@@ -8,7 +8,7 @@ use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use event_buffer::{
-    BufferItem, Closer, EventBuffer, RecvError, RecvTimeoutError, Replay, Subscription,
+    BufferItem, Closer, EventBuffer, Indexed, RecvError, RecvTimeoutError, Replay, Subscription,
     TryRecvError,
 };
 use futures::StreamExt;
@@ -541,4 +541,32 @@ fn a_blocking_read_waits_until_its_time_is_over() {
             assert_eq!(answers.recv_blocking(), Ok(n));
         }
     });
+}
+
+#[test]
+fn what_a_new_subscription_goes_over_is_not_kept_by_it() {
+    struct Numbered(u64, #[expect(dead_code)] Arc<()>);
+
+    impl Indexed for Numbered {
+        fn index(&self) -> u64 {
+            self.0
+        }
+    }
+
+    let event = Arc::new(());
+    let mut buffer = EventBuffer::builder().replay(Replay::None).build();
+    let reader = buffer.subscribe();
+    buffer.extend((0..5).map(|n| Numbered(n, event.clone())));
+    let late = reader.resubscribe();
+    drop(reader);
+    assert_eq!(Arc::strong_count(&event) - 1, 0);
+    drop(late);
+
+    // But for a few, where it stands in front of others.
+    let mut buffer = EventBuffer::builder().replay(Replay::All).build();
+    buffer.extend((0..1_000).map(|n| Numbered(n, event.clone())));
+    let resumed = buffer.subscribe_after(499).unwrap();
+    drop(buffer);
+    assert!(Arc::strong_count(&event) - 1 < 600);
+    drop(resumed);
 }
