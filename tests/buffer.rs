@@ -518,22 +518,18 @@ fn a_large_event_is_dropped_without_a_copy_on_the_stack() {
     #[expect(dead_code)]
     struct Large([u8; SIZE], Arc<()>);
 
-    let on_a_stack_of = |size, run: Box<dyn FnOnce() + Send>| {
-        let thread = thread::Builder::new().stack_size(size);
-        thread.spawn(run).unwrap().join().unwrap();
-    };
+    let large = |size| thread::Builder::new().stack_size(size);
     let alive = Arc::new(());
-    let mut buffer = EventBuffer::builder().replay(Replay::None).build();
-    let reader = buffer.subscribe();
     let event = alive.clone();
-    on_a_stack_of(
-        64 * SIZE,
-        Box::new(move || {
-            buffer.push(Large([1; SIZE], event));
-            drop(buffer);
-        }),
-    );
-    on_a_stack_of(SIZE, Box::new(|| drop(reader)));
+    let publish = move || {
+        let mut buffer = EventBuffer::builder().replay(Replay::None).build();
+        let reader = buffer.subscribe();
+        buffer.push(Large([1; SIZE], event));
+        reader
+    };
+    let reader = large(64 * SIZE).spawn(publish).unwrap().join().unwrap();
+    let dropping = large(SIZE).spawn(|| drop(reader)).unwrap();
+    dropping.join().unwrap();
     assert_eq!(Arc::strong_count(&alive), 1);
 }
 
