@@ -402,7 +402,8 @@ impl<T> EventBuffer<T> {
     /// already they drain it and end. Consuming the writer makes sure that nobody appends past the
     /// splice.
     ///
-    /// O(1), or O(splices ahead of the place); copies nothing. Takes a lock that all splices of the
+    /// O(1), or O(splices ahead of the place), and what limited readers have to give up; copies nothing.
+    /// Takes a lock that all splices of the
     /// process share, for as long as that. A reader or a place in this buffer keeps the other
     /// one's items from that place on.
     ///

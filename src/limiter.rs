@@ -126,7 +126,8 @@ impl<T> Limiter<T> {
 
     fn may_be_over(&self, state: &State<T>) -> bool {
         state.place.as_ref().is_some_and(|place| {
-            place.sizes.is_some() || state.skipped > 0 || place.cursor.lag() > self.limit.items
+            let is_unasked = place.sizes.is_some() && place.cursor.lag() > place.lag();
+            is_unasked || state.skipped > 0 || self.over(place, place.lag()) > 0
         })
     }
 

@@ -266,8 +266,8 @@ pub(super) unsafe fn node<T>(node: NonNull<Node<T>>) {
     // SAFETY: the caller's.
     let closing = unsafe { closing(node) };
     // Dropped after the payload, also where that panics.
-    // SAFETY: nodes are freed in the order of the chain, so with the node that closes its block
-    // all others in it are.
+    // SAFETY: nodes die in the order of the chain, freed or copied from, so with the node that closes its
+    // block all others in it are dead.
     let _memory = (closing != 0).then(|| unsafe { Memory::of(node, closing) });
     // SAFETY: as above.
     unsafe { std::ptr::drop_in_place(node.as_ptr()) };
