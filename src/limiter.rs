@@ -255,11 +255,16 @@ impl<T> Limiter<T> {
     /// it.
     fn skip(&self, from: &Slot<T>, passed: u64, count: u64) {
         let (to, gone) = from.ahead(count);
+        let is_behind = |at| match count {
+            0 => at == passed,
+            _ => at < passed + gone,
+        };
         let mut state = self.state.lock();
         let State { place, skipped, .. } = &mut *state;
         let left = match place {
-            // With nothing to skip: over splices only, which takes nothing from it.
-            Some(place) if place.passed < passed + gone || place.passed == passed => {
+            // With nothing to skip: over splices only, which takes nothing from it, and not from where
+            // an item has been given back to.
+            Some(place) if is_behind(place.passed) => {
                 *skipped += passed + gone - place.passed;
                 Some(place.go_on(to, passed + gone))
             }
@@ -303,21 +308,25 @@ impl<T: Send + Sync + 'static> Limiter<T> {
     /// Has whoever publishes after `slot` enforce the limit. The answer is to be kept for as long as that
     /// shall be.
     pub(crate) fn begin(self: &Arc<Self>, slot: Slot<T>) -> Option<Arc<Meter<T>>> {
-        let record = slot.owner();
+        let record = slot.owner().last();
         let known = self.limit.bytes.and_then(|_| record.meter::<Meter<T>>());
         let known = known.filter(|meter| meter.join(self));
         let fresh = self.limit.bytes.filter(|_| known.is_none()).map(|bytes| {
             // What is there the limiter asks itself.
             let meter = Arc::new(Meter::new(bytes.size_of, slot.walk(|_| true)));
             meter.join(self);
-            record.set_meter(&meter);
             meter
         });
-        // Before it looks: it keeps what is given up then.
-        drop(slot);
         let by_items = (self.limit.items < u64::MAX).then(|| Arc::clone(self) as Arc<dyn Limit>);
         let by_bytes = fresh.clone().map(|meter| meter as Arc<dyn Limit>);
-        record.limit([by_items, by_bytes].iter().flatten());
+        // Whatever blocks or panics after this, the writer knows of all of them, also of those who join.
+        let record = record.limit([by_items, by_bytes].iter().flatten());
+        if let Some(meter) = &fresh {
+            record.set_meter(meter);
+        }
+        // Before they look: it keeps what is given up then.
+        drop(slot);
+        record.enforce_limits();
         if let Some(meter) = &known {
             meter.enforce();
         }

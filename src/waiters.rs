@@ -71,6 +71,12 @@ impl Waiters {
         }
     }
 
+    /// Orders what the caller did before against [`wake_all`](Self::wake_all): who calls that later sees it,
+    /// and what was done before one that came earlier is seen by the caller.
+    pub(crate) fn pass(&self) {
+        drop(self.list.lock());
+    }
+
     /// Wakes the ticket's task alone, which keeps its place.
     #[cold]
     pub(crate) fn wake_one(&self, ticket: &Ticket) {

@@ -585,3 +585,34 @@ fn enforced_limit_against_extend() {
         assert_eq!(accounted, 3);
     });
 }
+
+/// The limit is set while items are published: either looks.
+#[test]
+fn limit_in_bytes_against_append() {
+    loom::model(|| {
+        let mut buffer = buffer();
+        let reader = buffer.subscribe();
+        let other = thread::spawn(move || reader.limited(LagLimit::bytes(1)));
+        buffer.extend((1..=3).map(Number));
+        assert_eq!(other.join().unwrap().lag(), 1);
+    });
+}
+
+/// The same where the slot has been announced by another reader before.
+#[test]
+fn limit_in_bytes_against_append_that_is_awaited_already() {
+    loom::model(|| {
+        let mut buffer = buffer();
+        let reader = buffer.subscribe();
+        let mut waiting = buffer.subscribe();
+        {
+            let mut recv = pin!(waiting.recv());
+            let mut cx = Context::from_waker(Waker::noop());
+            assert!(recv.as_mut().poll(&mut cx).is_pending());
+        }
+        drop(waiting);
+        let other = thread::spawn(move || reader.limited(LagLimit::bytes(1)));
+        buffer.extend((1..=3).map(Number));
+        assert_eq!(other.join().unwrap().lag(), 1);
+    });
+}

@@ -170,22 +170,34 @@ impl Entries {
         for limit in others.timed.into_values() {
             self.insert(AT_ONCE, limit);
         }
-        self.meter = self.meter.take().or(others.meter);
+        let known = self.meter.take();
+        self.meter = { known.filter(|meter| meter.strong_count() > 0) }.or(others.meter);
     }
 }
 
 impl Record {
-    /// These are enforced from now on: here, or where the buffer was spliced to. Whatever blocks that
-    /// now, all of them are known to the writer before.
-    pub(crate) fn limit<'a>(&self, limits: impl IntoIterator<Item = &'a Arc<dyn Limit>>) {
+    /// These are enforced with the next item: here, or where the buffer was spliced to, which is the
+    /// answer.
+    pub(crate) fn limit<'a>(
+        self: &Arc<Self>,
+        limits: impl IntoIterator<Item = &'a Arc<dyn Limit>>,
+    ) -> Arc<Self> {
         self.limits().change(|entries| {
             for limit in limits {
                 entries.insert(AT_ONCE, Arc::downgrade(limit));
             }
         });
         // After: a splice that we do not see here sees it (the lock orders the two).
-        let last = self.hand_limits_on();
-        last.as_deref().unwrap_or(self).enforce_limits();
+        self.hand_limits_on().unwrap_or_else(|| Arc::clone(self))
+    }
+
+    /// The record of the buffer that this one leads to by splices.
+    pub(crate) fn last(self: Arc<Self>) -> Arc<Self> {
+        let mut last = self;
+        while let Some((next, _)) = last.onward() {
+            last = next;
+        }
+        last
     }
 
     pub(crate) fn meter<M: Any + Send + Sync>(&self) -> Option<Arc<M>> {
@@ -224,7 +236,7 @@ impl Record {
 
     /// Enforces the limits that are due. Runs foreign code.
     #[inline]
-    pub(super) fn enforce_limits(&self) {
+    pub(crate) fn enforce_limits(&self) {
         let published = self.behind(0);
         if self.limits().are_due(published) {
             self.enforce_due(published);

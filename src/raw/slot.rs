@@ -231,7 +231,8 @@ impl<T> Slot<T> {
     /// over splices.
     pub(crate) fn await_item(&mut self) -> bool {
         loop {
-            self.announce_waiter();
+            // As one who waits, whom the writer finds on the list before it asks which limits are due.
+            self.announce_waiter().pass();
             // Again: it may have been written before the writer could know of us.
             if !self.is_written() {
                 return false;

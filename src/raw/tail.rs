@@ -88,13 +88,25 @@ impl<T> Drop for Later<T> {
 #[cold]
 #[inline(never)]
 fn wake<T>(awaited: Slot<T>, trimmed: Option<Hold<T>>) {
+    /// Notes which limits are due once those who wait have been woken, also where a waker panics: not
+    /// before, see [`Slot::await_item`].
+    struct Awaited<'a, T>(Slot<T>, &'a mut Option<EnforceLimits>);
+
+    impl<T> Drop for Awaited<'_, T> {
+        fn drop(&mut self) {
+            let Self(slot, limits) = self;
+            if slot.are_limits_due() {
+                **limits = Some(EnforceLimits(slot.owner()));
+            }
+        }
+    }
+
     // Dropped from below, each also where another panics. In this order: what is kept while events
     // are dropped would keep what follows it.
-    let limits = awaited.are_limits_due().then(|| awaited.owner());
-    let _limits = limits.map(EnforceLimits);
+    let mut limits = None;
     let _trimmed = trimmed;
-    let awaited = awaited;
-    awaited.record().readers().wake_all();
+    let awaited = Awaited(awaited, &mut limits);
+    awaited.0.record().readers().wake_all();
 }
 
 /// What is to be done after a splice: dropping this wakes the readers, and enforces the limits of those
