@@ -41,9 +41,9 @@ use crate::wait;
 ///
 /// * Cost: a read takes a lock that it shares with nobody but the writer, and that only where it is
 ///   over its limit. The writer pays next to nothing for readers that keep up, and for each that is
-///   stuck some 2 to 10 ns an item. Where bytes are limited it asks each item's events for their size,
-///   once for all readers and once for each that is stuck, and allocates memory for each item that is
-///   published alone.
+///   stuck some 2 to 10 ns an item. Where bytes are limited it asks each item's events for their size:
+///   once for all readers that were limited in the same buffer (those that come by splices from other
+///   buffers are others), and once for each that is stuck.
 /// * The drop of an event that was skipped runs where the writer publishes, as that of an event
 ///   which nobody follows does.
 /// * It counts as an observer until it is dropped, or closed for its lag.
