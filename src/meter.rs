@@ -2,8 +2,8 @@
 //!
 //! A reader that is limited in bytes asks what is ahead of it before each read. If the writer had every
 //! such reader ask with every item, a crowd of them would ask the same item once each, and mostly for
-//! nothing. So one meter for those of a buffer asks each item once as it is published, and sums up. It knows at which sum each
-//! reader may have passed its limit, and has only those look:
+//! nothing. So one meter for those of a buffer asks each item once as it is published, and sums up. It
+//! knows at which sum each reader may have passed its limit, and has only those look:
 //!
 //! ```text
 //!      up to                   bytes: 4,711
