@@ -24,10 +24,16 @@ pub(crate) fn keep_first(first: &mut Option<Panic>, panic: Panic) {
     }
 }
 
-/// What a panic carries may panic when it is dropped.
-pub(crate) fn discard(panic: Panic) {
-    let again = catch_unwind(AssertUnwindSafe(|| drop(panic)));
-    mem::forget(again);
+/// What a panic carries may panic when it is dropped, and what that one carries too.
+pub(crate) fn discard(mut panic: Panic) {
+    for _ in 0..100 {
+        match catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+            Ok(()) => return,
+            Err(again) => panic = again,
+        }
+    }
+    // There may be no end to it.
+    mem::forget(panic);
 }
 
 /// Calls `f` until it returns, as each call goes on where the one before panicked; the first panic goes
