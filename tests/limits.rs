@@ -692,8 +692,10 @@ fn a_size_may_publish() {
     let asked = Arc::new(AtomicUsize::new(0));
     let stuck = shared.subscribe().limited(LagLimit::bytes(1));
     shared.push(Nosy(Some((shared.clone(), asked.clone()))));
-    let asked = asked.load(SeqCst);
-    assert_eq!(asked, 2, "once by each publish, at once");
+    // Once for all readers and once for this one. The publish in the middle looks as well where it begins
+    // a block.
+    let most = if cfg!(event_buffer_no_blocks) { 3 } else { 2 };
+    assert_eq!(asked.load(SeqCst), most);
     drop(stuck);
 }
 
