@@ -1,7 +1,7 @@
 //! A reader.
 
 use std::fmt;
-use std::future::poll_fn;
+use std::future::Future;
 use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -390,65 +390,43 @@ impl<T> Subscription<T> {
     }
 
     /// Waits until `next` answers anything but [`TryRecvError::Empty`].
-    pub(crate) async fn next_with<R>(
-        &mut self,
-        mut next: impl FnMut(&mut Self) -> Result<R, TryRecvError>,
-    ) -> Result<R, RecvError> {
-        /// Goes off the list of those who wait, also where the future is dropped.
-        struct Waiting<'a, T>(&'a mut Subscription<T>);
-
-        impl<T> Drop for Waiting<'_, T> {
-            fn drop(&mut self) {
-                self.0.cursor.stop_waiting();
-            }
-        }
-
-        // First without all that, which is slow to set up for what is ready.
-        match next(self).map_err(TryRecvError::into_end) {
-            Ok(answer) => return Ok(answer),
-            Err(Some(end)) => return Err(end),
-            Err(None) => {}
-        }
-        let waiting = Waiting(self);
-        poll_fn(|cx| waiting.0.poll_with(cx, &mut next)).await
+    pub(crate) fn next_with<R, F>(&mut self, next: F) -> Receiving<'_, T, F>
+    where
+        F: FnMut(&mut Self) -> Result<R, TryRecvError>,
+    {
+        Receiving { reader: self, next }
     }
 
-    /// The same as a poll. What is ready is answered inline; all else is not.
+    /// The same as a poll. What is ready is answered inline, so that it is not copied; all else is not.
     #[inline]
     fn poll_with<R>(
         &mut self,
         cx: &Context<'_>,
         mut next: impl FnMut(&mut Self) -> Result<R, TryRecvError>,
     ) -> Poll<Result<R, RecvError>> {
-        match next(self) {
-            Ok(answer) => Poll::Ready(Ok(answer)),
-            Err(nothing) => self.poll_waiting(cx, nothing, next),
+        loop {
+            match next(self) {
+                Ok(answer) => return Poll::Ready(Ok(answer)),
+                Err(nothing) => {
+                    if let Some(end) = self.end_or_wait(cx, nothing) {
+                        return end.map(Err);
+                    }
+                }
+            }
         }
     }
 
+    /// What to answer where nothing was ready; `None` where something may be by now.
     #[inline(never)]
-    fn poll_waiting<R>(
-        &mut self,
-        cx: &Context<'_>,
-        mut nothing: TryRecvError,
-        mut next: impl FnMut(&mut Self) -> Result<R, TryRecvError>,
-    ) -> Poll<Result<R, RecvError>> {
-        loop {
-            if let Some(end) = nothing.into_end() {
-                self.cursor.stop_waiting();
-                return Poll::Ready(Err(end));
-            }
-            let closing = self.closing.get();
-            if !self.cursor.is_ready_or_wait(cx.waker())
-                && !closing.is_some_and(|closing| closing.is_closed(cx.waker()))
-            {
-                return Poll::Pending;
-            }
-            match next(self) {
-                Ok(answer) => return Poll::Ready(Ok(answer)),
-                Err(still) => nothing = still,
-            }
+    fn end_or_wait(&mut self, cx: &Context<'_>, nothing: TryRecvError) -> Option<Poll<RecvError>> {
+        if let Some(end) = nothing.into_end() {
+            self.cursor.stop_waiting();
+            return Some(Poll::Ready(end));
         }
+        let closing = self.closing.get();
+        let is_ready = self.cursor.is_ready_or_wait(cx.waker())
+            || closing.is_some_and(|closing| closing.is_closed(cx.waker()));
+        (!is_ready).then_some(Poll::Pending)
     }
 
     /// `poll_next` for this and for `Cloned`: `next` answers what is ready.
@@ -468,6 +446,33 @@ impl<T> Subscription<T> {
                 (end != RecvError::Closed).then_some(Err(end))
             }
         })
+    }
+}
+
+/// Waits for `next` to find something.
+pub(crate) struct Receiving<'a, T, F> {
+    reader: &'a mut Subscription<T>,
+    next: F,
+}
+
+impl<T, R, F> Future for Receiving<'_, T, F>
+where
+    F: FnMut(&mut Subscription<T>) -> Result<R, TryRecvError> + Unpin,
+{
+    type Output = Result<R, RecvError>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { reader, next } = self.get_mut();
+        reader.poll_with(cx, next)
+    }
+}
+
+impl<T, F> Drop for Receiving<'_, T, F> {
+    /// Goes off the list of those who wait.
+    #[inline]
+    fn drop(&mut self) {
+        self.reader.cursor.stop_waiting();
     }
 }
 

@@ -52,8 +52,8 @@ pub(crate) struct Wake<T>(Option<Slot<T>>);
 impl<T> Drop for Wake<T> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(awaited) = self.0.take() {
-            wake(awaited, None);
+        if self.0.is_some() {
+            wake(&mut self.0, None);
         }
     }
 }
@@ -78,26 +78,30 @@ impl<T> Later<T> {
 impl<T> Drop for Later<T> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(awaited) = self.wake.0.take() {
-            wake(awaited, self.trimmed.take());
+        if self.wake.0.is_some() {
+            wake(&mut self.wake.0, self.trimmed.take());
         }
     }
 }
 
-/// Out of line: publishing is, where nobody waits, a few instructions.
+/// Out of line: publishing is, where nobody waits, a few instructions. By reference: what was written a
+/// word at a time just before and is read again as a whole stalls the processor.
 #[cold]
 #[inline(never)]
-fn wake<T>(awaited: Slot<T>, trimmed: Option<Hold<T>>) {
-    /// Notes which limits are due once those who wait have been woken, also where a waker panics: not
-    /// before, see [`Slot::await_item`].
-    struct Awaited<'a, T>(Slot<T>, &'a mut Option<EnforceLimits>);
+fn wake<T>(awaited: &mut Option<Slot<T>>, trimmed: Option<Hold<T>>) {
+    /// Gives the slot up once those who wait have been woken, and notes which limits are due: not before,
+    /// see [`Slot::await_item`]. Also where a waker panics.
+    struct Awaited<'a, T>(&'a mut Option<Slot<T>>, &'a mut Option<EnforceLimits>);
 
     impl<T> Drop for Awaited<'_, T> {
         fn drop(&mut self) {
-            let Self(slot, limits) = self;
-            if slot.are_limits_due() {
-                **limits = Some(EnforceLimits(slot.owner()));
+            let Self(awaited, limits) = self;
+            if let Some(slot) = awaited {
+                if slot.are_limits_due() {
+                    **limits = Some(EnforceLimits(slot.owner()));
+                }
             }
+            **awaited = None;
         }
     }
 
@@ -106,7 +110,9 @@ fn wake<T>(awaited: Slot<T>, trimmed: Option<Hold<T>>) {
     let mut limits = None;
     let _trimmed = trimmed;
     let awaited = Awaited(awaited, &mut limits);
-    awaited.0.record().readers().wake_all();
+    if let Some(slot) = awaited.0 {
+        slot.record().readers().wake_all();
+    }
 }
 
 /// What is to be done after a splice: dropping this wakes the readers, and enforces the limits of those
