@@ -41,6 +41,12 @@ struct List {
     spare: Slab<Waker>,
 }
 
+impl List {
+    fn has_room_for_a_crowd(&self) -> bool {
+        self.wakers.capacity().max(self.spare.capacity()) > CROWD
+    }
+}
+
 /// A task's place in a list of waiters, void once the round is over.
 pub(crate) struct Ticket {
     round: u64,
@@ -117,17 +123,21 @@ impl Waiters {
         let mut list = self.list.lock();
         // Release: pairs with the Acquire in `leave`.
         self.round.store(self.round.load(Acquire) + 1, Release);
+        // Apart from the others since it is so usual: a fifth of such a publish, measured.
+        if list.wakers.len() == 1 && !list.has_room_for_a_crowd() {
+            let waker = list.wakers.drain().next();
+            drop(list);
+            return waker.into_iter().for_each(Waker::wake);
+        }
         if list.wakers.len() <= FEW {
             let mut few = [const { None }; FEW];
             for (place, waker) in few.iter_mut().zip(list.wakers.drain()) {
                 *place = Some(waker);
             }
             // A crowd that came once does not keep its memory for ever.
-            let List { wakers, spare } = &mut *list;
-            let crowd = mem::take(spare);
-            let crowds = (wakers.capacity() > CROWD).then(|| mem::take(wakers));
+            let crowds = list.has_room_for_a_crowd().then(|| mem::take(&mut *list));
             drop(list);
-            drop((crowd, crowds));
+            drop(crowds);
             return for_each_even_if_one_panics(few.into_iter().flatten(), Waker::wake);
         }
 

@@ -9,7 +9,7 @@ use super::block::Room;
 use super::mark::Mark;
 use super::node::{Batch, Hold, Payload, Rest};
 use super::record::{Ending, Record};
-use super::slot::{Place, Slot};
+use super::slot::{Held, Place, Slot};
 use crate::bookmark::BookmarkError;
 use crate::error::SharedError;
 use crate::position::SpliceCycle;
@@ -47,13 +47,13 @@ struct Window<T> {
 /// The written slot, where somebody waits for it. Dropping this wakes them, and enforces the limits
 /// that are due, outside of any lock.
 #[must_use]
-pub(crate) struct Wake<T>(Option<Slot<T>>);
+pub(crate) struct Wake<T>(Option<Held<T>>);
 
 impl<T> Drop for Wake<T> {
     #[inline]
     fn drop(&mut self) {
-        if self.0.is_some() {
-            wake(&mut self.0, None);
+        if let Some(awaited) = self.0.take() {
+            wake(awaited, None);
         }
     }
 }
@@ -78,30 +78,26 @@ impl<T> Later<T> {
 impl<T> Drop for Later<T> {
     #[inline]
     fn drop(&mut self) {
-        if self.wake.0.is_some() {
-            wake(&mut self.wake.0, self.trimmed.take());
+        if let Some(awaited) = self.wake.0.take() {
+            wake(awaited, self.trimmed.take());
         }
     }
 }
 
-/// Out of line: publishing is, where nobody waits, a few instructions. By reference: what was written a
-/// word at a time just before and is read again as a whole stalls the processor.
+/// Out of line: publishing is, where nobody waits, a few instructions.
 #[cold]
 #[inline(never)]
-fn wake<T>(awaited: &mut Option<Slot<T>>, trimmed: Option<Hold<T>>) {
-    /// Gives the slot up once those who wait have been woken, and notes which limits are due: not before,
-    /// see [`Slot::await_item`]. Also where a waker panics.
-    struct Awaited<'a, T>(&'a mut Option<Slot<T>>, &'a mut Option<EnforceLimits>);
+fn wake<T>(awaited: Held<T>, trimmed: Option<Hold<T>>) {
+    /// Notes which limits are due once those who wait have been woken, also where a waker panics: not
+    /// before, see [`Slot::await_item`].
+    struct Awaited<'a, T>(Held<T>, &'a mut Option<EnforceLimits>);
 
     impl<T> Drop for Awaited<'_, T> {
         fn drop(&mut self) {
-            let Self(awaited, limits) = self;
-            if let Some(slot) = awaited {
-                if slot.are_limits_due() {
-                    **limits = Some(EnforceLimits(slot.owner()));
-                }
+            let Self(slot, limits) = self;
+            if slot.record().are_limits_due() {
+                **limits = Some(EnforceLimits(slot.owner()));
             }
-            **awaited = None;
         }
     }
 
@@ -110,9 +106,7 @@ fn wake<T>(awaited: &mut Option<Slot<T>>, trimmed: Option<Hold<T>>) {
     let mut limits = None;
     let _trimmed = trimmed;
     let awaited = Awaited(awaited, &mut limits);
-    if let Some(slot) = awaited.0 {
-        slot.record().readers().wake_all();
-    }
+    awaited.0.record().readers().wake_all();
 }
 
 /// What is to be done after a splice: dropping this wakes the readers, and enforces the limits of those
@@ -289,7 +283,7 @@ impl<T> Tail<T> {
                 }
             }
         };
-        Wake(awaited.map(|hold| Slot::from_hold(hold, place)))
+        Wake(awaited.map(|hold| Held::new(hold, place)))
     }
 
     /// Where readers are over their limits once `len` more items are published, or may be, has them
@@ -381,10 +375,7 @@ impl<T> Tail<T> {
         // the ending is set.
         unsafe { self.last.end(onward) };
         let awaited = self.last.is_awaited().then(|| self.last.clone());
-        (
-            Wake(awaited.map(|hold| Slot::from_hold(hold, place))),
-            excess,
-        )
+        (Wake(awaited.map(|hold| Held::new(hold, place))), excess)
     }
 
     /// The place after the newest item.
