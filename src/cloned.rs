@@ -57,10 +57,9 @@ impl<T: Clone> Cloned<T> {
     /// assert_eq!(reader.recv().await?, "world");
     /// # Ok::<(), event_buffer::RecvError>(()) }).unwrap();
     /// ```
-    pub async fn recv(&mut self) -> Result<T, RecvError> {
+    pub fn recv(&mut self) -> impl Future<Output = Result<T, RecvError>> {
         let Self { items, given } = self;
-        let next = |items: &mut Subscription<T>| Self::next_event(items, given);
-        items.next_with(next).await
+        items.next_with(|items| Self::next_event(items, given))
     }
 
     /// The next event, if it is there. Never waits. If `T`'s clone panics the event has not been
