@@ -46,6 +46,30 @@ struct State<T> {
 /// there.
 type Key = (u128, usize);
 
+struct Measured<T> {
+    /// The sum.
+    bytes: u128,
+    due: Vec<(Key, Weak<Limiter<T>>)>,
+    /// The first panic of those asked.
+    panicked: Option<Panic>,
+}
+
+impl<T> State<T> {
+    /// Those that are due. They stay, due with the next item.
+    fn due(&mut self) -> Vec<(Key, Weak<Limiter<T>>)> {
+        let mut due = Vec::new();
+        while let Some(first) = self.limiters.first_entry() {
+            if first.key().0 > self.bytes {
+                break;
+            }
+            let ((_, address), limiter) = first.remove_entry();
+            due.push(((self.bytes + 1, address), limiter));
+        }
+        self.limiters.extend(due.iter().cloned());
+        due
+    }
+}
+
 impl<T> Meter<T> {
     /// Asks what comes from that place on.
     pub(crate) fn new(size_of: SizeOf<T>, from: Slot<T>) -> Self {
@@ -79,8 +103,8 @@ impl<T> Meter<T> {
         goes_on
     }
 
-    /// Asks what is new. The answer is the sum, and the first panic.
-    fn measure(&self) -> Option<(u128, Option<Panic>)> {
+    /// Asks what is new. `None` where the meter has been given up.
+    fn measure(&self) -> Option<Measured<T>> {
         let mut first_panic = None;
         loop {
             let (from, asked) = {
@@ -103,29 +127,18 @@ impl<T> Meter<T> {
                 let passed = mem::replace(state.up_to.as_mut()?, up_to);
                 state.asked += items;
                 state.bytes += bytes;
-                let sum = state.bytes;
+                let measured = is_last.then(|| Measured {
+                    bytes: state.bytes,
+                    due: state.due(),
+                    panicked: first_panic.take(),
+                });
                 drop(state);
                 drop((passed, from));
-                if is_last {
-                    return Some((sum, first_panic));
+                if measured.is_some() {
+                    return measured;
                 }
             }
         }
-    }
-
-    /// Those that are due. They stay, due with the next item.
-    fn due(&self, bytes: u128) -> Vec<(Key, Weak<Limiter<T>>)> {
-        let mut due = Vec::new();
-        let mut state = self.state.lock();
-        while let Some(first) = state.limiters.first_entry() {
-            if first.key().0 > bytes {
-                break;
-            }
-            let ((_, address), limiter) = first.remove_entry();
-            due.push(((bytes + 1, address), limiter));
-        }
-        state.limiters.extend(due.iter().cloned());
-        due
     }
 
     /// One that has looked is due after so many more bytes, or has no place any more.
@@ -152,15 +165,23 @@ impl<T> Meter<T> {
 
 impl<T: Send + Sync> Limit for Meter<T> {
     fn enforce(&self) -> Next {
-        let Some((bytes, panicked)) = self.measure() else {
+        let Some(measured) = self.measure() else {
             return Next::Never;
         };
+        let Measured {
+            bytes,
+            due,
+            panicked,
+        } = measured;
+        if due.is_empty() && panicked.is_none() {
+            return Next::Always;
+        }
         let look = |(key, limiter): (Key, Weak<Limiter<T>>)| {
             let room = limiter.upgrade().and_then(|limiter| limiter.look());
             self.put_off(key, room.map(|room| bytes + room.bytes));
         };
         both_even_if_one_panics(
-            || for_each_even_if_one_panics(self.due(bytes).into_iter(), look),
+            || for_each_even_if_one_panics(due.into_iter(), look),
             || resume(panicked),
         );
         self.give_up_unless_joined()
