@@ -9,9 +9,9 @@ use crate::raw::Mark;
 /// A place in a buffer that keeps no item alive: to go on there later, if what follows is still
 /// retained then.
 ///
-/// Made by [`Subscription::bookmark`](crate::Subscription::bookmark) or
-/// [`Position::bookmark`](crate::Position::bookmark), which it is to a [`Position`](crate::Position)
-/// what a [`Weak`](std::sync::Weak) is to an [`Arc`](std::sync::Arc). The buffer
+/// Made by the `bookmark` of a [`Subscription`](crate::Subscription::bookmark), a
+/// [`Cloned`](crate::Cloned::bookmark) or a [`Position`](crate::Position::bookmark): it is to that what a
+/// [`Weak`](std::sync::Weak) is to an [`Arc`](std::sync::Arc). The buffer
 /// [upgrades](crate::EventBuffer::upgrade) it to a subscription, or tells how many items are lost.
 ///
 /// Cheap to clone (one reference count). In memory it keeps a few hundred bytes about the buffer, and

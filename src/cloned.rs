@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::stream::{FusedStream, Stream};
 
+use crate::bookmark::Bookmark;
 use crate::closer::Closer;
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::subscription::Subscription;
@@ -14,7 +15,7 @@ use crate::wait;
 
 /// A reader of single events, cloned out of the items: a [`Stream`] of `T`s.
 ///
-/// Made by [`Subscription::cloned`]. Its methods are those of [`Subscription`], for single
+/// Made by [`Subscription::cloned`]. Its methods do what those of [`Subscription`] do, for single
 /// events. In the middle of a backlog it may keep up to 32 received items alive; where it has
 /// caught up it keeps none, but for the item of which it has not given all events yet.
 ///
@@ -178,6 +179,44 @@ impl<T: Clone> Cloned<T> {
     /// ```
     pub fn lag(&self) -> u64 {
         self.items.lag()
+    }
+
+    /// The place of the next item, to go on there later: [`Subscription::bookmark`]. An item of which
+    /// only some events were given is read again from its first.
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe().cloned();
+    /// buffer.push(1);
+    /// reader.try_recv()?;
+    /// let bookmark = reader.bookmark();
+    /// drop(reader);
+    /// buffer.push(2);
+    /// let mut reader = buffer.upgrade(&bookmark).unwrap().cloned();
+    /// assert_eq!(reader.try_recv()?, 2);
+    /// # Ok::<(), event_buffer::TryRecvError>(())
+    /// ```
+    pub fn bookmark(&self) -> Bookmark<T> {
+        self.items.bookmark()
+    }
+
+    /// A new reader that starts at the tail: [`Subscription::resubscribe`].
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let reader = buffer.subscribe().cloned();
+    /// buffer.push(1);
+    /// let mut late = reader.resubscribe();
+    /// buffer.push(2);
+    /// assert_eq!(late.try_recv(), Ok(2));
+    /// ```
+    #[must_use]
+    pub fn resubscribe(&self) -> Self {
+        self.items.resubscribe().cloned()
     }
 }
 

@@ -148,3 +148,31 @@ fn an_error_says_how_much_is_lost_or_that_the_buffer_is_another() {
     let other = BookmarkError::OtherBuffer.to_string();
     assert_eq!(other, "the bookmark is in another buffer");
 }
+
+#[test]
+fn of_a_reader_of_clones_is_before_an_item_not_given_completely() {
+    let mut buffer = EventBuffer::builder().replay(Replay::All).build();
+    let mut reader = buffer.subscribe().cloned();
+    buffer.append([1, 2]);
+    buffer.push(3);
+    assert_eq!(reader.try_recv(), Ok(1));
+    let bookmark = reader.bookmark();
+    assert_eq!(reader.try_recv(), Ok(2));
+    let mut again = buffer.upgrade(&bookmark).unwrap().cloned();
+    assert_eq!(again.try_recv(), Ok(1));
+    let after = buffer.upgrade(&reader.bookmark()).unwrap();
+    assert_eq!(after.lag(), 1);
+}
+
+#[test]
+fn a_reader_of_clones_resubscribes_at_the_tail_and_at_an_item_s_first_event() {
+    let mut buffer = EventBuffer::new();
+    let mut reader = buffer.subscribe().cloned();
+    buffer.append([1, 2]);
+    assert_eq!(reader.try_recv(), Ok(1));
+    let mut late = reader.resubscribe();
+    assert_eq!(late.lag(), 0);
+    buffer.append([3, 4]);
+    assert_eq!(late.try_recv(), Ok(3));
+    assert_eq!(reader.try_recv(), Ok(2));
+}
