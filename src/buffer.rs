@@ -177,6 +177,11 @@ impl<T> EventBuffer<T> {
         }
     }
 
+    /// Gives the sink what is published with the next flush, or with the end.
+    pub(crate) fn feed_all(&mut self, events: impl Iterator<Item = T>) {
+        self.unflushed.extend(events);
+    }
+
     #[inline]
     fn flush_later(&mut self) -> Option<Box<Deferred<T>>> {
         if self.unflushed.is_empty() {
@@ -664,8 +669,9 @@ impl<T> Default for EventBuffer<T> {
 
 impl<T> Drop for EventBuffer<T> {
     fn drop(&mut self) {
-        // What the sink was given; dropping the tail closes.
-        self.flush();
+        // What the sink was given. The end is told before events are dropped, which may take its time.
+        let _unflushed = self.flush_later();
+        drop(self.tail.close());
     }
 }
 

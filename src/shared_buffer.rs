@@ -331,7 +331,11 @@ impl<T> Clone for SharedBuffer<T> {
 
 impl<T> Drop for SharedBuffer<T> {
     fn drop(&mut self) {
-        self.flush();
+        match Arc::get_mut(&mut self.buffer) {
+            // The last one: the end is told together with it.
+            Some(buffer) => buffer.get_mut().feed_all(self.unflushed.drain(..)),
+            None => self.flush(),
+        }
     }
 }
 

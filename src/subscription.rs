@@ -59,6 +59,16 @@ pub struct Subscription<T> {
     failed: bool,
     /// The stream has answered `None`, or an error, after which it will.
     terminated: bool,
+    waits: Waits,
+}
+
+/// Whose waker is on the list of those who wait, if one is. A `recv` that is dropped takes its own off, and
+/// no other.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Waits {
+    #[default]
+    AsStream,
+    InRecv,
 }
 
 impl<T> Subscription<T> {
@@ -68,6 +78,7 @@ impl<T> Subscription<T> {
             closing: ClosingSlot::default(),
             failed: false,
             terminated: false,
+            waits: Waits::default(),
         }
     }
 
@@ -403,11 +414,13 @@ impl<T> Subscription<T> {
         &mut self,
         cx: &Context<'_>,
         mut next: impl FnMut(&mut Self) -> Result<R, TryRecvError>,
+        waits: Waits,
     ) -> Poll<Result<R, RecvError>> {
         loop {
             match next(self) {
                 Ok(answer) => return Poll::Ready(Ok(answer)),
                 Err(nothing) => {
+                    self.waits = waits;
                     if let Some(end) = self.end_or_wait(cx, nothing) {
                         return end.map(Err);
                     }
@@ -439,13 +452,14 @@ impl<T> Subscription<T> {
         if self.terminated {
             return Poll::Ready(None);
         }
-        self.poll_with(cx, next).map(|answer| match answer {
-            Ok(answer) => Some(Ok(answer)),
-            Err(end) => {
-                self.terminated = true;
-                (end != RecvError::Closed).then_some(Err(end))
-            }
-        })
+        self.poll_with(cx, next, Waits::AsStream)
+            .map(|answer| match answer {
+                Ok(answer) => Some(Ok(answer)),
+                Err(end) => {
+                    self.terminated = true;
+                    (end != RecvError::Closed).then_some(Err(end))
+                }
+            })
     }
 }
 
@@ -464,7 +478,7 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { reader, next } = self.get_mut();
-        reader.poll_with(cx, next)
+        reader.poll_with(cx, next, Waits::InRecv)
     }
 }
 
@@ -472,7 +486,9 @@ impl<T, F> Drop for Receiving<'_, T, F> {
     /// Goes off the list of those who wait.
     #[inline]
     fn drop(&mut self) {
-        self.reader.cursor.stop_waiting();
+        if mem::take(&mut self.reader.waits) == Waits::InRecv {
+            self.reader.cursor.stop_waiting();
+        }
     }
 }
 

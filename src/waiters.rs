@@ -25,7 +25,7 @@ use std::task::Waker;
 use slab::Slab;
 
 use crate::sync::{AtomicU64, Mutex};
-use crate::unwind::for_each_even_if_one_panics;
+use crate::unwind::{even_if_it_panics, for_each_even_if_one_panics};
 
 #[derive(Default)]
 pub(crate) struct Waiters {
@@ -125,9 +125,9 @@ impl Waiters {
         self.round.store(self.round.load(Acquire) + 1, Release);
         // Apart from the others since it is so usual: a fifth of such a publish, measured.
         if list.wakers.len() == 1 && !list.has_room_for_a_crowd() {
-            let waker = list.wakers.drain().next();
+            let mut waker = list.wakers.drain().next();
             drop(list);
-            return waker.into_iter().for_each(Waker::wake);
+            return even_if_it_panics(|| waker.take().into_iter().for_each(Waker::wake));
         }
         if list.wakers.len() <= FEW {
             let mut few = [const { None }; FEW];

@@ -565,3 +565,20 @@ fn a_drop_that_panics_with_what_panics_costs_no_other() {
     drop(buffer);
     assert_eq!(Arc::strong_count(&alive), 1);
 }
+
+#[test]
+fn a_batch_that_nobody_sees_is_dropped_whole_also_where_drops_panic() {
+    struct Event(#[expect(dead_code)] Arc<()>);
+
+    impl Drop for Event {
+        fn drop(&mut self) {
+            panic!("asked for");
+        }
+    }
+
+    let alive = Arc::new(());
+    let mut buffer = EventBuffer::builder().replay(Replay::None).build();
+    let events = [(); 5].map(|()| Event(alive.clone()));
+    assert!(catch_unwind(AssertUnwindSafe(|| buffer.extend(events))).is_err());
+    assert_eq!(Arc::strong_count(&alive), 1);
+}

@@ -147,6 +147,42 @@ fn a_waker_that_panics_does_not_keep_others_asleep() {
     assert_eq!(first.try_recv().unwrap().events(), [2]);
 }
 
+/// A second panic that leaves a drop would abort the process.
+#[test]
+fn a_waker_that_panics_where_a_panic_goes_on_already_is_no_abort() {
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("as planned");
+        }
+    }
+    fn while_panicking<T>(dropped: T) {
+        let panics = std::panic::AssertUnwindSafe(|| {
+            let _dropped = dropped;
+            panic!("as planned");
+        });
+        assert!(std::panic::catch_unwind(panics).is_err());
+    }
+    let waker = Waker::from(Arc::new(Panics));
+    for readers in [1, 2, 10] {
+        let buffer = EventBuffer::<u32>::new();
+        let mut readers: Vec<_> = (0..readers).map(|_| buffer.subscribe()).collect();
+        for reader in &mut readers {
+            assert!(poll(reader, &waker).is_pending());
+        }
+        while_panicking(buffer);
+        for reader in &mut readers {
+            assert_eq!(reader.try_recv(), Err(TryRecvError::Closed));
+        }
+    }
+    let buffer = EventBuffer::<u32>::new();
+    let reader = buffer.subscribe();
+    let unobserved = std::pin::pin!(buffer.unobserved());
+    let polled = unobserved.poll(&mut Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    while_panicking(reader);
+}
+
 #[test]
 fn a_payload_that_uses_the_buffer_when_dropped_does_not_deadlock() {
     struct Reenters(Option<SharedBuffer<Reenters>>);

@@ -4,8 +4,17 @@
 
 mod common;
 
+use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Wake, Waker};
+
 use common::events;
-use event_buffer::{EventBuffer, Position, RecvError, Replay, SpliceCycle, TryRecvError};
+use event_buffer::{
+    EventBuffer, Position, RecvError, Replay, SharedBuffer, SpliceCycle, Subscription, TryRecvError,
+};
+use futures::{FutureExt, Sink, SinkExt, StreamExt};
 use tokio_test::{assert_pending, assert_ready, task};
 
 fn all<T>() -> EventBuffer<T> {
@@ -226,38 +235,129 @@ fn a_failure_comes_once_after_all_items() {
     assert_eq!(late.try_recv(), Err(TryRecvError::Closed));
 }
 
+/// Tells when it was dropped, and whether a reader had been woken by then.
+struct Told {
+    woken: Arc<Woken>,
+    was_woken: Arc<AtomicBool>,
+    panics: bool,
+}
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, SeqCst);
+    }
+}
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.was_woken.store(self.woken.0.load(SeqCst), SeqCst);
+        assert!(!self.panics, "asked for");
+    }
+}
+
+impl Told {
+    fn new(panics: bool) -> (Self, Arc<Woken>, Arc<AtomicBool>) {
+        let (woken, was_woken) = (Arc::<Woken>::default(), Arc::<AtomicBool>::default());
+        let told = Self {
+            woken: woken.clone(),
+            was_woken: was_woken.clone(),
+            panics,
+        };
+        (told, woken, was_woken)
+    }
+}
+
+fn wait(reader: &mut Subscription<Told>, woken: Arc<Woken>) {
+    let waker = Waker::from(woken);
+    assert!(
+        reader
+            .poll_next_unpin(&mut Context::from_waker(&waker))
+            .is_pending()
+    );
+}
+
 #[test]
 fn readers_are_woken_before_what_the_window_kept_is_dropped() {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-    use std::task::{Context, Wake, Waker};
-
-    struct Woken(AtomicBool);
-
-    impl Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.store(true, SeqCst);
-        }
-    }
-
-    /// Tells whether the reader was woken when it was dropped.
-    struct Event(Arc<Woken>, Arc<AtomicBool>);
-
-    impl Drop for Event {
-        fn drop(&mut self) {
-            self.1.store(self.0.0.load(SeqCst), SeqCst);
-        }
-    }
-
     let live = EventBuffer::new();
     let mut source = EventBuffer::builder().replay(Replay::Last(1)).build();
     let mut reader = source.subscribe();
-    let (woken, was_woken) = (Arc::new(Woken(false.into())), Arc::default());
-    source.push(Event(woken.clone(), Arc::clone(&was_woken)));
+    let (told, woken, was_woken) = Told::new(false);
+    source.push(told);
     assert!(reader.try_recv().is_ok());
-    let waker = Waker::from(woken);
-    let recv = std::pin::pin!(reader.recv());
-    assert!(recv.poll(&mut Context::from_waker(&waker)).is_pending());
+    wait(&mut reader, woken);
     source.splice(live.tail());
     assert!(was_woken.load(SeqCst));
+}
+
+/// What the place kept goes with it.
+#[test]
+fn readers_are_woken_before_a_splice_that_leads_back_drops_its_place() {
+    for panics in [false, true] {
+        let mut buffer = EventBuffer::builder().replay(Replay::None).build();
+        let start = buffer.tail();
+        let (told, woken, was_woken) = Told::new(panics);
+        buffer.push(told);
+        let mut reader = buffer.subscribe();
+        wait(&mut reader, woken);
+        let splice = catch_unwind(AssertUnwindSafe(|| buffer.splice(start)));
+        assert_eq!(splice.is_err(), panics);
+        assert!(was_woken.load(SeqCst));
+        assert!(matches!(reader.try_recv(), Err(TryRecvError::Failed(_))));
+    }
+}
+
+/// An end with items that a sink had not flushed is told as a whole before events are dropped.
+#[test]
+fn the_end_is_told_before_what_the_last_flush_drops() {
+    /// Does something when it is dropped.
+    struct Event(Option<Box<dyn FnOnce() + Send + Sync>>);
+
+    impl Drop for Event {
+        fn drop(&mut self) {
+            self.0.take().into_iter().for_each(|event| event());
+        }
+    }
+
+    fn feed(mut sink: impl Sink<Event, Error = Infallible> + Unpin) {
+        sink.feed(Event(None)).now_or_never().unwrap().unwrap();
+    }
+
+    let ends: [fn(EventBuffer<Event>); 4] = [
+        |mut buffer| {
+            feed(&mut buffer);
+            buffer.close();
+        },
+        |mut buffer| {
+            feed(&mut buffer);
+            buffer.fail("broken");
+        },
+        |mut buffer| {
+            feed(&mut buffer);
+            let ended = EventBuffer::new().tail();
+            buffer.splice(ended);
+        },
+        |buffer| feed(SharedBuffer::from(buffer)),
+    ];
+    for end in ends {
+        let reader = Arc::new(Mutex::new(None::<Subscription<Event>>));
+        let read = Arc::new(Mutex::new(None));
+        let mut buffer = EventBuffer::builder().replay(Replay::Last(1)).build();
+        let (reads, seen) = (reader.clone(), read.clone());
+        buffer.push(Event(Some(Box::new(move || {
+            let mut reader = reads.lock().unwrap();
+            let reader = reader.as_mut().unwrap();
+            let item = reader.try_recv().is_ok();
+            *seen.lock().unwrap() = Some((item, reader.try_recv().map(drop)));
+        }))));
+        *reader.lock().unwrap() = Some(buffer.subscribe());
+        end(buffer);
+        let read = read.lock().unwrap().take();
+        let Some((true, Err(end))) = read else {
+            panic!("{read:?}");
+        };
+        assert_ne!(end, TryRecvError::Empty);
+    }
 }

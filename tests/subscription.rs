@@ -91,6 +91,29 @@ fn a_cancelled_recv_loses_nothing() {
     }
 }
 
+/// A `select!` may make a `recv` and then take another branch, in a task that waits for the stream.
+#[test]
+fn a_recv_that_was_never_polled_leaves_the_stream_waiting() {
+    let mut buffer = EventBuffer::new();
+    let mut reader = task::spawn(buffer.subscribe());
+    let mut cloned = task::spawn(buffer.subscribe().cloned());
+    for _ in 0..2 {
+        assert_pending!(reader.poll_next());
+        assert_pending!(cloned.poll_next());
+        drop((reader.recv(), cloned.recv()));
+        drop(reader.next_chunk());
+        buffer.push(1);
+        assert!(reader.is_woken() && cloned.is_woken());
+        assert!(reader.try_recv().is_ok() && cloned.try_recv().is_ok());
+        // One that was polled took the stream's place, and goes off the list.
+        assert_pending!(reader.poll_next());
+        assert_pending!(task::spawn(reader.recv()).poll());
+        buffer.push(2);
+        assert!(!reader.is_woken());
+        assert!(reader.try_recv().is_ok() && cloned.try_recv().is_ok());
+    }
+}
+
 #[test]
 fn a_moved_stream_wakes_its_new_task() {
     let mut buffer = EventBuffer::new();

@@ -36,6 +36,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use super::block::{self, Room, Vacancy};
 use super::record::Record;
 use crate::sync::{AtomicPtr, AtomicUsize, UnsafeCell};
+use crate::unwind::both_even_if_one_panics;
 
 const WAITING: usize = 1;
 /// Where the two numbers of [`block`] stand, in the last node of a block.
@@ -527,7 +528,8 @@ impl<T> Drop for Batch<T> {
             // SAFETY: the batch owns the chain.
             self.room.leave(unsafe { rest.last.as_ref() });
             // The first node's one reference, kept for the link that now is never made.
-            drop(Hold(rest.first));
+            let (first, rest) = (self.first.take(), Hold(rest.first));
+            both_even_if_one_panics(|| drop(first), || drop(rest));
         }
     }
 }

@@ -335,8 +335,11 @@ impl<T> Tail<T> {
         while let Some(record) = ahead {
             if Arc::ptr_eq(&record, &self.record) {
                 drop(splicing);
+                // Now: `onward` is dropped on return, which may take its time, or panic and leak the answer
+                // (rust-lang/rust#47949).
+                drop(self.fail(SharedError::new(SpliceCycle.into())));
                 return Spliced {
-                    wake: self.fail(SharedError::new(SpliceCycle.into())),
+                    wake: Wake(None),
                     _limits: None,
                 };
             }
