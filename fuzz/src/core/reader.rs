@@ -114,6 +114,18 @@ impl Idle {
         })
     }
 
+    /// Makes futures that are never polled, which does nothing.
+    fn make_reads(&mut self) {
+        match self {
+            Self::Items(real) => {
+                drop(real.recv());
+                drop(real.next_chunk());
+            }
+            Self::Clones(real) => drop(real.recv()),
+            Self::Limited(real) => drop(real.recv()),
+        }
+    }
+
     fn poll_stream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome>> {
         match self {
             Self::Items(real) => Pin::new(real)
@@ -383,6 +395,7 @@ impl Reader {
             }
         }
         if let Some(idle) = self.idle() {
+            idle.make_reads();
             let terminated = idle.is_terminated();
             assert_eq!(terminated, self.model.terminated);
         }
