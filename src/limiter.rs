@@ -336,12 +336,8 @@ impl<T: Send + Sync + 'static> Limiter<T> {
 
 impl<T: Send + Sync> Limit for Limiter<T> {
     fn enforce(&self) -> Next {
-        match self.look() {
-            // Its bytes are the meter's business.
-            Some(_) if self.limit.items == u64::MAX => Next::Never,
-            Some(room) => Next::After(room.items),
-            None => Next::Never,
-        }
+        self.look()
+            .map_or(Next::Never, |room| Next::After(room.items))
     }
 }
 

@@ -224,23 +224,26 @@ fn one_that_is_in_the_way_when_a_limit_is_set() {
 /// All have been read meanwhile.
 #[test]
 fn one_that_a_batch_pushes_out_of_the_window() {
-    let World { alive, gate, .. } = World::new(Replay::None, 0);
-    let mut buffer = EventBuffer::new();
-    let mut reader = buffer.subscribe();
-    let mut first = event(&alive);
-    first.gate = Some(gate.clone());
-    buffer.push(first);
-    drop(reader.try_recv());
-    let kept = thread::scope(|scope| {
-        let (alive, buffer) = (&alive, &mut buffer);
-        scope.spawn(move || buffer.extend((0..1_000).map(|_| event(alive))));
-        gate.entered.wait();
-        while reader.try_recv().is_ok() {}
-        let kept = alive.load(SeqCst);
-        gate.may_leave.wait();
-        kept
-    });
-    assert!(kept < 10, "{kept}");
+    for (window, batch) in [(1, 1_000), (1_000, 900)] {
+        let World { alive, gate, .. } = World::new(Replay::None, 0);
+        let mut buffer = EventBuffer::builder().replay(Replay::Last(window)).build();
+        let mut reader = buffer.subscribe();
+        let mut first = event(&alive);
+        first.gate = Some(gate.clone());
+        buffer.push(first);
+        drop(reader.try_recv());
+        buffer.extend((1..window).map(|_| event(&alive)));
+        let kept = thread::scope(|scope| {
+            let (alive, buffer) = (&alive, &mut buffer);
+            scope.spawn(move || buffer.extend((0..batch).map(|_| event(alive))));
+            gate.entered.wait();
+            while reader.try_recv().is_ok() {}
+            let kept = alive.load(SeqCst);
+            gate.may_leave.wait();
+            kept
+        });
+        assert!(kept < window + 10, "{kept} where it keeps {window}");
+    }
 }
 
 /// By the limit of a reader, where each item pushes another one out of the window.

@@ -582,3 +582,26 @@ fn a_batch_that_nobody_sees_is_dropped_whole_also_where_drops_panic() {
     assert!(catch_unwind(AssertUnwindSafe(|| buffer.extend(events))).is_err());
     assert_eq!(Arc::strong_count(&alive), 1);
 }
+
+/// A second panic that leaves a drop would abort the process.
+#[test]
+fn a_drop_that_panics_where_a_panic_goes_on_already_is_no_abort() {
+    struct Event(#[expect(dead_code)] Arc<()>);
+
+    impl Drop for Event {
+        fn drop(&mut self) {
+            panic!("asked for");
+        }
+    }
+
+    let alive = Arc::new(());
+    let mut buffer = keeping(Replay::None);
+    let reader = buffer.subscribe();
+    buffer.extend([(); 5].map(|()| Event(alive.clone())));
+    let panics = AssertUnwindSafe(|| {
+        let _reader = reader;
+        panic!("asked for");
+    });
+    assert!(catch_unwind(panics).is_err());
+    assert_eq!(Arc::strong_count(&alive), 1);
+}

@@ -248,13 +248,14 @@ fn others_lose_nothing() {
 
 #[test]
 fn a_limit_goes_along_over_splices() {
-    for registered_first in [true, false] {
+    let limits = [LagLimit::items(10), LagLimit::bytes(1_000)];
+    let cases = limits.map(|limit| [(limit, true), (limit, false)]);
+    for (limit, registered_first) in cases.into_iter().flatten() {
         let alive = Arc::new(AtomicUsize::new(0));
         let mut live = unretained();
         let mut middle = unretained();
         let mut snapshot = unretained();
         let reader = snapshot.subscribe();
-        let limit = LagLimit::items(10);
         let mut reader = Some(reader);
         let mut stuck = registered_first.then(|| reader.take().unwrap().limited(limit));
         // What was due in the snapshot, far ahead, is due at once where it goes on.
@@ -1035,8 +1036,9 @@ fn what_was_skipped_before_an_event_whose_clone_panics_is_told_with_the_event() 
 fn who_leaves_while_its_limit_is_enforced_is_gone_at_once() {
     type Reader = Arc<std::sync::Mutex<Option<Limited<Leaver>>>>;
 
-    /// Drops the reader that asks for its size, and says whether anybody observes the buffer then.
-    struct Leaver(SharedBuffer<Leaver>, Reader, Arc<AtomicUsize>);
+    /// Drops the reader when it is asked for its size, and says whether anybody observes the buffer then: at
+    /// first it is asked for all readers, then for this one.
+    struct Leaver(SharedBuffer<Leaver>, Reader, Arc<AtomicUsize>, AtomicUsize);
 
     impl Clone for Leaver {
         fn clone(&self) -> Self {
@@ -1046,19 +1048,24 @@ fn who_leaves_while_its_limit_is_enforced_is_gone_at_once() {
 
     impl ByteSize for Leaver {
         fn byte_size(&self) -> usize {
-            drop(self.1.lock().unwrap().take());
-            let observed = usize::from(self.0.is_observed());
-            self.2.store(1 + observed, SeqCst);
-            1
+            if self.3.fetch_sub(1, SeqCst) == 1 {
+                drop(self.1.lock().unwrap().take());
+                let observed = usize::from(self.0.is_observed());
+                self.2.store(1 + observed, SeqCst);
+            }
+            1_000
         }
     }
 
-    let shared = SharedBuffer::from(unretained());
-    let observed = Arc::new(AtomicUsize::new(0));
-    let limited = shared.subscribe().limited(LagLimit::bytes(1));
-    let reader = Reader::new(Some(limited).into());
-    shared.push(Leaver(shared.clone(), reader, observed.clone()));
-    assert_eq!(observed.load(SeqCst), 1);
+    for asked in [1, 2] {
+        let shared = SharedBuffer::from(unretained());
+        let observed = Arc::new(AtomicUsize::new(0));
+        let limited = shared.subscribe().limited(LagLimit::bytes(1));
+        let reader = Reader::new(Some(limited).into());
+        let event = Leaver(shared.clone(), reader, observed.clone(), asked.into());
+        shared.push(event);
+        assert_eq!(observed.load(SeqCst), 1, "asked {asked} times");
+    }
 }
 
 #[test]
@@ -1116,11 +1123,12 @@ fn who_skips_to_the_newest_keeps_no_other() {
     assert_eq!(alive.load(SeqCst), 1);
 }
 
-/// Publishes another event when it is asked for its size first.
+/// May publish others when it is asked for its size.
 struct Nested {
     size: usize,
     asked: Arc<AtomicUsize>,
-    another: std::sync::Mutex<Option<(SharedBuffer<Nested>, usize)>>,
+    /// Where to publish two of size 1, each time that it is asked, the last first.
+    others: std::sync::Mutex<Vec<Option<SharedBuffer<Nested>>>>,
 }
 
 impl Nested {
@@ -1128,7 +1136,7 @@ impl Nested {
         Self {
             size,
             asked: asked.clone(),
-            another: std::sync::Mutex::default(),
+            others: std::sync::Mutex::default(),
         }
     }
 }
@@ -1142,25 +1150,36 @@ impl Clone for Nested {
 impl ByteSize for Nested {
     fn byte_size(&self) -> usize {
         self.asked.fetch_add(1, SeqCst);
-        let another = self.another.lock().unwrap().take();
-        if let Some((shared, size)) = another {
-            shared.push(Self::new(size, &self.asked));
+        let shared = self.others.lock().unwrap().pop().flatten();
+        if let Some(shared) = shared {
+            // A batch, with which the writer looks.
+            shared.extend([1, 1].map(|size| Self::new(size, &self.asked)));
         }
         self.size
     }
 }
 
+/// Where it is asked for all readers, and where it is asked for this one, who reads while the writer looks.
 #[test]
 fn what_two_looks_at_a_time_ask_for_counts_once() {
-    let asked = Arc::new(AtomicUsize::new(0));
-    let shared = SharedBuffer::from(unretained());
-    let mut reader = shared.subscribe().limited(LagLimit::bytes(11));
-    let first = Nested::new(10, &asked);
-    *first.another.lock().unwrap() = Some((shared.clone(), 1));
-    shared.push(first);
-    let sizes: Vec<_> = std::iter::from_fn(|| reader.try_recv().ok()).collect();
-    let sizes: Vec<_> = sizes.iter().map(|event| event.size).collect();
-    assert_eq!(sizes, [10, 1], "both are within the limit");
+    for asked_before in [0, 1] {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let shared = SharedBuffer::from(unretained());
+        let mut reader = shared.subscribe().limited(LagLimit::bytes(16));
+        // So that the writer looks before there is too much.
+        shared.push(Nested::new(9, &asked));
+        assert!(reader.try_recv().is_ok());
+        let first = Nested::new(9, &asked);
+        let mut others = vec![Some(shared.clone())];
+        others.resize_with(1 + asked_before, || None);
+        *first.others.lock().unwrap() = others;
+        shared.push(first);
+        let sizes: Vec<_> = std::iter::from_fn(|| reader.try_recv().ok()).collect();
+        let sizes: Vec<_> = sizes.iter().map(|event| event.size).collect();
+        assert_eq!(sizes, [9, 1, 1], "all are within the limit");
+        // For all readers and for this one, and again in whose midst others look.
+        assert_eq!(asked.load(SeqCst), 2 * 4 + 1);
+    }
 }
 
 /// The writer asks for sizes while the reader gives an item back.
@@ -1168,14 +1187,20 @@ fn what_two_looks_at_a_time_ask_for_counts_once() {
 fn what_is_given_back_while_sizes_are_asked_does_not_count_for_others() {
     use std::sync::Barrier;
 
-    struct Slow(u8, Arc<(Barrier, Barrier, AtomicBool)>);
+    struct Gates {
+        cloning: Barrier,
+        given_back: Barrier,
+        panics: AtomicBool,
+        asked: AtomicUsize,
+    }
+
+    struct Slow(usize, Arc<Gates>);
 
     impl Clone for Slow {
         fn clone(&self) -> Self {
-            let (cloning, _, panics) = &*self.1;
-            if panics.load(SeqCst) {
-                cloning.wait();
-                cloning.wait();
+            if self.1.panics.load(SeqCst) {
+                self.1.cloning.wait();
+                self.1.cloning.wait();
                 panic!("asked for");
             }
             Self(self.0, self.1.clone())
@@ -1184,33 +1209,41 @@ fn what_is_given_back_while_sizes_are_asked_does_not_count_for_others() {
 
     impl ByteSize for Slow {
         fn byte_size(&self) -> usize {
-            let (cloning, given_back, panics) = &*self.1;
-            if self.0 == 1 && panics.load(SeqCst) {
-                cloning.wait();
-                given_back.wait();
-                panics.store(false, SeqCst);
+            // At first it is asked for all readers.
+            if self.0 == 2 && self.1.asked.fetch_add(1, SeqCst) == 1 {
+                self.1.cloning.wait();
+                self.1.given_back.wait();
+                self.1.panics.store(false, SeqCst);
             }
-            1
+            if self.0 == 0 { 16 } else { 1 }
         }
     }
 
-    let gates = (Barrier::new(2), Barrier::new(2), AtomicBool::new(true));
-    let gates = Arc::new(gates);
+    let gates = Arc::new(Gates {
+        cloning: Barrier::new(2),
+        given_back: Barrier::new(2),
+        panics: AtomicBool::new(false),
+        asked: AtomicUsize::new(0),
+    });
     let mut buffer = unretained();
-    let mut reader = buffer.subscribe().limited(LagLimit::bytes(100));
+    let mut reader = buffer.subscribe().limited(LagLimit::bytes(16));
+    // So that the writer looks before there is too much.
     buffer.push(Slow(0, gates.clone()));
+    assert!(reader.try_recv().is_ok());
+    gates.panics.store(true, SeqCst);
+    buffer.push(Slow(1, gates.clone()));
     let mut received = thread::scope(|scope| {
         let read = scope.spawn(|| {
             let read = AssertUnwindSafe(|| reader.try_recv().is_ok());
             assert!(catch_unwind(read).is_err());
-            gates.1.wait();
+            gates.given_back.wait();
             reader
         });
-        gates.0.wait();
-        buffer.extend((1..4).map(|n| Slow(n, gates.clone())));
+        gates.cloning.wait();
+        buffer.extend((2..5).map(|n| Slow(n, gates.clone())));
         read.join().unwrap()
     });
-    for n in 0..4 {
+    for n in 1..5 {
         assert_eq!(received.try_recv().ok().map(|event| event.0), Some(n));
     }
 }
@@ -1268,4 +1301,73 @@ fn a_stream_that_is_dropped_while_it_waits_leaves_the_list() {
     assert_eq!(Arc::strong_count(&task), 3);
     drop(stream);
     assert_eq!(Arc::strong_count(&task), 2);
+}
+
+/// Those of a crowd that are gone are taken out of the lists, and it is not.
+#[test]
+fn a_limit_in_bytes_is_kept_beside_a_crowd_that_comes_and_goes() {
+    let alive = Arc::new(AtomicUsize::new(0));
+    let mut buffer = unretained();
+    let _stuck = buffer.subscribe().limited(LagLimit::bytes(1_000));
+    for _ in 0..100 {
+        drop(buffer.subscribe().limited(LagLimit::items(10)));
+    }
+    for n in 0..1_000 {
+        buffer.push(Counted::new(n, &alive));
+        assert!(n < BLOCK as u64 || alive.load(SeqCst) <= 11, "after {n}");
+    }
+}
+
+#[test]
+fn an_event_is_asked_once_for_a_crowd_that_has_room() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let mut buffer = unretained();
+    let crowd = (0..10).map(|_| buffer.subscribe().limited(LagLimit::bytes(1_000)));
+    let _crowd: Vec<_> = crowd.collect();
+    buffer.push(Nested::new(1, &asked));
+    assert_eq!(asked.load(SeqCst), 1);
+}
+
+/// In the buffer spliced to, or in the other where there is nobody any more in that.
+#[test]
+fn who_is_limited_in_bytes_after_a_splice_shares_who_asks() {
+    let (items, bytes) = (LagLimit::items(1_000), LagLimit::bytes(1_000));
+    for leaves in [false, true] {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let (mut live, snapshot) = (unretained(), unretained());
+        let in_live = Some(live.subscribe().limited(bytes));
+        let in_live = in_live.filter(|_| !leaves);
+        let ahead = snapshot
+            .subscribe()
+            .limited(if leaves { bytes } else { items });
+        snapshot.splice(live.tail());
+        let late = live.subscribe().limited(bytes);
+        live.push(Nested::new(1, &asked));
+        assert_eq!(asked.load(SeqCst), 1, "leaves: {leaves}");
+        drop((in_live, ahead, late));
+    }
+}
+
+/// There may be no end of them.
+#[test]
+fn what_comes_while_sizes_are_asked_is_left_to_the_next_look() {
+    /// Publishes another, so often at most, when it is asked by the reader, which is the second time.
+    #[derive(Clone)]
+    struct Fertile(SharedBuffer<Fertile>, usize, Arc<AtomicUsize>);
+
+    impl ByteSize for Fertile {
+        fn byte_size(&self) -> usize {
+            if self.2.fetch_add(1, SeqCst) == 1 && self.1 > 0 {
+                let shared = self.0.clone();
+                shared.push(Self(shared.clone(), self.1 - 1, Arc::default()));
+            }
+            1
+        }
+    }
+
+    let shared = SharedBuffer::from(unretained());
+    let mut reader = shared.subscribe().limited(LagLimit::bytes(1_000));
+    shared.push(Fertile(shared.clone(), 100, Arc::default()));
+    assert!(reader.try_recv().is_ok());
+    assert_eq!(reader.lag(), 1);
 }

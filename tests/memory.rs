@@ -117,6 +117,7 @@ fn memory_is_bounded_by_the_slowest_reader_and_comes_back() {
     a_stuck_reader_keeps_what_its_limit_says();
     limited_readers_that_are_gone_leave_memory_flat();
     whatever_ends_gives_its_blocks_back();
+    items_that_are_dropped_one_by_one_give_their_blocks_back();
     a_crowd_that_waited_once_leaves_memory_flat();
     a_crowd_that_left_leaves_memory_flat();
     limited_readers_that_come_and_go_beside_others_leave_memory_flat();
@@ -286,6 +287,20 @@ fn whatever_ends_gives_its_blocks_back() {
     (0..70).for_each(&mut cases);
     std::panic::set_hook(quiet);
     assert!(live().abs_diff(before) < SLACK);
+}
+
+/// Where somebody else holds the next one, also at the end of a block.
+fn items_that_are_dropped_one_by_one_give_their_blocks_back() {
+    let mut buffer = EventBuffer::builder().replay(Replay::None).build();
+    let before = live();
+    let mut reader = buffer.subscribe();
+    for n in 0..10_000 {
+        buffer.push(Box::new(n));
+    }
+    let items: Vec<_> = std::iter::from_fn(|| reader.try_recv().ok()).collect();
+    drop(reader);
+    items.into_iter().for_each(drop);
+    assert!(live().abs_diff(before) < 8192);
 }
 
 /// Of a crowd that waited, so many are left when they are woken: few, and more than a few.
