@@ -15,7 +15,8 @@ use crate::raw::Mark;
 /// [upgrades](crate::EventBuffer::upgrade) it to a subscription, or tells how many items are lost.
 ///
 /// Cheap to clone (one reference count). In memory it keeps a few hundred bytes about the buffer, and
-/// those of buffers that this one was spliced to.
+/// those of buffers that this one was spliced to; with that the error that one of them failed with, and the
+/// emptied list of a crowd that waited there.
 ///
 /// ```
 /// use event_buffer::{BookmarkError, EventBuffer, Replay};

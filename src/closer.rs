@@ -61,12 +61,21 @@ impl Closer {
     /// assert!(!reader.closer().close("second"));
     /// ```
     pub fn close(&self, reason: impl Into<Box<dyn Error + Send + Sync>>) -> bool {
-        let closed = self.0.reason.set(SharedError::new(reason.into())).is_ok();
+        let closed = self.0.close(reason.into());
         if closed {
-            let waker = self.0.waker.lock().take();
-            waker.into_iter().for_each(Waker::wake);
+            self.0.take_waker().into_iter().for_each(Waker::wake);
         }
         closed
+    }
+
+    /// As [`close`](Self::close), but leaves waking its reader to the caller.
+    #[cfg(feature = "publisher")]
+    pub(crate) fn close_deferred(
+        &self,
+        reason: impl Into<Box<dyn Error + Send + Sync>>,
+    ) -> Option<Waker> {
+        let closed = self.0.close(reason.into());
+        closed.then(|| self.0.take_waker()).flatten()
     }
 
     /// Whether the subscription was closed by a closer, this or another one. O(1).
@@ -136,6 +145,15 @@ impl Closing {
             reason: OnceLock::from(reason),
             waker: Mutex::default(),
         }
+    }
+
+    /// Whether it had not been closed before.
+    fn close(&self, reason: Box<dyn Error + Send + Sync>) -> bool {
+        self.reason.set(SharedError::new(reason)).is_ok()
+    }
+
+    fn take_waker(&self) -> Option<Waker> {
+        self.waker.lock().take()
     }
 
     pub(crate) fn reason(&self) -> Option<&SharedError> {

@@ -81,7 +81,7 @@ impl<T: Clone> Limited<T> {
     pub(crate) fn new(
         mut cursor: Cursor<T>,
         limit: LagLimit<T>,
-        failed: bool,
+        (failed, terminated): (bool, bool),
         closing: ClosingSlot,
     ) -> Self
     where
@@ -103,7 +103,7 @@ impl<T: Clone> Limited<T> {
             closing,
             closed: None,
             failed,
-            terminated: false,
+            terminated,
         }
     }
 

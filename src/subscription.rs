@@ -254,7 +254,8 @@ impl<T> Subscription<T> {
     where
         T: Clone + Send + Sync + 'static,
     {
-        Limited::new(self.cursor, limit, self.failed, self.closing)
+        let said = (self.failed, self.terminated);
+        Limited::new(self.cursor, limit, said, self.closing)
     }
 
     /// A handle that closes this subscription from outside. See [`Closer`].

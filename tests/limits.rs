@@ -1371,3 +1371,19 @@ fn what_comes_while_sizes_are_asked_is_left_to_the_next_look() {
     assert!(reader.try_recv().is_ok());
     assert_eq!(reader.lag(), 1);
 }
+
+/// It has said the reason already.
+#[test]
+fn a_stream_that_has_ended_is_over_where_it_is_limited_too() {
+    let buffer = EventBuffer::<u8>::new();
+    let mut reader = buffer.subscribe();
+    reader.closer().close("enough");
+    let closed = reader.next().now_or_never();
+    assert!(matches!(closed, Some(Some(Err(RecvError::ForceClosed(_))))));
+    let mut limited = reader.limited(LagLimit::items(1));
+    assert_eq!(limited.next().now_or_never(), Some(None));
+    assert!(matches!(
+        limited.try_recv(),
+        Err(TryRecvError::ForceClosed(_))
+    ));
+}

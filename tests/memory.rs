@@ -225,6 +225,19 @@ fn unwatched_keys_leave_memory_flat() {
         publisher.publish(KEYS, [(key, key)]).unwrap();
     }
     assert!(live().abs_diff(empty) < 4096, "watched one by one");
+
+    // Nor do crowds keep theirs: what is left are the indexes that snapshots had before the first commit.
+    let publisher = Publisher::<u64, u64>::builder().build();
+    let _watch = publisher.subscribe(Request::new(0));
+    let empty = live();
+    let crowd = (0..KEYS).map(|_| publisher.subscribe(Request::new(0)));
+    drop(crowd.collect::<Vec<_>>());
+    assert!(live().abs_diff(empty) < 4096, "a crowd of one key");
+    let publisher = Publisher::<u64, u64>::builder().build();
+    let empty = live();
+    let crowd = (0..KEYS).map(|key| publisher.subscribe(Request::new(key)));
+    drop(crowd.collect::<Vec<_>>());
+    assert!(live().abs_diff(empty) < 65_536, "a crowd of keys");
 }
 
 fn a_crowd_that_waited_once_leaves_memory_flat() {

@@ -774,6 +774,49 @@ fn nobody_resumes_between_two_commits_of_one_index() {
     }
 }
 
+/// What it would have to go on from is not kept.
+#[test]
+fn nobody_resumes_between_two_commits_of_one_index_where_the_topic_goes() {
+    let publisher = Publisher::builder().epoch(1).build();
+    let mut first = watch(&publisher, "a");
+    publisher.publish(5, [("a", 1)]).unwrap();
+    assert_eq!(all(&mut first), [End(0), Events(5, vec![1])]);
+    let point = first.resume_point();
+    drop(first);
+    publisher.publish(5, [("a", 2)]).unwrap();
+    let mut resumed = publisher.subscribe(Request::new("a").after(point));
+    publisher.publish(6, [("a", 3)]).unwrap();
+    assert_eq!(next(&mut resumed), Reset(ResetReason::TooOld));
+}
+
+/// A former process published 6, 7 and 8, in the same epoch. A snapshot as of a lesser index, be it of
+/// nothing or of another key, does not mean that this one knows of them.
+#[test]
+fn nobody_resumes_over_what_a_former_process_published() {
+    let old = || Request::new("b").after(Resume { epoch: 1, index: 5 });
+    let publisher = Publisher::builder().epoch(1).replay(Replay::All).build();
+    assert_eq!(all(&mut watch(&publisher, "b")), [End(0)]);
+    publisher.publish(9, [("b", 9)]).unwrap();
+    let mut resumed = publisher.subscribe(old());
+    assert_eq!(next(&mut resumed), Reset(ResetReason::TooOld));
+
+    let publisher = Publisher::builder()
+        .epoch(1)
+        .replay(Replay::All)
+        .snapshot(|key: &str, _| future::ready(Ok(if key == "a" { 3 } else { 8 })))
+        .build();
+    let mut b = watch(&publisher, "b");
+    assert_eq!(all(&mut b), [End(8)]);
+    assert_eq!(all(&mut watch(&publisher, "a")), [End(3)]);
+    publisher.publish(9, [("b", 9)]).unwrap();
+    let mut resumed = publisher.subscribe(old());
+    assert_eq!(next(&mut resumed), Reset(ResetReason::TooOld));
+    // Who has what this one gave goes on.
+    let given = Resume { epoch: 1, index: 8 };
+    let mut resumed = publisher.subscribe(Request::new("b").after(given));
+    assert_eq!(all(&mut resumed), [Events(9, vec![9])]);
+}
+
 #[test]
 fn a_watch_resumes_from_a_snapshot_that_was_ahead() {
     let store = Store::default();
@@ -1030,6 +1073,24 @@ fn the_figures_tell_who_is_slow_and_what_is_kept() {
     assert_eq!((fast.lag(), other.lag()), (0, 1), "the end of its snapshot");
     drop(slow);
     assert_eq!(publisher.stats().slowest.unwrap().lag, 0);
+}
+
+/// As from its window: one can resume from there.
+#[test]
+fn what_a_kept_snapshot_keeps_is_counted_as_retained() {
+    let publisher = Publisher::builder()
+        .epoch(1)
+        .snapshot(|_: &str, _| future::ready(Ok(0)))
+        .snapshot_ttl(FOREVER)
+        .build();
+    assert_eq!(all(&mut watch(&publisher, "a")), [End(0)]);
+    for index in 1..=100 {
+        publisher.publish(index, [("a", 1)]).unwrap();
+    }
+    let index = 50;
+    let mut resumed = publisher.subscribe(Request::new("a").after(Resume { epoch: 1, index }));
+    assert_eq!(all(&mut resumed).len(), 50);
+    assert_eq!(publisher.stats().retained_items, 100);
 }
 
 #[test]

@@ -43,6 +43,13 @@ impl Store {
         self.commits.len().checked_sub(1).map_or(0, Self::index)
     }
 
+    /// The index that the commits of one key have been made up to.
+    fn newest_of(&self, key: Key) -> u64 {
+        let mut indexes = (0..self.commits.len()).map(Self::index).rev();
+        let newest = indexes.find(|&index| self.touching(key, index - 1, index) > 0);
+        newest.unwrap_or(0)
+    }
+
     /// Commits of the key with an index in the range, exclusive and inclusive.
     fn touching(&self, key: Key, after: u64, until: u64) -> usize {
         let commits = self.commits.iter().enumerate();
@@ -174,6 +181,8 @@ struct Manner {
     /// How many entities make a part.
     part: usize,
     fails: bool,
+    /// Whether it says the index of the newest commit of its key, rather than of all.
+    own: bool,
 }
 
 async fn wait(times: usize) {
@@ -201,7 +210,13 @@ fn handler(
             wait(manner.waits).await;
             let (index, state) = {
                 let store = store.lock().unwrap();
-                (store.newest(), store.state(key, store.newest()))
+                let newest = store.newest();
+                let index = if manner.own {
+                    store.newest_of(key)
+                } else {
+                    newest
+                };
+                (index, store.state(key, newest))
             };
             let changes: Vec<Change> = state.into_iter().map(|(e, v)| (e, Some(v))).collect();
             for part in changes.chunks(manner.part.max(1)) {
@@ -229,11 +244,14 @@ enum Step {
     Drop(usize),
     /// With the state and the resume point of a watch that was dropped.
     Resume(usize),
-    Manner(Manner),
+    /// How often the handler waits, how large its parts are, and whether it fails.
+    Manner(usize, usize, bool),
     CloseToken(u8),
     CloseKey(Key),
     CloseAll,
     Reset,
+    /// In the same epoch, but of what was published before the publisher knows nothing.
+    Restart,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -247,17 +265,20 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..16_usize).prop_map(Step::Drop),
         3 => (0..16_usize).prop_map(Step::Resume),
         2 => (0..4_usize, 1..4_usize, proptest::bool::weighted(0.2))
-            .prop_map(|(waits, part, fails)| Step::Manner(Manner { waits, part, fails })),
+            .prop_map(|(waits, part, fails)| Step::Manner(waits, part, fails)),
         1 => (0..2_u8).prop_map(Step::CloseToken),
         1 => key().prop_map(Step::CloseKey),
         1 => Just(Step::CloseAll),
         1 => Just(Step::Reset),
+        3 => Just(Step::Restart),
     ]
 }
 
 struct World {
     store: Arc<Mutex<Store>>,
     manner: Arc<Mutex<Manner>>,
+    replay: Replay,
+    ttl: Duration,
     publisher: Publisher<Key, Change>,
     epoch: u64,
     watches: Vec<(Watch<Key, Change>, View)>,
@@ -266,29 +287,37 @@ struct World {
 }
 
 impl World {
-    fn new(replay: Replay, ttl: Duration) -> Self {
+    fn new(replay: Replay, ttl: Duration, own: bool) -> Self {
         let store = Arc::new(Mutex::new(Store::default()));
         let manner = Manner {
             waits: 0,
             part: 2,
             fails: false,
+            own,
         };
-        let manner = Arc::new(Mutex::new(manner));
-        let how = Arc::clone(&manner);
-        let publisher = Publisher::builder()
-            .replay(replay)
-            .snapshot_ttl(ttl)
-            .epoch(0)
-            .snapshot(handler(Arc::clone(&store), move || *how.lock().unwrap()))
-            .build();
-        Self {
+        let mut world = Self {
             store,
-            manner,
-            publisher,
+            manner: Arc::new(Mutex::new(manner)),
+            replay,
+            ttl,
+            publisher: Publisher::builder().build(),
             epoch: 0,
             watches: Vec::new(),
             left: Vec::new(),
-        }
+        };
+        world.start();
+        world
+    }
+
+    fn start(&mut self) {
+        let how = Arc::clone(&self.manner);
+        let handler = handler(Arc::clone(&self.store), move || *how.lock().unwrap());
+        self.publisher = Publisher::builder()
+            .replay(self.replay)
+            .snapshot_ttl(self.ttl)
+            .epoch(self.epoch)
+            .snapshot(handler)
+            .build();
     }
 
     fn step(&mut self, step: Step) {
@@ -314,14 +343,8 @@ impl World {
                 }
             }
             Step::Drop(which) if !self.watches.is_empty() => {
-                let (watch, view) = self.watches.swap_remove(which % self.watches.len());
-                if let Some(point) = watch
-                    .resume_point()
-                    .filter(|point| point.epoch == self.epoch)
-                {
-                    assert_eq!(Some(point.index), view.index);
-                    self.left.push((point, view));
-                }
+                let watch = self.watches.swap_remove(which % self.watches.len());
+                self.leave(watch);
             }
             Step::Resume(which) if !self.left.is_empty() => {
                 let (point, view) = self.left.swap_remove(which % self.left.len());
@@ -333,7 +356,15 @@ impl World {
                 self.subscribe(view, Some(point), 0);
             }
             Step::Poll(..) | Step::Drop(_) | Step::Resume(_) => {}
-            Step::Manner(manner) => *self.manner.lock().unwrap() = manner,
+            Step::Manner(waits, part, fails) => {
+                let mut manner = self.manner.lock().unwrap();
+                *manner = Manner {
+                    waits,
+                    part,
+                    fails,
+                    ..*manner
+                };
+            }
             Step::CloseToken(token) => self.publisher.close_token(token.to_string()),
             Step::CloseKey(key) => self.publisher.close_key(&key),
             Step::CloseAll => self.publisher.close_all(),
@@ -343,9 +374,23 @@ impl World {
                 self.publisher.reset(self.epoch);
                 self.left.clear();
             }
+            Step::Restart => {
+                for watch in std::mem::take(&mut self.watches) {
+                    self.leave(watch);
+                }
+                self.start();
+            }
         }
         let open = self.watches.iter().filter(|(_, view)| !view.ended).count();
         assert!(self.publisher.stats().subscriptions <= open);
+    }
+
+    fn leave(&mut self, (watch, view): (Watch<Key, Change>, View)) {
+        let point = watch.resume_point();
+        if let Some(point) = point.filter(|point| point.epoch == self.epoch) {
+            assert_eq!(Some(point.index), view.index);
+            self.left.push((point, view));
+        }
     }
 
     fn publish(&mut self) {
@@ -386,15 +431,16 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1024, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2048, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_view_is_the_state_as_of_its_index(
         replay in prop_oneof![Just(Replay::None), (1..5_usize).prop_map(Replay::Last), Just(Replay::All)],
         ttl in prop_oneof![Just(0), Just(1), Just(u64::MAX / 4)].prop_map(Duration::from_nanos),
+        own in any::<bool>(),
         steps in vec(step(), 0..150),
     ) {
-        let mut world = World::new(replay, ttl);
+        let mut world = World::new(replay, ttl, own);
         for step in steps {
             world.step(step);
         }
@@ -472,6 +518,7 @@ fn every_view_is_the_state_as_of_its_index_in_ten_thousand_schedules() {
             waits: random(&mut seed, 3).into(),
             part: 2,
             fails: false,
+            own: false,
         };
         let publisher = Publisher::builder()
             .replay(Replay::Last(random(&mut seed, 5).into()))

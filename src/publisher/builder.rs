@@ -54,7 +54,9 @@ impl<K, T> Builder<K, T> {
     /// Change the state first and publish then. A greater index than was published so far is fine. A
     /// lesser one, as of a replica that is behind, is made up for by the commits that the [replay
     /// window](Self::replay) retains; where those do not reach back that far the snapshot fails, with
-    /// [`SnapshotOutdated`](super::SnapshotOutdated), rather than that a commit is missed.
+    /// [`SnapshotOutdated`](super::SnapshotOutdated), rather than that a commit is missed. That goes for
+    /// commits since the key was watched, as long as anything is kept of it: of those before, and of those
+    /// of another process, the publisher knows nothing, so the state must contain them.
     ///
     /// Each part is read while the next one is made. The handler is driven by the watches that
     /// wait for it, on their tasks, under no lock: it may publish, subscribe, or take its time.

@@ -178,7 +178,8 @@ impl Error for SnapshotPanicked {}
 
 /// The source of [`WatchError::Snapshot`] where the handler answered the state as of an index
 /// that is less than that of a commit which is not retained any more. The watcher would have missed
-/// it. A handler that asks a replica may see that.
+/// it. A handler that asks a replica may see that. Commits to a key of which nobody watched and nothing was
+/// kept are not known, and not missed by this.
 ///
 /// ```
 /// # futures::executor::block_on(async {

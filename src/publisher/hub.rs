@@ -1,13 +1,15 @@
 //! The registry behind a publisher: its topics, their snapshots and watches, under one lock.
 //!
 //! Nothing foreign runs under the lock but `K`'s `Hash`, `Eq` and, now and then, `Clone`, and those
-//! before anything has been changed: what is to be woken or dropped goes into a [`Leftover`], and that
-//! is dropped after it.
+//! before anything has been changed, or where a panic of theirs is caught: what is to be woken or dropped
+//! goes into a [`Leftover`], and that is dropped after it.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::Hash;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use slab::Slab;
@@ -25,7 +27,7 @@ use crate::buffer::{Deferred, EventBuffer};
 use crate::closer::Closer;
 use crate::replay::Replay;
 use crate::sync::Mutex;
-use crate::unwind::{both_even_if_one_panics, for_each_even_if_one_panics};
+use crate::unwind::{Panic, both_even_if_one_panics, discard, for_each_even_if_one_panics, resume};
 
 pub(super) struct Hub<K, T> {
     state: Mutex<State<K, T>>,
@@ -47,9 +49,15 @@ struct State<K, T> {
     last: u64,
     /// The greatest index known: published, or of a snapshot.
     known: u64,
-    /// The least index that was published or that a snapshot was as of: from there on nothing has
-    /// been missed. What came before, in another process say, is not known.
+    /// The least index from which a watcher may go on with the next commit, whatever its key.
+    from: u64,
+    /// The first index published: from there on nothing has been missed. What came before, in another
+    /// process say, is not known.
     since: Option<u64>,
+    /// Indexes before that which snapshots were as of, with the hash of their key: who has one of them may
+    /// have it from here.
+    given: BTreeSet<(u64, u64)>,
+    hasher: RandomState,
     topics: Slab<Topic<K, T>>,
     slots: HashMap<K, usize>,
     /// The topics of the commit that is being put together. Empty between commits.
@@ -61,6 +69,12 @@ struct State<K, T> {
     next_id: u64,
     shut: bool,
 }
+
+/// So many indexes of snapshots before the first commit are remembered, the greatest.
+const GIVEN: usize = 1_024;
+
+/// A table with room for more is given up where few are left.
+pub(super) const CROWD: usize = 64;
 
 /// How often a publisher that only publishes looks whether snapshots have expired.
 const COMMITS_A_SWEEP: u32 = 64;
@@ -93,19 +107,49 @@ struct Expiry {
 
 /// What is to be dropped, and with that woken, once the lock is released.
 struct Leftover<K, T> {
-    keys: Vec<K>,
-    topics: Vec<Topic<K, T>>,
-    snapshots: Vec<Snapshot<T>>,
+    keys: EachDropped<K>,
+    topics: EachDropped<Topic<K, T>>,
+    snapshots: EachDropped<Snapshot<T>>,
     watches: Vec<Registered>,
+    /// Empty.
+    tables: Option<Tables<K, T>>,
+    /// Of keys that were asked under the lock. What they carry is foreign.
+    panics: Vec<Panic>,
+}
+
+impl<K, T> Drop for Leftover<K, T> {
+    fn drop(&mut self) {
+        self.panics.drain(..).for_each(discard);
+    }
+}
+
+/// The topics, and the way to them.
+type Tables<K, T> = (Slab<Topic<K, T>>, HashMap<K, usize>);
+
+/// Each is dropped, also where the drop of another one panics, or a panic goes on already.
+struct EachDropped<I>(Vec<I>);
+
+impl<I> Drop for EachDropped<I> {
+    fn drop(&mut self) {
+        for_each_even_if_one_panics(self.0.drain(..), drop);
+    }
 }
 
 /// What the parts of a watch or of a snapshot tell the registry.
 pub(super) trait Registry<T>: Send + Sync {
     fn unregister(&self, slot: usize, watch: u64);
-    /// The snapshot is complete as of `index`, and this is where it leads.
-    fn snapshot_done(&self, slot: usize, snapshot: u64, index: u64, onward: Onward<T>);
-    /// The snapshot failed, or nobody waits for it any more.
-    fn forget_snapshot(&self, slot: usize, snapshot: u64);
+    /// The snapshot is complete as of `index`, and this is where it leads. `tell` is called when that is
+    /// noted, and before events are dropped, which may take its time or panic.
+    fn snapshot_done(
+        &self,
+        slot: usize,
+        snapshot: u64,
+        index: u64,
+        onward: Onward<T>,
+        tell: &mut dyn FnMut(),
+    );
+    /// The snapshot failed, or nobody waits for it any more. `tell` as above.
+    fn forget_snapshot(&self, slot: usize, snapshot: u64, tell: &mut dyn FnMut());
 }
 
 impl<K, T> Hub<K, T> {
@@ -119,7 +163,10 @@ impl<K, T> Hub<K, T> {
             epoch,
             last: 0,
             known: 0,
+            from: 0,
             since: None,
+            given: BTreeSet::new(),
+            hasher: RandomState::new(),
             topics: Slab::new(),
             slots: HashMap::new(),
             touched: Vec::new(),
@@ -148,8 +195,9 @@ impl<K, T> Hub<K, T> {
             state.clear()
         };
         // All are told before events are dropped, which may take its time.
-        for_each_even_if_one_panics(topics.iter_mut(), |(_, topic)| topic.live.end());
-        drop((topics, slots));
+        let tell = || for_each_even_if_one_panics(topics.iter_mut(), |(_, topic)| topic.live.end());
+        let told = catch_unwind(AssertUnwindSafe(tell)).err();
+        both_even_if_one_panics(|| resume(told), || drop_all(topics, slots));
     }
 
     /// Goes on in another epoch: what is known of the state is void.
@@ -158,7 +206,9 @@ impl<K, T> Hub<K, T> {
             state.epoch = epoch;
             state.last = 0;
             state.known = 0;
+            state.from = 0;
             state.since = None;
+            state.given.clear();
         });
     }
 
@@ -168,7 +218,7 @@ impl<K, T> Hub<K, T> {
 
     /// Closes all watches and forgets all topics, in one step with the change.
     fn close_everything(&self, reason: CloseReason, change: impl FnOnce(&mut State<K, T>)) {
-        let (mut topics, _slots) = {
+        let (mut topics, slots) = {
             let mut state = self.state.lock();
             change(&mut state);
             state.clear()
@@ -177,7 +227,7 @@ impl<K, T> Hub<K, T> {
             .iter_mut()
             .flat_map(|(_, topic)| topic.watches.drain());
         let closers = watches.map(|(_, watch)| watch.closer).collect();
-        close(closers, reason);
+        both_even_if_one_panics(|| close(closers, reason), || drop_all(topics, slots));
     }
 }
 
@@ -188,8 +238,12 @@ impl<K, T> State<K, T> {
     }
 
     /// Forgets all topics. The answer is to be dropped after the lock.
-    fn clear(&mut self) -> (Slab<Topic<K, T>>, HashMap<K, usize>) {
+    fn clear(&mut self) -> Tables<K, T> {
         self.expiries.clear();
+        self.take_tables()
+    }
+
+    fn take_tables(&mut self) -> Tables<K, T> {
         (mem::take(&mut self.topics), mem::take(&mut self.slots))
     }
 }
@@ -226,36 +280,37 @@ where
     pub(super) fn publish_many(
         &self,
         index: u64,
-        mut events: Vec<Pending<K, T>>,
+        events: Vec<Pending<K, T>>,
     ) -> Result<(), PublishError> {
-        let mut deferred = Vec::new();
+        let mut events = EachDropped(events);
+        let mut deferred = EachDropped(Vec::new());
         let _swept;
         let mut guard = self.state.lock();
         let state = &mut *guard;
         // First: it may remove topics.
         _swept = state.sweep_seldom();
         // The keys are foreign code: where that panics nothing has been done yet.
-        for Pending { key, slot, .. } in &mut events {
+        for Pending { key, slot, .. } in &mut events.0 {
             *slot = state.slots.get(key).copied();
         }
         if let Err(error) = state.commit(index) {
             drop(guard);
             return Err(error);
         }
-        for Pending { event, slot, .. } in &mut events {
+        for Pending { event, slot, .. } in &mut events.0 {
             let Some(slot) = *slot else { continue };
             let added = event.take().map(|event| state.topics[slot].add(event));
             if added == Some(true) {
                 state.touched.push(slot);
             }
         }
-        deferred.reserve(state.touched.len());
+        deferred.0.reserve(state.touched.len());
         for slot in state.touched.drain(..) {
-            deferred.push(state.topics[slot].append_added(index));
+            deferred.0.push(state.topics[slot].append_added(index));
         }
         drop(guard);
         // All are told before events are dropped, which may take its time.
-        for_each_even_if_one_panics(deferred.iter(), Deferred::wake);
+        for_each_even_if_one_panics(deferred.0.iter(), Deferred::wake);
         // And with them the keys, and the events that nobody follows.
         drop((deferred, events));
         Ok(())
@@ -394,9 +449,10 @@ where
         if let Some(&slot) = state.slots.get(key) {
             return slot;
         }
+        let hash = state.hasher.hash_one(key);
         let (own, in_map) = clones.take().unwrap_or_else(|| (key.clone(), key.clone()));
         let id = state.next_id();
-        let topic = Topic::new(own, id, self.replay, state.last);
+        let topic = Topic::new(own, (id, hash), self.replay, (state.last, state.from));
         // All that is foreign is done with: the entry has made room.
         let entry = state.slots.entry(in_map);
         *entry.or_insert_with(|| state.topics.insert(topic))
@@ -434,7 +490,7 @@ where
         let topic = &mut state.topics[slot];
         let Some((handler, key)) = self.handler.as_ref().zip(key.take()) else {
             let start = Self::empty_snapshot(topic, last);
-            state.knows(last);
+            state.gives(slot, last);
             return (start, None);
         };
         let registry: Arc<dyn Registry<T>> = Arc::<Self>::clone(self);
@@ -448,7 +504,7 @@ where
             onward: topic.oldest(),
             stage: Stage::InFlight(flight.downgrade()),
         });
-        leftover.snapshots.extend(void);
+        leftover.snapshots.0.extend(void);
         (Start { reader, number }, Some(flight))
     }
 
@@ -507,7 +563,7 @@ where
         let mut slowest: Option<(&Topic<K, T>, &Registered, u64)> = None;
         for (_, topic) in &state.topics {
             figures.subscriptions += topic.watches.len();
-            figures.retained_items += topic.live.len();
+            figures.retained_items += topic.retained();
             match topic.snapshot.as_ref().map(|snapshot| &snapshot.stage) {
                 Some(Stage::Kept(_)) => figures.cached_snapshots += 1,
                 Some(Stage::InFlight(_)) => figures.snapshots_in_flight += 1,
@@ -532,11 +588,20 @@ where
 }
 
 impl<K: Hash + Eq, T> State<K, T> {
-    /// From this index on, what comes is known.
-    #[inline]
-    fn knows(&mut self, index: u64) {
+    /// Notes the index of a snapshot. That may be less than what the state has come to, or of its key
+    /// alone: so it says nothing of other keys, nor of any index but itself.
+    fn gives(&mut self, slot: usize, index: u64) {
         self.known = self.known.max(index);
-        self.since = Some(self.since.map_or(index, |since| since.min(index)));
+        if !self.is_since_first(index) {
+            self.given.insert((index, self.topics[slot].hash));
+            if self.given.len() > GIVEN {
+                self.given.pop_first();
+            }
+        }
+    }
+
+    fn is_since_first(&self, index: u64) -> bool {
+        self.since.is_some_and(|since| index >= since)
     }
 
     /// Checks and notes a commit's index.
@@ -549,8 +614,12 @@ impl<K: Hash + Eq, T> State<K, T> {
             let last = self.last;
             return Err(PublishError::IndexBackwards { index, last });
         }
+        // Who has the index of two commits may have seen one of them.
+        let again = index == self.last;
+        self.from = index.saturating_add(u64::from(again));
         self.last = index;
-        self.knows(index);
+        self.known = self.known.max(index);
+        self.since.get_or_insert(index);
         Ok(())
     }
 
@@ -569,10 +638,10 @@ impl<K: Hash + Eq, T> State<K, T> {
         if index > self.known {
             return Ok(Err(ResetReason::Ahead));
         }
-        if self.since.is_none_or(|since| index < since) {
+        let topic = &self.topics[slot];
+        if !self.is_since_first(index) && !self.given.contains(&(index, topic.hash)) {
             return Ok(Err(ResetReason::TooOld));
         }
-        let topic = &self.topics[slot];
         if let Some(found) = found.take_if(|found| found.topic == topic.id) {
             let start = found.start.ok_or(ResetReason::TooOld);
             return Ok(start.map(|start| (index, start)));
@@ -625,15 +694,26 @@ impl<K: Hash + Eq, T> State<K, T> {
             return;
         };
         let snapshot = topic.snapshot.take_if(|snapshot| snapshot.id == id);
-        leftover.snapshots.extend(snapshot);
+        leftover.snapshots.0.extend(snapshot);
         self.remove_if_unneeded(slot, leftover);
     }
 
     fn remove_if_unneeded(&mut self, slot: usize, leftover: &mut Leftover<K, T>) {
         if self.topics.get(slot).is_some_and(Topic::is_unneeded) {
-            let key = self.slots.remove_entry(&self.topics[slot].key);
-            leftover.keys.extend(key.map(|(key, _)| key));
-            leftover.topics.push(self.topics.remove(slot));
+            // The key is foreign code. Where it panics the topic stays: this may be a drop, and what is
+            // left over must not be dropped here.
+            let key = AssertUnwindSafe(|| self.slots.remove_entry(&self.topics[slot].key));
+            match catch_unwind(key) {
+                Ok(key) => {
+                    leftover.keys.0.extend(key.map(|(key, _)| key));
+                    leftover.topics.0.push(self.topics.remove(slot));
+                    // Many that were there once do not keep their memory for ever.
+                    if self.topics.is_empty() && self.topics.capacity() > CROWD {
+                        leftover.tables = Some(self.take_tables());
+                    }
+                }
+                Err(panic) => leftover.panics.push(panic),
+            }
         }
     }
 }
@@ -645,7 +725,7 @@ impl<K: Hash + Eq, T> Hub<K, T> {
         for (slot, watch) in watches {
             let topic = state.topics.get_mut(slot);
             // Ids are never used again, so where it is not found it was closed, or its topic is gone.
-            if let Some(watch) = topic.and_then(|topic| topic.watches.remove(&watch)) {
+            if let Some(watch) = topic.and_then(|topic| topic.remove_watch(watch)) {
                 leftover.watches.push(watch);
                 state.remove_if_unneeded(slot, &mut leftover);
             }
@@ -664,7 +744,14 @@ where
         self.unregister_all([(slot, watch)]);
     }
 
-    fn snapshot_done(&self, slot: usize, id: u64, index: u64, mut onward: Onward<T>) {
+    fn snapshot_done(
+        &self,
+        slot: usize,
+        id: u64,
+        index: u64,
+        mut onward: Onward<T>,
+        tell: &mut dyn FnMut(),
+    ) {
         let mut leftover = Leftover::new();
         let mut state = self.state.lock();
         let topic = state.topics.get_mut(slot);
@@ -674,7 +761,7 @@ where
             // What that was goes after the lock.
             mem::swap(&mut snapshot.onward, &mut onward);
             snapshot.stage = Stage::Kept(index);
-            state.knows(index);
+            state.gives(slot, index);
             if self.ttl.is_zero() {
                 state.remove_snapshot(slot, id, &mut leftover);
             } else if let Some(at) = until {
@@ -682,14 +769,16 @@ where
             }
         }
         drop(state);
+        tell();
         drop(leftover);
     }
 
-    fn forget_snapshot(&self, slot: usize, id: u64) {
+    fn forget_snapshot(&self, slot: usize, id: u64, tell: &mut dyn FnMut()) {
         let mut leftover = Leftover::new();
         let mut state = self.state.lock();
         state.remove_snapshot(slot, id, &mut leftover);
         drop(state);
+        tell();
         drop(leftover);
     }
 }
@@ -698,17 +787,29 @@ impl<K, T> Leftover<K, T> {
     /// Allocates nothing.
     fn new() -> Self {
         Self {
-            keys: Vec::new(),
-            topics: Vec::new(),
-            snapshots: Vec::new(),
+            keys: EachDropped(Vec::new()),
+            topics: EachDropped(Vec::new()),
+            snapshots: EachDropped(Vec::new()),
             watches: Vec::new(),
+            tables: None,
+            panics: Vec::new(),
         }
     }
 }
 
-/// Closes each, even if waking one panics.
+/// Closes all, then wakes each, even if waking another one panics.
 fn close(closers: Vec<Closer>, reason: CloseReason) {
-    for_each_even_if_one_panics(closers.into_iter(), |closer| {
-        closer.close(reason);
-    });
+    let wakers: Vec<Option<Waker>> = { closers.iter() }
+        .map(|closer| closer.close_deferred(reason))
+        .collect();
+    drop(closers);
+    for_each_even_if_one_panics(wakers.into_iter().flatten(), Waker::wake);
+}
+
+/// Drops each, also where the drop of another one panics.
+fn drop_all<K, T>(topics: Slab<Topic<K, T>>, slots: HashMap<K, usize>) {
+    both_even_if_one_panics(
+        || for_each_even_if_one_panics(topics.into_iter(), drop),
+        || for_each_even_if_one_panics(slots.into_keys(), drop),
+    );
 }

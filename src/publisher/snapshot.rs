@@ -260,9 +260,11 @@ impl<T: Send + Sync + 'static> Making<T> {
     }
 
     fn finish(self, index: u64, onward: Onward<T>) {
-        self.registry
-            .snapshot_done(self.slot, self.id, index, onward.clone());
-        if let Some(mut buffer) = self.take_buffer() {
+        let mut place = Some(onward.clone());
+        let mut tell = || {
+            let Some((mut buffer, onward)) = self.take_buffer().zip(place.take()) else {
+                return;
+            };
             // Both are there before anybody is woken, who might panic.
             let deferred = buffer.push_deferred(Entry::EndOfSnapshot {
                 index,
@@ -270,14 +272,13 @@ impl<T: Send + Sync + 'static> Making<T> {
             });
             wake(|| buffer.splice(onward.place));
             wake(|| drop(deferred));
-        }
+        };
+        self.registry
+            .snapshot_done(self.slot, self.id, index, onward, &mut tell);
     }
 
     fn fail(self, error: BoxError) {
-        self.registry.forget_snapshot(self.slot, self.id);
-        if let Some(buffer) = self.take_buffer() {
-            buffer.fail(error);
-        }
+        self.end(error);
     }
 }
 
@@ -285,15 +286,24 @@ impl<T> Making<T> {
     fn take_buffer(&self) -> Option<EventBuffer<Entry<T>>> {
         self.buffer.lock().take()
     }
+
+    fn end(&self, error: BoxError) {
+        let mut ending = self.take_buffer().map(|buffer| (buffer, error));
+        if ending.is_some() {
+            let mut tell = || {
+                if let Some((buffer, error)) = ending.take() {
+                    wake(|| buffer.fail(error));
+                }
+            };
+            self.registry.forget_snapshot(self.slot, self.id, &mut tell);
+        }
+    }
 }
 
 impl<T> Drop for Making<T> {
     /// Where it was neither finished nor failed, all who waited have gone, or something panicked.
     fn drop(&mut self) {
-        if let Some(buffer) = self.take_buffer() {
-            self.registry.forget_snapshot(self.slot, self.id);
-            buffer.fail(SnapshotPanicked);
-        }
+        self.end(SnapshotPanicked.into());
     }
 }
 

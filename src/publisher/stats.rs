@@ -24,7 +24,7 @@ pub struct Stats<K> {
     pub keys: usize,
     /// Watches that have not been dropped, closed or ended.
     pub subscriptions: usize,
-    /// Commits retained for who resumes, of all keys together.
+    /// Commits retained for who resumes, by windows or snapshots, of all keys together.
     pub retained_items: usize,
     /// The watch that is furthest behind, also where it is not behind at all. `None` where there is
     /// no watch.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::entry::Entry;
+use super::hub::CROWD;
 use super::snapshot::{Onward, Snapshot};
 use crate::buffer::{Deferred, EventBuffer};
 use crate::closer::Closer;
@@ -17,6 +18,8 @@ pub(super) struct Topic<K, T> {
     pub(super) key: K,
     /// No other topic has or had it.
     pub(super) id: u64,
+    /// The key's.
+    pub(super) hash: u64,
     pub(super) live: EventBuffer<Entry<T>>,
     /// Commits so far: the number of the live buffer's next item.
     pub(super) count: u64,
@@ -79,14 +82,21 @@ pub(super) struct Search<T> {
 }
 
 impl<K, T> Topic<K, T> {
-    pub(super) fn new(key: K, id: u64, replay: Replay, last: u64) -> Self {
+    /// With the index of the publisher's newest commit, and the least from which a watcher may go on.
+    pub(super) fn new(
+        key: K,
+        (id, hash): (u64, u64),
+        replay: Replay,
+        (last, from): (u64, u64),
+    ) -> Self {
         Self {
             key,
             id,
+            hash,
             live: EventBuffer::builder().replay(replay).build(),
             count: 0,
             newest: last,
-            from: last,
+            from,
             snapshot: None,
             watches: HashMap::new(),
             commit: Commit {
@@ -183,6 +193,21 @@ impl<K, T> Topic<K, T> {
             },
             index,
         })
+    }
+
+    pub(super) fn remove_watch(&mut self, id: u64) -> Option<Registered> {
+        let watch = self.watches.remove(&id);
+        let (few, room) = (self.watches.len(), self.watches.capacity());
+        if room > CROWD && few < room / 8 {
+            self.watches.shrink_to(2 * few);
+        }
+        watch
+    }
+
+    /// Commits that the window retains, or a snapshot, whichever reaches further back.
+    pub(super) fn retained(&self) -> usize {
+        let kept = { self.snapshot.as_ref() }.map_or(0, |kept| self.count - kept.onward.number);
+        self.live.len().max(kept.try_into().unwrap_or(usize::MAX))
     }
 
     /// Whether neither a watch nor a cache needs it. A replay window is a cache.
