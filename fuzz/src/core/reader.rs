@@ -518,7 +518,6 @@ impl Reader {
         self.real = Real::Idle(Idle::Limited(outcome.ok()?));
         self.waiting = None;
         self.model.let_go();
-        self.model.terminated = false;
         let limit = Limit::new(items, bytes, on_lag, self.model.at, model);
         self.model.limit = Some(limit);
         Some(self)
@@ -528,7 +527,8 @@ impl Reader {
         let at = self.model.at;
         match self.idle()? {
             Idle::Items(real) => Some((real.bookmark(), at)),
-            Idle::Clones(_) | Idle::Limited(_) => None,
+            Idle::Clones(real) => Some((real.bookmark(), at)),
+            Idle::Limited(_) => None,
         }
     }
 
