@@ -1075,21 +1075,43 @@ fn the_figures_tell_who_is_slow_and_what_is_kept() {
     assert_eq!(publisher.stats().slowest.unwrap().lag, 0);
 }
 
+/// The tables of a crowd of keys are given up, but not with keys in them.
+#[test]
+fn keys_that_are_left_of_a_crowd_are_followed_still() {
+    let publisher = Publisher::<u64, u32>::builder().epoch(1).build();
+    let mut crowd: Vec<_> = (0..200)
+        .map(|key| publisher.subscribe(Request::new(key)))
+        .collect();
+    crowd.truncate(1);
+    publisher.publish(1, [(0, 1)]).unwrap();
+    assert_eq!(all(&mut crowd[0]), [End(0), Events(1, vec![1])]);
+    drop(crowd);
+    assert_eq!(publisher.stats().keys, 0);
+    let mut again = publisher.subscribe(Request::new(7));
+    publisher.publish(2, [(7, 2)]).unwrap();
+    assert_eq!(all(&mut again), [End(1), Events(2, vec![2])]);
+}
+
 /// As from its window: one can resume from there.
 #[test]
 fn what_a_kept_snapshot_keeps_is_counted_as_retained() {
-    let publisher = Publisher::builder()
-        .epoch(1)
-        .snapshot(|_: &str, _| future::ready(Ok(0)))
-        .snapshot_ttl(FOREVER)
-        .build();
-    assert_eq!(all(&mut watch(&publisher, "a")), [End(0)]);
-    for index in 1..=100 {
+    let store = Store::default();
+    let publisher = store.publisher(Replay::None, FOREVER);
+    let gate = store.gate();
+    let mut first = watch(&publisher, "a");
+    assert_eq!(next(&mut first), Part(vec![100, 101]));
+    for index in 1..=5 {
+        publisher.publish(index, [("a", 1)]).unwrap();
+    }
+    gate.send(5).unwrap();
+    assert_eq!(all(&mut first), [Part(vec![102]), End(5)]);
+    drop(first);
+    for index in 6..=105 {
         publisher.publish(index, [("a", 1)]).unwrap();
     }
     let index = 50;
     let mut resumed = publisher.subscribe(Request::new("a").after(Resume { epoch: 1, index }));
-    assert_eq!(all(&mut resumed).len(), 50);
+    assert_eq!(all(&mut resumed).len(), 55);
     assert_eq!(publisher.stats().retained_items, 100);
 }
 
