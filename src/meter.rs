@@ -20,7 +20,7 @@ use std::sync::{Arc, Weak};
 
 use crate::lag_limit::SizeOf;
 use crate::limiter::Limiter;
-use crate::raw::{Limit, Next, Slot};
+use crate::raw::{Limit, Next, Slot, put_off_due};
 use crate::sync::Mutex;
 use crate::unwind::{
     Panic, both_even_if_one_panics, for_each_even_if_one_panics, keep_first, resume,
@@ -57,16 +57,7 @@ struct Measured<T> {
 impl<T> State<T> {
     /// Those that are due. They stay, due with the next item.
     fn due(&mut self) -> Vec<(Key, Weak<Limiter<T>>)> {
-        let mut due = Vec::new();
-        while let Some(first) = self.limiters.first_entry() {
-            if first.key().0 > self.bytes {
-                break;
-            }
-            let ((_, address), limiter) = first.remove_entry();
-            due.push(((self.bytes + 1, address), limiter));
-        }
-        self.limiters.extend(due.iter().cloned());
-        due
+        put_off_due(&mut self.limiters, self.bytes, self.bytes + 1)
     }
 }
 
@@ -165,14 +156,14 @@ impl<T> Meter<T> {
 
 impl<T: Send + Sync> Limit for Meter<T> {
     fn enforce(&self) -> Next {
-        let Some(measured) = self.measure() else {
-            return Next::Never;
-        };
-        let Measured {
+        let Some(Measured {
             bytes,
             due,
             panicked,
-        } = measured;
+        }) = self.measure()
+        else {
+            return Next::Never;
+        };
         if due.is_empty() && panicked.is_none() {
             return Next::Always;
         }

@@ -566,19 +566,20 @@ fn a_drop_that_panics_with_what_panics_costs_no_other() {
     assert_eq!(Arc::strong_count(&alive), 1);
 }
 
+/// When it is dropped.
+struct Panics(#[expect(dead_code)] Arc<()>);
+
+impl Drop for Panics {
+    fn drop(&mut self) {
+        panic!("asked for");
+    }
+}
+
 #[test]
 fn a_batch_that_nobody_sees_is_dropped_whole_also_where_drops_panic() {
-    struct Event(#[expect(dead_code)] Arc<()>);
-
-    impl Drop for Event {
-        fn drop(&mut self) {
-            panic!("asked for");
-        }
-    }
-
     let alive = Arc::new(());
     let mut buffer = EventBuffer::builder().replay(Replay::None).build();
-    let events = [(); 5].map(|()| Event(alive.clone()));
+    let events = [(); 5].map(|()| Panics(alive.clone()));
     assert!(catch_unwind(AssertUnwindSafe(|| buffer.extend(events))).is_err());
     assert_eq!(Arc::strong_count(&alive), 1);
 }
@@ -586,18 +587,10 @@ fn a_batch_that_nobody_sees_is_dropped_whole_also_where_drops_panic() {
 /// A second panic that leaves a drop would abort the process.
 #[test]
 fn a_drop_that_panics_where_a_panic_goes_on_already_is_no_abort() {
-    struct Event(#[expect(dead_code)] Arc<()>);
-
-    impl Drop for Event {
-        fn drop(&mut self) {
-            panic!("asked for");
-        }
-    }
-
     let alive = Arc::new(());
     let mut buffer = keeping(Replay::None);
     let reader = buffer.subscribe();
-    buffer.extend([(); 5].map(|()| Event(alive.clone())));
+    buffer.extend([(); 5].map(|()| Panics(alive.clone())));
     let panics = AssertUnwindSafe(|| {
         let _reader = reader;
         panic!("asked for");

@@ -126,14 +126,17 @@ fn dropping_a_waker_that_publishes_does_not_deadlock() {
     assert!(shared.head().is_some());
 }
 
+/// When it is woken.
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("as planned");
+    }
+}
+
 #[test]
 fn a_waker_that_panics_does_not_keep_others_asleep() {
-    struct Panics;
-    impl Wake for Panics {
-        fn wake(self: Arc<Self>) {
-            panic!("as planned");
-        }
-    }
     let mut buffer = EventBuffer::new();
     let mut first = buffer.subscribe();
     let mut second = task::spawn(buffer.subscribe());
@@ -150,12 +153,6 @@ fn a_waker_that_panics_does_not_keep_others_asleep() {
 /// A second panic that leaves a drop would abort the process.
 #[test]
 fn a_waker_that_panics_where_a_panic_goes_on_already_is_no_abort() {
-    struct Panics;
-    impl Wake for Panics {
-        fn wake(self: Arc<Self>) {
-            panic!("as planned");
-        }
-    }
     fn while_panicking<T>(dropped: T) {
         let panics = std::panic::AssertUnwindSafe(|| {
             let _dropped = dropped;

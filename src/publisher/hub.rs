@@ -20,14 +20,14 @@ use super::flight::Flight;
 use super::request::{Request, Resume};
 use super::snapshot::{Handler, Making, Onward, Snapshot, Stage};
 use super::stats::{Slowest, Stats};
-use super::topic::{Continuation, Found, Progress, Registered, Search, Start, Topic};
+use super::topic::{Continuation, Found, Progress, Registered, Search, Start, Topic, from_after};
 use super::update::ResetReason;
 use super::watch::{Following, Registration, Watch};
 use crate::buffer::{Deferred, EventBuffer};
 use crate::closer::Closer;
 use crate::replay::Replay;
 use crate::sync::Mutex;
-use crate::unwind::{Panic, both_even_if_one_panics, discard, for_each_even_if_one_panics, resume};
+use crate::unwind::{Panic, both_even_if_one_panics, discard, for_each_even_if_one_panics};
 
 pub(super) struct Hub<K, T> {
     state: Mutex<State<K, T>>,
@@ -57,6 +57,7 @@ struct State<K, T> {
     /// Indexes before that which snapshots were as of, with the hash of their key: who has one of them may
     /// have it from here.
     given: BTreeSet<(u64, u64)>,
+    /// Not that of `slots`, which may be given up before what is above.
     hasher: RandomState,
     topics: Slab<Topic<K, T>>,
     slots: HashMap<K, usize>,
@@ -107,9 +108,9 @@ struct Expiry {
 
 /// What is to be dropped, and with that woken, once the lock is released.
 struct Leftover<K, T> {
-    keys: EachDropped<K>,
-    topics: EachDropped<Topic<K, T>>,
-    snapshots: EachDropped<Snapshot<T>>,
+    keys: EachDropped<Vec<K>>,
+    topics: EachDropped<Vec<Topic<K, T>>>,
+    snapshots: EachDropped<Vec<Snapshot<T>>>,
     watches: Vec<Registered>,
     /// Empty.
     tables: Option<Tables<K, T>>,
@@ -124,14 +125,18 @@ impl<K, T> Drop for Leftover<K, T> {
 }
 
 /// The topics, and the way to them.
-type Tables<K, T> = (Slab<Topic<K, T>>, HashMap<K, usize>);
+type Tables<K, T> = (
+    EachDropped<Slab<Topic<K, T>>>,
+    EachDropped<HashMap<K, usize>>,
+);
 
-/// Each is dropped, also where the drop of another one panics, or a panic goes on already.
-struct EachDropped<I>(Vec<I>);
+/// What is in it is dropped one by one, also where the drop of another one panics, or a panic goes on
+/// already.
+struct EachDropped<I: Default + IntoIterator>(I);
 
-impl<I> Drop for EachDropped<I> {
+impl<I: Default + IntoIterator> Drop for EachDropped<I> {
     fn drop(&mut self) {
-        for_each_even_if_one_panics(self.0.drain(..), drop);
+        for_each_even_if_one_panics(mem::take(&mut self.0).into_iter(), drop);
     }
 }
 
@@ -189,15 +194,13 @@ impl<K, T> Hub<K, T> {
 
     /// Closes all buffers, and with that all watches, cleanly.
     pub(super) fn end(&self) {
-        let (mut topics, slots) = {
+        let (mut topics, _slots) = {
             let mut state = self.state.lock();
             state.shut = true;
             state.clear()
         };
         // All are told before events are dropped, which may take its time.
-        let tell = || for_each_even_if_one_panics(topics.iter_mut(), |(_, topic)| topic.live.end());
-        let told = catch_unwind(AssertUnwindSafe(tell)).err();
-        both_even_if_one_panics(|| resume(told), || drop_all(topics, slots));
+        for_each_even_if_one_panics(topics.0.iter_mut(), |(_, topic)| topic.live.end());
     }
 
     /// Goes on in another epoch: what is known of the state is void.
@@ -218,16 +221,14 @@ impl<K, T> Hub<K, T> {
 
     /// Closes all watches and forgets all topics, in one step with the change.
     fn close_everything(&self, reason: CloseReason, change: impl FnOnce(&mut State<K, T>)) {
-        let (mut topics, slots) = {
+        let (mut topics, _slots) = {
             let mut state = self.state.lock();
             change(&mut state);
             state.clear()
         };
-        let watches = topics
-            .iter_mut()
-            .flat_map(|(_, topic)| topic.watches.drain());
+        let watches = { topics.0.iter_mut() }.flat_map(|(_, topic)| topic.watches.drain());
         let closers = watches.map(|(_, watch)| watch.closer).collect();
-        both_even_if_one_panics(|| close(closers, reason), || drop_all(topics, slots));
+        close(closers, reason);
     }
 }
 
@@ -244,7 +245,8 @@ impl<K, T> State<K, T> {
     }
 
     fn take_tables(&mut self) -> Tables<K, T> {
-        (mem::take(&mut self.topics), mem::take(&mut self.slots))
+        let topics = EachDropped(mem::take(&mut self.topics));
+        (topics, EachDropped(mem::take(&mut self.slots)))
     }
 }
 
@@ -614,9 +616,7 @@ impl<K: Hash + Eq, T> State<K, T> {
             let last = self.last;
             return Err(PublishError::IndexBackwards { index, last });
         }
-        // Who has the index of two commits may have seen one of them.
-        let again = index == self.last;
-        self.from = index.saturating_add(u64::from(again));
+        self.from = from_after(index, self.last);
         self.last = index;
         self.known = self.known.max(index);
         self.since.get_or_insert(index);
@@ -804,12 +804,4 @@ fn close(closers: Vec<Closer>, reason: CloseReason) {
         .collect();
     drop(closers);
     for_each_even_if_one_panics(wakers.into_iter().flatten(), Waker::wake);
-}
-
-/// Drops each, also where the drop of another one panics.
-fn drop_all<K, T>(topics: Slab<Topic<K, T>>, slots: HashMap<K, usize>) {
-    both_even_if_one_panics(
-        || for_each_even_if_one_panics(topics.into_iter(), drop),
-        || for_each_even_if_one_panics(slots.into_keys(), drop),
-    );
 }

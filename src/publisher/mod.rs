@@ -90,8 +90,9 @@ pub use watch::Watch;
 /// When the last handle is dropped all watches end, cleanly: they deliver what was published, then
 /// answer `None`. A [`WeakPublisher`] does not count as a handle, and neither does a watch.
 ///
-/// Every method but `clone`, `builder` and `downgrade` takes the one lock of the publisher for a moment. Watches take it only when they
-/// begin and end, and to finish a snapshot. See the [module](self) for what is promised.
+/// Every method but `clone`, `builder` and `downgrade` takes the one lock of the publisher for a moment.
+/// Watches take it only when they begin and end, and to finish a snapshot. See the [module](self) for what
+/// is promised.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -229,8 +230,8 @@ where
     /// nobody can resume exactly there.
     ///
     /// O(events), and the wake-up of whoever waits; takes one lock, under which each key is hashed
-    /// once, and now and then those whose snapshots have expired. The iterator runs before that. Allocates a block of places for commits now and then, and
-    /// lists where there are several events.
+    /// once, and now and then those whose snapshots have expired. The iterator runs before that. Allocates
+    /// a block of places for commits now and then, and lists where there are several events.
     ///
     /// A waker or an event's drop that panics does so when all is published.
     ///

@@ -276,10 +276,6 @@ impl<T: Send + Sync + 'static> Making<T> {
         self.registry
             .snapshot_done(self.slot, self.id, index, onward, &mut tell);
     }
-
-    fn fail(self, error: BoxError) {
-        self.end(error);
-    }
 }
 
 impl<T> Making<T> {
@@ -287,23 +283,25 @@ impl<T> Making<T> {
         self.buffer.lock().take()
     }
 
-    fn end(&self, error: BoxError) {
-        let mut ending = self.take_buffer().map(|buffer| (buffer, error));
-        if ending.is_some() {
-            let mut tell = || {
-                if let Some((buffer, error)) = ending.take() {
-                    wake(|| buffer.fail(error));
-                }
-            };
-            self.registry.forget_snapshot(self.slot, self.id, &mut tell);
-        }
+    /// Unless it has ended already.
+    fn fail(&self, error: BoxError) {
+        let Some(buffer) = self.take_buffer() else {
+            return;
+        };
+        let mut ending = Some((buffer, error));
+        let mut tell = || {
+            if let Some((buffer, error)) = ending.take() {
+                wake(|| buffer.fail(error));
+            }
+        };
+        self.registry.forget_snapshot(self.slot, self.id, &mut tell);
     }
 }
 
 impl<T> Drop for Making<T> {
     /// Where it was neither finished nor failed, all who waited have gone, or something panicked.
     fn drop(&mut self) {
-        self.end(SnapshotPanicked.into());
+        self.fail(SnapshotPanicked.into());
     }
 }
 

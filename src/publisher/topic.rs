@@ -141,9 +141,7 @@ impl<K, T> Topic<K, T> {
     /// Notes a commit. The answer is the least index from which a watcher may go on with it.
     #[inline]
     fn advance(&mut self, index: u64) -> u64 {
-        // Who has the index of two commits may have seen one of them: nobody can go on there.
-        let again = index == self.newest;
-        let next = index.saturating_add(u64::from(again));
+        let next = from_after(index, self.newest);
         self.newest = index;
         self.count += 1;
         mem::replace(&mut self.from, next)
@@ -214,6 +212,13 @@ impl<K, T> Topic<K, T> {
     pub(super) fn is_unneeded(&self) -> bool {
         self.watches.is_empty() && self.snapshot.is_none() && self.live.is_empty()
     }
+}
+
+/// The least index from which a watcher may go on after a commit, where the newest before it was `newest`.
+pub(super) fn from_after(index: u64, newest: u64) -> u64 {
+    // Who has the index of two commits may have seen one of them: nobody can go on there.
+    let again = index == newest;
+    index.saturating_add(u64::from(again))
 }
 
 impl<T> Search<T> {

@@ -79,6 +79,24 @@ fn address(limit: &Weak<dyn Limit>) -> usize {
     limit.as_ptr().cast::<()>() as usize
 }
 
+/// Those that are due at `now`, as they stand in the list after this: due `again`.
+pub(crate) fn put_off_due<N: Ord + Copy, L: Clone>(
+    list: &mut BTreeMap<(N, usize), L>,
+    now: N,
+    again: N,
+) -> Vec<((N, usize), L)> {
+    let mut due = Vec::new();
+    while let Some(first) = list.first_entry() {
+        if first.key().0 > now {
+            break;
+        }
+        let ((_, address), limit) = first.remove_entry();
+        due.push(((again, address), limit));
+    }
+    list.extend(due.iter().cloned());
+    due
+}
+
 impl Limits {
     pub(super) fn new() -> Self {
         Self {
@@ -105,15 +123,7 @@ impl Limits {
     /// items are counted already and not to be seen yet. They look again.
     fn due(&self, published: u64) -> (Vec<Timed>, Always) {
         self.change(|entries| {
-            let mut due = Vec::new();
-            while let Some(first) = entries.timed.first_entry() {
-                if first.key().0 > published {
-                    break;
-                }
-                let ((_, address), limit) = first.remove_entry();
-                due.push(((published, address), limit));
-            }
-            entries.timed.extend(due.iter().cloned());
+            let due = put_off_due(&mut entries.timed, published, published);
             (due, Arc::clone(&entries.always))
         })
     }

@@ -48,7 +48,7 @@ mod slot;
 mod tail;
 
 pub(crate) use cursor::{Cursor, Walk};
-pub(crate) use limits::{Limit, Next};
+pub(crate) use limits::{Limit, Next, put_off_due};
 pub(crate) use mark::Mark;
 pub(crate) use node::{Batch, Payload};
 pub(crate) use slot::{Read, Slot, Waiting};
