@@ -12,11 +12,11 @@ use crate::bookmark::{Bookmark, BookmarkError};
 use crate::error::SharedError;
 use crate::indexed::Indexed;
 use crate::item::BufferItem;
+use crate::link::wait_for;
 use crate::position::Position;
 use crate::raw::{Batch, Cursor, Later, Payload, Tail};
 use crate::replay::Builder;
 use crate::subscription::Subscription;
-use crate::wait;
 
 /// The single writer of an unlimited buffer that any number of [`Subscription`]s follow.
 ///
@@ -522,7 +522,7 @@ impl<T> EventBuffer<T> {
     /// # });
     /// ```
     pub async fn unobserved(&self) {
-        wait::until(self.tail.unobserved(), || !self.is_observed()).await;
+        wait_for(&self.tail.unobserved().when(|| !self.is_observed())).await;
     }
 
     /// How many items the buffer retains for late readers. O(1).

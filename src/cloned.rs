@@ -8,10 +8,9 @@ use std::time::Duration;
 use futures::stream::{FusedStream, Stream};
 
 use crate::bookmark::Bookmark;
-use crate::closer::Closer;
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
+use crate::link::{Closer, recv_blocking, recv_timeout};
 use crate::subscription::Subscription;
-use crate::wait;
 
 /// A reader of single events, cloned out of the items: a [`Stream`] of `T`s.
 ///
@@ -122,7 +121,7 @@ impl<T: Clone> Cloned<T> {
     /// # Ok::<(), RecvError>(())
     /// ```
     pub fn recv_blocking(&mut self) -> Result<T, RecvError> {
-        wait::recv_blocking(self.recv())
+        recv_blocking(self.recv())
     }
 
     /// Waits for the next event, blocking the thread for at most `timeout`. An event that is ready
@@ -142,7 +141,7 @@ impl<T: Clone> Cloned<T> {
     /// assert_eq!(reader.recv_timeout(Duration::ZERO), Ok(1));
     /// ```
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvTimeoutError> {
-        wait::recv_timeout(self.recv(), timeout)
+        recv_timeout(self.recv(), timeout)
     }
 
     /// A handle that closes this reader from outside. See [`Closer`]. The rest of an item of which

@@ -8,7 +8,6 @@ use crate::indexed::Indexed;
 use crate::position::Position;
 use crate::raw::{Read, Slot};
 use crate::subscription::Subscription;
-use crate::wait;
 
 /// A handle to one published item: the events that were appended together, as a slice.
 ///
@@ -114,9 +113,7 @@ impl<T> BufferItem<T> {
             match Self::try_at(&mut slot).map_err(TryRecvError::into_end) {
                 Ok(item) => return Ok(item),
                 Err(Some(end)) => return Err(end),
-                Err(None) => {
-                    wait::until(slot.announce_waiter(), || slot.is_written()).await;
-                }
+                Err(None) => slot.written().await,
             }
         }
     }

@@ -38,13 +38,13 @@ mod bookmark;
 mod buffer;
 mod chunk;
 mod cloned;
-mod closer;
 mod error;
 mod indexed;
 mod item;
 mod lag_limit;
 mod limited;
 mod limiter;
+mod link;
 mod meter;
 mod position;
 #[cfg(feature = "publisher")]
@@ -56,19 +56,17 @@ mod shared_buffer;
 mod subscription;
 mod sync;
 mod unwind;
-mod wait;
-mod waiters;
 
 pub use bookmark::{Bookmark, BookmarkError};
 pub use buffer::{Deferred, EventBuffer};
 pub use chunk::Chunk;
 pub use cloned::Cloned;
-pub use closer::Closer;
 pub use error::{RecvError, RecvTimeoutError, SharedError, TryRecvError};
 pub use indexed::Indexed;
 pub use item::BufferItem;
 pub use lag_limit::{ByteSize, LagExceeded, LagLimit, OnLag};
 pub use limited::Limited;
+pub use link::Closer;
 pub use position::{Position, SpliceCycle};
 #[cfg(feature = "publisher")]
 #[doc(no_inline)]

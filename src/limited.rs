@@ -11,13 +11,12 @@ use std::vec;
 
 use futures::stream::{FusedStream, Stream};
 
-use crate::closer::{Closer, ClosingSlot};
 use crate::error::{RecvError, RecvTimeoutError, SharedError, TryRecvError};
 use crate::lag_limit::LagLimit;
 use crate::limiter::{Limiter, Taken};
+use crate::link::{Closer, ClosingSlot, recv_blocking, recv_timeout};
 use crate::meter::Meter;
-use crate::raw::{Cursor, Read, Waiting};
-use crate::wait;
+use crate::raw::{Cursor, Read, WeakRegistration, take_waker};
 
 /// A reader of clones that is not allowed to be further behind than its [`LagLimit`]: a
 /// [`Stream`] of `T`s, made by [`Subscription::limited`](crate::Subscription::limited).
@@ -67,7 +66,8 @@ pub struct Limited<T> {
     /// What was cloned and has not been given yet: of an item of one event, and of one of several.
     next: Option<T>,
     rest: vec::IntoIter<T>,
-    waiting: Waiting,
+    /// While the task waits for the next item.
+    registration: Option<WeakRegistration>,
     closing: ClosingSlot,
     /// Why it was closed, once it has been said: from outside, or for its lag.
     closed: Option<SharedError>,
@@ -99,7 +99,7 @@ impl<T: Clone> Limited<T> {
             skipped: 0,
             next: None,
             rest: vec::IntoIter::default(),
-            waiting: Waiting::default(),
+            registration: None,
             closing,
             closed: None,
             failed,
@@ -128,12 +128,12 @@ impl<T: Clone> Limited<T> {
     /// # });
     /// ```
     pub async fn recv(&mut self) -> Result<T, RecvError> {
-        /// Goes off the list of those who wait, also where the future is dropped.
+        /// Ends the task's registration, also if the future is dropped.
         struct Polling<'a, T>(&'a mut Limited<T>);
 
         impl<T> Drop for Polling<'_, T> {
             fn drop(&mut self) {
-                self.0.waiting.stop();
+                self.0.registration = None;
             }
         }
 
@@ -221,7 +221,7 @@ impl<T: Clone> Limited<T> {
     }
 
     fn check_open(&mut self) -> Result<(), TryRecvError> {
-        match self.closing.get().and_then(|closing| closing.reason()) {
+        match self.closing.reason() {
             None => Ok(()),
             Some(reason) => {
                 self.closed = Some(reason.clone());
@@ -247,7 +247,7 @@ impl<T: Clone> Limited<T> {
     /// # Ok::<(), event_buffer::RecvError>(())
     /// ```
     pub fn recv_blocking(&mut self) -> Result<T, RecvError> {
-        wait::recv_blocking(self.recv())
+        recv_blocking(self.recv())
     }
 
     /// Waits for the next event, blocking the thread for at most `timeout`. An event that is ready
@@ -268,16 +268,14 @@ impl<T: Clone> Limited<T> {
     /// assert_eq!(reader.recv_timeout(Duration::ZERO), Err(RecvTimeoutError::Timeout));
     /// ```
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvTimeoutError> {
-        wait::recv_timeout(self.recv(), timeout)
+        recv_timeout(self.recv(), timeout)
     }
 
     fn poll_recv(&mut self, cx: &Context<'_>) -> Poll<Result<T, RecvError>> {
         loop {
-            // Before there is an answer: the drop of a waker may panic.
-            let closing = self.closing.get();
-            let closed = closing.is_some_and(|closing| closing.reason().is_some());
-            if closed || self.limiter.is_ready() {
-                self.waiting.stop();
+            // Before anything is taken: the drop of a waker may panic.
+            if self.closing.reason().is_some() || self.limiter.is_ready() {
+                self.registration = None;
             }
             match self.try_recv().map_err(TryRecvError::into_end) {
                 Ok(event) => return Poll::Ready(Ok(event)),
@@ -292,12 +290,8 @@ impl<T: Clone> Limited<T> {
             if !matches!(slot.read(), Read::Empty) {
                 continue;
             }
-            if !slot.is_written_or_wait(&mut self.waiting, cx.waker())
-                && !self
-                    .closing
-                    .get()
-                    .is_some_and(|closing| closing.is_closed(cx.waker()))
-            {
+            let poll = slot.poll_link(&mut self.registration, cx.waker());
+            if poll.is_pending() && !self.closing.is_closed_or_wait(cx.waker()) {
                 return Poll::Pending;
             }
         }
@@ -317,7 +311,8 @@ impl<T> Limited<T> {
     /// assert!(matches!(reader.try_recv(), Err(TryRecvError::ForceClosed(_))));
     /// ```
     pub fn closer(&self) -> Closer {
-        self.closing.closer(|| self.waiting.wake())
+        self.closing
+            .closer(|| self.registration.as_ref().map(take_waker))
     }
 
     /// How many items it has not received and not skipped, those behind splices included. Zero where it

@@ -11,8 +11,7 @@
 //! ```
 //!
 //! The readers own the meter, and the buffer's record knows it: it is a limit that is always due. That each
-//! publish looks at it, it sees to as a reader does that waits: it announces itself in the slot that is
-//! written next. What is asked is foreign code, which runs under no lock.
+//! publish looks at it, it asks for in the slot that is written next. What is asked is foreign code, which runs under no lock.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -111,7 +110,7 @@ impl<T> Meter<T> {
                 keep_first(&mut first_panic, panic);
             }
             // The next is to be asked by whoever publishes it, unless it is there already.
-            let is_last = !up_to.await_item();
+            let is_last = !up_to.request_limits();
             let mut state = self.state.lock();
             // Where others have asked meanwhile there may be more that they have not.
             if state.asked == asked {

@@ -11,14 +11,13 @@ use futures::stream::{FusedStream, Stream};
 use crate::bookmark::Bookmark;
 use crate::chunk::Chunk;
 use crate::cloned::Cloned;
-use crate::closer::{Closer, ClosingSlot};
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::item::BufferItem;
 use crate::lag_limit::LagLimit;
 use crate::limited::Limited;
+use crate::link::{Closer, ClosingSlot, recv_blocking, recv_timeout};
 use crate::position::Position;
 use crate::raw::{Cursor, Read};
-use crate::wait;
 
 /// A reader of a buffer, at its own pace: a [`Stream`] of items, with the `recv` family beside.
 ///
@@ -156,7 +155,7 @@ impl<T> Subscription<T> {
     /// # Ok::<(), event_buffer::RecvError>(())
     /// ```
     pub fn recv_blocking(&mut self) -> Result<BufferItem<T>, RecvError> {
-        wait::recv_blocking(self.recv())
+        recv_blocking(self.recv())
     }
 
     /// Waits for the next item, blocking the thread for at most `timeout`.
@@ -180,7 +179,7 @@ impl<T> Subscription<T> {
     /// # Ok::<(), RecvTimeoutError>(())
     /// ```
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<BufferItem<T>, RecvTimeoutError> {
-        wait::recv_timeout(self.recv(), timeout)
+        recv_timeout(self.recv(), timeout)
     }
 
     /// Waits until something is ready, then lends all that is: the events of every ready item,
@@ -273,7 +272,7 @@ impl<T> Subscription<T> {
     /// assert_eq!(other.try_recv(), Err(TryRecvError::Empty));
     /// ```
     pub fn closer(&self) -> Closer {
-        self.closing.closer(|| self.cursor.wake())
+        self.closing.closer(|| self.cursor.take_waker())
     }
 
     /// How many items have been published that this subscription has not received, those behind
@@ -366,12 +365,9 @@ impl<T> Subscription<T> {
 
     #[inline]
     fn check_open(&self) -> Result<(), TryRecvError> {
-        match self.closing.get() {
+        match self.closing.reason() {
             None => Ok(()),
-            Some(closing) => match closing.reason() {
-                None => Ok(()),
-                Some(reason) => Err(TryRecvError::ForceClosed(reason.clone())),
-            },
+            Some(reason) => Err(TryRecvError::ForceClosed(reason.clone())),
         }
     }
 
@@ -409,7 +405,7 @@ impl<T> Subscription<T> {
         Receiving { reader: self, next }
     }
 
-    /// The same as a poll. What is ready is answered inline, so that it is not copied; all else is not.
+    /// Advances the cursor; at the end of what is published, polls the link's listener and looks again.
     #[inline]
     fn poll_with<R>(
         &mut self,
@@ -418,28 +414,31 @@ impl<T> Subscription<T> {
         waits: Waits,
     ) -> Poll<Result<R, RecvError>> {
         loop {
-            match next(self) {
-                Ok(answer) => return Poll::Ready(Ok(answer)),
-                Err(nothing) => {
-                    self.waits = waits;
-                    if let Some(end) = self.end_or_wait(cx, nothing) {
-                        return end.map(Err);
-                    }
-                }
+            // What is ready is returned inline, so that it is not copied; everything else is not.
+            let nothing = match next(self) {
+                Ok(received) => return Poll::Ready(Ok(received)),
+                Err(nothing) => nothing,
+            };
+            self.waits = waits;
+            if let Some(poll) = self.end_or_poll_link(cx, nothing) {
+                return poll.map(Err);
             }
         }
     }
 
-    /// What to answer where nothing was ready; `None` where something may be by now.
+    /// What a poll returns when nothing was ready; `None` if something may be by now.
     #[inline(never)]
-    fn end_or_wait(&mut self, cx: &Context<'_>, nothing: TryRecvError) -> Option<Poll<RecvError>> {
+    fn end_or_poll_link(
+        &mut self,
+        cx: &Context<'_>,
+        nothing: TryRecvError,
+    ) -> Option<Poll<RecvError>> {
         if let Some(end) = nothing.into_end() {
             self.cursor.stop_waiting();
             return Some(Poll::Ready(end));
         }
-        let closing = self.closing.get();
-        let is_ready = self.cursor.is_ready_or_wait(cx.waker())
-            || closing.is_some_and(|closing| closing.is_closed(cx.waker()));
+        let is_ready = self.cursor.poll_link(cx.waker()).is_ready()
+            || self.closing.is_closed_or_wait(cx.waker());
         (!is_ready).then_some(Poll::Pending)
     }
 
@@ -510,8 +509,7 @@ impl<T> FusedStream for Subscription<T> {
 
 impl<T> Clone for Subscription<T> {
     fn clone(&self) -> Self {
-        let closed = self.closing.get().and_then(|closing| closing.reason());
-        let closing = match closed {
+        let closing = match self.closing.reason() {
             Some(reason) => ClosingSlot::closed(reason.clone()),
             None => ClosingSlot::default(),
         };

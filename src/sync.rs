@@ -3,8 +3,13 @@
 #[cfg(not(loom))]
 mod imp {
     pub(crate) use parking_lot::Mutex;
-    pub(crate) use std::sync::atomic::{AtomicIsize, AtomicPtr, AtomicU64, AtomicUsize};
+    pub(crate) use std::sync::atomic::{
+        AtomicBool, AtomicIsize, AtomicPtr, AtomicU64, AtomicUsize,
+    };
     pub(crate) use std::thread_local;
+
+    /// Held while a splice checks that it does not lead back to its own buffer: see `Tail::splice`.
+    pub(crate) static SPLICING: Mutex<()> = Mutex::new(());
 
     /// [`std::cell::UnsafeCell`] with loom's closure interface.
     #[derive(Debug)]
@@ -30,9 +35,15 @@ mod imp {
 #[cfg(loom)]
 mod imp {
     pub(crate) use loom::cell::UnsafeCell;
-    pub(crate) use loom::sync::atomic::{AtomicIsize, AtomicPtr, AtomicU64, AtomicUsize};
+    pub(crate) use loom::sync::atomic::{
+        AtomicBool, AtomicIsize, AtomicPtr, AtomicU64, AtomicUsize,
+    };
     pub(crate) use loom::thread_local;
     use std::sync::PoisonError;
+
+    loom::lazy_static! {
+        pub(crate) static ref SPLICING: Mutex<()> = Mutex::new(());
+    }
 
     /// `loom`'s `Mutex` with the interface of `parking_lot`'s.
     #[derive(Debug, Default)]

@@ -1,31 +1,31 @@
-//! A future that many wait for and any of them drives. When the last of them goes, it goes.
+//! A future that many wait for and any of them drives. It is dropped with the last of them.
 //!
 //! Not `futures::future::Shared`: that one clones, wakes and drops wakers under its own lock (tokio
 //! issue 5429 again), and a waker that panics leaves it poisoned for all.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
 use futures::future::BoxFuture;
 
-use crate::sync::Mutex;
+use crate::link::{Host, Registration, Signal, Waiters};
+use crate::sync::{AtomicBool, Mutex};
 use crate::unwind::discard;
-use crate::waiters::{Ticket, Waiters};
 
-/// One who waits for it.
+/// One of those who wait for the future.
 pub(super) struct Flight {
+    /// Before the flight, which may drop the future.
+    registration: Option<Registration<Arc<Passengers>>>,
     shared: Arc<Shared>,
-    ticket: Option<Ticket>,
 }
 
 /// The flight, as long as somebody waits for it.
 pub(super) struct WeakFlight(Weak<Shared>);
 
 struct Shared {
-    /// Taken out by the one who polls it, and not put back when it is done.
+    /// Taken out while it is polled, and not put back when it is done.
     future: Mutex<Option<BoxFuture<'static, ()>>>,
     passengers: Arc<Passengers>,
 }
@@ -33,17 +33,23 @@ struct Shared {
 /// What the future wakes. It does not own the future, which owns wakers of this.
 #[derive(Default)]
 struct Passengers {
-    waiting: Waiters,
-    /// Since the future was polled last.
+    signal: Signal,
+    /// The future was woken since the last poll of it began.
     woken: AtomicBool,
     done: AtomicBool,
 }
 
+impl Host for Arc<Passengers> {
+    fn with(&self, f: impl FnOnce(&Waiters)) {
+        f(self.signal.waiters());
+    }
+}
+
 impl Wake for Passengers {
     fn wake(self: Arc<Self>) {
-        // Release: pairs with the `swap` in `poll`.
+        // Release: pairs with the `swap`s in `poll`.
         self.woken.store(true, Release);
-        self.waiting.wake_all();
+        self.signal.notify();
     }
 }
 
@@ -56,58 +62,75 @@ impl Flight {
     }
 
     fn on(shared: Arc<Shared>) -> Self {
-        let ticket = None;
-        Self { shared, ticket }
+        let registration = None;
+        Self {
+            registration,
+            shared,
+        }
     }
 
     pub(super) fn downgrade(&self) -> WeakFlight {
         WeakFlight(Arc::downgrade(&self.shared))
     }
 
-    /// Drives it, unless somebody else does so just now. It is over where it panics.
+    /// Drives the future, unless another passenger is doing so. A panic of it ends the flight.
     pub(super) fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
-        let Shared { future, passengers } = &*self.shared;
-        // First: who wakes from now on wakes us.
-        passengers.waiting.wait(&mut self.ticket, cx.waker());
-        let taken = future.lock().take();
-        if let Some(mut flying) = taken {
-            let waker = Waker::from(Arc::clone(passengers));
-            // AcqRel: pairs with the `store` in `wake`.
-            passengers.woken.swap(false, AcqRel);
-            let mut cx = Context::from_waker(&waker);
-            let poll = AssertUnwindSafe(|| flying.as_mut().poll(&mut cx));
-            // What panics is not the handler, and it is told to all by what it drops.
-            let poll = catch_unwind(poll).unwrap_or_else(|panic| {
-                discard(panic);
-                Poll::Ready(())
-            });
-            if poll.is_pending() {
-                *future.lock() = Some(flying);
-                // Others who were woken meanwhile found it taken.
-                if passengers.woken.swap(false, AcqRel) {
-                    passengers.waiting.wake_all();
-                }
-                return Poll::Pending;
+        let passengers = &self.shared.passengers;
+        // First: whoever puts the future back or wakes it from now on wakes us.
+        let done = passengers.signal.when(|| {
+            // Acquire: pairs with the Release below.
+            passengers.done.load(Acquire)
+        });
+        let host = || Arc::clone(passengers);
+        let poll = Registration::poll(&mut self.registration, &done, host, cx.waker());
+        let Some(mut flying) = self.shared.take() else {
+            return poll;
+        };
+        let waker = Waker::from(Arc::clone(passengers));
+        let mut cx = Context::from_waker(&waker);
+        let poll = AssertUnwindSafe(|| flying.as_mut().poll(&mut cx));
+        // The handler's own panics are caught within; this is for what it drops, and reported by that.
+        let poll = catch_unwind(poll).unwrap_or_else(|panic| {
+            discard(panic);
+            Poll::Ready(())
+        });
+        if poll.is_pending() {
+            if self.shared.put_back(flying) {
+                passengers.signal.notify();
             }
-            // Release: pairs with the Acquire below.
-            passengers.done.store(true, Release);
-            passengers.waiting.leave(&mut self.ticket);
-            drop(flying);
-            passengers.waiting.wake_all();
-            return Poll::Ready(());
+            return Poll::Pending;
         }
-        // Acquire: pairs with the Release above.
-        if passengers.done.load(Acquire) {
-            passengers.waiting.leave(&mut self.ticket);
-            return Poll::Ready(());
-        }
-        Poll::Pending
+        // Release: pairs with the Acquire above.
+        passengers.done.store(true, Release);
+        self.registration = None;
+        drop(flying);
+        passengers.signal.notify();
+        Poll::Ready(())
     }
 }
 
-impl Drop for Flight {
-    fn drop(&mut self) {
-        self.shared.passengers.waiting.leave(&mut self.ticket);
+impl Shared {
+    /// Takes the future out, to be polled; `None` while another passenger has it, and when it is done.
+    fn take(&self) -> Option<BoxFuture<'static, ()>> {
+        let mut future = self.future.lock();
+        let taken = future.take();
+        if taken.is_some() {
+            // AcqRel: pairs with the Release in `wake`.
+            self.passengers.woken.swap(false, AcqRel);
+        }
+        taken
+    }
+
+    /// Puts the future back. Returns whether it was woken meanwhile: passengers that were woken then may have
+    /// found it taken, so they are to be woken again.
+    ///
+    /// Both are one step, under the lock. Otherwise a passenger could take the future in between and have its
+    /// own "woken" cleared here; the ones that found the future taken *then* would never hear of it.
+    fn put_back(&self, flying: BoxFuture<'static, ()>) -> bool {
+        let mut future = self.future.lock();
+        *future = Some(flying);
+        // AcqRel: pairs with the Release in `wake`.
+        self.passengers.woken.swap(false, AcqRel)
     }
 }
 

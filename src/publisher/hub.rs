@@ -24,7 +24,7 @@ use super::topic::{Continuation, Found, Progress, Registered, Search, Start, Top
 use super::update::ResetReason;
 use super::watch::{Following, Registration, Watch};
 use crate::buffer::{Deferred, EventBuffer};
-use crate::closer::Closer;
+use crate::link::Closer;
 use crate::replay::Replay;
 use crate::sync::Mutex;
 use crate::unwind::{Panic, both_even_if_one_panics, discard, for_each_even_if_one_panics};
@@ -799,9 +799,8 @@ impl<K, T> Leftover<K, T> {
 
 /// Closes all, then wakes each, even if waking another one panics.
 fn close(closers: Vec<Closer>, reason: CloseReason) {
-    let wakers: Vec<Option<Waker>> = { closers.iter() }
-        .map(|closer| closer.close_deferred(reason))
-        .collect();
+    let close = |closer: &Closer| closer.close_deferred(reason);
+    let wakers: Vec<Waker> = closers.iter().filter_map(close).flatten().collect();
     drop(closers);
-    for_each_even_if_one_panics(wakers.into_iter().flatten(), Waker::wake);
+    for_each_even_if_one_panics(wakers.into_iter(), Waker::wake);
 }

@@ -9,8 +9,8 @@ use super::entry::Entry;
 use super::hub::CROWD;
 use super::snapshot::{Onward, Snapshot};
 use crate::buffer::{Deferred, EventBuffer};
-use crate::closer::Closer;
 use crate::item::BufferItem;
+use crate::link::Closer;
 use crate::replay::Replay;
 use crate::subscription::Subscription;
 

@@ -16,9 +16,9 @@ use super::hub::Registry;
 use super::request::{Filter, Resume};
 use super::topic::Progress;
 use super::update::{Events, ResetReason, Update};
-use crate::closer::Closer;
 use crate::error::RecvError;
 use crate::item::BufferItem;
+use crate::link::Closer;
 use crate::subscription::Subscription;
 
 /// Follows one key: a [`Stream`] of [`Update`]s, made by

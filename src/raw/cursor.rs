@@ -1,13 +1,16 @@
 //! A reader's place: an anchor that is counted and a walk ahead of it that is not.
 
 use std::mem;
-use std::task::Waker;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
 
+use super::link::Link;
 use super::node::{Found, Hold, NodePtr};
-use super::slot::{Onward, Place, Read, Slot};
+use super::record::RecordRef;
+use super::slot::{Onward, Place, Read, Slot, take_waker_of};
 use crate::error::{RecvError, TryRecvError};
+use crate::link::{Registration, TakeWaker};
 use crate::unwind::{both_even_if_one_panics, even_if_it_panics};
-use crate::waiters::Ticket;
 
 /// How many slots a reader may be ahead of its anchor. Bounds what a reader in the middle of a
 /// backlog pins behind itself; a reader that has caught up pins nothing.
@@ -19,8 +22,8 @@ pub(crate) struct Cursor<T> {
     anchor: Hold<T>,
     at: Place<T>,
     ahead: u32,
-    /// While it waits for `at` to be written: on the list of the buffer that `at` is in.
-    ticket: Option<Ticket>,
+    /// While the task waits for `at` to be written. It ends before `at` moves.
+    registration: Option<Registration<RecordRef>>,
 }
 
 // SAFETY: the anchor is `Send + Sync` under these bounds, and `at` is a place that it keeps alive.
@@ -35,7 +38,7 @@ impl<T> Cursor<T> {
             at: slot.place(),
             anchor: slot.into_hold(),
             ahead: 0,
-            ticket: None,
+            registration: None,
         }
     }
 
@@ -229,34 +232,30 @@ impl<T> Cursor<T> {
         unsafe { self.at.node.is_written() }
     }
 
-    /// Whether something stands here; if not, the waker is woken once it does. A reader that
-    /// waits pins nothing.
-    pub(crate) fn is_ready_or_wait(&mut self, waker: &Waker) -> bool {
+    /// Polls the listener of the link that is read next: `Ready` if there is something to read. A reader that
+    /// waits keeps nothing behind its place alive.
+    pub(crate) fn poll_link(&mut self, waker: &Waker) -> Poll<()> {
         self.anchor_here();
-        self.anchor.announce_waiter();
+        let hold = &self.anchor;
         // SAFETY: the anchor keeps `at` alive.
-        let readers = unsafe { self.at.record() }.readers();
-        readers.wait(&mut self.ticket, waker);
-        // Again: it may have been written before the writer could know of us.
-        self.is_written()
+        let record = unsafe { self.at.record() };
+        // SAFETY: the registration ends before the cursor leaves this buffer (`stop_waiting`) or is dropped; until
+        // then the anchor keeps the record alive.
+        let host = || unsafe { RecordRef::new(record) };
+        Registration::poll(&mut self.registration, &Link { hold, record }, host, waker)
     }
 
-    /// Wakes the task that waits here, if one does, so that it polls again.
-    pub(crate) fn wake(&self) {
-        if let Some(ticket) = &self.ticket {
-            // SAFETY: the anchor keeps `at` alive.
-            unsafe { self.at.record() }.readers().wake_one(ticket);
-        }
+    /// A way to take the waker of the task that waits here, if one does.
+    pub(crate) fn take_waker(&self) -> Option<TakeWaker> {
+        let ticket = self.registration.as_ref()?.ticket();
+        Some(take_waker_of(Arc::downgrade(&self.slot().owner()), ticket))
     }
 
-    /// Goes off the list of those who wait.
+    /// Ends the registration of a task that waited here.
     #[inline]
     pub(crate) fn stop_waiting(&mut self) {
-        if self.ticket.is_some() {
-            // SAFETY: the anchor keeps `at` alive.
-            unsafe { self.at.record() }
-                .readers()
-                .leave(&mut self.ticket);
+        if self.registration.is_some() {
+            self.registration = None;
         }
     }
 
@@ -276,12 +275,11 @@ impl<T> Drop for Cursor<T> {
     fn drop(&mut self) {
         // SAFETY: the anchor keeps `at` alive.
         let record = unsafe { self.at.record() };
-        if self.ticket.is_none() {
+        let Some(registration) = self.registration.take() else {
             return record.leave();
-        }
-        // One may wake who waits for nobody to follow, the other drops a waker: both may panic.
-        let ticket = &mut self.ticket;
-        both_even_if_one_panics(|| record.leave(), || record.readers().leave(ticket));
+        };
+        // One may wake tasks that wait for the last observer to leave, the other drops a waker: both may panic.
+        both_even_if_one_panics(|| record.leave(), || drop(registration));
     }
 }
 

@@ -14,10 +14,10 @@
 //! Even that one number the writer compares only where it begins a [block](super::block): that is a
 //! rare and slow step already, so that whoever has no limited readers pays nothing. A limit is
 //! passed by the items of a block at most (or by a batch) before it is enforced. Where that will not
-//! do, which is where bytes are counted, an entry is always due, and announces itself in each slot
-//! ([`Slot::await_item`](super::Slot::await_item)).
+//! do, which is where bytes are counted, an entry is always due, and asks to be looked at in each slot
+//! ([`Slot::request_limits`](super::Slot::request_limits)).
 //!
-//! What is due is looked at where readers are woken: outside of any lock. Meanwhile it stays in the
+//! What is due is looked at once the slot is written and its readers are woken: outside of any lock. Meanwhile it stays in the
 //! list and due, so that other writers look too, and that it is there if one panics.
 
 use std::any::Any;
@@ -237,11 +237,6 @@ impl Record {
             limits = to.limits().take_all();
             to = next;
         }
-    }
-
-    #[inline]
-    pub(super) fn are_limits_due(&self) -> bool {
-        self.limits().are_due(self.behind(0))
     }
 
     /// Enforces the limits that are due. Runs foreign code.

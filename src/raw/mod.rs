@@ -20,6 +20,7 @@
 //!
 //! * `next` is null while the slot is empty. It is stored once, with `Release`, after the slot's
 //!   contents: a reader whose `Acquire` load finds it set may read them.
+//! * `event` is what a reader listens to while the slot is empty: see [`link`](crate::link).
 //! * `state` counts the references to a node, and carries the [waiting bit](node).
 //!   Each `next` link owns one reference to its successor, so whatever holds a node holds all
 //!   that follows. [Freeing a chain](node) is a loop, never a recursion, and gives up the links before
@@ -41,6 +42,7 @@
 mod block;
 mod cursor;
 mod limits;
+mod link;
 mod mark;
 mod node;
 mod record;
@@ -51,5 +53,5 @@ pub(crate) use cursor::{Cursor, Walk};
 pub(crate) use limits::{Limit, Next, put_off_due};
 pub(crate) use mark::Mark;
 pub(crate) use node::{Batch, Payload};
-pub(crate) use slot::{Read, Slot, Waiting};
+pub(crate) use slot::{Read, Slot, WeakRegistration, take_waker};
 pub(crate) use tail::{Later, Tail};

@@ -3,23 +3,18 @@
 //! # The state word
 //!
 //! ```text
-//!   63                    10 9      7 6        1   0
-//!  ┌────────────────────────┬────────┬──────────┬───┐
-//!  │ references             │ size   │ closes   │ W │
-//!  └────────────────────────┴────────┴──────────┴───┘
+//!   63                    11 10     8 7        2   1   0
+//!  ┌────────────────────────┬────────┬──────────┬───┬───┐
+//!  │ references             │ size   │ closes   │ L │ W │
+//!  └────────────────────────┴────────┴──────────┴───┴───┘
 //! ```
 //!
-//! **W**, the waiting bit, says that somebody may wait for the slot to be filled. A reader sets it
-//! before it puts its waker on the [list](crate::waiters); the writer reads it in the same atomic
-//! operation with which it gives up its reference on the slot that it has just filled. Both are
-//! read-modify-writes of one word, hence ordered:
+//! **W**, the waiting bit, says that a task may be waiting for the slot to be written, so the writer has to
+//! notify the node's event. The writer reads it in the same atomic operation with which it gives up its
+//! reference to the slot that it has just written. [`link`](crate::link) argues why no wake-up is lost.
 //!
-//! 1. the reader's comes first: the writer sees the bit and wakes all who wait;
-//! 2. the writer's comes first: the reader's `Acquire` reads from the writer's `Release`, so
-//!    its second look at `next` finds the slot filled and it does not wait.
-//!
-//! A reader that finds the bit already set skips its own write: its `Acquire` load reads from
-//! the release sequence that the writer's operation heads, if that came first, so 2 holds for it.
+//! **L**, the limits bit, asks the writer to enforce lag limits once it has written the slot. It is set and
+//! read like the waiting bit, by the same argument, but nothing is notified for it.
 //!
 //! **closes** and **size** are set in the last node of a [block](super::block): with that node the
 //! block's memory goes.
@@ -35,12 +30,16 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use super::block::{self, Room, Vacancy};
 use super::record::Record;
+use crate::link::Event;
 use crate::sync::{AtomicPtr, AtomicUsize, UnsafeCell};
 use crate::unwind::both_even_if_one_panics;
 
 const WAITING: usize = 1;
+const LIMITS: usize = 2;
+/// What the writer has to do, besides, when it has written a slot.
+const REQUESTS: usize = WAITING | LIMITS;
 /// Where the two numbers of [`block`] stand, in the last node of a block.
-pub(super) const CLOSING: u32 = 1;
+pub(super) const CLOSING: u32 = 2;
 /// One reference.
 const REF: usize = 1 << (CLOSING + block::BITS);
 /// All references.
@@ -78,6 +77,8 @@ impl<T> Payload<T> {
 pub(super) struct Node<T> {
     next: AtomicPtr<Node<T>>,
     state: AtomicUsize,
+    /// Notified when the slot has been written. Null until the first task waits for that.
+    event: Event,
     payload: UnsafeCell<Payload<T>>,
 }
 
@@ -87,8 +88,39 @@ impl<T> Node<T> {
         Self {
             next: AtomicPtr::new(ptr::null_mut()),
             state: AtomicUsize::new((references * REF) | closing),
+            event: Event::new(),
             payload: UnsafeCell::new(payload),
         }
+    }
+
+    #[inline]
+    pub(super) fn event(&self) -> &Event {
+        &self.event
+    }
+
+    #[inline]
+    pub(super) fn is_written(&self) -> bool {
+        // Acquire: pairs with the Release store in `fill` and `end`.
+        !self.next.load(Acquire).is_null()
+    }
+
+    /// Tells the writer that a task waits for this slot. See the module's docs.
+    pub(super) fn set_waiting_bit(&self) {
+        self.request(WAITING);
+    }
+
+    /// Asks the writer to enforce lag limits when it has written this slot. To be followed by a look whether it
+    /// has been written.
+    pub(super) fn request_limits(&self) {
+        self.request(LIMITS);
+    }
+
+    #[inline]
+    fn request(&self, bit: usize) {
+        // Acquire: pairs with the Release in `retire` and `has_requests`: if the writer's operation came first, the
+        // slot is found written. Release: pairs with the Acquire in `requests`: if ours came first, the writer
+        // sees what we did before.
+        self.state.fetch_or(bit, AcqRel);
     }
 
     /// Makes this the last node of its block after all. Its memory must not be given up at the
@@ -134,22 +166,9 @@ impl<T> Hold<T> {
         self.node().state.load(Acquire) & REFS == REF
     }
 
-    /// Announces that somebody is going to wait for this slot. To be followed by going on the
-    /// list of waiters, then by another look at the slot.
-    #[inline]
-    pub(super) fn announce_waiter(&self) {
-        let state = &self.node().state;
-        // Acquire, both: pair with the Release in `retire`; see the module's docs.
-        // Release on the `fetch_or`: nothing of ours is published by it, but it must not break
-        // the release sequence's chain for those who only load.
-        if state.load(Acquire) & WAITING == 0 {
-            state.fetch_or(WAITING, AcqRel);
-        }
-    }
-
     /// Fills this empty slot and the private ones after it, visible all at once by one store,
     /// and moves this hold to the new empty slot. The answer is the hold on the filled slot, of
-    /// which it is yet to be asked whether it [is awaited](Self::is_awaited).
+    /// which it is yet to be asked whether it [has requests](Self::has_requests).
     ///
     /// # Safety
     ///
@@ -210,20 +229,20 @@ impl<T> Hold<T> {
         self.node().next.store(next.as_ptr(), Release);
     }
 
-    /// Gives up the writer's reference on a slot just written; answers itself instead where
-    /// somebody may wait for it, or nobody can come to it any more: wake, then drop it.
+    /// Gives up the writer's reference to a slot just written. Returns it instead if there is something left
+    /// to do: there are [requests](Self::requests), or it is the last reference.
     #[inline]
     pub(super) fn retire(self) -> Option<Self> {
         let state = &self.node().state;
         // Relaxed: only a guess, which the `compare_exchange` confirms.
         let mut seen = state.load(Relaxed);
         loop {
-            // Where it is the last reference its drop frees the node, which is foreign code: not
-            // here, under what lock the caller may hold.
-            if seen & WAITING != 0 || seen & REFS == REF {
+            // Dropping the last reference frees the node, which drops events: that is user code, and the caller may
+            // hold a lock.
+            if seen & REQUESTS != 0 || seen & REFS == REF {
                 return Some(self);
             }
-            // Release: pairs with the Acquire in `announce_waiter` (see the module's docs) and
+            // Release: pairs with the Acquire in `request` (see the module's docs) and
             // in `is_unique`. Acquire is not needed: others still hold the node.
             match state.compare_exchange_weak(seen, seen - REF, Release, Relaxed) {
                 Ok(_) => {
@@ -235,21 +254,30 @@ impl<T> Hold<T> {
         }
     }
 
-    /// Whether somebody may wait for a slot just written. Who comes later sees it written.
+    /// Whether there are requests for a slot just written. A task that makes one later finds it written.
     #[inline]
-    pub(super) fn is_awaited(&self) -> bool {
+    pub(super) fn has_requests(&self) -> bool {
         let state = &self.node().state;
         // Relaxed: as in `retire`.
         let mut seen = state.load(Relaxed);
-        while seen & WAITING == 0 {
-            // Nothing changes, but that it is written where a waiter writes too: see the module's
-            // docs. Release: as in `retire`.
+        while seen & REQUESTS == 0 {
+            // The value stays the same; only the write matters: see the module's docs. Release: as in `retire`.
             match state.compare_exchange_weak(seen, seen, Release, Relaxed) {
                 Ok(_) => return false,
                 Err(now) => seen = now,
             }
         }
         true
+    }
+
+    /// What is requested of the writer, which has seen that something is.
+    pub(super) fn requests(&self) -> Requests {
+        // Acquire: pairs with the Release in `request`.
+        let state = self.node().state.load(Acquire);
+        Requests {
+            wake: state & WAITING != 0,
+            enforce_limits: state & LIMITS != 0,
+        }
     }
 
     /// Whether this and one link are the only references: the slot is known to the writer and its
@@ -313,6 +341,12 @@ impl<T> Hold<T> {
         mem::forget(self);
         node
     }
+}
+
+/// What there is to do when a slot has been written.
+pub(super) struct Requests {
+    pub(super) wake: bool,
+    pub(super) enforce_limits: bool,
 }
 
 impl<T> Clone for Hold<T> {
@@ -386,9 +420,8 @@ impl<T> NodePtr<T> {
     /// As for [`hold`](Self::hold).
     #[inline]
     pub(super) unsafe fn is_written(self) -> bool {
-        // Acquire: pairs with the Release store in `fill` and `end`.
         // SAFETY: alive (caller).
-        !unsafe { self.0.as_ref() }.next.load(Acquire).is_null()
+        unsafe { self.0.as_ref() }.is_written()
     }
 
     /// What stands in the slot, and the slot after it. For a buffer's last slot that is where a

@@ -1,12 +1,13 @@
 //! What the readers of one buffer share besides its chain: counts, and how it ended.
 
-use std::sync::Arc;
+use std::ptr::NonNull;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+use std::sync::{Arc, Weak};
 
 use super::limits::Limits;
 use crate::error::SharedError;
+use crate::link::{Host, Signal, Waiters};
 use crate::sync::{AtomicIsize, AtomicU64, Mutex};
-use crate::waiters::Waiters;
 
 /// Set in `observers` once a splice has handed the count on.
 const SPLICED: isize = 1;
@@ -20,10 +21,10 @@ pub(crate) struct Record {
     /// are spliced to it. Nobody asks after a splice, since that takes the writer: who goes over it
     /// is not taken off.
     observers: AtomicIsize,
-    /// Who waits for nobody to follow any more.
-    unobserved: Waiters,
-    /// Who waits for the last slot to be written.
-    readers: Waiters,
+    /// Notified when the last observer leaves.
+    unobserved: Signal,
+    /// The tasks that wait for a link of this buffer to be written.
+    waiters: Waiters,
     /// Those whose lag is limited.
     limits: Limits,
     /// Looked at by those who have seen the last slot written, or the `SPLICED` bit.
@@ -46,8 +47,8 @@ impl Record {
         Arc::new(Self {
             published: AtomicU64::new(0),
             observers: AtomicIsize::new(0),
-            unobserved: Waiters::default(),
-            readers: Waiters::default(),
+            unobserved: Signal::default(),
+            waiters: Waiters::default(),
             limits: Limits::new(),
             ending: Mutex::default(),
         })
@@ -147,7 +148,7 @@ impl Record {
         // AcqRel: pairs with the `fetch_or` in `end`, and with `is_observed`.
         let before = self.observers.fetch_add(count, AcqRel);
         if count < 0 && (before & !SPLICED) + count <= 0 {
-            self.unobserved.wake_all();
+            self.unobserved.notify();
         }
         if before & SPLICED == 0 {
             return None;
@@ -161,18 +162,54 @@ impl Record {
         self.observers.load(Acquire) & !SPLICED > 0
     }
 
-    pub(super) fn unobserved(&self) -> &Waiters {
+    pub(super) fn unobserved(&self) -> &Signal {
         &self.unobserved
     }
 
     #[inline]
-    pub(super) fn readers(&self) -> &Waiters {
-        &self.readers
+    pub(super) fn waiters(&self) -> &Waiters {
+        &self.waiters
     }
 
     #[inline]
     pub(super) fn limits(&self) -> &Limits {
         &self.limits
+    }
+}
+
+/// A record that something else keeps alive.
+pub(super) struct RecordRef(NonNull<Record>);
+
+// SAFETY: it gives `&Record`, which is `Sync`.
+unsafe impl Send for RecordRef {}
+// SAFETY: as above.
+unsafe impl Sync for RecordRef {}
+
+impl RecordRef {
+    /// # Safety
+    ///
+    /// The record is kept alive for as long as this exists.
+    #[inline]
+    pub(super) unsafe fn new(record: &Record) -> Self {
+        Self(NonNull::from(record))
+    }
+}
+
+impl Host for RecordRef {
+    #[inline]
+    fn with(&self, f: impl FnOnce(&Waiters)) {
+        // SAFETY: alive (`new`).
+        f(unsafe { self.0.as_ref() }.waiters());
+    }
+}
+
+/// For a registration that keeps nothing alive: a record would keep those that it leads to by splices.
+impl Host for Weak<Record> {
+    fn with(&self, f: impl FnOnce(&Waiters)) {
+        // If it is gone the waker went with it.
+        if let Some(record) = self.upgrade() {
+            f(record.waiters());
+        }
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::ptr::{self, NonNull};
 use std::sync::{Arc, Weak};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 
+use super::link::Link;
 use super::mark::Mark;
-use super::node::{Found, Hold, NodePtr};
+use super::node::{Found, Hold, NodePtr, Requests};
 use super::record::{Ending, Record};
 use crate::error::RecvError;
-use crate::waiters::{Ticket, Waiters};
+use crate::link::{Awaited, Registration, TakeWaker, Ticket, wait_for};
 
 /// A place: the node, its number within its buffer, and the buffer's record.
 pub(super) struct Place<T> {
@@ -106,6 +107,19 @@ impl<T> Held<T> {
             hold,
             record: place.record,
         }
+    }
+
+    #[inline]
+    pub(super) fn link(&self) -> Link<'_, T> {
+        Link {
+            hold: &self.hold,
+            record: self.record(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn requests(&self) -> Requests {
+        self.hold.requests()
     }
 
     #[inline]
@@ -243,46 +257,45 @@ impl<T> Slot<T> {
 
     #[inline]
     pub(crate) fn is_written(&self) -> bool {
-        // SAFETY: our hold keeps the node alive.
-        unsafe { self.held.hold.as_ptr().is_written() }
+        self.held.hold.node().is_written()
     }
 
-    /// The list to wait on for this slot to be written. Once on it, look at
-    /// [`is_written`](Self::is_written) again.
-    pub(crate) fn announce_waiter(&self) -> &Waiters {
-        self.held.hold.announce_waiter();
-        self.record().readers()
+    /// Waits until this slot is written. Cancel safe.
+    pub(crate) async fn written(&self) {
+        wait_for(&self.held.link()).await;
     }
 
-    /// Has whoever publishes the next item see to readers and limits; whether there is one already. Goes
-    /// over splices.
-    pub(crate) fn await_item(&mut self) -> bool {
+    /// Polls the listener of this link: `Ready` if the slot is written.
+    pub(crate) fn poll_link(
+        &self,
+        registration: &mut Option<WeakRegistration>,
+        waker: &Waker,
+    ) -> Poll<()> {
+        let is_in = |known: &WeakRegistration| ptr::eq(known.host().as_ptr(), self.record());
+        if registration.as_ref().is_some_and(|known| !is_in(known)) {
+            *registration = None;
+        }
+        let host = || Arc::downgrade(&self.owner());
+        Registration::poll(registration, &self.held.link(), host, waker)
+    }
+
+    /// Asks the writer of the next item to enforce lag limits; returns whether there is one already. Follows
+    /// splices.
+    pub(crate) fn request_limits(&mut self) -> bool {
         loop {
-            // As one who waits, whom the writer finds on the list before it asks which limits are due.
-            self.announce_waiter().pass();
-            // Again: it may have been written before the writer could know of us.
-            if !self.is_written() {
+            let link = self.held.link();
+            link.hold.node().request_limits();
+            // Again: it may have been written before the writer could see the request.
+            if !link.has_happened() {
                 return false;
             }
             match self.read() {
                 Read::Item(_) => return true,
                 Read::End(_) => return false,
-                // Gone over a splice.
+                // It followed a splice.
                 Read::Empty => {}
             }
         }
-    }
-
-    /// Has `waker` woken once this slot is written; whether it is already.
-    pub(crate) fn is_written_or_wait(&self, waiting: &mut Waiting, waker: &Waker) -> bool {
-        let waiters = self.announce_waiter();
-        if !waiting.is_in(self.record()) {
-            waiting.stop();
-            waiting.record = Some(Arc::downgrade(&self.owner()));
-        }
-        waiters.wait(&mut waiting.ticket, waker);
-        // Again: it may have been written before the writer could know of us.
-        self.is_written()
     }
 
     pub(super) fn seq(&self) -> u64 {
@@ -303,46 +316,19 @@ impl<T> Slot<T> {
     }
 }
 
-/// A task's place on a buffer's list of those who wait. It keeps nothing alive: a record would keep those
-/// that it leads to by splices.
-#[derive(Default)]
-pub(crate) struct Waiting {
-    record: Option<Weak<Record>>,
-    ticket: Option<Ticket>,
+/// A registration of a task whose place may be taken away meanwhile.
+pub(crate) type WeakRegistration = Registration<Weak<Record>>;
+
+/// A way to take the waker of the registered task.
+pub(crate) fn take_waker(registration: &WeakRegistration) -> TakeWaker {
+    take_waker_of(registration.host().clone(), registration.ticket())
 }
 
-impl Waiting {
-    fn is_in(&self, record: &Record) -> bool {
-        { self.record.as_ref() }.is_some_and(|of| ptr::eq(of.as_ptr(), record))
-    }
-
-    fn record(&self) -> Option<Arc<Record>> {
-        self.record.as_ref()?.upgrade()
-    }
-
-    /// Goes off the list.
-    pub(crate) fn stop(&mut self) {
-        if self.ticket.is_some() {
-            match self.record() {
-                Some(record) => record.readers().leave(&mut self.ticket),
-                // The list is gone, and with it the waker.
-                None => self.ticket = None,
-            }
-        }
-    }
-
-    /// Wakes the task that waits here, if one does, so that it polls again.
-    pub(crate) fn wake(&self) {
-        if let (Some(record), Some(ticket)) = (self.record(), &self.ticket) {
-            record.readers().wake_one(ticket);
-        }
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.stop();
-    }
+pub(super) fn take_waker_of(record: Weak<Record>, ticket: Ticket) -> TakeWaker {
+    Box::new(move || match record.upgrade() {
+        Some(record) => record.waiters().take_waker(ticket),
+        None => Waker::noop().clone(),
+    })
 }
 
 impl<T> Clone for Slot<T> {

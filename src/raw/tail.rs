@@ -3,8 +3,6 @@
 use std::mem;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::block::Room;
 use super::mark::Mark;
 use super::node::{Batch, Hold, Payload, Rest};
@@ -12,9 +10,10 @@ use super::record::{Ending, Record};
 use super::slot::{Held, Place, Slot};
 use crate::bookmark::BookmarkError;
 use crate::error::SharedError;
+use crate::link::Signal;
 use crate::position::SpliceCycle;
+use crate::sync::SPLICING;
 use crate::unwind::even_if_it_panics;
-use crate::waiters::Waiters;
 
 /// The writer's end.
 pub(crate) struct Tail<T> {
@@ -44,8 +43,8 @@ struct Window<T> {
     passed: Option<Hold<T>>,
 }
 
-/// The written slot, where somebody waits for it. Dropping this wakes them, and enforces the limits
-/// that are due, outside of any lock.
+/// The written slot, if there are [requests](Hold::requests) for it. Dropping this fulfils them: it wakes the
+/// tasks that wait and enforces the limits that are due. Not to be dropped under a lock.
 #[must_use]
 pub(crate) struct Wake<T>(Option<Held<T>>);
 
@@ -53,7 +52,7 @@ impl<T> Drop for Wake<T> {
     #[inline]
     fn drop(&mut self) {
         if let Some(awaited) = self.0.take() {
-            wake(awaited, None);
+            fulfil(awaited, None);
         }
     }
 }
@@ -69,8 +68,8 @@ pub(crate) struct Later<T> {
 impl<T> Later<T> {
     /// Wakes the readers already.
     pub(crate) fn wake(&self) {
-        if let Some(awaited) = &self.wake.0 {
-            awaited.record().readers().wake_all();
+        if let Some(written) = &self.wake.0 {
+            wake_tasks(written);
         }
     }
 }
@@ -79,41 +78,33 @@ impl<T> Drop for Later<T> {
     #[inline]
     fn drop(&mut self) {
         if let Some(awaited) = self.wake.0.take() {
-            wake(awaited, self.trimmed.take());
+            fulfil(awaited, self.trimmed.take());
         }
     }
 }
 
-/// Out of line: publishing is, where nobody waits, a few instructions.
+/// Out of line: without requests, publishing is a few instructions.
 #[cold]
 #[inline(never)]
-fn wake<T>(awaited: Held<T>, trimmed: Option<Hold<T>>) {
-    /// Notes which limits are due once those who wait have been woken, also where a waker panics: not
-    /// before, see [`Slot::await_item`].
-    struct Awaited<'a, T>(Held<T>, &'a mut Option<EnforceLimits>);
+fn fulfil<T>(written: Held<T>, trimmed: Option<Hold<T>>) {
+    // These are dropped from below, each even if another one panics. The written slot goes first: while events are
+    // dropped it would keep what follows it alive.
+    let limits = { written.requests().enforce_limits }.then(|| EnforceLimits(written.owner()));
+    let (_limits, _trimmed, written) = (limits, trimmed, written);
+    wake_tasks(&written);
+}
 
-    impl<T> Drop for Awaited<'_, T> {
-        fn drop(&mut self) {
-            let Self(slot, limits) = self;
-            if slot.record().are_limits_due() {
-                **limits = Some(EnforceLimits(slot.owner()));
-            }
-        }
+fn wake_tasks<T>(written: &Held<T>) {
+    if written.requests().wake {
+        written.link().notify();
     }
-
-    // Dropped from below, each also where another panics. In this order: what is kept while events
-    // are dropped would keep what follows it.
-    let mut limits = None;
-    let _trimmed = trimmed;
-    let awaited = Awaited(awaited, &mut limits);
-    awaited.0.record().readers().wake_all();
 }
 
 /// What is to be done after a splice: dropping this wakes the readers, and enforces the limits of those
 /// that now go on elsewhere.
 #[must_use]
 pub(crate) struct Spliced<T> {
-    // In this order: see `wake`.
+    // In this order: see `fulfil`.
     wake: Wake<T>,
     _limits: Option<EnforceLimits>,
 }
@@ -273,7 +264,7 @@ impl<T> Tail<T> {
                 window.newest = Some(Place::new(newest, self.seq - 1, &self.record));
                 if window.may_take_over(len) {
                     // Our reference becomes the window's, which saves two operations on the count.
-                    let awaited = filled.is_awaited().then(|| filled.clone());
+                    let awaited = filled.has_requests().then(|| filled.clone());
                     window.passed = Some(mem::replace(&mut window.first, filled));
                     awaited
                 } else {
@@ -292,7 +283,7 @@ impl<T> Tail<T> {
     #[inline(never)]
     fn see_to_limits(&mut self, len: u64) {
         if self.record.limits().are_due(self.seq + len) {
-            self.last.announce_waiter();
+            self.last.node().request_limits();
         }
     }
 
@@ -325,11 +316,9 @@ impl<T> Tail<T> {
 
     /// Continues in the slot given. Where that would make a ring, ends with an error instead.
     pub(crate) fn splice(&mut self, onward: Slot<T>) -> Spliced<T> {
-        /// Makes "does it lead back to us" and "now it leads there" one step, so that two buffers
-        /// cannot be spliced to each other at the same time.
-        static SPLICING: Mutex<()> = Mutex::new(());
-
         let to = onward.owner();
+        // Makes "it does not lead back to us" and "now it leads there" one step, or two buffers could be spliced to
+        // each other at the same time.
         let splicing = SPLICING.lock();
         let mut ahead = Some(Arc::clone(&to));
         while let Some(record) = ahead {
@@ -377,7 +366,7 @@ impl<T> Tail<T> {
         // SAFETY: `last` is the writer's hold on the last slot, which was empty until now, and
         // the ending is set.
         unsafe { self.last.end(onward) };
-        let awaited = self.last.is_awaited().then(|| self.last.clone());
+        let awaited = self.last.has_requests().then(|| self.last.clone());
         (Wake(awaited.map(|hold| Held::new(hold, place))), excess)
     }
 
@@ -423,7 +412,7 @@ impl<T> Tail<T> {
         self.record.is_observed()
     }
 
-    pub(crate) fn unobserved(&self) -> &Waiters {
+    pub(crate) fn unobserved(&self) -> &Signal {
         self.record.unobserved()
     }
 }

@@ -23,7 +23,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::super::block::{self, Memory};
-use super::{Hold, Node, Payload, REFS, WAITING};
+use super::{Hold, Node, Payload, REFS, REQUESTS};
 use crate::sync::thread_local;
 use crate::unwind::even_if_it_panics;
 
@@ -190,7 +190,7 @@ unsafe fn one_of_a_block<T>(node: NonNull<Node<T>>, next: Hold<T>) -> Option<Non
     next
 }
 
-/// The payload of a node, of which there are two then: one is to be used.
+/// The payload of a node, of which there are two then: one is to be used. The rest of the node is dropped.
 ///
 /// # Safety
 ///
@@ -198,6 +198,8 @@ unsafe fn one_of_a_block<T>(node: NonNull<Node<T>>, next: Hold<T>) -> Option<Non
 unsafe fn copy<T>(node: NonNull<Node<T>>) -> MaybeUninit<Payload<T>> {
     // SAFETY: exclusive (caller), hence allocated and not written to.
     unsafe {
+        // A new event in its place needs no drop.
+        drop(mem::take(&mut (*node.as_ptr()).event));
         { node.as_ref() }
             .payload
             .with(|payload| payload.cast::<MaybeUninit<Payload<T>>>().read())
@@ -253,7 +255,7 @@ unsafe fn link<T>(node: NonNull<Node<T>>) -> Option<NonNull<Node<T>>> {
 unsafe fn closing<T>(node: NonNull<Node<T>>) -> usize {
     // Relaxed: as above.
     // SAFETY: the caller's.
-    unsafe { node.as_ref() }.state.load(Relaxed) & !REFS & !WAITING
+    unsafe { node.as_ref() }.state.load(Relaxed) & !REFS & !REQUESTS
 }
 
 /// Frees one node: drops its payload, and where it closes a block gives back the memory.

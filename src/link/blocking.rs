@@ -1,6 +1,6 @@
-//! Waiting for a condition, in a task or blocking a thread.
+//! Waiting by blocking a thread.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::AcqRel, Ordering::Release};
@@ -9,40 +9,12 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use crate::error::{RecvError, RecvTimeoutError};
-use crate::waiters::{Ticket, Waiters};
-
-/// Waits until `ready` answers true; whoever makes it true then wakes all `waiters`.
-pub(crate) async fn until(waiters: &Waiters, ready: impl Fn() -> bool) {
-    /// Goes off the list, also where the future is dropped.
-    struct Waiting<'a>(&'a Waiters, Option<Ticket>);
-
-    impl Drop for Waiting<'_> {
-        fn drop(&mut self) {
-            self.0.leave(&mut self.1);
-        }
-    }
-
-    let mut waiting = Waiting(waiters, None);
-    poll_fn(|cx| {
-        if ready() {
-            return Poll::Ready(());
-        }
-        waiting.0.wait(&mut waiting.1, cx.waker());
-        // Again: it may have come true before we were on the list.
-        if ready() {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
-    })
-    .await;
-}
 
 /// Runs a `recv` on this thread.
 pub(crate) fn recv_blocking<R>(
     recv: impl Future<Output = Result<R, RecvError>>,
 ) -> Result<R, RecvError> {
-    // Without a deadline there is always an answer.
+    // Without a deadline it always completes.
     block_on(recv, None).unwrap_or(Err(RecvError::Closed))
 }
 
@@ -51,7 +23,7 @@ pub(crate) fn recv_timeout<R>(
     recv: impl Future<Output = Result<R, RecvError>>,
     timeout: Duration,
 ) -> Result<R, RecvTimeoutError> {
-    // A time too far away to be told is no limit.
+    // A deadline too far away to be represented is none.
     let deadline = Instant::now().checked_add(timeout);
     match block_on(recv, deadline) {
         Some(answer) => answer.map_err(RecvTimeoutError::from),
@@ -65,7 +37,7 @@ pub(crate) fn recv_timeout<R>(
 fn block_on<R>(future: impl Future<Output = R>, deadline: Option<Instant>) -> Option<R> {
     struct Unpark {
         thread: Thread,
-        /// A thread's own token could be taken by somebody else who parks it.
+        /// The thread's own token could be consumed by another call that parks it.
         woken: AtomicBool,
     }
 

@@ -1,0 +1,83 @@
+//! An event by itself, for conditions that are not links.
+
+use std::sync::atomic::Ordering::AcqRel;
+use std::task::Waker;
+
+use super::Event;
+use super::registration::Awaited;
+use super::waiters::Waiters;
+use crate::sync::AtomicBool;
+
+/// Wakes the tasks that wait for a condition. Unlike a link's event it can be notified again and again.
+#[derive(Default)]
+pub(crate) struct Signal {
+    /// The waiting bit.
+    awaited: AtomicBool,
+    event: Event,
+    waiters: Waiters,
+}
+
+impl Signal {
+    /// Wakes the tasks that wait. The caller has made their condition true.
+    ///
+    /// One atomic instruction if no task waits. A task that is polled for another reason just then may be
+    /// woken although nothing is new.
+    #[inline]
+    pub(crate) fn notify(&self) {
+        if self.take_waiting_bit() {
+            self.waiters.notify(&self.event);
+        }
+    }
+
+    /// Like [`notify`](Self::notify), but leaves waking the tasks to the caller.
+    pub(crate) fn take(&self) -> Vec<Waker> {
+        if self.take_waiting_bit() {
+            self.waiters.take(&self.event)
+        } else {
+            Vec::new()
+        }
+    }
+
+    fn take_waiting_bit(&self) -> bool {
+        // AcqRel: the Release half publishes the condition to a task that sets the bit after this; the Acquire
+        // half pairs with its Release. See the module page.
+        self.awaited.swap(false, AcqRel)
+    }
+
+    pub(crate) fn waiters(&self) -> &Waiters {
+        &self.waiters
+    }
+
+    /// The signal with the condition to wait for. Whoever makes it true calls [`notify`](Self::notify)
+    /// afterwards.
+    pub(crate) fn when<F: Fn() -> bool>(&self, has_happened: F) -> When<'_, F> {
+        When {
+            signal: self,
+            has_happened,
+        }
+    }
+}
+
+pub(crate) struct When<'a, F> {
+    signal: &'a Signal,
+    has_happened: F,
+}
+
+impl<F: Fn() -> bool> Awaited for When<'_, F> {
+    fn event(&self) -> &Event {
+        &self.signal.event
+    }
+
+    fn waiters(&self) -> &Waiters {
+        &self.signal.waiters
+    }
+
+    fn set_waiting_bit(&self) {
+        // AcqRel: as in `take_waiting_bit`.
+        self.signal.awaited.swap(true, AcqRel);
+    }
+
+    fn has_happened(&self) -> bool {
+        (self.has_happened)()
+    }
+}
