@@ -11,6 +11,8 @@ mod imp {
     /// Held while a splice checks that it does not lead back to its own buffer: see `Tail::splice`.
     pub(crate) static SPLICING: Mutex<()> = Mutex::new(());
 
+    pub(crate) use std::sync::{Arc as TrackedArc, Weak as TrackedWeak};
+
     /// [`std::cell::UnsafeCell`] with loom's closure interface.
     #[derive(Debug)]
     pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
@@ -43,6 +45,50 @@ mod imp {
 
     loom::lazy_static! {
         pub(crate) static ref SPLICING: Mutex<()> = Mutex::new(());
+    }
+
+    /// An `Arc` of which loom sees that its end comes after all its drops. (Loom's own has no `Weak`.)
+    pub(crate) struct TrackedArc<T>(std::sync::Arc<Tracked<T>>);
+
+    pub(crate) struct TrackedWeak<T>(std::sync::Weak<Tracked<T>>);
+
+    pub(crate) struct Tracked<T> {
+        value: T,
+        drops: AtomicUsize,
+    }
+
+    impl<T> TrackedArc<T> {
+        pub(crate) fn new(value: T) -> Self {
+            let drops = AtomicUsize::new(0);
+            Self(std::sync::Arc::new(Tracked { value, drops }))
+        }
+
+        pub(crate) fn downgrade(this: &Self) -> TrackedWeak<T> {
+            TrackedWeak(std::sync::Arc::downgrade(&this.0))
+        }
+    }
+
+    impl<T> TrackedWeak<T> {
+        pub(crate) fn upgrade(&self) -> Option<TrackedArc<T>> {
+            self.0.upgrade().map(TrackedArc)
+        }
+    }
+
+    impl<T> std::ops::Deref for TrackedArc<T> {
+        type Target = T;
+
+        fn deref(&self) -> &T {
+            &self.0.value
+        }
+    }
+
+    impl<T> Drop for TrackedArc<T> {
+        fn drop(&mut self) {
+            // Loom switches threads before this and not between it and the drop of the field.
+            self.0
+                .drops
+                .fetch_add(1, std::sync::atomic::Ordering::AcqRel);
+        }
     }
 
     /// `loom`'s `Mutex` with the interface of `parking_lot`'s.

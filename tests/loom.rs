@@ -616,3 +616,224 @@ fn limit_in_bytes_against_append_that_is_awaited_already() {
         assert_eq!(other.join().unwrap().lag(), 1);
     });
 }
+
+/// A flag as a waker: whether a task has been woken.
+#[derive(Default)]
+struct Woken(loom::sync::atomic::AtomicBool);
+
+impl std::task::Wake for Woken {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.store(true, Release);
+    }
+}
+
+/// Polls a future once with such a waker; returns whether it is pending.
+fn is_pending(future: impl Future, woken: &std::sync::Arc<Woken>) -> bool {
+    let waker = Waker::from(woken.clone());
+    pin!(future)
+        .poll(&mut Context::from_waker(&waker))
+        .is_pending()
+}
+
+/// The waiting bit is set already, by a task that has left.
+#[test]
+fn append_against_wait_where_another_task_has_left() {
+    loom::model(|| {
+        let mut buffer = buffer();
+        let mut left = buffer.subscribe();
+        assert!(is_pending(left.recv(), &Default::default()));
+        drop(left);
+        let mut reader = buffer.subscribe();
+        let writer = thread::spawn(move || {
+            buffer.push(1);
+            buffer
+        });
+        assert_eq!(block_on(reader.recv()).unwrap()[0], 1);
+        drop(writer.join().unwrap());
+    });
+}
+
+/// A task leaves the group, and takes the listener along if it is the last, while another one joins it.
+#[test]
+fn append_against_leave_and_join() {
+    loom::model(|| {
+        let mut buffer = buffer();
+        let mut one = buffer.subscribe();
+        let mut other = buffer.subscribe();
+        let leaving = thread::spawn(move || {
+            let _ = is_pending(one.recv(), &Default::default());
+        });
+        let writer = thread::spawn(move || {
+            buffer.push(1);
+            buffer
+        });
+        assert_eq!(block_on(other.recv()).unwrap()[0], 1);
+        leaving.join().unwrap();
+        drop(writer.join().unwrap());
+    });
+}
+
+/// While one producer has yet to notify its link, the other one notifies the next.
+#[test]
+fn two_producers_against_two_readers_at_neighbouring_links() {
+    loom::model(|| {
+        let shared = SharedBuffer::from(buffer());
+        let mut one = shared.subscribe();
+        let mut other = shared.subscribe();
+        let waits = std::sync::Arc::<Woken>::default();
+        let mut poll = one.recv();
+        let mut cx = std::task::Waker::from(waits.clone());
+        let mut first = pin!(&mut poll);
+        assert!(
+            first
+                .as_mut()
+                .poll(&mut Context::from_waker(&cx))
+                .is_pending()
+        );
+        cx.clone_from(Waker::noop());
+        let producers: [_; 2] = [1, 2].map(|n| {
+            let shared = shared.clone();
+            thread::spawn(move || shared.push(n))
+        });
+        let sum = block_on(other.recv()).unwrap()[0] + block_on(other.recv()).unwrap()[0];
+        assert_eq!(sum, 3);
+        producers.map(|producer| producer.join().unwrap());
+        assert!(waits.0.load(Acquire));
+    });
+}
+
+#[test]
+fn append_against_next_of_an_item() {
+    loom::model(|| {
+        let mut buffer = EventBuffer::new();
+        buffer.push(1);
+        let item = buffer.head().unwrap();
+        let writer = thread::spawn(move || buffer.push(2));
+        assert_eq!(block_on(item.next()).unwrap()[0], 2);
+        writer.join().unwrap();
+    });
+}
+
+#[test]
+fn unobserved_against_drop() {
+    loom::model(|| {
+        let buffer = buffer::<u8>();
+        let reader = buffer.subscribe();
+        let other = thread::spawn(move || drop(reader));
+        block_on(buffer.unobserved());
+        other.join().unwrap();
+    });
+}
+
+/// The first closer of a reader that waits already, and is polled again while it is being closed.
+#[test]
+fn force_close_against_a_reader_that_waits_already() {
+    loom::model(|| {
+        let buffer = buffer::<u8>();
+        let mut reader = buffer.subscribe();
+        let woken = std::sync::Arc::<Woken>::default();
+        let waker = Waker::from(woken.clone());
+        let mut cx = Context::from_waker(&waker);
+        let mut poll = |reader: &mut event_buffer::Subscription<u8>| {
+            let poll = futures::Stream::poll_next(std::pin::Pin::new(reader), &mut cx);
+            poll.is_pending()
+        };
+        assert!(poll(&mut reader));
+        let closer = reader.closer();
+        let closing = thread::spawn(move || assert!(closer.close("enough")));
+        let pending = poll(&mut reader);
+        closing.join().unwrap();
+        assert!(!pending || woken.0.load(Acquire), "asleep though closed");
+    });
+}
+
+#[test]
+fn splice_against_splice_back() {
+    loom::model(|| {
+        let (one, other) = (buffer::<u8>(), buffer());
+        let (to_one, to_other) = (one.tail(), other.tail());
+        let mut readers = [one.subscribe(), other.subscribe()];
+        let splicing = thread::spawn(move || one.splice(to_other));
+        other.splice(to_one);
+        splicing.join().unwrap();
+        // One is refused, and the other one leads there.
+        for reader in &mut readers {
+            assert!(matches!(reader.try_recv(), Err(TryRecvError::Failed(_))));
+        }
+    });
+}
+
+#[test]
+fn splice_against_splice_of_what_it_leads_to() {
+    loom::model(|| {
+        let (one, two, three) = (buffer::<u8>(), buffer(), buffer::<u8>());
+        let (to_two, to_three) = (two.tail(), three.tail());
+        let reader = one.subscribe();
+        let splicing = thread::spawn(move || one.splice(to_two));
+        two.splice(to_three);
+        splicing.join().unwrap();
+        assert!(three.is_observed());
+        drop(reader);
+        assert!(!three.is_observed());
+    });
+}
+
+/// A future that wakes itself once and yields; three drive it, of whom two are polled once and dropped.
+#[cfg(feature = "publisher")]
+#[test]
+fn flight_against_passengers_that_leave() {
+    use event_buffer::publisher::models::Flight;
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    loom::model(|| {
+        let mut yielded = false;
+        let mut stays = Flight::new(Box::pin(poll_fn(move |cx| {
+            if std::mem::replace(&mut yielded, true) {
+                return Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })));
+        let leaving = [(); 2].map(|()| {
+            let mut leaves = stays.join().unwrap();
+            thread::spawn(move || _ = leaves.poll(&Context::from_waker(Waker::noop())))
+        });
+        block_on(poll_fn(|cx| stays.poll(cx)));
+        leaving.map(|leaving| leaving.join().unwrap());
+    });
+}
+
+/// A future that is woken by another thread.
+#[cfg(feature = "publisher")]
+#[test]
+fn flight_against_a_wake_up_from_outside() {
+    use event_buffer::publisher::models::Flight;
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    loom::model(|| {
+        let (open, gate) = (
+            Arc::new(loom::future::AtomicWaker::new()),
+            Arc::new(AtomicU64::new(0)),
+        );
+        let (waker, is_open) = (open.clone(), gate.clone());
+        let mut stays = Flight::new(Box::pin(poll_fn(move |cx| {
+            waker.register_by_ref(cx.waker());
+            if is_open.load(Acquire) == 1 {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })));
+        let mut leaves = stays.join().unwrap();
+        let leaving = thread::spawn(move || _ = leaves.poll(&Context::from_waker(Waker::noop())));
+        let opening = thread::spawn(move || {
+            gate.store(1, Release);
+            open.wake();
+        });
+        block_on(poll_fn(|cx| stays.poll(cx)));
+        leaving.join().unwrap();
+        opening.join().unwrap();
+    });
+}

@@ -4,30 +4,32 @@
 //! issue 5429 again), and a waker that panics leaves it poisoned for all.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
-use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
 use futures::future::BoxFuture;
 
 use crate::link::{Host, Registration, Signal, Waiters};
-use crate::sync::{AtomicBool, Mutex};
+use crate::sync::{AtomicBool, Mutex, TrackedArc, TrackedWeak};
 use crate::unwind::discard;
 
 /// One of those who wait for the future.
 pub(super) struct Flight {
     /// Before the flight, which may drop the future.
     registration: Option<Registration<Arc<Passengers>>>,
-    shared: Arc<Shared>,
+    shared: TrackedArc<Shared>,
 }
 
 /// The flight, as long as somebody waits for it.
-pub(super) struct WeakFlight(Weak<Shared>);
+pub(super) struct WeakFlight(TrackedWeak<Shared>);
 
 struct Shared {
     /// Taken out while it is polled, and not put back when it is done.
     future: Mutex<Option<BoxFuture<'static, ()>>>,
     passengers: Arc<Passengers>,
+    /// Wakes the passengers.
+    waker: Waker,
 }
 
 /// What the future wakes. It does not own the future, which owns wakers of this.
@@ -47,7 +49,11 @@ impl Host for Arc<Passengers> {
 
 impl Wake for Passengers {
     fn wake(self: Arc<Self>) {
-        // Release: pairs with the `swap`s in `poll`.
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // Release: pairs with the `swap`s in `take` and `put_back`.
         self.woken.store(true, Release);
         self.signal.notify();
     }
@@ -55,13 +61,16 @@ impl Wake for Passengers {
 
 impl Flight {
     pub(super) fn new(future: BoxFuture<'static, ()>) -> Self {
-        Self::on(Arc::new(Shared {
+        let passengers = Arc::<Passengers>::default();
+        let waker = Waker::from(Arc::clone(&passengers));
+        Self::on(TrackedArc::new(Shared {
             future: Mutex::new(Some(future)),
-            passengers: Arc::default(),
+            passengers,
+            waker,
         }))
     }
 
-    fn on(shared: Arc<Shared>) -> Self {
+    fn on(shared: TrackedArc<Shared>) -> Self {
         let registration = None;
         Self {
             registration,
@@ -70,7 +79,7 @@ impl Flight {
     }
 
     pub(super) fn downgrade(&self) -> WeakFlight {
-        WeakFlight(Arc::downgrade(&self.shared))
+        WeakFlight(TrackedArc::downgrade(&self.shared))
     }
 
     /// Drives the future, unless another passenger is doing so. A panic of it ends the flight.
@@ -86,8 +95,7 @@ impl Flight {
         let Some(mut flying) = self.shared.take() else {
             return poll;
         };
-        let waker = Waker::from(Arc::clone(passengers));
-        let mut cx = Context::from_waker(&waker);
+        let mut cx = Context::from_waker(&self.shared.waker);
         let poll = AssertUnwindSafe(|| flying.as_mut().poll(&mut cx));
         // The handler's own panics are caught within; this is for what it drops, and reported by that.
         let poll = catch_unwind(poll).unwrap_or_else(|panic| {
@@ -137,5 +145,32 @@ impl Shared {
 impl WeakFlight {
     pub(super) fn upgrade(&self) -> Option<Flight> {
         self.0.upgrade().map(Flight::on)
+    }
+}
+
+/// For models of the flight by itself.
+#[cfg(loom)]
+pub mod models {
+    use super::{BoxFuture, Context, Poll};
+
+    /// One of those who wait for a future.
+    #[allow(missing_debug_implementations)]
+    pub struct Flight(super::Flight);
+
+    impl Flight {
+        /// The first one.
+        pub fn new(future: BoxFuture<'static, ()>) -> Self {
+            Self(super::Flight::new(future))
+        }
+
+        /// Another one.
+        pub fn join(&self) -> Option<Self> {
+            self.0.downgrade().upgrade().map(Self)
+        }
+
+        /// Drives the future, unless another one is doing so.
+        pub fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
+            self.0.poll(cx)
+        }
     }
 }

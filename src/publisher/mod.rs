@@ -78,6 +78,9 @@ pub use error::{
     BoxError, CloseReason, PublishError, SnapshotOutdated, SnapshotOver, SnapshotPanicked,
     WatchError,
 };
+#[cfg(loom)]
+#[doc(hidden)]
+pub use flight::models;
 pub use request::{Request, Resume};
 pub use snapshot::SnapshotAppender;
 pub use stats::{Slowest, Stats};

@@ -11,7 +11,8 @@
 //!
 //! **W**, the waiting bit, says that a task may be waiting for the slot to be written, so the writer has to
 //! notify the node's event. The writer reads it in the same atomic operation with which it gives up its
-//! reference to the slot that it has just written. [`link`](crate::link) argues why no wake-up is lost.
+//! reference to the slot that it has just written, or, if it has seen the bit already, in the one with which it
+//! clears it. [`link`](crate::link) argues why no wake-up is lost.
 //!
 //! **L**, the limits bit, asks the writer to enforce lag limits once it has written the slot. It is set and
 //! read like the waiting bit, by the same argument, but nothing is notified for it.
@@ -117,8 +118,8 @@ impl<T> Node<T> {
 
     #[inline]
     fn request(&self, bit: usize) {
-        // Acquire: pairs with the Release in `retire` and `has_requests`: if the writer's operation came first, the
-        // slot is found written. Release: pairs with the Acquire in `requests`: if ours came first, the writer
+        // Acquire: pairs with the Release in `retire`, `has_requests` and `take`: if the writer's operation came first,
+        // the slot is found written. Release: pairs with the Acquire in `take`: if ours came first, the writer
         // sees what we did before.
         self.state.fetch_or(bit, AcqRel);
     }
@@ -230,7 +231,7 @@ impl<T> Hold<T> {
     }
 
     /// Gives up the writer's reference to a slot just written. Returns it instead if there is something left
-    /// to do: there are [requests](Self::requests), or it is the last reference.
+    /// to do: there are [requests](Self::take_requests), or it is the last reference.
     #[inline]
     pub(super) fn retire(self) -> Option<Self> {
         let state = &self.node().state;
@@ -270,10 +271,23 @@ impl<T> Hold<T> {
         true
     }
 
-    /// What is requested of the writer, which has seen that something is.
-    pub(super) fn requests(&self) -> Requests {
-        // Acquire: pairs with the Release in `request`.
-        let state = self.node().state.load(Acquire);
+    /// Takes what is requested of the writer, which has written the slot and seen that something is.
+    #[inline]
+    pub(super) fn take_requests(&self) -> Requests {
+        self.take(REQUESTS)
+    }
+
+    /// Takes the request to wake the tasks that wait; returns whether there was one.
+    #[inline]
+    pub(super) fn take_waiting_bit(&self) -> bool {
+        self.take(WAITING).wake
+    }
+
+    #[inline]
+    fn take(&self, requests: usize) -> Requests {
+        // A read-modify-write, since `retire` and `has_requests` make none if they see a request. AcqRel: pairs with
+        // `request`.
+        let state = self.node().state.fetch_and(!requests, AcqRel);
         Requests {
             wake: state & WAITING != 0,
             enforce_limits: state & LIMITS != 0,

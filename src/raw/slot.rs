@@ -6,7 +6,7 @@ use std::task::{Poll, Waker};
 
 use super::link::Link;
 use super::mark::Mark;
-use super::node::{Found, Hold, NodePtr, Requests};
+use super::node::{Found, Hold, NodePtr};
 use super::record::{Ending, Record};
 use crate::error::RecvError;
 use crate::link::{Awaited, Registration, TakeWaker, Ticket, wait_for};
@@ -118,8 +118,8 @@ impl<T> Held<T> {
     }
 
     #[inline]
-    pub(super) fn requests(&self) -> Requests {
-        self.hold.requests()
+    pub(super) fn hold(&self) -> &Hold<T> {
+        &self.hold
     }
 
     #[inline]

@@ -43,7 +43,7 @@ struct Window<T> {
     passed: Option<Hold<T>>,
 }
 
-/// The written slot, if there are [requests](Hold::requests) for it. Dropping this fulfils them: it wakes the
+/// The written slot, if there are [requests](Hold::take_requests) for it. Dropping this fulfils them: it wakes the
 /// tasks that wait and enforces the limits that are due. Not to be dropped under a lock.
 #[must_use]
 pub(crate) struct Wake<T>(Option<Held<T>>);
@@ -69,7 +69,9 @@ impl<T> Later<T> {
     /// Wakes the readers already.
     pub(crate) fn wake(&self) {
         if let Some(written) = &self.wake.0 {
-            wake_tasks(written);
+            if written.hold().take_waiting_bit() {
+                written.link().notify();
+            }
         }
     }
 }
@@ -89,13 +91,10 @@ impl<T> Drop for Later<T> {
 fn fulfil<T>(written: Held<T>, trimmed: Option<Hold<T>>) {
     // These are dropped from below, each even if another one panics. The written slot goes first: while events are
     // dropped it would keep what follows it alive.
-    let limits = { written.requests().enforce_limits }.then(|| EnforceLimits(written.owner()));
+    let requests = written.hold().take_requests();
+    let limits = { requests.enforce_limits }.then(|| EnforceLimits(written.owner()));
     let (_limits, _trimmed, written) = (limits, trimmed, written);
-    wake_tasks(&written);
-}
-
-fn wake_tasks<T>(written: &Held<T>) {
-    if written.requests().wake {
+    if requests.wake {
         written.link().notify();
     }
 }
