@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::marker::PhantomData;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use crate::raw::Mark;
 
@@ -86,3 +87,6 @@ impl fmt::Display for BookmarkError {
 }
 
 impl Error for BookmarkError {}
+
+impl<T: RefUnwindSafe> UnwindSafe for Bookmark<T> {}
+impl<T: RefUnwindSafe> RefUnwindSafe for Bookmark<T> {}

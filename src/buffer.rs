@@ -3,13 +3,15 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
+use std::mem;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures::Sink;
 
 use crate::bookmark::{Bookmark, BookmarkError};
-use crate::error::SharedError;
+use crate::error::{ResumeError, SharedError};
 use crate::indexed::Indexed;
 use crate::item::BufferItem;
 use crate::link::wait_for;
@@ -35,9 +37,11 @@ use crate::subscription::Subscription;
 /// * **Panics** of foreign code, which is wakers and the events' drop, reach whoever publishes.
 ///   The events are published by then, and all who waited have been woken.
 ///
-/// It is a [`Sink`] too: `stream.map(Ok).forward(buffer)` publishes one item per element, and all
-/// that were ready together with one wake-up. Flushing (and closing) the sink publishes; what
-/// ends the buffer is `close`, `fail`, `splice` or drop.
+/// It is a [`Sink`] too: `stream.map(Ok).forward(&mut buffer)` publishes one item per element, each as it comes.
+///
+/// What ends the buffer is [`close`](Self::close), [`fail`](Self::fail), [`splice`](Self::splice), or dropping it.
+/// Closing the sink (`SinkExt::close`, and `forward` does that at its end) ends nothing: a buffer that was lent
+/// to `forward` can be written to afterwards, and one that was moved into it is dropped by it.
 ///
 /// ```
 /// use event_buffer::EventBuffer;
@@ -52,8 +56,6 @@ use crate::subscription::Subscription;
 /// ```
 pub struct EventBuffer<T> {
     pub(crate) tail: Tail<T>,
-    /// What the sink was given and has not flushed.
-    unflushed: Vec<T>,
 }
 
 impl<T> EventBuffer<T> {
@@ -84,10 +86,7 @@ impl<T> EventBuffer<T> {
     }
 
     pub(crate) fn with_tail(tail: Tail<T>) -> Self {
-        Self {
-            tail,
-            unflushed: Vec::new(),
-        }
+        Self { tail }
     }
 
     /// Publishes the events as one item: readers get all of them at once. Nothing is published
@@ -135,11 +134,9 @@ impl<T> EventBuffer<T> {
     /// # Ok::<(), event_buffer::TryRecvError>(())
     /// ```
     pub fn append_deferred(&mut self, events: impl IntoIterator<Item = T>) -> Deferred<T> {
-        let unflushed = self.flush_later();
         match Payload::collect(events) {
-            Some(item) => self.publish_deferred(Batch::one(item), unflushed),
+            Some(item) => self.publish_deferred(Batch::one(item)),
             None => Deferred {
-                _unflushed: unflushed,
                 later: None,
                 _unseen: None,
             },
@@ -147,8 +144,8 @@ impl<T> EventBuffer<T> {
     }
 
     /// As [`push`](Self::push), but leaves waking the readers to the answer, as
-    /// [`append_deferred`](Self::append_deferred) does. O(1). An event that nobody will see is boxed,
-    /// to be dropped with the answer.
+    /// [`append_deferred`](Self::append_deferred) does. O(1). An event that nobody will see, or whose place this
+    /// one takes, is boxed, to be dropped with the answer.
     ///
     /// ```
     /// use event_buffer::EventBuffer;
@@ -162,40 +159,22 @@ impl<T> EventBuffer<T> {
     /// ```
     #[inline]
     pub fn push_deferred(&mut self, event: T) -> Deferred<T> {
-        let unflushed = self.flush_later();
         match self.tail.push_later(event) {
             Ok(later) => Deferred {
                 later: Some(later),
                 _unseen: None,
-                _unflushed: unflushed,
             },
-            Err(event) => Deferred {
+            Err(leftover) => Deferred {
                 later: None,
-                _unseen: Some(Box::new(Batch::one(Payload::One(event)))),
-                _unflushed: unflushed,
+                // What needs no drop has none that could be user code.
+                _unseen: leftover
+                    .filter(|_| mem::needs_drop::<T>())
+                    .map(|leftover| Box::new(Batch::one(leftover))),
             },
         }
     }
 
-    /// Gives the sink what is published with the next flush, or with the end.
-    pub(crate) fn feed_all(&mut self, events: impl Iterator<Item = T>) {
-        self.unflushed.extend(events);
-    }
-
-    #[inline]
-    fn flush_later(&mut self) -> Option<Box<Deferred<T>>> {
-        if self.unflushed.is_empty() {
-            return None;
-        }
-        let batch = self.unflushed.drain(..).collect();
-        Some(Box::new(self.publish_deferred(batch, None)))
-    }
-
-    fn publish_deferred(
-        &mut self,
-        batch: Batch<T>,
-        unflushed: Option<Box<Deferred<T>>>,
-    ) -> Deferred<T> {
+    fn publish_deferred(&mut self, batch: Batch<T>) -> Deferred<T> {
         let (later, unseen) = match self.tail.publish_later(batch) {
             Ok(later) => (Some(later), None),
             Err(unseen) => (None, Some(Box::new(unseen))),
@@ -203,7 +182,6 @@ impl<T> EventBuffer<T> {
         Deferred {
             later,
             _unseen: unseen,
-            _unflushed: unflushed,
         }
     }
 
@@ -225,30 +203,13 @@ impl<T> EventBuffer<T> {
     /// ```
     #[inline]
     pub fn push(&mut self, event: T) {
-        if self.unflushed.is_empty() {
-            self.push_now(event);
-        } else {
-            self.push_after_unflushed(event);
-        }
-    }
-
-    #[inline]
-    fn push_now(&mut self, event: T) {
         if !self.tail.pass_unseen(1) {
             let wake = self.tail.publish_one(event);
             self.tail.conclude(wake);
         }
     }
 
-    /// In the order they came; those who wait are woken in the end, since that may panic.
-    #[cold]
-    fn push_after_unflushed(&mut self, event: T) {
-        let _unflushed = self.flush_later();
-        self.push_now(event);
-    }
-
     fn publish(&mut self, mut batch: Batch<T>) {
-        let _unflushed = self.flush_later();
         if !self.tail.pass_unseen(batch.len()) {
             let wake = self.tail.publish(&mut batch);
             self.tail.conclude(wake);
@@ -258,13 +219,7 @@ impl<T> EventBuffer<T> {
     /// Ends the buffer as [`close`](Self::close) does, but keeps what it retains until it is dropped.
     #[cfg(feature = "publisher")]
     pub(crate) fn end(&mut self) {
-        self.flush();
         drop(self.tail.close());
-    }
-
-    #[inline]
-    pub(crate) fn flush(&mut self) {
-        drop(self.flush_later());
     }
 
     /// The newest retained item. O(1).
@@ -318,15 +273,20 @@ impl<T> EventBuffer<T> {
         Subscription::new(Cursor::new(self.tail.oldest()))
     }
 
-    /// Follows the buffer strictly after the given index, if it retains all that came after it:
-    /// the first item received is the first retained one whose first event has a greater index.
+    /// Follows the buffer strictly after the given index, if it retains everything that came after it.
     ///
-    /// `None` where what follows that index may have left the replay window already: the oldest
-    /// retained item has a greater index, and something has been dropped before it. Indexes are
-    /// taken to grow from item to item. O([`len`](Self::len)), allocates nothing.
+    /// The first item received is the first one with an event of a greater index; it is delivered whole. Indexes
+    /// must grow from event to event. O([`len`](Self::len)), allocates nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ResumeError::TooOld`] if events after the index may have left the replay window: something has been
+    /// dropped, and the oldest retained item begins after the index.
+    /// [`ResumeError::Ahead`] if the index is greater than that of every event so far, whatever it is while the
+    /// buffer is empty: a subscription would miss everything up to it in silence.
     ///
     /// ```
-    /// use event_buffer::{EventBuffer, Indexed, Replay};
+    /// use event_buffer::{EventBuffer, Indexed, Replay, ResumeError};
     ///
     /// #[derive(Clone, Debug, PartialEq)]
     /// struct Revision(u64);
@@ -336,24 +296,28 @@ impl<T> EventBuffer<T> {
     ///
     /// let mut buffer = EventBuffer::builder().replay(Replay::Last(2)).build();
     /// buffer.extend([Revision(1), Revision(2), Revision(3)]);
-    /// let mut resumed = buffer.subscribe_after(2).unwrap().cloned();
+    /// let mut resumed = buffer.subscribe_after(2)?.cloned();
     /// assert_eq!(resumed.try_recv(), Ok(Revision(3)));
-    /// assert!(buffer.subscribe_after(1).is_none());
+    /// assert!(matches!(buffer.subscribe_after(1), Err(ResumeError::TooOld { .. })));
+    /// assert!(matches!(buffer.subscribe_after(4), Err(ResumeError::Ahead { .. })));
+    /// # Ok::<(), ResumeError>(())
     /// ```
-    pub fn subscribe_after(&self, index: u64) -> Option<Subscription<T>>
+    pub fn subscribe_after(&self, index: u64) -> Result<Subscription<T>, ResumeError>
     where
         T: Indexed,
     {
-        let mut cursor = Cursor::new(self.tail.oldest());
-        let mut reaches_back = !self.tail.has_trimmed();
-        while let Some(first) = cursor.peek_item().and_then(<[T]>::first) {
-            if first.index() > index {
-                break;
-            }
-            reaches_back = true;
-            cursor.skip();
+        let first = self.tail.oldest();
+        let oldest = first.events().first().map(Indexed::index);
+        let newest = self.tail.newest();
+        let newest = newest.and_then(|newest| newest.events().last().map(Indexed::index));
+        if self.tail.has_trimmed() && oldest.is_none_or(|oldest| oldest > index) {
+            return Err(ResumeError::TooOld { index, oldest });
         }
-        reaches_back.then(|| Subscription::new(cursor))
+        if newest.is_none_or(|newest| newest < index) {
+            return Err(ResumeError::Ahead { index, newest });
+        }
+        let is_contained = |events: &[T]| events.last().is_some_and(|last| last.index() <= index);
+        Ok(Subscription::new(Cursor::new(first.walk(is_contained))))
     }
 
     /// Goes on at a [`Bookmark`], if all that was published after it is retained.
@@ -432,14 +396,9 @@ impl<T> EventBuffer<T> {
     /// assert_eq!(reader.try_recv(), Ok("event"));
     /// ```
     pub fn splice(mut self, onward: impl Into<Position<T>>) {
-        let unflushed = self.flush_later();
         let mut spliced = self.tail.splice(onward.into().0);
         // All are told before events are dropped, which may take its time.
-        if let Some(unflushed) = &unflushed {
-            unflushed.wake();
-        }
         spliced.wake();
-        drop(unflushed);
         // First: what it keeps would keep what follows while limits have events dropped.
         drop(self);
         drop(spliced);
@@ -461,7 +420,6 @@ impl<T> EventBuffer<T> {
     /// # Ok::<(), RecvError>(())
     /// ```
     pub fn fail(mut self, error: impl Into<Box<dyn Error + Send + Sync>>) {
-        let _unflushed = self.flush_later();
         drop(self.tail.fail(SharedError::new(error.into())));
     }
 
@@ -580,8 +538,6 @@ impl<T> EventBuffer<T> {
 /// ```
 #[must_use = "dropping it wakes the readers, which should not be under a lock"]
 pub struct Deferred<T> {
-    /// What a sink had not flushed comes first.
-    _unflushed: Option<Box<Self>>,
     later: Option<Later<T>>,
     /// In a box: it is the exception.
     _unseen: Option<Box<Batch<T>>>,
@@ -621,9 +577,10 @@ impl<T> Extend<T> for EventBuffer<T> {
     }
 }
 
-/// Publishes an item per event; what was sent before a flush becomes visible with one wake-up.
+/// Publishes an item per event, at once: the buffer never waits, so there is nothing to hold back, and nothing is
+/// lost if the source fails or is cancelled.
 ///
-/// It is always ready and never fails. Any other way to publish, and the end, flush first.
+/// It is always ready and never fails. Flushing does nothing, and closing the sink does not end the buffer.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -633,7 +590,8 @@ impl<T> Extend<T> for EventBuffer<T> {
 /// let mut buffer = EventBuffer::new();
 /// let reader = buffer.subscribe();
 /// stream::iter([1, 2, 3]).map(Ok).forward(&mut buffer).await?;
-/// assert_eq!(reader.lag(), 3);
+/// buffer.push(4);
+/// assert_eq!(reader.lag(), 4);
 /// # Ok::<(), std::convert::Infallible>(()) }).unwrap();
 /// ```
 impl<T> Sink<T> for EventBuffer<T> {
@@ -644,17 +602,16 @@ impl<T> Sink<T> for EventBuffer<T> {
     }
 
     fn start_send(self: Pin<&mut Self>, event: T) -> Result<(), Infallible> {
-        self.get_mut().unflushed.push(event);
+        self.get_mut().push(event);
         Ok(())
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.get_mut().flush();
         Poll::Ready(Ok(()))
     }
 
-    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.poll_flush(cx)
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -667,14 +624,6 @@ impl<T> Default for EventBuffer<T> {
     }
 }
 
-impl<T> Drop for EventBuffer<T> {
-    fn drop(&mut self) {
-        // What the sink was given. The end is told before events are dropped, which may take its time.
-        let _unflushed = self.flush_later();
-        drop(self.tail.close());
-    }
-}
-
 impl<T> fmt::Debug for EventBuffer<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EventBuffer")
@@ -683,3 +632,9 @@ impl<T> fmt::Debug for EventBuffer<T> {
             .finish_non_exhaustive()
     }
 }
+
+impl<T: RefUnwindSafe> UnwindSafe for EventBuffer<T> {}
+impl<T: RefUnwindSafe> RefUnwindSafe for EventBuffer<T> {}
+
+impl<T: RefUnwindSafe> UnwindSafe for Deferred<T> {}
+impl<T: RefUnwindSafe> RefUnwindSafe for Deferred<T> {}

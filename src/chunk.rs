@@ -2,17 +2,18 @@
 
 use std::fmt;
 use std::iter::FusedIterator;
-use std::slice;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use crate::raw::Walk;
 
 /// The events of all items that were ready, lent by
 /// [`Subscription::next_chunk`](crate::Subscription::next_chunk): an iterator of `&T`.
 ///
-/// An item counts as received once its first event has been given: a loop that stops in the midst
-/// of an item does not see the rest of it. The items that it did not come to are given again by
-/// the next read. Never empty when it is handed out. A [`Closer`](crate::Closer) does not stop a
-/// chunk that has been lent.
+/// An event counts as received once it has been given, even if the loop's body panics: a loop that stops, in the
+/// midst of an item or between two, leaves the rest to the next `next_chunk`, and to
+/// [`cloned`](crate::Subscription::cloned). [`recv`](crate::Subscription::recv) gives an item whole, since a handle cannot
+/// hold half of one: after a loop that stopped in the midst of an item it gives all of that item's events.
+/// Never empty when it is handed out. A [`Closer`](crate::Closer) does not stop a chunk that has been lent.
 ///
 /// O(1) an event; takes no lock unless it goes over a splice, and does not allocate. All that was
 /// lent stays in memory until the subscription is read again.
@@ -23,26 +24,21 @@ use crate::raw::Walk;
 ///
 /// let mut buffer = EventBuffer::new();
 /// let mut reader = buffer.subscribe();
-/// buffer.append(["a", "b"]);
-/// buffer.extend(["c", "d"]);
+/// buffer.push("a");
+/// buffer.append(["b", "c"]);
+/// buffer.push("d");
 /// for event in reader.next_chunk().await? {
 ///     println!("{event}");
-///     if *event == "c" { break }
+///     if *event == "b" { break }
 /// }
-/// assert_eq!(reader.recv().await?.events(), ["d"]);
+/// assert!(reader.next_chunk().await?.eq(&["c", "d"]));
 /// # Ok::<(), event_buffer::RecvError>(()) }).unwrap();
 /// ```
-pub struct Chunk<'a, T> {
-    item: slice::Iter<'a, T>,
-    items: Walk<'a, T>,
-}
+pub struct Chunk<'a, T>(Walk<'a, T>);
 
 impl<'a, T> Chunk<'a, T> {
-    pub(crate) fn new(items: Walk<'a, T>) -> Self {
-        Self {
-            item: [].iter(),
-            items,
-        }
+    pub(crate) fn new(events: Walk<'a, T>) -> Self {
+        Self(events)
     }
 }
 
@@ -51,19 +47,12 @@ impl<'a, T> Iterator for Chunk<'a, T> {
 
     #[inline]
     fn next(&mut self) -> Option<&'a T> {
-        loop {
-            match self.item.next() {
-                Some(event) => return Some(event),
-                None => self.item = self.items.next()?.iter(),
-            }
-        }
+        self.0.next()
     }
 
     #[inline]
-    fn fold<B, F: FnMut(B, &'a T) -> B>(self, start: B, mut f: F) -> B {
-        let start = self.item.fold(start, &mut f);
-        self.items
-            .fold(start, |folded, item| item.iter().fold(folded, &mut f))
+    fn fold<B, F: FnMut(B, &'a T) -> B>(self, start: B, f: F) -> B {
+        self.0.fold(start, f)
     }
 }
 
@@ -74,3 +63,6 @@ impl<T> fmt::Debug for Chunk<'_, T> {
         f.debug_struct("Chunk").finish_non_exhaustive()
     }
 }
+
+impl<T: RefUnwindSafe> UnwindSafe for Chunk<'_, T> {}
+impl<T: RefUnwindSafe> RefUnwindSafe for Chunk<'_, T> {}

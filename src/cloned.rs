@@ -1,6 +1,7 @@
 //! A reader of single events.
 
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -29,13 +30,11 @@ use crate::subscription::Subscription;
 /// ```
 pub struct Cloned<T> {
     items: Subscription<T>,
-    /// How many events of the present item have been given.
-    given: usize,
 }
 
 impl<T: Clone> Cloned<T> {
     pub(crate) fn new(items: Subscription<T>) -> Self {
-        Self { items, given: 0 }
+        Self { items }
     }
 
     /// Waits for the next event.
@@ -58,12 +57,11 @@ impl<T: Clone> Cloned<T> {
     /// # Ok::<(), event_buffer::RecvError>(()) }).unwrap();
     /// ```
     pub fn recv(&mut self) -> impl Future<Output = Result<T, RecvError>> {
-        let Self { items, given } = self;
-        items.next_with(|items| Self::next_event(items, given))
+        self.items.next_with(Self::next_event)
     }
 
     /// The next event, if it is there. Never waits. If `T`'s clone panics the event has not been
-    /// received.
+    /// received: the next read clones it again, or [`skip_event`](Self::skip_event) leaves it out.
     ///
     /// O(1) and one clone. Takes no lock unless it comes to a splice or to the end.
     ///
@@ -85,21 +83,44 @@ impl<T: Clone> Cloned<T> {
     /// ```
     #[inline]
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
-        Self::next_event(&mut self.items, &mut self.given)
+        Self::next_event(&mut self.items)
     }
 
     #[inline]
-    fn next_event(items: &mut Subscription<T>, given: &mut usize) -> Result<T, TryRecvError> {
-        // `given` is below the length: an item is left as soon as its last event is given.
-        items.visit(|events| {
-            let event = events[*given].clone();
-            *given += 1;
-            let done = *given == events.len();
-            if done {
-                *given = 0;
-            }
-            (event, done)
-        })
+    fn next_event(items: &mut Subscription<T>) -> Result<T, TryRecvError> {
+        items.visit(T::clone)
+    }
+
+    /// Skips the next event, if it is there, without cloning it: for one whose `clone` panics each time, which
+    /// would otherwise hold up the reader for ever and keep everything after it. Never waits. O(1).
+    ///
+    /// Returns whether there was an event. (Not called `skip`, which is `StreamExt`'s.)
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    /// use std::panic::catch_unwind;
+    ///
+    /// #[derive(Debug, PartialEq)]
+    /// struct Fragile(u32);
+    /// impl Clone for Fragile {
+    ///     fn clone(&self) -> Self {
+    ///         assert!(self.0 != 13, "no clone of this one");
+    ///         Self(self.0)
+    ///     }
+    /// }
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe().cloned();
+    /// buffer.append([13, 14].map(Fragile));
+    /// # let hook = std::panic::take_hook(); std::panic::set_hook(Box::new(|_| ()));
+    /// catch_unwind(std::panic::AssertUnwindSafe(|| reader.try_recv())).unwrap_err();
+    /// # std::panic::set_hook(hook);
+    /// assert!(reader.skip_event());
+    /// assert_eq!(reader.try_recv(), Ok(Fragile(14)));
+    /// assert!(!reader.skip_event());
+    /// ```
+    pub fn skip_event(&mut self) -> bool {
+        self.items.skip_event()
     }
 
     /// Waits for the next event, blocking the thread. Not for use in async code. Allocates a
@@ -224,8 +245,7 @@ impl<T: Clone> Stream for Cloned<T> {
 
     #[inline]
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Self { items, given } = self.get_mut();
-        items.poll_stream(cx, |items| Self::next_event(items, given))
+        self.get_mut().items.poll_stream(cx, Self::next_event)
     }
 }
 
@@ -239,7 +259,6 @@ impl<T> Clone for Cloned<T> {
     fn clone(&self) -> Self {
         Self {
             items: self.items.clone(),
-            given: self.given,
         }
     }
 }
@@ -249,3 +268,6 @@ impl<T> fmt::Debug for Cloned<T> {
         f.debug_tuple("Cloned").field(&self.items).finish()
     }
 }
+
+impl<T: RefUnwindSafe> UnwindSafe for Cloned<T> {}
+impl<T: RefUnwindSafe> RefUnwindSafe for Cloned<T> {}

@@ -28,8 +28,12 @@ type BoxError = Box<dyn Error + Send + Sync>;
 pub struct SharedError(Arc<BoxError>);
 
 impl SharedError {
+    /// Keeps an error that is shared already as it is, so that it can be passed on from one buffer to the next.
     pub(crate) fn new(error: BoxError) -> Self {
-        Self(Arc::new(error))
+        match error.downcast() {
+            Ok(shared) => *shared,
+            Err(error) => Self(Arc::new(error)),
+        }
     }
 
     /// The error as the type that was given, if it is an `E`.
@@ -52,8 +56,7 @@ impl SharedError {
         self.0.downcast_ref()
     }
 
-    /// The error that was given. `SharedError` itself is no [`Error`]: use this where one is asked
-    /// for.
+    /// The error that was given, as a trait object.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, TryRecvError};
@@ -90,7 +93,18 @@ impl fmt::Display for SharedError {
     }
 }
 
+/// It stands for the error that was given: it displays as that one does, and has its [`source`](Error::source).
+impl Error for SharedError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.get_ref().source()
+    }
+}
+
 /// Why a read ended without an event. Answered by the `recv` family and the streams.
+///
+/// [`Lagged`](Self::Lagged) is news; everything else [is final](Self::is_final): a loop that goes on after a final
+/// error spins, since every further read returns at once. As a [`Stream`](futures::Stream) a reader ends with `None`
+/// after a final error.
 ///
 /// Its [`source`](Error::source) is the error or the reason that was given.
 ///
@@ -109,13 +123,13 @@ impl fmt::Display for SharedError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecvError {
-    /// The buffer ended cleanly, and everything in it was delivered.
+    /// The buffer ended cleanly, and everything in it was delivered. Final.
     Closed,
     /// The producer [failed](crate::EventBuffer::fail); everything before that was delivered.
-    /// Said once to each reader; from then on it is [`Closed`](Self::Closed).
+    /// Said once to each reader; from then on it is [`Closed`](Self::Closed). Final.
     Failed(SharedError),
     /// The subscription was [closed from outside](crate::Closer::close), for this reason.
-    /// What it had not received yet is not delivered. Said by every call from then on.
+    /// What it had not received yet is not delivered. Said by every call from then on. Final.
     ///
     /// So it is where a [limited](crate::Subscription::limited) one was closed for its lag; the
     /// reason is [`LagExceeded`](crate::LagExceeded) then.
@@ -173,6 +187,77 @@ pub enum RecvTimeoutError {
     ForceClosed(SharedError),
     /// See [`RecvError::Lagged`].
     Lagged(u64),
+}
+
+impl RecvError {
+    /// Whether the reader has ended: no read will ever deliver an event again.
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, LagLimit, RecvError};
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe().limited(LagLimit::items(1));
+    /// buffer.extend([1, 2]);
+    /// drop(buffer);
+    /// let mut received = Vec::new();
+    /// loop {
+    ///     match reader.recv_blocking() {
+    ///         Ok(event) => received.push(event),
+    ///         Err(error) if error.is_final() => break,
+    ///         Err(error) => assert_eq!(error, RecvError::Lagged(1)),
+    ///     }
+    /// }
+    /// assert_eq!(received, [2]);
+    /// ```
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Closed | Self::Failed(_) | Self::ForceClosed(_) => true,
+            Self::Lagged(_) => false,
+        }
+    }
+}
+
+impl TryRecvError {
+    /// Whether the reader has ended: no read will ever deliver an event again. [`Empty`](Self::Empty) and
+    /// [`Lagged`](Self::Lagged) are not final.
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    ///
+    /// let buffer = EventBuffer::<u8>::new();
+    /// let mut reader = buffer.subscribe();
+    /// assert!(!reader.try_recv().unwrap_err().is_final());
+    /// drop(buffer);
+    /// assert!(reader.try_recv().unwrap_err().is_final());
+    /// ```
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Closed | Self::Failed(_) | Self::ForceClosed(_) => true,
+            Self::Empty | Self::Lagged(_) => false,
+        }
+    }
+}
+
+impl RecvTimeoutError {
+    /// Whether the reader has ended: no read will ever deliver an event again. [`Timeout`](Self::Timeout) and
+    /// [`Lagged`](Self::Lagged) are not final.
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    /// use std::time::Duration;
+    ///
+    /// let buffer = EventBuffer::<u8>::new();
+    /// let mut reader = buffer.subscribe();
+    /// assert!(!reader.recv_timeout(Duration::ZERO).unwrap_err().is_final());
+    /// drop(buffer);
+    /// assert!(reader.recv_timeout(Duration::ZERO).unwrap_err().is_final());
+    /// ```
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Closed | Self::Failed(_) | Self::ForceClosed(_) => true,
+            Self::Timeout | Self::Lagged(_) => false,
+        }
+    }
 }
 
 impl From<RecvError> for TryRecvError {
@@ -239,3 +324,63 @@ macro_rules! describe {
 describe!(RecvError);
 describe!(TryRecvError, Empty: "no event is ready");
 describe!(RecvTimeoutError, Timeout: "no event came in time");
+
+/// Why [`subscribe_after`](crate::EventBuffer::subscribe_after) cannot continue after an index.
+///
+/// ```
+/// use event_buffer::{EventBuffer, Indexed, ResumeError};
+///
+/// struct Revision(u64);
+/// impl Indexed for Revision {
+///     fn index(&self) -> u64 { self.0 }
+/// }
+///
+/// let mut buffer = EventBuffer::new(); // retains one item
+/// buffer.extend([Revision(7), Revision(8)]);
+/// let too_old = buffer.subscribe_after(6).unwrap_err();
+/// assert_eq!(too_old, ResumeError::TooOld { index: 6, oldest: Some(8) });
+/// let ahead = buffer.subscribe_after(9).unwrap_err();
+/// assert_eq!(ahead, ResumeError::Ahead { index: 9, newest: Some(8) });
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ResumeError {
+    /// Events after the index may have left the replay window. Start anew from a snapshot.
+    TooOld {
+        /// The index that was asked for.
+        index: u64,
+        /// The first index of the oldest item that is retained, if any is.
+        oldest: Option<u64>,
+    },
+    /// The index is greater than that of every event so far. It may come from before a restart, or from another
+    /// buffer; who continued there would miss everything up to it.
+    Ahead {
+        /// The index that was asked for.
+        index: u64,
+        /// The last index of the newest item; `None` if nothing has been published.
+        newest: Option<u64>,
+    },
+}
+
+impl fmt::Display for ResumeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooOld { index, oldest } => {
+                write!(f, "events after index {index} are not retained any more")?;
+                match oldest {
+                    Some(oldest) => write!(f, "; the oldest retained one has index {oldest}"),
+                    None => f.write_str("; none is"),
+                }
+            }
+            Self::Ahead { index, newest } => {
+                write!(f, "index {index} is ahead of everything published")?;
+                match newest {
+                    Some(newest) => write!(f, "; the newest event has index {newest}"),
+                    None => f.write_str("; nothing has been"),
+                }
+            }
+        }
+    }
+}
+
+impl Error for ResumeError {}

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Deref;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use crate::error::{RecvError, TryRecvError};
 use crate::indexed::Indexed;
@@ -80,7 +81,7 @@ impl<T> BufferItem<T> {
 
     fn try_at(slot: &mut Slot<T>) -> Result<Self, TryRecvError> {
         match slot.read() {
-            Read::Item(_) => Ok(Self(slot.clone())),
+            Read::Item => Ok(Self(slot.clone())),
             Read::Empty => Err(TryRecvError::Empty),
             Read::End(error) => Err(error.into()),
         }
@@ -237,3 +238,6 @@ impl<T> From<&Position<T>> for Position<T> {
         position.clone()
     }
 }
+
+impl<T: RefUnwindSafe> UnwindSafe for BufferItem<T> {}
+impl<T: RefUnwindSafe> RefUnwindSafe for BufferItem<T> {}

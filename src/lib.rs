@@ -61,7 +61,7 @@ pub use bookmark::{Bookmark, BookmarkError};
 pub use buffer::{Deferred, EventBuffer};
 pub use chunk::Chunk;
 pub use cloned::Cloned;
-pub use error::{RecvError, RecvTimeoutError, SharedError, TryRecvError};
+pub use error::{RecvError, RecvTimeoutError, ResumeError, SharedError, TryRecvError};
 pub use indexed::Indexed;
 pub use item::BufferItem;
 pub use lag_limit::{ByteSize, LagExceeded, LagLimit, OnLag};

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::mem;
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,7 +17,8 @@ use crate::lag_limit::LagLimit;
 use crate::limiter::{Limiter, Taken};
 use crate::link::{Closer, ClosingSlot, recv_blocking, recv_timeout};
 use crate::meter::Meter;
-use crate::raw::{Cursor, Read, WeakRegistration, take_waker};
+use crate::raw::{Cursor, Read, WeakRegistration, waits_at};
+use crate::unwind::discard;
 
 /// A reader of clones that is not allowed to be further behind than its [`LagLimit`]: a
 /// [`Stream`] of `T`s, made by [`Subscription::limited`](crate::Subscription::limited).
@@ -66,6 +68,8 @@ pub struct Limited<T> {
     /// What was cloned and has not been given yet: of an item of one event, and of one of several.
     next: Option<T>,
     rest: vec::IntoIter<T>,
+    /// Their item was given back, for events after them that could not be cloned.
+    was_given_back: bool,
     /// While the task waits for the next item.
     registration: Option<WeakRegistration>,
     closing: ClosingSlot,
@@ -99,6 +103,7 @@ impl<T: Clone> Limited<T> {
             skipped: 0,
             next: None,
             rest: vec::IntoIter::default(),
+            was_given_back: false,
             registration: None,
             closing,
             closed: None,
@@ -142,7 +147,7 @@ impl<T: Clone> Limited<T> {
     }
 
     /// The next event, if it is there. Never waits. If `T`'s clone panics the event has not been
-    /// received.
+    /// received: the next read clones it again, or [`skip_event`](Self::skip_event) leaves it out.
     ///
     /// O(1) and one clone, or O(items skipped). Where an item has several events all of them are
     /// cloned when the first is received.
@@ -162,53 +167,127 @@ impl<T: Clone> Limited<T> {
     /// assert_eq!(reader.try_recv(), Ok(2));
     /// ```
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
-        /// Gives the item back where a clone panics.
-        struct Cloning<'a, T>(&'a Limiter<T>, Option<Taken<T>>);
-
-        impl<T> Drop for Cloning<'_, T> {
-            fn drop(&mut self) {
-                if let Some(taken) = &self.1 {
-                    self.0.give_back(taken);
-                }
-            }
-        }
-
         if let Some(reason) = &self.closed {
             return Err(TryRecvError::ForceClosed(reason.clone()));
         }
         self.check_open()?;
-        if let Some(answer) = self.made() {
-            return answer;
+        if let Some(made) = self.made() {
+            return made;
         }
-        let taken = match self.limiter.take() {
-            Ok(taken) => taken,
-            Err(TryRecvError::Empty) => return Err(TryRecvError::Empty),
-            Err(TryRecvError::ForceClosed(reason)) => {
-                self.closed = Some(reason.clone());
-                return Err(TryRecvError::ForceClosed(reason));
+        match self.limiter.take() {
+            Ok(taken) => {
+                self.clone_events(taken);
+                self.made().unwrap_or(Err(TryRecvError::Empty))
             }
-            Err(end) => {
-                // Again: it may have been closed before the buffer ended.
-                self.check_open()?;
-                if matches!(end, TryRecvError::Failed(_)) && mem::replace(&mut self.failed, true) {
-                    return Err(TryRecvError::Closed);
+            Err(nothing) => Err(self.ended(nothing)),
+        }
+    }
+
+    /// Skips the next event, if it is there, without cloning it: for one whose `clone` panics each time. Never
+    /// waits. O(1), or O(items skipped).
+    ///
+    /// Returns whether there was an event. What the limit skipped is still reported by the next read.
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, LagLimit};
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe().limited(LagLimit::items(1_000));
+    /// buffer.append([1, 2]);
+    /// assert!(reader.skip_event());
+    /// assert_eq!(reader.try_recv(), Ok(2));
+    /// assert!(!reader.skip_event());
+    /// ```
+    pub fn skip_event(&mut self) -> bool {
+        if self.closed.is_some() || self.check_open().is_err() {
+            return false;
+        }
+        if self.next.take().or_else(|| self.rest.next()).is_some() {
+            return true;
+        }
+        match self.limiter.take() {
+            Ok(mut taken) => {
+                self.skipped += mem::take(&mut taken.skipped);
+                taken.given += 1;
+                if taken.given < taken.item.events().len() {
+                    self.limiter.give_back(&taken);
                 }
-                return Err(end);
+                true
             }
-        };
-        let mut cloning = Cloning(&self.limiter, Some(taken));
-        if let Some(taken) = &cloning.1 {
-            match taken.item.events() {
-                [event] => self.next = Some(event.clone()),
-                events => self.rest = Vec::from(events).into_iter(),
+            Err(TryRecvError::Lagged(items)) => {
+                self.skipped += items;
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Clones the events of an item.
+    fn clone_events(&mut self, taken: Taken<T>) {
+        /// Gives the item back if not all of its events could be cloned.
+        struct Cloning<'a, T> {
+            limiter: &'a Limiter<T>,
+            taken: Taken<T>,
+            done: bool,
+        }
+
+        impl<T> Drop for Cloning<'_, T> {
+            fn drop(&mut self) {
+                if !self.done {
+                    self.limiter.give_back(&self.taken);
+                }
             }
         }
-        let taken = cloning.1.take();
+
+        let mut cloning = Cloning {
+            limiter: &self.limiter,
+            taken,
+            done: false,
+        };
+        let Cloning { taken, done, .. } = &mut cloning;
+        let events = &taken.item.events()[taken.given..];
+        self.was_given_back = false;
+        if let [event] = events {
+            self.next = Some(event.clone());
+            *done = true;
+        } else if let [first, others @ ..] = events {
+            let mut clones = Vec::with_capacity(events.len());
+            // A panic here has cloned nothing.
+            clones.push(first.clone());
+            // A panic here is left for the read that has come to that event.
+            let rest = AssertUnwindSafe(|| clones.extend(others.iter().cloned()));
+            match catch_unwind(rest) {
+                Ok(()) => *done = true,
+                Err(panic) => {
+                    discard(panic);
+                    taken.given += clones.len();
+                    self.was_given_back = true;
+                }
+            }
+            self.rest = clones.into_iter();
+        }
+        // Reported here, not again by an item that is given back.
+        self.skipped = mem::take(&mut taken.skipped);
+        // Drops the events if nobody else holds them. If that panics, the next read gives what was cloned.
         drop(cloning);
-        self.skipped = taken.as_ref().map_or(0, |taken| taken.skipped);
-        // The last to hold them drops them. If that panics here, what was made is read next.
-        drop(taken);
-        self.made().unwrap_or(Err(TryRecvError::Empty))
+    }
+
+    fn ended(&mut self, nothing: TryRecvError) -> TryRecvError {
+        match nothing {
+            TryRecvError::Empty => {}
+            TryRecvError::ForceClosed(ref reason) => self.closed = Some(reason.clone()),
+            _ => {
+                // Again: it may have been closed before the buffer ended.
+                if let Err(closed) = self.check_open() {
+                    return closed;
+                }
+                let is_failure = matches!(nothing, TryRecvError::Failed(_));
+                if is_failure && mem::replace(&mut self.failed, true) {
+                    return TryRecvError::Closed;
+                }
+            }
+        }
+        nothing
     }
 
     /// What an item that was taken made to say.
@@ -291,7 +370,8 @@ impl<T: Clone> Limited<T> {
                 continue;
             }
             let poll = slot.poll_link(&mut self.registration, cx.waker());
-            if poll.is_pending() && !self.closing.is_closed_or_wait(cx.waker()) {
+            let waits_at = || self.registration.as_ref().map(waits_at);
+            if poll.is_pending() && !self.closing.is_closed_or_waits(waits_at) {
                 return Poll::Pending;
             }
         }
@@ -312,11 +392,12 @@ impl<T> Limited<T> {
     /// ```
     pub fn closer(&self) -> Closer {
         self.closing
-            .closer(|| self.registration.as_ref().map(take_waker))
+            .closer(|| self.registration.as_ref().map(waits_at))
     }
 
-    /// How many items it has not received and not skipped, those behind splices included. Zero where it
-    /// was closed for its lag. O(1), or O(splices ahead); takes a lock for a moment.
+    /// How many items it has not received completely and not skipped, those behind splices included: one of which some
+    /// events are still to come counts. Zero if it was closed for its lag. O(1), or O(splices ahead); takes a
+    /// lock for a moment.
     ///
     /// It may be over the limit where neither the writer nor the reader has looked yet.
     ///
@@ -327,9 +408,13 @@ impl<T> Limited<T> {
     /// let mut reader = buffer.subscribe().limited(LagLimit::items(10));
     /// buffer.extend(0..100);
     /// assert_eq!(reader.lag(), 10);
+    /// assert!(reader.try_recv().is_err(), "lagged");
+    /// assert_eq!(reader.lag(), 10);
     /// ```
     pub fn lag(&self) -> u64 {
-        self.limiter.lag()
+        let is_in_hand = self.next.is_some() || self.rest.len() > 0;
+        let in_hand = u64::from(is_in_hand && !self.was_given_back);
+        self.limiter.lag().map_or(0, |lag| lag + in_hand)
     }
 }
 
@@ -379,3 +464,6 @@ impl<T> fmt::Debug for Limited<T> {
             .finish_non_exhaustive()
     }
 }
+
+impl<T: RefUnwindSafe> UnwindSafe for Limited<T> {}
+impl<T: RefUnwindSafe> RefUnwindSafe for Limited<T> {}

@@ -59,6 +59,8 @@ struct Sizes<T> {
 /// An item that the reader has taken.
 pub(crate) struct Taken<T> {
     pub(crate) item: Slot<T>,
+    /// How many of its events were given before.
+    pub(crate) given: usize,
     /// So many before it were skipped, which is to be said first.
     pub(crate) skipped: u64,
     passed: u64,
@@ -131,7 +133,7 @@ impl<T> Limiter<T> {
         })
     }
 
-    /// Gives an item back that could not be delivered. Where the place was moved on meanwhile it is
+    /// Gives an item back of which not all events could be delivered. If the place was moved on meanwhile it is
     /// one of those skipped.
     pub(crate) fn give_back(&self, taken: &Taken<T>) {
         let item = taken.item.clone();
@@ -139,7 +141,11 @@ impl<T> Limiter<T> {
         state.skipped += taken.skipped;
         let left = match &mut state.place {
             None => None,
-            Some(place) if place.passed == taken.passed => Some(place.go_back(item, taken.size)),
+            Some(place) if place.passed == taken.passed => {
+                let left = place.go_back(item, taken.size);
+                place.cursor.set_given(taken.given);
+                Some(left)
+            }
             Some(_) => {
                 state.skipped += 1;
                 None
@@ -162,9 +168,10 @@ impl<T> Limiter<T> {
         state.skipped > 0 || place.is_none_or(|place| place.cursor.slot().is_written())
     }
 
-    pub(crate) fn lag(&self) -> u64 {
+    /// `None` once it is closed.
+    pub(crate) fn lag(&self) -> Option<u64> {
         let state = self.state.lock();
-        state.place.as_ref().map_or(0, |place| place.cursor.lag())
+        state.place.as_ref().map(|place| place.cursor.lag())
     }
 
     /// Gives the place up.
@@ -364,15 +371,17 @@ impl<T> Place<T> {
                 None => {
                     return Err(match self.cursor.read() {
                         Read::End(end) => end.into(),
-                        Read::Empty | Read::Item(_) => TryRecvError::Empty,
+                        Read::Empty | Read::Item => TryRecvError::Empty,
                     });
                 }
             },
         };
+        let given = self.cursor.given();
         let item = self.cursor.take()?;
         self.passed += 1;
         Ok(Taken {
             item,
+            given,
             skipped: 0,
             passed: self.passed,
             size,

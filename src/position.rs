@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use crate::bookmark::Bookmark;
 use crate::raw::{Cursor, Slot};
@@ -110,3 +111,6 @@ impl fmt::Display for SpliceCycle {
 }
 
 impl Error for SpliceCycle {}
+
+impl<T: RefUnwindSafe> UnwindSafe for Position<T> {}
+impl<T: RefUnwindSafe> RefUnwindSafe for Position<T> {}

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,9 +18,11 @@ use futures::Sink;
 
 /// A cloneable writer for several producers: one [`EventBuffer`] behind a mutex.
 ///
-/// The same as its methods, by `&self`. The buffer is closed when the last handle is dropped;
-/// the last handle can end it otherwise through [`into_inner`](Self::into_inner). A handle keeps
-/// what the replay window says, no more.
+/// The same as its methods, by `&self`. A handle keeps what the replay window says, no more.
+///
+/// What ends the buffer is dropping the last handle, which closes it; the last handle can end it otherwise through
+/// [`into_inner`](Self::into_inner). Closing its [`Sink`] (`SinkExt::close`, and `forward` does that at its end) ends
+/// nothing: other handles may still publish.
 ///
 /// Every method takes the lock for a moment. Readers do not take it, and writers do not wait for
 /// readers.
@@ -43,8 +46,6 @@ use futures::Sink;
 /// ```
 pub struct SharedBuffer<T> {
     buffer: Arc<Mutex<EventBuffer<T>>>,
-    /// What this handle's sink was given and has not flushed.
-    unflushed: Vec<T>,
 }
 
 impl<T> SharedBuffer<T> {
@@ -243,7 +244,7 @@ impl<T> SharedBuffer<T> {
     /// The buffer, if this is the last handle. Where several threads ask at once, one of
     /// them gets it.
     ///
-    /// The handle is gone either way. What its sink was given is flushed first.
+    /// The handle is gone either way.
     ///
     /// ```
     /// use event_buffer::{RecvError, SharedBuffer};
@@ -255,28 +256,12 @@ impl<T> SharedBuffer<T> {
     /// other.into_inner().unwrap().fail("out of luck");
     /// assert!(matches!(reader.recv_blocking(), Err(RecvError::Failed(_))));
     /// ```
-    pub fn into_inner(mut self) -> Option<EventBuffer<T>> {
-        self.flush();
-        // `self` has a `Drop`, so its field cannot be moved out; `clone` shares it, and the drop
-        // leaves the clone as the one that counts.
-        let buffer = Arc::clone(&self.buffer);
-        drop(self);
-        Arc::into_inner(buffer).map(Mutex::into_inner)
-    }
-
-    fn flush(&mut self) {
-        if !self.unflushed.is_empty() {
-            let batch = self.unflushed.drain(..).collect();
-            self.publish(batch);
-        }
+    pub fn into_inner(self) -> Option<EventBuffer<T>> {
+        Arc::into_inner(self.buffer).map(Mutex::into_inner)
     }
 }
 
-/// Publishes an item per event; what was sent before a flush becomes visible with one wake-up.
-///
-/// Each handle has a sink of its own, and publishes what it was given when it is dropped. Unlike
-/// those of an [`EventBuffer`] its other methods do not flush: what was pushed in between comes
-/// first.
+/// Publishes an item per event, at once. Flushing does nothing, and closing the sink does not end the buffer.
 impl<T> Sink<T> for SharedBuffer<T> {
     type Error = Infallible;
 
@@ -285,17 +270,16 @@ impl<T> Sink<T> for SharedBuffer<T> {
     }
 
     fn start_send(self: Pin<&mut Self>, event: T) -> Result<(), Infallible> {
-        self.get_mut().unflushed.push(event);
+        self.push(event);
         Ok(())
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.get_mut().flush();
         Poll::Ready(Ok(()))
     }
 
-    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.poll_flush(cx)
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -303,12 +287,9 @@ impl<T> Sink<T> for SharedBuffer<T> {
 impl<T> Unpin for SharedBuffer<T> {}
 
 impl<T> From<EventBuffer<T>> for SharedBuffer<T> {
-    fn from(mut buffer: EventBuffer<T>) -> Self {
-        // Now, rather than later under the lock.
-        buffer.flush();
+    fn from(buffer: EventBuffer<T>) -> Self {
         Self {
             buffer: Arc::new(Mutex::new(buffer)),
-            unflushed: Vec::new(),
         }
     }
 }
@@ -319,22 +300,10 @@ impl<T> Default for SharedBuffer<T> {
     }
 }
 
-/// A clone shares the buffer, not what this handle's sink has yet to flush.
 impl<T> Clone for SharedBuffer<T> {
     fn clone(&self) -> Self {
         Self {
             buffer: Arc::clone(&self.buffer),
-            unflushed: Vec::new(),
-        }
-    }
-}
-
-impl<T> Drop for SharedBuffer<T> {
-    fn drop(&mut self) {
-        match Arc::get_mut(&mut self.buffer) {
-            // The last one: the end is told together with it.
-            Some(buffer) => buffer.get_mut().feed_all(self.unflushed.drain(..)),
-            None => self.flush(),
         }
     }
 }
@@ -344,3 +313,6 @@ impl<T> fmt::Debug for SharedBuffer<T> {
         f.debug_struct("SharedBuffer").finish_non_exhaustive()
     }
 }
+
+impl<T: RefUnwindSafe> UnwindSafe for SharedBuffer<T> {}
+impl<T: RefUnwindSafe> RefUnwindSafe for SharedBuffer<T> {}

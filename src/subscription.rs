@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::mem;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -28,9 +29,9 @@ use crate::raw::{Cursor, Read};
 /// * [`Clone`] is O(1), but O(splices ahead) where there are some: a second reader at the same
 ///   place. A clone has closers of its own; a clone of a subscription that has been force-closed
 ///   is closed for the same reason.
-/// * Reading what is ready does not allocate, and takes no lock unless it goes over a splice or
-///   leaves the list of those who wait. Waiting takes one lock for a moment, to put the task's
-///   waker on the buffer's list, and does not allocate once the list has grown.
+/// * Reading what is ready does not allocate, and takes no lock unless it follows a splice.
+///   Waiting takes one short lock, to join the tasks that wait for the same link. The first of them
+///   registers a listener for all, which takes two small allocations and the locks of `event-listener`.
 /// * The last reader to go over an item drops it. A panic of an event's drop reaches who reads.
 /// * The stream ends with `None` after [`RecvError::Closed`], which it does not say, or after any
 ///   other error, which it says once.
@@ -61,8 +62,8 @@ pub struct Subscription<T> {
     waits: Waits,
 }
 
-/// Whose waker is on the list of those who wait, if one is. A `recv` that is dropped takes its own off, and
-/// no other.
+/// Whose registration the cursor has, if any: that of a `recv`, which ends when its future is dropped, or that
+/// of the stream, which no `recv` ends.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Waits {
     #[default]
@@ -83,7 +84,8 @@ impl<T> Subscription<T> {
 
     /// Waits for the next item.
     ///
-    /// Cancel safe: an item is taken only when the future completes.
+    /// Cancel safe: an item is taken only when the future completes. An item is given whole, even if a
+    /// [`Chunk`] has given some of its events.
     ///
     /// # Errors
     ///
@@ -185,7 +187,7 @@ impl<T> Subscription<T> {
     /// Waits until something is ready, then lends all that is: the events of every ready item,
     /// by reference, without a clone and without counting references.
     ///
-    /// Cancel safe, like [`recv`](Self::recv), and an item that the [`Chunk`] has not come to is
+    /// Cancel safe, like [`recv`](Self::recv), and an event that the [`Chunk`] has not given is
     /// not received. What was lent stays in memory until the next read, also after the chunk is
     /// gone.
     ///
@@ -207,8 +209,7 @@ impl<T> Subscription<T> {
     /// # Ok::<(), event_buffer::RecvError>(()) }).unwrap();
     /// ```
     pub async fn next_chunk(&mut self) -> Result<Chunk<'_, T>, RecvError> {
-        self.next_with(|reader| reader.visit(|_| ((), false)))
-            .await?;
+        self.next_with(Self::check_ready).await?;
         Ok(Chunk::new(self.cursor.walk()))
     }
 
@@ -272,7 +273,7 @@ impl<T> Subscription<T> {
     /// assert_eq!(other.try_recv(), Err(TryRecvError::Empty));
     /// ```
     pub fn closer(&self) -> Closer {
-        self.closing.closer(|| self.cursor.take_waker())
+        self.closing.closer(|| self.cursor.waits_at())
     }
 
     /// How many items have been published that this subscription has not received, those behind
@@ -337,7 +338,7 @@ impl<T> Subscription<T> {
 
     /// A new subscription that starts at the tail: it receives what is published from now on.
     ///
-    /// It goes over what is ready without delivering it: O([`lag`](Self::lag)). On a buffer that
+    /// O(1), or O(splices ahead), however much is ready. On a buffer that
     /// has ended the new subscription ends at once, and one that failed says so again. If this
     /// subscription has been force-closed the new one is closed for the same reason.
     ///
@@ -355,9 +356,7 @@ impl<T> Subscription<T> {
     #[must_use]
     pub fn resubscribe(&self) -> Self {
         let mut fresh = self.clone();
-        while let Read::Item(_) = fresh.cursor.read() {
-            fresh.cursor.skip();
-        }
+        fresh.cursor.skip_ready();
         // The end was in front of everybody who comes now.
         fresh.failed = false;
         fresh
@@ -387,14 +386,26 @@ impl<T> Subscription<T> {
         }
     }
 
-    /// Shows the next item to `visit`; it counts as received where that answers true.
+    /// Whether something can be read.
+    fn check_ready(&mut self) -> Result<(), TryRecvError> {
+        self.check_open()?;
+        match self.cursor.read() {
+            Read::Item => Ok(()),
+            Read::Empty => Err(TryRecvError::Empty),
+            Read::End(end) => Err(self.ended(end.into())),
+        }
+    }
+
+    /// Shows the next event to `visit`, and counts it as received unless that panics.
     #[inline]
-    pub(crate) fn visit<R>(
-        &mut self,
-        visit: impl FnOnce(&[T]) -> (R, bool),
-    ) -> Result<R, TryRecvError> {
+    pub(crate) fn visit<R>(&mut self, visit: impl FnOnce(&T) -> R) -> Result<R, TryRecvError> {
         self.check_open()?;
         self.cursor.visit(visit).map_err(|end| self.ended(end))
+    }
+
+    /// Counts the next event as received, if there is one; returns whether there was.
+    pub(crate) fn skip_event(&mut self) -> bool {
+        self.check_open().is_ok() && self.cursor.visit(|_| ()).is_ok()
     }
 
     /// Waits until `next` answers anything but [`TryRecvError::Empty`].
@@ -438,7 +449,7 @@ impl<T> Subscription<T> {
             return Some(Poll::Ready(end));
         }
         let is_ready = self.cursor.poll_link(cx.waker()).is_ready()
-            || self.closing.is_closed_or_wait(cx.waker());
+            || self.closing.is_closed_or_waits(|| self.cursor.waits_at());
         (!is_ready).then_some(Poll::Pending)
     }
 
@@ -483,7 +494,7 @@ where
 }
 
 impl<T, F> Drop for Receiving<'_, T, F> {
-    /// Goes off the list of those who wait.
+    /// Ends the registration of the task.
     #[inline]
     fn drop(&mut self) {
         if mem::take(&mut self.reader.waits) == Waits::InRecv {
@@ -529,3 +540,6 @@ impl<T> fmt::Debug for Subscription<T> {
             .finish_non_exhaustive()
     }
 }
+
+impl<T: RefUnwindSafe> UnwindSafe for Subscription<T> {}
+impl<T: RefUnwindSafe> RefUnwindSafe for Subscription<T> {}

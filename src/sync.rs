@@ -1,11 +1,15 @@
-//! The one place that chooses between std's primitives and loom's.
+//! The one place that chooses between std's primitives and those of loom and of the web.
+
+// The standard library's clock panics on this target.
+#[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
+pub(crate) use std::time::{Instant, SystemTime};
+#[cfg(all(target_family = "wasm", target_os = "unknown"))]
+pub(crate) use web_time::{Instant, SystemTime};
 
 #[cfg(not(loom))]
 mod imp {
     pub(crate) use parking_lot::Mutex;
-    pub(crate) use std::sync::atomic::{
-        AtomicBool, AtomicIsize, AtomicPtr, AtomicU64, AtomicUsize,
-    };
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicPtr, AtomicU64};
     pub(crate) use std::thread_local;
 
     /// Held while a splice checks that it does not lead back to its own buffer: see `Tail::splice`.

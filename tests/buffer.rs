@@ -10,8 +10,9 @@ use std::thread;
 
 use common::events;
 use event_buffer::{
-    BufferItem, EventBuffer, Indexed, RecvError, Replay, SharedBuffer, TryRecvError,
+    BufferItem, EventBuffer, Indexed, RecvError, Replay, ResumeError, SharedBuffer, TryRecvError,
 };
+use futures::{Sink, SinkExt, StreamExt, stream};
 use tokio_test::{assert_pending, assert_ready, task};
 
 fn keeping<T>(replay: Replay) -> EventBuffer<T> {
@@ -216,14 +217,16 @@ fn a_reader_resumes_after_an_index() {
         events(buffer.subscribe_after(7).unwrap())
     }
     let mut buffer = keeping(Replay::Last(3));
-    assert!(
-        buffer.subscribe_after(7).is_some(),
-        "nothing was dropped yet"
-    );
+    let ahead = |index, newest| Err(ResumeError::Ahead { index, newest });
+    let too_old = |index, oldest| Err(ResumeError::TooOld { index, oldest });
+    let after = |buffer: &EventBuffer<At>, index| buffer.subscribe_after(index).map(events);
+    assert_eq!(after(&buffer, 7), ahead(7, None), "nothing is there");
+    assert_eq!(after(&buffer, 0), ahead(0, None), "no magic zero");
     buffer.extend([At(10), At(20), At(30)]);
+    assert_eq!(after(&buffer, 31), ahead(31, Some(30)));
     assert_eq!(events(buffer.subscribe_after(5).unwrap()).len(), 3);
     buffer.push(At(40));
-    assert!(buffer.subscribe_after(10).is_none(), "20 is the oldest");
+    assert_eq!(after(&buffer, 10), too_old(10, Some(20)));
     assert_eq!(
         events(buffer.subscribe_after(20).unwrap()),
         [At(30), At(40)]
@@ -233,21 +236,34 @@ fn a_reader_resumes_after_an_index() {
         [At(30), At(40)]
     );
     assert_eq!(events(buffer.subscribe_after(40).unwrap()), []);
+    assert_eq!(after(&buffer, u64::MAX), ahead(u64::MAX, Some(40)));
     assert!(buffer.head().unwrap().has_index(40));
     assert!(!buffer.head().unwrap().has_index(0));
 
     // What stood where the newest one stands now is gone, too.
     let mut buffer = keeping(Replay::Last(1));
     buffer.push(At(10));
-    assert!(buffer.subscribe_after(5).is_some());
+    assert!(buffer.subscribe_after(5).is_ok());
     buffer.push(At(20));
-    assert!(buffer.subscribe_after(5).is_none());
+    assert_eq!(after(&buffer, 5), too_old(5, Some(20)));
 
     // What nobody saw was dropped all the same.
     let mut buffer = keeping(Replay::None);
-    assert!(buffer.subscribe_after(7).is_some());
     buffer.push(At(10));
-    assert!(buffer.subscribe_after(7).is_none());
+    assert_eq!(after(&buffer, 7), too_old(7, None));
+    assert_eq!(after(&buffer, 10), too_old(10, None), "who knows");
+
+    // An item that contains later events is delivered whole, wherever it stands.
+    let mut buffer = keeping(Replay::Last(2));
+    buffer.append([At(1), At(2)]);
+    buffer.append([At(4), At(6), At(8)]);
+    buffer.push(At(9));
+    let item = [4, 6, 8, 9].map(At);
+    for index in [4, 5, 6, 7] {
+        assert_eq!(after(&buffer, index).unwrap(), item, "after {index}");
+    }
+    assert_eq!(after(&buffer, 8).unwrap(), [At(9)]);
+    assert_eq!(after(&buffer, 3), too_old(3, Some(4)));
 
     // What points at an event has its index.
     assert_eq!(subscribed_after_7([&At(7), &At(8)]), [&At(8)]);
@@ -369,64 +385,74 @@ fn several_producers_share_a_buffer() {
     assert_eq!(reader.recv_blocking(), Err(RecvError::Closed));
 }
 
+/// A source that is always ready is seen while it runs, and what came before an error of it is not lost
+/// (futures 2552, vector 5058).
 #[test]
-fn a_sink_wakes_once_for_all_that_was_ready() {
-    use futures::{SinkExt, StreamExt, stream};
-    let mut buffer = EventBuffer::new();
-    let mut reader = task::spawn(buffer.subscribe().cloned());
-    assert_pending!(reader.poll_next());
-    assert_ready!(task::spawn(buffer.feed(1)).poll()).unwrap();
-    assert_ready!(task::spawn(buffer.feed(2)).poll()).unwrap();
-    assert!(!reader.is_woken());
-    assert_ready!(task::spawn(SinkExt::<i32>::flush(&mut buffer)).poll()).unwrap();
-    assert!(reader.is_woken());
+fn a_sink_publishes_each_event_as_it_comes() {
+    fn forward<S: Sink<u32, Error: std::fmt::Debug> + Unpin>(
+        mut sink: S,
+        mut reader: task::Spawn<event_buffer::Cloned<u32>>,
+    ) -> (S, task::Spawn<event_buffer::Cloned<u32>>) {
+        assert_pending!(reader.poll_next());
+        assert_ready!(task::spawn(sink.feed(1)).poll()).unwrap();
+        assert!(reader.is_woken(), "though nothing was flushed");
+        assert_eq!(assert_ready!(reader.poll_next()), Some(Ok(1)));
 
-    let forward = stream::iter([3, 4, 5]).map(Ok).forward(buffer);
-    assert_ready!(task::spawn(forward).poll()).unwrap();
-    for n in 1..=5 {
-        assert_eq!(assert_ready!(reader.poll_next()), Some(Ok(n)));
+        // What is received while the source is still being read.
+        let mut seen = Vec::new();
+        let endless = stream::iter(2..1_000).inspect(|_| {
+            seen.extend(std::iter::from_fn(|| reader.try_recv().ok()));
+        });
+        assert_ready!(task::spawn(endless.map(Ok).forward(&mut sink)).poll()).unwrap();
+        assert_eq!(seen, Vec::from_iter(2..999));
+        assert_eq!(reader.try_recv(), Ok(999));
+
+        // Its error, and a cancel of the task that reads it.
+        assert_pending!(reader.poll_next());
+        let fails = stream::iter([Ok(1_000), Err("broke")]);
+        let sent = task::spawn(fails.forward((&mut sink).sink_map_err(|_| "full"))).poll();
+        assert_eq!(assert_ready!(sent), Err("broke"));
+        assert!(reader.is_woken());
+        assert_eq!(assert_ready!(reader.poll_next()), Some(Ok(1_000)));
+        {
+            let mut never_ends = stream::iter([1_001]).chain(stream::pending()).map(Ok);
+            let mut cancelled = task::spawn(sink.send_all(&mut never_ends));
+            assert_pending!(cancelled.poll());
+        }
+        assert_eq!(reader.try_recv(), Ok(1_001));
+        (sink, reader)
     }
+
+    let buffer = EventBuffer::new();
+    let reader = task::spawn(buffer.subscribe().cloned());
+    let (buffer, reader) = forward(buffer, reader);
+    let shared = SharedBuffer::from(buffer);
+    let (shared, mut reader) = forward(shared, reader);
+    drop(shared);
     assert_eq!(assert_ready!(reader.poll_next()), None);
 }
 
 #[test]
-fn what_a_sink_was_given_is_there_once_it_is_flushed_or_closed() {
-    use futures::{Sink, SinkExt};
-    fn send<S: Sink<u32> + Unpin>(mut sink: S, reader: &mut event_buffer::Cloned<u32>) -> S {
-        assert!(assert_ready!(task::spawn(sink.feed(1)).poll()).is_ok());
-        assert_eq!(reader.try_recv(), Err(TryRecvError::Empty));
-        assert!(assert_ready!(task::spawn(sink.flush()).poll()).is_ok());
-        assert_eq!(reader.try_recv(), Ok(1));
-        assert!(assert_ready!(task::spawn(sink.feed(2)).poll()).is_ok());
-        assert!(assert_ready!(task::spawn(sink.close()).poll()).is_ok());
-        assert_eq!(reader.try_recv(), Ok(2));
-        sink
-    }
-    let buffer = EventBuffer::new();
+fn closing_the_sink_does_not_end_the_buffer() {
+    let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe().cloned();
-    let buffer = send(buffer, &mut reader);
-    let buffer = send(SharedBuffer::from(buffer), &mut reader);
-    assert_eq!(reader.try_recv(), Err(TryRecvError::Empty));
-    drop(buffer);
-    assert_eq!(reader.try_recv(), Err(TryRecvError::Closed));
-}
+    assert_ready!(task::spawn(SinkExt::<u32>::close(&mut buffer)).poll()).unwrap();
+    assert_ready!(task::spawn(stream::iter([1]).map(Ok).forward(&mut buffer)).poll()).unwrap();
+    buffer.push(2);
 
-#[test]
-fn what_a_sink_has_not_flushed_comes_before_what_is_pushed_then() {
-    use futures::SinkExt;
-    let shared = SharedBuffer::from(keeping(Replay::All));
-    let mut reader = shared.subscribe().cloned();
-    let mut sink = shared.clone();
-    assert_ready!(task::spawn(sink.feed(1)).poll()).unwrap();
-    drop(sink);
-    let mut buffer = shared.into_inner().unwrap();
-    assert_ready!(task::spawn(buffer.feed(2)).poll()).unwrap();
-    buffer.push(3);
-    assert_ready!(task::spawn(buffer.feed(4)).poll()).unwrap();
-    drop(buffer);
-    for n in 1..=4 {
+    let mut shared = SharedBuffer::from(buffer);
+    let other = shared.clone();
+    assert_ready!(task::spawn(SinkExt::<u32>::close(&mut shared)).poll()).unwrap();
+    drop(shared);
+    other.push(3);
+    for n in 1..=3 {
         assert_eq!(reader.try_recv(), Ok(n));
     }
+    assert_eq!(reader.try_recv(), Err(TryRecvError::Empty));
+    // Moved into `forward`, the last handle is dropped by it.
+    assert_ready!(task::spawn(stream::iter([4]).map(Ok).forward(other)).poll()).unwrap();
+    assert_eq!(reader.try_recv(), Ok(4));
+    assert_eq!(reader.try_recv(), Err(TryRecvError::Closed));
 }
 
 /// A payload whose drop panics, and that counts.

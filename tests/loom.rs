@@ -837,3 +837,25 @@ fn flight_against_a_wake_up_from_outside() {
         opening.join().unwrap();
     });
 }
+
+/// The place that a reader skips to is noted by the writer, who moves on meanwhile.
+#[test]
+fn append_against_resubscribe() {
+    loom::model(|| {
+        let mut buffer = buffer();
+        let reader = buffer.subscribe();
+        buffer.extend([0, 1]);
+        let writer = thread::spawn(move || {
+            (2..5).for_each(|n| buffer.push(n));
+            buffer
+        });
+        let mut late = reader.resubscribe().cloned();
+        let mut buffer = writer.join().unwrap();
+        buffer.push(5);
+        let rest: Vec<u64> = std::iter::from_fn(|| late.try_recv().ok()).collect();
+        let expected: Vec<u64> = (6 - rest.len() as u64..6).collect();
+        assert!(!rest.is_empty() && rest == expected, "{rest:?}");
+        assert_eq!(late.lag(), 0);
+        assert_eq!(reader.lag(), 6);
+    });
+}

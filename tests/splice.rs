@@ -4,17 +4,16 @@
 
 mod common;
 
-use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
 
 use common::events;
 use event_buffer::{
-    EventBuffer, Position, RecvError, Replay, SharedBuffer, SpliceCycle, Subscription, TryRecvError,
+    EventBuffer, Position, RecvError, Replay, SpliceCycle, Subscription, TryRecvError,
 };
-use futures::{FutureExt, Sink, SinkExt, StreamExt};
+use futures::StreamExt;
 use tokio_test::{assert_pending, assert_ready, task};
 
 fn all<T>() -> EventBuffer<T> {
@@ -306,58 +305,5 @@ fn readers_are_woken_before_a_splice_that_leads_back_drops_its_place() {
         assert_eq!(splice.is_err(), panics);
         assert!(was_woken.load(SeqCst));
         assert!(matches!(reader.try_recv(), Err(TryRecvError::Failed(_))));
-    }
-}
-
-/// An end with items that a sink had not flushed is told as a whole before events are dropped.
-#[test]
-fn the_end_is_told_before_what_the_last_flush_drops() {
-    /// Does something when it is dropped.
-    struct Event(Option<Box<dyn FnOnce() + Send + Sync>>);
-
-    impl Drop for Event {
-        fn drop(&mut self) {
-            self.0.take().into_iter().for_each(|event| event());
-        }
-    }
-
-    fn feed(mut sink: impl Sink<Event, Error = Infallible> + Unpin) {
-        sink.feed(Event(None)).now_or_never().unwrap().unwrap();
-    }
-
-    let ends: [fn(EventBuffer<Event>); 4] = [
-        |mut buffer| {
-            feed(&mut buffer);
-            buffer.close();
-        },
-        |mut buffer| {
-            feed(&mut buffer);
-            buffer.fail("broken");
-        },
-        |mut buffer| {
-            feed(&mut buffer);
-            let ended = EventBuffer::new().tail();
-            buffer.splice(ended);
-        },
-        |buffer| feed(SharedBuffer::from(buffer)),
-    ];
-    for end in ends {
-        let reader = Arc::new(Mutex::new(None::<Subscription<Event>>));
-        let read = Arc::new(Mutex::new(None));
-        let mut buffer = EventBuffer::builder().replay(Replay::Last(1)).build();
-        let (reads, seen) = (reader.clone(), read.clone());
-        buffer.push(Event(Some(Box::new(move || {
-            let mut reader = reads.lock().unwrap();
-            let reader = reader.as_mut().unwrap();
-            let item = reader.try_recv().is_ok();
-            *seen.lock().unwrap() = Some((item, reader.try_recv().map(drop)));
-        }))));
-        *reader.lock().unwrap() = Some(buffer.subscribe());
-        end(buffer);
-        let read = read.lock().unwrap().take();
-        let Some((true, Err(end))) = read else {
-            panic!("{read:?}");
-        };
-        assert_ne!(end, TryRecvError::Empty);
     }
 }

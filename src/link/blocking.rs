@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::AcqRel, Ordering::Release};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::{RecvError, RecvTimeoutError};
+use crate::sync::Instant;
 
 /// Runs a `recv` on this thread.
 pub(crate) fn recv_blocking<R>(
@@ -23,18 +24,17 @@ pub(crate) fn recv_timeout<R>(
     recv: impl Future<Output = Result<R, RecvError>>,
     timeout: Duration,
 ) -> Result<R, RecvTimeoutError> {
-    // A deadline too far away to be represented is none.
-    let deadline = Instant::now().checked_add(timeout);
-    match block_on(recv, deadline) {
-        Some(answer) => answer.map_err(RecvTimeoutError::from),
+    match block_on(recv, Some(timeout)) {
+        Some(received) => received.map_err(RecvTimeoutError::from),
         None => Err(RecvTimeoutError::Timeout),
     }
 }
 
-/// Runs a future on this thread; `None` if the deadline passes first.
+/// Runs a future on this thread; `None` if the timeout passes first. The clock is asked only if the future is not
+/// ready.
 ///
 /// Not an executor's `block_on`: it may be used inside of one, as any blocking call may.
-fn block_on<R>(future: impl Future<Output = R>, deadline: Option<Instant>) -> Option<R> {
+fn block_on<R>(future: impl Future<Output = R>, timeout: Option<Duration>) -> Option<R> {
     struct Unpark {
         thread: Thread,
         /// The thread's own token could be consumed by another call that parks it.
@@ -60,10 +60,16 @@ fn block_on<R>(future: impl Future<Output = R>, deadline: Option<Instant>) -> Op
     });
     let waker = Waker::from(Arc::clone(&unpark));
     let mut cx = Context::from_waker(&waker);
+    if let Poll::Ready(received) = future.as_mut().poll(&mut cx) {
+        return Some(received);
+    }
+    // Without threads nobody can publish while this one waits.
+    if timeout.is_some() && cfg!(all(target_family = "wasm", target_os = "unknown")) {
+        return None;
+    }
+    // A deadline too far away to be represented is none.
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     loop {
-        if let Poll::Ready(answer) = future.as_mut().poll(&mut cx) {
-            return Some(answer);
-        }
         while !unpark.woken.swap(false, AcqRel) {
             match deadline {
                 None => thread::park(),
@@ -72,6 +78,9 @@ fn block_on<R>(future: impl Future<Output = R>, deadline: Option<Instant>) -> Op
                     _ => return None,
                 },
             }
+        }
+        if let Poll::Ready(received) = future.as_mut().poll(&mut cx) {
+            return Some(received);
         }
     }
 }

@@ -2,16 +2,14 @@
 
 use std::error::Error;
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::Ordering::{Acquire, Release};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::Waker;
 
-use super::registration::{Awaited, Host, Registration};
-use super::signal::Signal;
-use super::waiters::Waiters;
+use super::waiters::{Ticket, Waiters};
 use crate::error::SharedError;
-use crate::sync::AtomicBool;
-use crate::unwind::for_each_even_if_one_panics;
+use crate::sync::{AtomicBool, Mutex};
 
 /// Closes one [`Subscription`](crate::Subscription) from outside, from any thread.
 ///
@@ -35,19 +33,36 @@ use crate::unwind::for_each_even_if_one_panics;
 pub struct Closer(Arc<Closing>);
 
 /// What a subscription and its closers share.
+///
+/// A close wakes the reader's task by way of the link that it waits for, where it has one waker: so it is woken
+/// once, whether the close, the writer, or both have reason to wake it.
+#[derive(Default)]
 struct Closing {
     /// The first reason sticks.
     reason: OnceLock<SharedError>,
     /// The reason is set.
     closed: AtomicBool,
-    signal: Signal,
-    /// For a reader whose task waited already when the first closer was made, and so does not wait for the signal
-    /// yet.
-    waits_already: Option<TakeWaker>,
+    /// Where the reader's task waits, or has waited last.
+    waits_at: Mutex<Option<WaitsAt>>,
 }
 
-/// Takes the waker of a task that waits for a reader's next item. It does nothing if the task has been woken.
-pub(crate) type TakeWaker = Box<dyn Fn() -> Waker + Send + Sync>;
+/// A task's place among those that wait for a link. Keeps nothing alive but memory of the buffer's record.
+pub(crate) struct WaitsAt {
+    pub(crate) record: Weak<dyn HasWaiters>,
+    pub(crate) ticket: Ticket,
+}
+
+pub(crate) trait HasWaiters: Send + Sync {
+    fn waiters(&self) -> &Waiters;
+}
+
+impl WaitsAt {
+    /// Takes the task's waker; `None` if the buffer is gone, a waker that does nothing if the task was woken.
+    fn take_waker(&self) -> Option<Waker> {
+        let record = self.record.upgrade()?;
+        Some(record.waiters().take_waker(self.ticket))
+    }
+}
 
 impl Closer {
     /// Closes the subscription and wakes its reader at once. Nothing that it has not received
@@ -73,11 +88,10 @@ impl Closer {
     /// assert!(!reader.closer().close("second"));
     /// ```
     pub fn close(&self, reason: impl Into<Box<dyn Error + Send + Sync>>) -> bool {
-        let Some(wakers) = self.close_deferred(reason) else {
-            return false;
-        };
-        for_each_even_if_one_panics(wakers.into_iter(), Waker::wake);
-        true
+        let waker = self.close_deferred(reason);
+        let closed = waker.is_some();
+        waker.into_iter().for_each(Waker::wake);
+        closed
     }
 
     /// Closes the subscription like [`close`](Self::close), and leaves it to the caller to wake its reader. `None` if
@@ -85,21 +99,19 @@ impl Closer {
     pub(crate) fn close_deferred(
         &self,
         reason: impl Into<Box<dyn Error + Send + Sync>>,
-    ) -> Option<Vec<Waker>> {
+    ) -> Option<Waker> {
         let Closing {
             reason: known,
             closed,
-            signal,
-            waits_already,
+            waits_at,
         } = &*self.0;
         known.set(SharedError::new(reason.into())).ok()?;
         // Release: publishes the reason; pairs with the Acquire in `is_closed`.
         closed.store(true, Release);
-        let mut wakers = signal.take();
-        if wakers.is_empty() {
-            wakers.extend(waits_already.iter().map(|take_waker| take_waker()));
-        }
-        Some(wakers)
+        // After that: a reader that says later where it waits finds itself closed.
+        let waits_at = waits_at.lock().take();
+        let waker = waits_at.and_then(|waits_at| waits_at.take_waker());
+        Some(waker.unwrap_or_else(|| Waker::noop().clone()))
     }
 
     /// Whether the subscription was closed by a closer, this or another one. O(1).
@@ -138,77 +150,58 @@ impl Closing {
     }
 }
 
-impl Host for Arc<Closing> {
-    fn with(&self, f: impl FnOnce(&Waiters)) {
-        f(self.signal.waiters());
-    }
-}
-
-/// A reader's side of its closers, made by the first of them.
+/// A reader's share of it, made by the first closer.
 #[derive(Default)]
-pub(crate) struct ClosingSlot(OnceLock<Box<Closable>>);
-
-struct Closable {
-    shared: Arc<Closing>,
-    /// Of the reader's task, with the signal.
-    registration: Option<Registration<Arc<Closing>>>,
-}
-
-impl Closable {
-    fn new(closed_for: Option<SharedError>, waits_already: Option<TakeWaker>) -> Self {
-        let closed = AtomicBool::new(closed_for.is_some());
-        let shared = Arc::new(Closing {
-            reason: closed_for.map(OnceLock::from).unwrap_or_default(),
-            closed,
-            signal: Signal::default(),
-            waits_already,
-        });
-        let registration = None;
-        Self {
-            shared,
-            registration,
-        }
-    }
-}
+pub(crate) struct ClosingSlot(OnceLock<Arc<Closing>>);
 
 impl ClosingSlot {
     /// Of a reader that is closed from the start.
     pub(crate) fn closed(reason: SharedError) -> Self {
-        Self(OnceLock::from(Box::new(Closable::new(Some(reason), None))))
+        Self(OnceLock::from(Arc::new(Closing {
+            reason: OnceLock::from(reason),
+            closed: AtomicBool::new(true),
+            waits_at: Mutex::default(),
+        })))
     }
 
     /// Why the reader was closed, if it was.
     #[inline]
     pub(crate) fn reason(&self) -> Option<&SharedError> {
-        self.0.get()?.shared.reason()
+        self.0.get()?.reason()
     }
 
-    /// Another closer. The first one asks whether the reader's task waits already.
-    pub(crate) fn closer(&self, waits_already: impl FnOnce() -> Option<TakeWaker>) -> Closer {
-        let closable = self
-            .0
-            .get_or_init(|| Box::new(Closable::new(None, waits_already())));
-        Closer(Arc::clone(&closable.shared))
+    /// Another closer. The first one asks where the reader waits already, if it does.
+    pub(crate) fn closer(&self, waits_at: impl FnOnce() -> Option<WaitsAt>) -> Closer {
+        let closing = self.0.get_or_init(|| {
+            Arc::new(Closing {
+                waits_at: Mutex::new(waits_at()),
+                ..Closing::default()
+            })
+        });
+        Closer(Arc::clone(closing))
     }
 
-    /// Whether the reader is closed. If not, the task is woken when it is.
+    /// Whether the reader is closed. If not, a close wakes the task that waits there.
     #[inline]
-    pub(crate) fn is_closed_or_wait(&mut self, waker: &Waker) -> bool {
-        match self.0.get_mut() {
-            None => false,
-            Some(closable) => closable.is_closed_or_wait(waker),
+    pub(crate) fn is_closed_or_waits(&self, waits_at: impl FnOnce() -> Option<WaitsAt>) -> bool {
+        let Some(closing) = self.0.get() else {
+            return false;
+        };
+        let waits_at = waits_at();
+        *closing.waits_at.lock() = waits_at;
+        // Again: it may have been closed before the closer could know where the reader waits.
+        closing.is_closed()
+    }
+}
+
+impl Drop for ClosingSlot {
+    /// A closer may outlive the reader by far.
+    fn drop(&mut self) {
+        if let Some(closing) = self.0.get() {
+            *closing.waits_at.lock() = None;
         }
     }
 }
 
-impl Closable {
-    fn is_closed_or_wait(&mut self, waker: &Waker) -> bool {
-        let Self {
-            shared,
-            registration,
-        } = self;
-        let closed = shared.signal.when(|| shared.is_closed());
-        let mut poll = || Registration::poll(registration, &closed, || Arc::clone(shared), waker);
-        closed.has_happened() || poll().is_ready()
-    }
-}
+impl UnwindSafe for Closer {}
+impl RefUnwindSafe for Closer {}

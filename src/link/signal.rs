@@ -1,7 +1,6 @@
 //! An event by itself, for conditions that are not links.
 
 use std::sync::atomic::Ordering::AcqRel;
-use std::task::Waker;
 
 use super::Event;
 use super::registration::Awaited;
@@ -24,24 +23,11 @@ impl Signal {
     /// woken although nothing is new.
     #[inline]
     pub(crate) fn notify(&self) {
-        if self.take_waiting_bit() {
-            self.waiters.notify(&self.event);
-        }
-    }
-
-    /// Like [`notify`](Self::notify), but leaves waking the tasks to the caller.
-    pub(crate) fn take(&self) -> Vec<Waker> {
-        if self.take_waiting_bit() {
-            self.waiters.take(&self.event)
-        } else {
-            Vec::new()
-        }
-    }
-
-    fn take_waiting_bit(&self) -> bool {
         // AcqRel: the Release half publishes the condition to a task that sets the bit after this; the Acquire
         // half pairs with its Release. See the module page.
-        self.awaited.swap(false, AcqRel)
+        if self.awaited.swap(false, AcqRel) {
+            self.waiters.notify(&self.event);
+        }
     }
 
     pub(crate) fn waiters(&self) -> &Waiters {
@@ -73,7 +59,7 @@ impl<F: Fn() -> bool> Awaited for When<'_, F> {
     }
 
     fn set_waiting_bit(&self) {
-        // AcqRel: as in `take_waiting_bit`.
+        // AcqRel: as in `notify`.
         self.signal.awaited.swap(true, AcqRel);
     }
 

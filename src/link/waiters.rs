@@ -122,20 +122,10 @@ impl Waiters {
         for_each_even_if_one_panics(few.into_iter().map_while(|waker| waker), Waker::wake);
     }
 
-    /// Notifies the event and returns the wakers of its group.
-    pub(super) fn take(&self, event: &Event) -> Vec<Waker> {
-        event.notify(usize::MAX);
-        let mut groups = self.groups.lock();
-        let mut tasks = groups.take(event);
-        self.update_oldest(&groups);
-        drop(groups);
-        tasks.drain().collect()
-    }
-
     /// Takes the waker of one task, which stays in its group: it is to be polled again. One that does nothing if
     /// the group is over.
     #[cold]
-    pub(crate) fn take_waker(&self, ticket: Ticket) -> Waker {
+    pub(super) fn take_waker(&self, ticket: Ticket) -> Waker {
         let mut waker = Waker::noop().clone();
         let mut groups = self.groups.lock();
         if let Some(task) = groups.task(ticket) {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::error::BoxError;
@@ -11,6 +12,7 @@ use super::hub::Hub;
 use super::snapshot::{Handler, SnapshotAppender, handler};
 use super::{Owner, Publisher};
 use crate::replay::Replay;
+use crate::sync::{Instant, SystemTime};
 
 /// Settings of a new [`Publisher`], made by [`Publisher::builder`].
 ///
@@ -43,7 +45,7 @@ impl<K, T> Builder<K, T> {
             ttl: Duration::ZERO,
             replay: Replay::None,
             // Another one each time, so that nobody resumes from what a former process said.
-            epoch: RandomState::new().hash_one(0),
+            epoch: random_epoch(),
         }
     }
 
@@ -175,6 +177,18 @@ impl<K, T> Builder<K, T> {
         let hub = Hub::new(self.handler, self.ttl, self.replay, self.epoch);
         Publisher(Arc::new(Owner(Arc::new(hub))))
     }
+}
+
+/// An epoch that differs from that of every other publisher, those of other processes included.
+fn random_epoch() -> u64 {
+    /// Tells those apart that are made at the same time.
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+
+    // Relaxed: only a number.
+    let count = COUNT.fetch_add(1, Relaxed);
+    // On the web `RandomState` is the same in every run, so the time has to tell runs apart. Elsewhere it need not.
+    let made = cfg!(target_family = "wasm").then(|| (SystemTime::now(), Instant::now()));
+    RandomState::new().hash_one((count, made))
 }
 
 impl<K, T> fmt::Debug for Builder<K, T> {

@@ -35,7 +35,7 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PublishError {
-    /// The index is less than that of an earlier commit.
+    /// The index is not greater than that of every earlier commit. The first one is at least 1.
     IndexBackwards {
         /// What was to be published.
         index: u64,
@@ -50,7 +50,10 @@ impl fmt::Display for PublishError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::IndexBackwards { index, last } => {
-                write!(f, "index {index} was to be published after index {last}")
+                write!(
+                    f,
+                    "index {index} is not greater than {last}, the last index published"
+                )
             }
             Self::ShutDown => f.write_str("the publisher was shut down"),
         }
@@ -82,6 +85,28 @@ pub enum WatchError {
     Snapshot(SharedError),
     /// The watch was closed by the publisher.
     Closed(CloseReason),
+}
+
+impl WatchError {
+    /// Whether the watch has ended. Every error of a watch is final: it is the last thing before `None`.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use event_buffer::publisher::{Publisher, Request};
+    /// use futures::StreamExt;
+    ///
+    /// let publisher = Publisher::<&str, u32>::builder().build();
+    /// let mut watch = publisher.subscribe(Request::new("key"));
+    /// publisher.close_all();
+    /// assert!(watch.next().await.unwrap().unwrap_err().is_final());
+    /// assert!(watch.next().await.is_none());
+    /// # });
+    /// ```
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Snapshot(_) | Self::Closed(_) => true,
+        }
+    }
 }
 
 impl fmt::Display for WatchError {

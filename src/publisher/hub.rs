@@ -10,7 +10,7 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use slab::Slab;
 
@@ -20,13 +20,13 @@ use super::flight::Flight;
 use super::request::{Request, Resume};
 use super::snapshot::{Handler, Making, Onward, Snapshot, Stage};
 use super::stats::{Slowest, Stats};
-use super::topic::{Continuation, Found, Progress, Registered, Search, Start, Topic, from_after};
+use super::topic::{Continuation, Found, Progress, Registered, Search, Start, Topic};
 use super::update::ResetReason;
 use super::watch::{Following, Registration, Watch};
 use crate::buffer::{Deferred, EventBuffer};
 use crate::link::Closer;
 use crate::replay::Replay;
-use crate::sync::Mutex;
+use crate::sync::{Instant, Mutex};
 use crate::unwind::{Panic, both_even_if_one_panics, discard, for_each_even_if_one_panics};
 
 pub(super) struct Hub<K, T> {
@@ -49,8 +49,6 @@ struct State<K, T> {
     last: u64,
     /// The greatest index known: published, or of a snapshot.
     known: u64,
-    /// The least index from which a watcher may go on with the next commit, whatever its key.
-    from: u64,
     /// The first index published: from there on nothing has been missed. What came before, in another
     /// process say, is not known.
     since: Option<u64>,
@@ -168,7 +166,6 @@ impl<K, T> Hub<K, T> {
             epoch,
             last: 0,
             known: 0,
-            from: 0,
             since: None,
             given: BTreeSet::new(),
             hasher: RandomState::new(),
@@ -209,7 +206,6 @@ impl<K, T> Hub<K, T> {
             state.epoch = epoch;
             state.last = 0;
             state.known = 0;
-            state.from = 0;
             state.since = None;
             state.given.clear();
         });
@@ -454,7 +450,7 @@ where
         let hash = state.hasher.hash_one(key);
         let (own, in_map) = clones.take().unwrap_or_else(|| (key.clone(), key.clone()));
         let id = state.next_id();
-        let topic = Topic::new(own, (id, hash), self.replay, (state.last, state.from));
+        let topic = Topic::new(own, (id, hash), self.replay, state.last);
         // All that is foreign is done with: the entry has made room.
         let entry = state.slots.entry(in_map);
         *entry.or_insert_with(|| state.topics.insert(topic))
@@ -612,11 +608,10 @@ impl<K: Hash + Eq, T> State<K, T> {
         if self.shut {
             return Err(PublishError::ShutDown);
         }
-        if index < self.last {
+        if index <= self.last {
             let last = self.last;
             return Err(PublishError::IndexBackwards { index, last });
         }
-        self.from = from_after(index, self.last);
         self.last = index;
         self.known = self.known.max(index);
         self.since.get_or_insert(index);
@@ -648,7 +643,6 @@ impl<K: Hash + Eq, T> State<K, T> {
         }
         match topic.after(index) {
             Continuation::At(start) => Ok(Ok((index, start))),
-            Continuation::TooOld => Ok(Err(ResetReason::TooOld)),
             Continuation::Search(search) => Err(search),
         }
     }
@@ -698,6 +692,18 @@ impl<K: Hash + Eq, T> State<K, T> {
         self.remove_if_unneeded(slot, leftover);
     }
 
+    /// Forgets a snapshot that is being made if no watch is registered that waits for it. Watches that have been
+    /// closed may still hold it, unpolled; whoever comes now gets a new one, even if its handler hangs.
+    fn forget_idle_flight(&mut self, slot: usize, leftover: &mut Leftover<K, T>) {
+        let Some(topic) = self.topics.get_mut(slot) else {
+            return;
+        };
+        if topic.watches.is_empty() {
+            let flight = topic.snapshot.take_if(|snapshot| snapshot.is_in_flight());
+            leftover.snapshots.0.extend(flight);
+        }
+    }
+
     fn remove_if_unneeded(&mut self, slot: usize, leftover: &mut Leftover<K, T>) {
         if self.topics.get(slot).is_some_and(Topic::is_unneeded) {
             // The key is foreign code. Where it panics the topic stays: this may be a drop, and what is
@@ -727,6 +733,7 @@ impl<K: Hash + Eq, T> Hub<K, T> {
             // Ids are never used again, so where it is not found it was closed, or its topic is gone.
             if let Some(watch) = topic.and_then(|topic| topic.remove_watch(watch)) {
                 leftover.watches.push(watch);
+                state.forget_idle_flight(slot, &mut leftover);
                 state.remove_if_unneeded(slot, &mut leftover);
             }
         }
@@ -757,14 +764,14 @@ where
         let topic = state.topics.get_mut(slot);
         let snapshot = topic.and_then(|topic| topic.snapshot.as_mut());
         if let Some(snapshot) = snapshot.filter(|snapshot| snapshot.id == id) {
-            let until = Instant::now().checked_add(self.ttl);
             // What that was goes after the lock.
             mem::swap(&mut snapshot.onward, &mut onward);
             snapshot.stage = Stage::Kept(index);
             state.gives(slot, index);
+            // No clock is asked unless there is a time limit.
             if self.ttl.is_zero() {
                 state.remove_snapshot(slot, id, &mut leftover);
-            } else if let Some(at) = until {
+            } else if let Some(at) = Instant::now().checked_add(self.ttl) {
                 state.expiries.push_back(Expiry { at, slot, id });
             }
         }
@@ -800,7 +807,7 @@ impl<K, T> Leftover<K, T> {
 /// Closes all, then wakes each, even if waking another one panics.
 fn close(closers: Vec<Closer>, reason: CloseReason) {
     let close = |closer: &Closer| closer.close_deferred(reason);
-    let wakers: Vec<Waker> = closers.iter().filter_map(close).flatten().collect();
+    let wakers: Vec<Waker> = closers.iter().filter_map(close).collect();
     drop(closers);
     for_each_even_if_one_panics(wakers.into_iter(), Waker::wake);
 }

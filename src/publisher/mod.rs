@@ -69,6 +69,7 @@ mod watch;
 
 use std::fmt;
 use std::hash::Hash;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::{Arc, Weak};
 
 use hub::{Hub, Pending};
@@ -225,12 +226,8 @@ where
     /// key is woken once. Events under keys that nobody watches, and of which nothing is kept, are
     /// dropped. Publishing nothing is a commit all the same: the index counts.
     ///
-    /// The first index should be 1: index 0 is that of the state before any commit, so what is
-    /// published at it counts as known already.
-    ///
-    /// All events of one index belong in one call. Another one at the same index is accepted and
-    /// delivered to whoever follows, but a snapshot of that index is taken to contain it, and
-    /// nobody can resume exactly there.
+    /// Indexes grow strictly, from 1: index 0 is that of the state before any commit. All events of one index belong
+    /// in one call.
     ///
     /// O(events), and the wake-up of whoever waits; takes one lock, under which each key is hashed
     /// once, and now and then those whose snapshots have expired. The iterator runs before that. Allocates
@@ -240,7 +237,7 @@ where
     ///
     /// # Errors
     ///
-    /// [`PublishError::IndexBackwards`] where a greater index was published before,
+    /// [`PublishError::IndexBackwards`] if the index is not greater than the last one published (0 is never),
     /// [`PublishError::ShutDown`] after a [`shutdown`](Self::shutdown). Nothing is published
     /// then, and the events are gone.
     ///
@@ -442,3 +439,6 @@ impl<K, T> fmt::Debug for Publisher<K, T> {
         f.debug_struct("Publisher").finish_non_exhaustive()
     }
 }
+
+impl<K: RefUnwindSafe, T: RefUnwindSafe> UnwindSafe for Publisher<K, T> {}
+impl<K: RefUnwindSafe, T: RefUnwindSafe> RefUnwindSafe for Publisher<K, T> {}

@@ -10,7 +10,7 @@
 //! ```
 
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -42,6 +42,12 @@ pub(super) struct Snapshot<T> {
     pub(super) stage: Stage,
 }
 
+impl<T> Snapshot<T> {
+    pub(super) fn is_in_flight(&self) -> bool {
+        matches!(self.stage, Stage::InFlight(_))
+    }
+}
+
 /// A place in a topic's live buffer, and its number there.
 pub(super) struct Onward<T> {
     pub(super) place: Position<Entry<T>>,
@@ -66,8 +72,8 @@ pub(super) enum Stage {
 /// Where a snapshot handler puts the state: what it appends is read by all who wait for the
 /// snapshot, while it goes on.
 ///
-/// What was appended is kept until all who wait have read it, and as long as the snapshot is
-/// [cached](super::Builder::snapshot_ttl). There is no back-pressure: a handler that is faster than
+/// What was appended is kept as a whole until the handler has returned, even if all who wait have read it, and as
+/// long as the snapshot is [cached](super::Builder::snapshot_ttl). There is no back-pressure: a handler that is faster than
 /// its readers is not held up.
 ///
 /// ```
@@ -320,3 +326,6 @@ where
 {
     Arc::new(move |key, appender| handler(key, appender).boxed())
 }
+
+impl<T: RefUnwindSafe> UnwindSafe for SnapshotAppender<T> {}
+impl<T: RefUnwindSafe> RefUnwindSafe for SnapshotAppender<T> {}

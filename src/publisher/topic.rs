@@ -25,8 +25,6 @@ pub(super) struct Topic<K, T> {
     pub(super) count: u64,
     /// The index of the newest commit; to begin with, of the publisher's.
     newest: u64,
-    /// The least index from which a watcher may go on with the next commit.
-    from: u64,
     pub(super) snapshot: Option<Snapshot<T>>,
     pub(super) watches: HashMap<u64, Registered>,
     commit: Commit<T>,
@@ -72,7 +70,6 @@ pub(super) enum Continuation<T> {
     /// That stands in the retained commits, of which there may be many: to be looked for without
     /// a lock.
     Search(Search<T>),
-    TooOld,
 }
 
 pub(super) struct Search<T> {
@@ -82,13 +79,8 @@ pub(super) struct Search<T> {
 }
 
 impl<K, T> Topic<K, T> {
-    /// With the index of the publisher's newest commit, and the least from which a watcher may go on.
-    pub(super) fn new(
-        key: K,
-        (id, hash): (u64, u64),
-        replay: Replay,
-        (last, from): (u64, u64),
-    ) -> Self {
+    /// `last` is the index of the publisher's newest commit.
+    pub(super) fn new(key: K, (id, hash): (u64, u64), replay: Replay, last: u64) -> Self {
         Self {
             key,
             id,
@@ -96,7 +88,6 @@ impl<K, T> Topic<K, T> {
             live: EventBuffer::builder().replay(replay).build(),
             count: 0,
             newest: last,
-            from,
             snapshot: None,
             watches: HashMap::new(),
             commit: Commit {
@@ -138,13 +129,11 @@ impl<K, T> Topic<K, T> {
         }
     }
 
-    /// Notes a commit. The answer is the least index from which a watcher may go on with it.
+    /// Notes a commit. Returns the index of the one before: the least from which a watcher may go on with it.
     #[inline]
     fn advance(&mut self, index: u64) -> u64 {
-        let next = from_after(index, self.newest);
-        self.newest = index;
         self.count += 1;
-        mem::replace(&mut self.from, next)
+        mem::replace(&mut self.newest, index)
     }
 
     pub(super) fn tail(&self) -> Start<T> {
@@ -169,11 +158,8 @@ impl<K, T> Topic<K, T> {
 
     /// Going on strictly after the index.
     pub(super) fn after(&self, index: u64) -> Continuation<T> {
-        if index >= self.from {
-            return Continuation::At(self.tail());
-        }
         if index >= self.newest {
-            return Continuation::TooOld;
+            return Continuation::At(self.tail());
         }
         // What the window retains, or a snapshot, whichever reaches further back. It reaches back
         // to the snapshot's own index at least, so who is told to start anew is not given one that
@@ -212,13 +198,6 @@ impl<K, T> Topic<K, T> {
     pub(super) fn is_unneeded(&self) -> bool {
         self.watches.is_empty() && self.snapshot.is_none() && self.live.is_empty()
     }
-}
-
-/// The least index from which a watcher may go on after a commit, where the newest before it was `newest`.
-pub(super) fn from_after(index: u64, newest: u64) -> u64 {
-    // Who has the index of two commits may have seen one of them: nobody can go on there.
-    let again = index == newest;
-    index.saturating_add(u64::from(again))
 }
 
 impl<T> Search<T> {

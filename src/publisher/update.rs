@@ -140,8 +140,11 @@ impl<T> Events<T> {
         events.iter().next().is_some().then_some(events)
     }
 
-    /// The index of the commit. For a part of a snapshot: where the publisher was when the
-    /// snapshot was begun, which says less than [`Update::EndOfSnapshot`] will. O(1).
+    /// The index of the commit. O(1).
+    ///
+    /// For a part of a snapshot: where the publisher was when the snapshot was begun. **That is no place to
+    /// resume:** whoever continues there never gets the rest of the snapshot. Take the place to resume from
+    /// [`Watch::resume_point`](super::Watch::resume_point), which has none until the snapshot is complete.
     ///
     /// ```
     /// # futures::executor::block_on(async {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -140,8 +141,10 @@ impl<K, T> Watch<K, T> {
     /// # Ok::<(), event_buffer::publisher::PublishError>(()) }).unwrap();
     /// ```
     pub fn lag(&self) -> u64 {
-        let following = self.following.as_ref();
-        following.map_or(0, |following| following.reader.lag())
+        self.following.as_ref().map_or(0, |following| {
+            let in_hand = following.unfinished.is_some() || following.update.is_some();
+            following.reader.lag() + u64::from(in_hand)
+        })
     }
 
     fn give(&mut self, update: Update<T>) -> Poll<Option<Result<Update<T>, WatchError>>> {
@@ -276,3 +279,6 @@ impl<K, T> fmt::Debug for Watch<K, T> {
             .finish_non_exhaustive()
     }
 }
+
+impl<K: RefUnwindSafe, T: RefUnwindSafe> UnwindSafe for Watch<K, T> {}
+impl<K: RefUnwindSafe, T: RefUnwindSafe> RefUnwindSafe for Watch<K, T> {}

@@ -114,10 +114,10 @@ impl<T> Room<T> {
     }
 
     /// The closing numbers for the node put last.
-    fn closing(&self) -> usize {
+    fn closing(&self) -> u64 {
         const { assert!(1_usize << max_size_log2::<T>() < 1 << USED_BITS) };
         let used = (1 << self.size_log2) - self.left;
-        (used | (self.size_log2 as usize) << USED_BITS) << CLOSING
+        (used as u64 | u64::from(self.size_log2) << USED_BITS) << CLOSING
     }
 
     #[cold]
@@ -136,12 +136,12 @@ impl<T> Room<T> {
 #[must_use]
 pub(super) struct Vacancy<T> {
     place: NonNull<Node<T>>,
-    closing: usize,
+    closing: u64,
 }
 
 impl<T> Vacancy<T> {
     #[inline]
-    pub(super) fn fill(self, payload: Payload<T>, references: usize) -> NonNull<Node<T>> {
+    pub(super) fn fill(self, payload: Payload<T>, references: u64) -> NonNull<Node<T>> {
         // SAFETY: the place is ours alone (`vacancy`), and what was there before is dead.
         unsafe {
             self.place
@@ -171,8 +171,10 @@ impl<T> Memory<T> {
     ///
     /// `node` is the last node of its block, `closing` what its state word says, and
     /// once the answer is dropped no node of the block is used.
-    pub(super) unsafe fn of(node: NonNull<Node<T>>, closing: usize) -> Self {
-        let numbers = closing >> CLOSING;
+    pub(super) unsafe fn of(node: NonNull<Node<T>>, closing: u64) -> Self {
+        // At most a few bits each.
+        #[allow(clippy::cast_possible_truncation)]
+        let numbers = (closing >> CLOSING) as usize;
         let used = numbers & ((1 << USED_BITS) - 1);
         let size_log2 = numbers >> USED_BITS;
         Self {

@@ -1,15 +1,15 @@
 //! A reader's place: an anchor that is counted and a walk ahead of it that is not.
 
 use std::mem;
-use std::sync::Arc;
+use std::slice;
 use std::task::{Poll, Waker};
 
 use super::link::Link;
 use super::node::{Found, Hold, NodePtr};
 use super::record::RecordRef;
-use super::slot::{Onward, Place, Read, Slot, take_waker_of};
+use super::slot::{Onward, Place, Read, Slot};
 use crate::error::{RecvError, TryRecvError};
-use crate::link::{Registration, TakeWaker};
+use crate::link::{Registration, WaitsAt};
 use crate::unwind::{both_even_if_one_panics, even_if_it_panics};
 
 /// How many slots a reader may be ahead of its anchor. Bounds what a reader in the middle of a
@@ -21,6 +21,8 @@ pub(crate) struct Cursor<T> {
     /// Keeps all that follows alive, `at` included.
     anchor: Hold<T>,
     at: Place<T>,
+    /// How many events of the item at `at` have been given already: less than it has.
+    given: usize,
     ahead: u32,
     /// While the task waits for `at` to be written. It ends before `at` moves.
     registration: Option<Registration<RecordRef>>,
@@ -37,6 +39,7 @@ impl<T> Cursor<T> {
         Self {
             at: slot.place(),
             anchor: slot.into_hold(),
+            given: 0,
             ahead: 0,
             registration: None,
         }
@@ -50,11 +53,11 @@ impl<T> Cursor<T> {
 
     /// What stands here. Goes over splices.
     #[inline]
-    pub(crate) fn read(&mut self) -> Read<'_, T> {
+    pub(crate) fn read(&mut self) -> Read {
         loop {
             // SAFETY: the anchor keeps `at` alive.
             match unsafe { self.at.node.read() } {
-                Found::Item(events, _) => return Read::Item(events),
+                Found::Item(..) => return Read::Item,
                 Found::Nothing => return Read::Empty,
                 Found::Last(next) => match self.go_on(next) {
                     Ok(()) => {}
@@ -64,21 +67,9 @@ impl<T> Cursor<T> {
         }
     }
 
-    /// The item here; `None` where there is none (yet).
-    pub(crate) fn peek_item(&mut self) -> Option<&[T]> {
-        match self.read() {
-            Read::Item(events) => Some(events),
-            Read::Empty | Read::End(_) => None,
-        }
-    }
-
-    /// Shows the item here to `visit`, and goes on where that answers true. Nothing has happened
-    /// if it panics.
+    /// Shows the next event to `visit`, and counts it as given. Nothing has happened if it panics.
     #[inline]
-    pub(crate) fn visit<R>(
-        &mut self,
-        visit: impl FnOnce(&[T]) -> (R, bool),
-    ) -> Result<R, TryRecvError> {
+    pub(crate) fn visit<R>(&mut self, visit: impl FnOnce(&T) -> R) -> Result<R, TryRecvError> {
         loop {
             // SAFETY: the anchor keeps `at` alive.
             match unsafe { self.at.node.read() } {
@@ -93,21 +84,28 @@ impl<T> Cursor<T> {
                     if is_last || self.ahead >= STRIDE {
                         self.anchor_here();
                     }
-                    let (answer, done) = visit(events);
-                    if done {
-                        self.at.node = next;
-                        self.at.seq += 1;
-                        self.ahead += 1;
+                    let visited = visit(&events[self.given]);
+                    self.given += 1;
+                    if self.given == events.len() {
+                        self.step(next);
                         if is_last {
                             self.anchor_here();
                         }
                     }
-                    return Ok(answer);
+                    return Ok(visited);
                 }
                 Found::Nothing => return Err(TryRecvError::Empty),
                 Found::Last(next) => self.go_on(next)?,
             }
         }
+    }
+
+    /// Leaves the item here, for the one at `next`.
+    #[inline]
+    fn step(&mut self, next: NodePtr<T>) {
+        self.at = self.at.followed_by(next);
+        self.given = 0;
+        self.ahead += 1;
     }
 
     /// Goes over the splice that the buffer ends with here, to what it leads to.
@@ -130,21 +128,32 @@ impl<T> Cursor<T> {
         }
     }
 
-    /// Goes over the item here without taking it.
-    pub(crate) fn skip(&mut self) {
-        // SAFETY: the anchor keeps `at` alive.
-        if let Found::Item(_, next) = unsafe { self.at.node.read() } {
-            self.stop_waiting();
-            self.at.node = next;
-            self.at.seq += 1;
-            self.ahead += 1;
-            if self.ahead >= STRIDE || !self.is_written() {
-                self.anchor_here();
+    /// Goes over everything that is ready without taking it: O(items in a block of memory) for each buffer that it
+    /// comes through.
+    pub(crate) fn skip_ready(&mut self) {
+        self.stop_waiting();
+        loop {
+            // SAFETY: the anchor keeps `at` alive.
+            if let Some(recent) = unsafe { self.at.recent() } {
+                self.at = recent;
+            }
+            self.given = 0;
+            let next = loop {
+                // SAFETY: the anchor keeps `at` alive, and what comes after it.
+                match unsafe { self.at.node.read() } {
+                    Found::Item(_, next) => self.step(next),
+                    Found::Nothing => return self.anchor_here(),
+                    Found::Last(next) => break next,
+                }
+            };
+            if self.go_on(next).is_err() {
+                return;
             }
         }
     }
 
-    /// Takes the item here and goes on; the cursor's reference becomes the item's.
+    /// Takes the item here, whole even if some of its events were given, and leaves it; the cursor's reference becomes
+    /// the item's.
     #[inline]
     pub(crate) fn take(&mut self) -> Result<Slot<T>, TryRecvError> {
         self.anchor_here();
@@ -156,8 +165,8 @@ impl<T> Cursor<T> {
                     // SAFETY: the anchor keeps what follows alive.
                     let anchor = unsafe { next.hold() };
                     let taken = Slot::from_hold(mem::replace(&mut self.anchor, anchor), self.at);
-                    self.at.node = next;
-                    self.at.seq += 1;
+                    self.at = self.at.followed_by(next);
+                    self.given = 0;
                     return Ok(taken);
                 }
                 Found::Nothing => return Err(TryRecvError::Empty),
@@ -173,11 +182,22 @@ impl<T> Cursor<T> {
         matches!(found, Found::Last(next) if next != self.at.node)
     }
 
+    /// How many events of the item here have been given.
+    pub(crate) fn given(&self) -> usize {
+        self.given
+    }
+
+    /// Counts that many events of the item here as given: less than it has.
+    pub(crate) fn set_given(&mut self, given: usize) {
+        self.given = given;
+    }
+
     /// Goes to a place further on, and answers the one left, which keeps all in between alive.
     pub(crate) fn jump(&mut self, to: Slot<T>) -> Slot<T> {
         let left = self.slot();
         self.stop_waiting();
         self.ahead = 0;
+        self.given = 0;
         self.at = to.place();
         self.anchor = to.into_hold();
         left
@@ -187,10 +207,13 @@ impl<T> Cursor<T> {
     pub(crate) fn walk(&mut self) -> Walk<'_, T> {
         self.stop_waiting();
         self.anchor_here();
+        // SAFETY: the anchor keeps `at` alive.
+        let left = unsafe { self.at.record() }.behind(self.at.seq);
         Walk {
-            // SAFETY: the anchor keeps `at` alive.
-            left: unsafe { self.at.record() }.behind(self.at.seq),
+            item: [].iter(),
+            next: self.at.node,
             cursor: self,
+            left,
             over: false,
         }
     }
@@ -226,12 +249,6 @@ impl<T> Cursor<T> {
         }
     }
 
-    #[inline]
-    fn is_written(&self) -> bool {
-        // SAFETY: the anchor keeps `at` alive.
-        unsafe { self.at.node.is_written() }
-    }
-
     /// Polls the listener of the link that is read next: `Ready` if there is something to read. A reader that
     /// waits keeps nothing behind its place alive.
     pub(crate) fn poll_link(&mut self, waker: &Waker) -> Poll<()> {
@@ -245,10 +262,12 @@ impl<T> Cursor<T> {
         Registration::poll(&mut self.registration, &Link { hold, record }, host, waker)
     }
 
-    /// A way to take the waker of the task that waits here, if one does.
-    pub(crate) fn take_waker(&self) -> Option<TakeWaker> {
+    /// Where the task waits, if one does.
+    pub(crate) fn waits_at(&self) -> Option<WaitsAt> {
         let ticket = self.registration.as_ref()?.ticket();
-        Some(take_waker_of(Arc::downgrade(&self.slot().owner()), ticket))
+        // SAFETY: the anchor keeps `at` alive.
+        let record = unsafe { self.at.weak_record() };
+        Some(WaitsAt { record, ticket })
     }
 
     /// Ends the registration of a task that waited here.
@@ -267,7 +286,9 @@ impl<T> Cursor<T> {
 
 impl<T> Clone for Cursor<T> {
     fn clone(&self) -> Self {
-        Self::new(self.slot())
+        let mut clone = Self::new(self.slot());
+        clone.given = self.given;
+        clone
     }
 }
 
@@ -283,33 +304,72 @@ impl<T> Drop for Cursor<T> {
     }
 }
 
-/// A walk over the items that were ready when it began, lending them. The cursor goes along; its
-/// anchor stays where the walk began, so that what was lent stays alive.
+/// A walk over the events that were ready when it began, lending them. The cursor moves with it, event by event, so
+/// that it can be left anywhere; the anchor stays where the walk began, which keeps what was lent alive.
 pub(crate) struct Walk<'a, T> {
     cursor: &'a mut Cursor<T>,
-    /// How many items of the buffer that the cursor is in were ready.
+    /// What is left of the item that the cursor is at, while its events are being lent; then none.
+    item: slice::Iter<'a, T>,
+    /// The node after that item.
+    next: NodePtr<T>,
+    /// How many more items of the buffer that the cursor is in were ready.
     left: u64,
     /// It has come to a slot that is empty: nothing more, whatever comes.
     over: bool,
 }
 
+// SAFETY: it lends `&T`s and moves the cursor, which is `Send` under these bounds; `next` is a node that the cursor's
+// anchor keeps alive.
+unsafe impl<T: Send + Sync> Send for Walk<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: Send + Sync> Sync for Walk<'_, T> {}
+
 impl<'a, T> Iterator for Walk<'a, T> {
-    type Item = &'a [T];
+    type Item = &'a T;
 
     #[inline]
-    fn next(&mut self) -> Option<&'a [T]> {
+    fn next(&mut self) -> Option<&'a T> {
+        let event = match self.item.next() {
+            Some(event) => event,
+            None => self.next_item()?,
+        };
+        self.give();
+        Some(event)
+    }
+
+    #[inline]
+    fn fold<B, F: FnMut(B, &'a T) -> B>(mut self, start: B, mut f: F) -> B {
+        let mut folded = start;
+        loop {
+            let event = match self.item.next() {
+                Some(event) => event,
+                None => match self.next_item() {
+                    Some(event) => event,
+                    None => return folded,
+                },
+            };
+            // Before `f`, which may panic.
+            self.give();
+            folded = f(folded, event);
+        }
+    }
+}
+
+impl<'a, T> Walk<'a, T> {
+    /// The first event that is to be given of the item that the cursor is at.
+    #[inline]
+    fn next_item(&mut self) -> Option<&'a T> {
         loop {
             // SAFETY: the cursor is borrowed for 'a, and its anchor does not move.
             match unsafe { self.cursor.at.node.read() } {
                 Found::Item(events, next) => {
                     self.left = self.left.checked_sub(1)?;
-                    self.cursor.at.node = next;
-                    self.cursor.at.seq += 1;
-                    self.cursor.ahead += 1;
-                    return Some(events);
+                    self.next = next;
+                    self.item = events[self.cursor.given..].iter();
+                    return self.item.next();
                 }
                 Found::Nothing => {
-                    // Counted, it may be, but not there yet.
+                    // It may be counted, but it is not there yet.
                     self.left = 0;
                     self.over = true;
                     return None;
@@ -318,9 +378,17 @@ impl<'a, T> Iterator for Walk<'a, T> {
             }
         }
     }
-}
 
-impl<T> Walk<'_, T> {
+    /// Counts an event as given.
+    #[inline]
+    fn give(&mut self) {
+        if self.item.as_slice().is_empty() {
+            self.cursor.step(self.next);
+        } else {
+            self.cursor.given += 1;
+        }
+    }
+
     /// As [`Cursor::go_on`], but the anchor stays.
     #[cold]
     fn go_on(&mut self, next: NodePtr<T>) -> Option<()> {

@@ -2,7 +2,7 @@
 
 use super::node::Hold;
 use super::record::Record;
-use crate::link::{Awaited, Event, Waiters};
+use crate::link::{Awaited, Event, HasWaiters, Waiters};
 
 /// A node, and the record of its buffer, which has the group of tasks that wait for it.
 pub(super) struct Link<'a, T> {

@@ -53,5 +53,5 @@ pub(crate) use cursor::{Cursor, Walk};
 pub(crate) use limits::{Limit, Next, put_off_due};
 pub(crate) use mark::Mark;
 pub(crate) use node::{Batch, Payload};
-pub(crate) use slot::{Read, Slot, WeakRegistration, take_waker};
+pub(crate) use slot::{Read, Slot, WeakRegistration, waits_at};
 pub(crate) use tail::{Later, Tail};

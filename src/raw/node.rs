@@ -32,21 +32,21 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use super::block::{self, Room, Vacancy};
 use super::record::Record;
 use crate::link::Event;
-use crate::sync::{AtomicPtr, AtomicUsize, UnsafeCell};
+use crate::sync::{AtomicPtr, AtomicU64, UnsafeCell};
 use crate::unwind::both_even_if_one_panics;
 
-const WAITING: usize = 1;
-const LIMITS: usize = 2;
+const WAITING: u64 = 1;
+const LIMITS: u64 = 2;
 /// What the writer has to do, besides, when it has written a slot.
-const REQUESTS: usize = WAITING | LIMITS;
+const REQUESTS: u64 = WAITING | LIMITS;
 /// Where the two numbers of [`block`] stand, in the last node of a block.
 pub(super) const CLOSING: u32 = 2;
 /// One reference.
-const REF: usize = 1 << (CLOSING + block::BITS);
+const REF: u64 = 1 << (CLOSING + block::BITS);
 /// All references.
-const REFS: usize = !(REF - 1);
+const REFS: u64 = !(REF - 1);
 /// Beyond this the process is aborted, as [`Arc`] does.
-const MAX_STATE: usize = isize::MAX as usize;
+const MAX_STATE: u64 = i64::MAX as u64;
 
 /// What a slot contains.
 pub(crate) enum Payload<T> {
@@ -77,7 +77,8 @@ impl<T> Payload<T> {
 
 pub(super) struct Node<T> {
     next: AtomicPtr<Node<T>>,
-    state: AtomicUsize,
+    /// Of 64 bits on every target, so that 32-bit machines do not run out of references.
+    state: AtomicU64,
     /// Notified when the slot has been written. Null until the first task waits for that.
     event: Event,
     payload: UnsafeCell<Payload<T>>,
@@ -85,10 +86,10 @@ pub(super) struct Node<T> {
 
 impl<T> Node<T> {
     /// An empty or a private node; `closing` says what of its block goes with it.
-    pub(super) fn new(payload: Payload<T>, references: usize, closing: usize) -> Self {
+    pub(super) fn new(payload: Payload<T>, references: u64, closing: u64) -> Self {
         Self {
             next: AtomicPtr::new(ptr::null_mut()),
-            state: AtomicUsize::new((references * REF) | closing),
+            state: AtomicU64::new((references * REF) | closing),
             event: Event::new(),
             payload: UnsafeCell::new(payload),
         }
@@ -117,7 +118,7 @@ impl<T> Node<T> {
     }
 
     #[inline]
-    fn request(&self, bit: usize) {
+    fn request(&self, bit: u64) {
         // Acquire: pairs with the Release in `retire`, `has_requests` and `take`: if the writer's operation came first,
         // the slot is found written. Release: pairs with the Acquire in `take`: if ours came first, the writer
         // sees what we did before.
@@ -126,7 +127,7 @@ impl<T> Node<T> {
 
     /// Makes this the last node of its block after all. Its memory must not be given up at the
     /// same time: the caller holds a reference, or has it to itself.
-    pub(super) fn close_block(&self, closing: usize) {
+    pub(super) fn close_block(&self, closing: u64) {
         // Relaxed: whoever frees the node has seen all changes of this one word before.
         self.state.fetch_or(closing, Relaxed);
     }
@@ -284,7 +285,7 @@ impl<T> Hold<T> {
     }
 
     #[inline]
-    fn take(&self, requests: usize) -> Requests {
+    fn take(&self, requests: u64) -> Requests {
         // A read-modify-write, since `retire` and `has_requests` make none if they see a request. AcqRel: pairs with
         // `request`.
         let state = self.node().state.fetch_and(!requests, AcqRel);
@@ -411,6 +412,15 @@ impl<T> PartialEq for NodePtr<T> {
 }
 
 impl<T> NodePtr<T> {
+    pub(super) fn erase(self) -> *mut () {
+        self.0.as_ptr().cast()
+    }
+
+    /// The node of a pointer that was made by [`erase`](Self::erase) for the same `T`.
+    pub(super) fn from_erased(erased: *mut ()) -> Option<Self> {
+        NonNull::new(erased.cast()).map(Self)
+    }
+
     /// A counted reference to the node.
     ///
     /// # Safety

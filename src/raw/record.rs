@@ -1,13 +1,13 @@
 //! What the readers of one buffer share besides its chain: counts, and how it ended.
 
-use std::ptr::NonNull;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::{Arc, Weak};
 
 use super::limits::Limits;
 use crate::error::SharedError;
-use crate::link::{Host, Signal, Waiters};
-use crate::sync::{AtomicIsize, AtomicU64, Mutex};
+use crate::link::{HasWaiters, Host, Signal, Waiters};
+use crate::sync::{AtomicIsize, AtomicPtr, AtomicU64, Mutex};
 
 /// Set in `observers` once a splice has handed the count on.
 const SPLICED: isize = 1;
@@ -17,6 +17,8 @@ pub(crate) struct Record {
     /// Items published so far: the sequence number of the last slot. May be less where nobody could
     /// see the newest, but not at the end.
     published: AtomicU64,
+    /// A slot that was the last one not long ago, for readers that skip their backlog.
+    recent: Recent,
     /// Subscriptions that will come to this buffer's end: those in it, and those in buffers that
     /// are spliced to it. Nobody asks after a splice, since that takes the writer: who goes over it
     /// is not taken off.
@@ -46,6 +48,7 @@ impl Record {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             published: AtomicU64::new(0),
+            recent: Recent::new(),
             observers: AtomicIsize::new(0),
             unobserved: Signal::default(),
             waiters: Waiters::default(),
@@ -116,6 +119,10 @@ impl Record {
         self.published.load(Acquire).saturating_sub(seq)
     }
 
+    pub(super) fn recent(&self) -> &Recent {
+        &self.recent
+    }
+
     /// Items published from `seq` on, those behind splices included.
     pub(super) fn lag(&self, seq: u64) -> u64 {
         // The ending first: behind an ending nothing more is published.
@@ -167,13 +174,45 @@ impl Record {
     }
 
     #[inline]
-    pub(super) fn waiters(&self) -> &Waiters {
-        &self.waiters
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+}
+
+/// A node and its sequence number, written by the one writer and read together.
+pub(super) struct Recent {
+    /// `NONE` while the node is being written.
+    seq: AtomicU64,
+    node: AtomicPtr<()>,
+}
+
+impl Recent {
+    const NONE: u64 = u64::MAX;
+
+    fn new() -> Self {
+        Self {
+            seq: AtomicU64::new(Self::NONE),
+            node: AtomicPtr::new(ptr::null_mut()),
+        }
     }
 
     #[inline]
-    pub(super) fn limits(&self) -> &Limits {
-        &self.limits
+    pub(super) fn set(&self, seq: u64, node: *mut ()) {
+        // Relaxed: ordered before the node by the Release below.
+        self.seq.store(Self::NONE, Relaxed);
+        // Release: a reader that sees this node sees that its number is gone, or a later one.
+        self.node.store(node, Release);
+        // Release: a reader that sees this number sees this node, or a later one.
+        self.seq.store(seq, Release);
+    }
+
+    pub(super) fn get(&self) -> Option<(u64, *mut ())> {
+        // Acquire, both: pair with the Releases in `set`.
+        let seq = self.seq.load(Acquire);
+        let node = self.node.load(Acquire);
+        // Relaxed: ordered after the node by its Acquire. If the node belongs to a later number, this differs.
+        let again = self.seq.load(Relaxed);
+        (seq == again && seq != Self::NONE).then_some((seq, node))
     }
 }
 
@@ -210,6 +249,12 @@ impl Host for Weak<Record> {
         if let Some(record) = self.upgrade() {
             f(record.waiters());
         }
+    }
+}
+
+impl HasWaiters for Record {
+    fn waiters(&self) -> &Waiters {
+        &self.waiters
     }
 }
 

@@ -1,5 +1,6 @@
 //! A counted place in a chain.
 
+use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 use std::sync::{Arc, Weak};
 use std::task::{Poll, Waker};
@@ -9,7 +10,7 @@ use super::mark::Mark;
 use super::node::{Found, Hold, NodePtr};
 use super::record::{Ending, Record};
 use crate::error::RecvError;
-use crate::link::{Awaited, Registration, TakeWaker, Ticket, wait_for};
+use crate::link::{Awaited, Registration, WaitsAt, wait_for};
 
 /// A place: the node, its number within its buffer, and the buffer's record.
 pub(super) struct Place<T> {
@@ -28,9 +29,9 @@ impl<T> Clone for Place<T> {
 impl<T> Copy for Place<T> {}
 
 /// What a reader finds at a place.
-pub(crate) enum Read<'a, T> {
+pub(crate) enum Read {
     Empty,
-    Item(&'a [T]),
+    Item,
     /// [`RecvError::Closed`] or [`RecvError::Failed`].
     End(RecvError),
 }
@@ -60,6 +61,17 @@ impl<T> Place<T> {
         unsafe { self.record.as_ref() }
     }
 
+    /// The record, as one that is not kept alive.
+    ///
+    /// # Safety
+    ///
+    /// As for [`record`](Self::record).
+    pub(super) unsafe fn weak_record(self) -> Weak<Record> {
+        // SAFETY: it comes from an `Arc` (`new`), and is alive (caller).
+        let record = ManuallyDrop::new(unsafe { Arc::from_raw(self.record.as_ptr()) });
+        Arc::downgrade(&record)
+    }
+
     /// The place after this one, which holds an item.
     #[inline]
     pub(super) fn followed_by(self, next: NodePtr<T>) -> Self {
@@ -68,6 +80,24 @@ impl<T> Place<T> {
             seq: self.seq + 1,
             record: self.record,
         }
+    }
+
+    /// A place further on in this buffer, as far as its writer has noted; the last one not long ago.
+    ///
+    /// # Safety
+    ///
+    /// As for [`record`](Self::record).
+    pub(super) unsafe fn recent(self) -> Option<Self> {
+        // SAFETY: alive (caller).
+        let (seq, node) = unsafe { self.record() }.recent().get()?;
+        // One that is not further on may have been freed. One that is further on is alive, since what comes after a
+        // living node is. (Items that are replaced in place or passed over leave the number too small for its node,
+        // but then nobody was at a place before it, and everyone who comes later is at that number or beyond.)
+        if seq <= self.seq {
+            return None;
+        }
+        let node = NodePtr::from_erased(node)?;
+        Some(Self { node, seq, ..self })
     }
 
     /// How it goes on at this place, which is the last of its buffer and leads to `next`.
@@ -188,12 +218,12 @@ impl<T> Slot<T> {
     }
 
     /// What stands here. Goes over splices, which moves the slot on.
-    pub(crate) fn read(&mut self) -> Read<'_, T> {
+    pub(crate) fn read(&mut self) -> Read {
         loop {
             // SAFETY: our hold keeps the place alive.
             match unsafe { self.held.hold.as_ptr().read() } {
                 Found::Nothing => return Read::Empty,
-                Found::Item(events, _) => return Read::Item(events),
+                Found::Item(..) => return Read::Item,
                 // SAFETY: as above.
                 Found::Last(next) => match unsafe { self.place().onward(next) } {
                     Onward::End(error) => return Read::End(error),
@@ -290,7 +320,7 @@ impl<T> Slot<T> {
                 return false;
             }
             match self.read() {
-                Read::Item(_) => return true,
+                Read::Item => return true,
                 Read::End(_) => return false,
                 // It followed a splice.
                 Read::Empty => {}
@@ -319,16 +349,12 @@ impl<T> Slot<T> {
 /// A registration of a task whose place may be taken away meanwhile.
 pub(crate) type WeakRegistration = Registration<Weak<Record>>;
 
-/// A way to take the waker of the registered task.
-pub(crate) fn take_waker(registration: &WeakRegistration) -> TakeWaker {
-    take_waker_of(registration.host().clone(), registration.ticket())
-}
-
-pub(super) fn take_waker_of(record: Weak<Record>, ticket: Ticket) -> TakeWaker {
-    Box::new(move || match record.upgrade() {
-        Some(record) => record.waiters().take_waker(ticket),
-        None => Waker::noop().clone(),
-    })
+/// Where the registered task waits.
+pub(crate) fn waits_at(registration: &WeakRegistration) -> WaitsAt {
+    WaitsAt {
+        record: registration.host().clone(),
+        ticket: registration.ticket(),
+    }
 }
 
 impl<T> Clone for Slot<T> {

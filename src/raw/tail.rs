@@ -173,23 +173,22 @@ impl<T> Tail<T> {
     #[inline]
     pub(crate) fn publish_one(&mut self, event: T) -> Wake<T> {
         if self.may_replace() {
-            self.replace(event);
+            drop(self.replace(event));
             return Wake(None);
         }
         self.fill(|| Payload::One(event), None, 1)
     }
 
-    fn replace(&mut self, event: T) {
-        let Some(window) = &mut self.window else {
-            return;
-        };
+    /// Puts an event in the place of the newest item, which is returned.
+    fn replace(&mut self, event: T) -> Option<Payload<T>> {
+        let window = self.window.as_mut()?;
         self.seq += 1;
         self.record.publish(self.seq);
         if let Some(newest) = &mut window.newest {
             newest.seq += 1;
         }
         // SAFETY: `may_replace`: unique, and with an item.
-        drop(unsafe { window.first.replace(Payload::One(event)) });
+        Some(unsafe { window.first.replace(Payload::One(event)) })
     }
 
     /// Publishes an item per event. To be followed by [`conclude`](Self::conclude).
@@ -199,21 +198,35 @@ impl<T> Tail<T> {
             return Wake(None);
         };
         let rest = rest.map(|(rest, room)| {
-            self.see_to_limits(len);
+            self.begin_block(len);
             // The new last slot will be where the batch is.
             self.room.leave(self.last.node());
             self.room = room;
             rest
         });
-        self.fill(|| first, rest, len)
+        let wake = self.fill(|| first, rest, len);
+        if len > 1 {
+            self.note_recent();
+        }
+        wake
     }
 
-    /// The whole of publishing an item of one event, for use under a lock. An event that nobody
-    /// will ever see is given back.
+    /// Notes the last slot for readers that skip their backlog.
+    fn note_recent(&self) {
+        let last = self.last.as_ptr().erase();
+        self.record.recent().set(self.seq, last);
+    }
+
+    /// The whole of publishing an item of one event, for use under a lock. If all that is left to do is to drop
+    /// something, that is returned as the error: an event that nobody will ever see, or an item that the event
+    /// has taken the place of.
     #[inline]
-    pub(crate) fn push_later(&mut self, event: T) -> Result<Later<T>, T> {
+    pub(crate) fn push_later(&mut self, event: T) -> Result<Later<T>, Option<Payload<T>>> {
         if self.pass_unseen(1) {
-            return Err(event);
+            return Err(Some(Payload::One(event)));
+        }
+        if self.may_replace() {
+            return Err(self.replace(event));
         }
         let wake = self.fill(|| Payload::One(event), None, 1);
         Ok(self.later(wake))
@@ -245,7 +258,7 @@ impl<T> Tail<T> {
     ) -> Wake<T> {
         debug_assert!(!self.ended, "ending consumes the writer");
         if self.room.is_full() {
-            self.see_to_limits(len);
+            self.begin_block(len);
         }
         // Before the payload is made: see there.
         let vacancy = self.room.vacancy();
@@ -276,11 +289,11 @@ impl<T> Tail<T> {
         Wake(awaited.map(|hold| Held::new(hold, place)))
     }
 
-    /// Where readers are over their limits once `len` more items are published, or may be, has them
-    /// looked at when the readers are woken.
+    /// What is done not with each item, but where it needs a new block of memory, or is one of a batch.
     #[cold]
     #[inline(never)]
-    fn see_to_limits(&mut self, len: u64) {
+    fn begin_block(&mut self, len: u64) {
+        self.note_recent();
         if self.record.limits().are_due(self.seq + len) {
             self.last.node().request_limits();
         }

@@ -252,7 +252,7 @@ unsafe fn link<T>(node: NonNull<Node<T>>) -> Option<NonNull<Node<T>>> {
 ///
 /// As for [`link`].
 #[inline]
-unsafe fn closing<T>(node: NonNull<Node<T>>) -> usize {
+unsafe fn closing<T>(node: NonNull<Node<T>>) -> u64 {
     // Relaxed: as above.
     // SAFETY: the caller's.
     unsafe { node.as_ref() }.state.load(Relaxed) & !REFS & !REQUESTS
