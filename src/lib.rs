@@ -30,6 +30,33 @@
 //! }
 //! # Ok::<(), event_buffer::RecvError>(()) }).unwrap();
 //! ```
+//!
+//! # Fairness
+//!
+//! A read that finds something ready returns at once, as with every channel that knows no runtime. A reader that
+//! always finds something therefore keeps its task running, and other tasks of the thread, timers included, wait.
+//! Tokio's own channels yield now and then by way of its cooperative budget. Under tokio, wrap a read in
+//! [`cooperative`](https://docs.rs/tokio/latest/tokio/task/coop/fn.cooperative.html) to take part in that, which costs
+//! a few nanoseconds:
+//!
+//! ```
+//! use event_buffer::EventBuffer;
+//! use tokio::{sync::oneshot, task::coop::cooperative};
+//!
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! let mut buffer = EventBuffer::new();
+//! let mut reader = buffer.subscribe().cloned();
+//! buffer.push(0);
+//! let (stop, mut stopped) = oneshot::channel();
+//! tokio::spawn(async move { stop.send(()) });
+//! loop {
+//!     tokio::select! {
+//!         event = cooperative(reader.recv()) => buffer.push(event.unwrap() + 1), // never empty
+//!         _ = &mut stopped => break, // and still the other task gets its turn
+//!     }
+//! }
+//! # });
+//! ```
 
 #![deny(unsafe_code)]
 #![warn(clippy::unwrap_used, clippy::expect_used)]

@@ -64,7 +64,7 @@ fn a_window_of_n_keeps_the_newest_n() {
         let mut buffer = settings.clone().build();
         for published in 1..=10_usize {
             // Alternately one by one and as a batch.
-            if published.is_multiple_of(2) {
+            if published % 2 == 0 {
                 buffer.push(published - 1);
             } else {
                 buffer.extend([published - 1]);

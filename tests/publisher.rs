@@ -280,11 +280,13 @@ fn an_expired_snapshot_is_not_given_and_frees_its_key() {
 fn publishing_to_a_key_whose_snapshot_expires_meanwhile_does_not_panic() {
     let store = Store::default();
     let publisher = store.publisher(Replay::None, MOMENT);
-    let many = |index| publisher.publish(index, [("a", 1), ("a", 2)]);
-    let one = |index| publisher.publish(index, [("a", 1)]);
-    for publish in [&many as &dyn Fn(u64) -> _, &one] {
+    let indexes = std::cell::RefCell::new(1..);
+    let index = || indexes.borrow_mut().next().unwrap();
+    let many = || publisher.publish(index(), [("a", 1), ("a", 2)]);
+    let one = || publisher.publish(index(), [("a", 1)]);
+    for publish in [&many as &dyn Fn() -> _, &one] {
         all(&mut watch(&publisher, "a"));
-        (0..200).for_each(|_| publish(1).unwrap());
+        (0..200).for_each(|_| publish().unwrap());
         assert_eq!(publisher.stats().keys, 0);
     }
 }
@@ -442,12 +444,13 @@ fn a_handler_may_publish_and_subscribe() {
         .snapshot(move |key, snapshot: SnapshotAppender<u32>| {
             let publisher = handler.get().unwrap().upgrade().unwrap();
             async move {
-                publisher.publish(5, [(key, 5), ("other", 6)])?;
+                let index = if key == "other" { 6 } else { 5 };
+                publisher.publish(index, [(key, 5), ("other", 6)])?;
                 let mut same = publisher.subscribe(Request::new(key));
                 assert_eq!(next(&mut same), Nothing, "it waits for this very snapshot");
                 let mut other = publisher.subscribe(Request::new("other").after(None));
                 if key != "other" {
-                    let expected = [Part(vec![1]), End(4), Events(5, vec![5, 6])];
+                    let expected = [Part(vec![1]), End(4), Events(6, vec![5, 6])];
                     assert_eq!(all(&mut other), expected);
                 }
                 publisher.stats();
@@ -462,18 +465,23 @@ fn a_handler_may_publish_and_subscribe() {
 }
 
 #[test]
-fn an_index_that_goes_backwards_publishes_nothing() {
+fn an_index_that_does_not_grow_publishes_nothing() {
     let publisher = Publisher::builder().build();
     let mut watch = watch(&publisher, "a");
+    let error = publisher.publish(0, [("a", 0)]).unwrap_err();
+    assert_eq!(error, PublishError::IndexBackwards { index: 0, last: 0 });
     publisher.publish(5, [("a", 1)]).unwrap();
     let error = publisher.publish(4, [("a", 2), ("b", 2)]).unwrap_err();
     assert_eq!(error, PublishError::IndexBackwards { index: 4, last: 5 });
     assert_eq!(publisher.publish(4, [("a", 3)]), Err(error));
     assert_eq!(publisher.publish(4, []), Err(error));
-    publisher.publish(5, [("a", 4)]).unwrap();
+    let error = publisher.publish(5, [("a", 4)]).unwrap_err();
+    assert_eq!(error, PublishError::IndexBackwards { index: 5, last: 5 });
+    publisher.publish(u64::MAX, [("a", 5)]).unwrap();
+    assert!(publisher.publish(u64::MAX, [("a", 6)]).is_err());
     assert_eq!(
         all(&mut watch),
-        [End(0), Events(5, vec![1]), Events(5, vec![4])]
+        [End(0), Events(5, vec![1]), Events(u64::MAX, vec![5])]
     );
 }
 
@@ -609,26 +617,25 @@ fn nobody_resumes_from_before_what_a_restarted_publisher_knows() {
     }
 }
 
+/// After a restart in the same epoch: the watch saw index 5 of the former process.
 #[test]
 fn a_kept_snapshot_older_than_what_a_watch_has_is_not_given_to_it() {
-    let store = Store::default();
-    let publisher = store.publisher(Replay::None, FOREVER);
-    let mut first = watch(&publisher, "a");
-    all(&mut first);
-    // Two commits at one index, between which nobody can resume.
-    publisher.publish(7, [("a", 1)]).unwrap();
-    publisher.publish(7, [("a", 2)]).unwrap();
-    store.gate().send(7).unwrap();
-    let point = Resume { epoch: 1, index: 7 };
+    let index = Arc::new(AtomicUsize::new(3));
+    let state = Arc::clone(&index);
+    let publisher = Publisher::<&str, u32>::builder()
+        .epoch(1)
+        .snapshot_ttl(FOREVER)
+        .snapshot(move |_, _| future::ready(Ok(state.load(Relaxed) as u64)))
+        .build();
+    assert_eq!(all(&mut watch(&publisher, "a")), [End(3)]);
+    index.store(8, Relaxed);
+    assert_eq!(all(&mut watch(&publisher, "b")), [End(8)]);
+    let point = Resume { epoch: 1, index: 5 };
     let mut reset = publisher.subscribe(Request::new("a").after(point));
-    let parts = [Part(vec![100, 101]), Part(vec![102]), End(7)];
-    assert_eq!(
-        all(&mut reset),
-        [&[Reset(ResetReason::TooOld)][..], &parts].concat()
-    );
-    assert_eq!(store.runs(), 2);
+    assert_eq!(all(&mut reset), [Reset(ResetReason::TooOld), End(8)]);
     // From now on the newer one is kept.
-    assert_eq!(all(&mut watch(&publisher, "a")), parts);
+    index.store(9, Relaxed);
+    assert_eq!(all(&mut watch(&publisher, "a")), [End(8)]);
 }
 
 #[test]
@@ -756,37 +763,6 @@ fn keys_are_not_dropped_under_the_lock() {
     publisher.reset(2);
     let _watch = publisher.subscribe(Request::new(key(4)));
     publisher.shutdown();
-}
-
-#[test]
-fn nobody_resumes_between_two_commits_of_one_index() {
-    let publisher = Publisher::builder().epoch(1).replay(Replay::All).build();
-    let mut watch = watch(&publisher, "a");
-    publisher.publish(5, [("a", 1)]).unwrap();
-    assert_eq!(all(&mut watch), [End(0), Events(5, vec![1])]);
-    let point = watch.resume_point();
-    drop(watch);
-    publisher.publish(5, [("a", 2)]).unwrap();
-    for _ in 0..2 {
-        let mut resumed = publisher.subscribe(Request::new("a").after(point));
-        assert_eq!(next(&mut resumed), Reset(ResetReason::TooOld));
-        publisher.publish(6, [("a", 3)]).unwrap();
-    }
-}
-
-/// What it would have to go on from is not kept.
-#[test]
-fn nobody_resumes_between_two_commits_of_one_index_where_the_topic_goes() {
-    let publisher = Publisher::builder().epoch(1).build();
-    let mut first = watch(&publisher, "a");
-    publisher.publish(5, [("a", 1)]).unwrap();
-    assert_eq!(all(&mut first), [End(0), Events(5, vec![1])]);
-    let point = first.resume_point();
-    drop(first);
-    publisher.publish(5, [("a", 2)]).unwrap();
-    let mut resumed = publisher.subscribe(Request::new("a").after(point));
-    publisher.publish(6, [("a", 3)]).unwrap();
-    assert_eq!(next(&mut resumed), Reset(ResetReason::TooOld));
 }
 
 /// A former process published 6, 7 and 8, in the same epoch. A snapshot as of a lesser index, be it of
@@ -1120,14 +1096,14 @@ fn unwatched_keys_keep_nothing() {
     let publisher = Publisher::builder().replay(Replay::Last(3)).build();
     for key in 0..100_000_u32 {
         publisher
-            .publish(u64::from(key), [(key, Arc::new(key))])
+            .publish(u64::from(key) + 1, [(key, Arc::new(key))])
             .unwrap();
     }
     assert_eq!(publisher.stats().keys, 0);
     let payload = Arc::new(0);
     publisher
         .publish(
-            100_000,
+            100_001,
             [(1, Arc::clone(&payload)), (2, Arc::clone(&payload))],
         )
         .unwrap();
@@ -1158,17 +1134,17 @@ fn nothing_foreign_runs_under_the_lock() {
         let waker = std::task::Waker::from(event());
         let mut cx = std::task::Context::from_waker(&waker);
         while watch.poll_next_unpin(&mut cx).is_ready() {}
-        for index in 1..4 {
+        for index in [2, 5, 8] {
             publisher
                 .publish(index, [(0, event()), (1, event())])
                 .unwrap();
-            publisher.publish(index, [(0, event())]).unwrap();
-            publisher.publish(index, [(1, event())]).unwrap();
+            publisher.publish(index + 1, [(0, event())]).unwrap();
+            publisher.publish(index + 2, [(1, event())]).unwrap();
             while let Poll::Ready(update) = watch.poll_next_unpin(&mut cx) {
                 drop(update);
             }
         }
-        publisher.publish(4, [(0, event())]).unwrap();
+        publisher.publish(11, [(0, event())]).unwrap();
         publisher.close_all();
         drop(watch);
         publisher.reset(1);
@@ -1256,12 +1232,9 @@ fn the_slowest_of_many_is_found_wherever_it_stands() {
         for watch in &mut watches {
             all(watch);
         }
-        for (key, lag) in [1, 2, 3].into_iter().enumerate() {
-            for _ in 0..lag {
-                publisher
-                    .publish(1, [((slowest + 1 + key) % 3, 1)])
-                    .unwrap();
-            }
+        for (index, behind) in (1..).zip([0, 1, 1, 2, 2, 2]) {
+            let key = (slowest + 1 + behind) % 3;
+            publisher.publish(index, [(key, 1)]).unwrap();
         }
         let found = publisher.stats().slowest.unwrap();
         assert_eq!((found.key, found.lag), (slowest, 3));
@@ -1286,7 +1259,7 @@ fn an_expired_snapshot_is_freed_by_publishing_alone() {
     while watch.next().now_or_never().is_some() {}
     drop(watch);
     assert_eq!(Arc::strong_count(&payload), 3, "kept");
-    for index in 0..100 {
+    for index in 1..=100 {
         publisher.publish(index, []).unwrap();
     }
     assert_eq!(Arc::strong_count(&payload), 2);
@@ -1311,14 +1284,14 @@ fn a_window_that_reaches_further_back_than_a_snapshot_is_resumed_from() {
 }
 
 #[test]
-fn who_resumes_at_the_newest_commit_follows_another_one_at_its_index() {
+fn a_watch_that_resumes_at_the_newest_commit_follows_the_next() {
     let publisher = Publisher::builder().epoch(1).build();
     publisher.publish(5, [("a", 1)]).unwrap();
     let point = Resume { epoch: 1, index: 5 };
     let mut resumed = publisher.subscribe(Request::new("a").after(point));
     assert_eq!(all(&mut resumed), []);
-    publisher.publish(5, [("a", 2)]).unwrap();
-    assert_eq!(all(&mut resumed), [Events(5, vec![2])]);
+    publisher.publish(6, [("a", 2)]).unwrap();
+    assert_eq!(all(&mut resumed), [Events(6, vec![2])]);
 }
 
 #[test]

@@ -46,9 +46,10 @@
 //!    and leaves. So does every task that joins the creator's group: it locks after the creator, which set
 //!    the bit before it released the lock.
 //!
-//! Case 2 is why the bit is set under the lock, and after the listener is registered. If it were set before, a
-//! writer could read it, call `notify` before there is a listener, and leave a group behind that nobody
-//! notifies. (`event-listener` documents a fence at the end of `listen` for that case, but 5.4 has none.)
+//! Both cases need the bit to be set after the listener is registered, and under the lock. Otherwise a writer could
+//! read it, call `notify` before there is a listener, and leave behind a group that nobody notifies, unless
+//! `event-listener` happens to order the two. (It documents a fence at the end of `listen` for that. Version 5.4
+//! has no such fence; the lock that its `notify` takes has the same effect.)
 //!
 //! # Why a group, and not a listener for each task
 //!

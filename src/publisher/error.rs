@@ -50,10 +50,7 @@ impl fmt::Display for PublishError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::IndexBackwards { index, last } => {
-                write!(
-                    f,
-                    "index {index} is not greater than {last}, the last index published"
-                )
+                write!(f, "index {index} was to be published after index {last}")
             }
             Self::ShutDown => f.write_str("the publisher was shut down"),
         }

@@ -1,0 +1,152 @@
+//! A close wakes each task once, and frees a key of a handler that hangs.
+#![cfg(all(not(loom), feature = "publisher"))]
+
+use std::future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::task::{Context, Poll, Wake, Waker};
+
+use event_buffer::publisher::{CloseReason, Publisher, Request, Update, Watch, WatchError};
+use event_buffer::{EventBuffer, LagLimit};
+use futures::Stream;
+
+#[derive(Default)]
+struct Woken(AtomicU32);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+/// Polls until nothing is ready; returns what counts the wake-ups from then on.
+fn wait<S: Stream + Unpin>(stream: &mut S) -> Arc<Woken> {
+    let woken = Arc::<Woken>::default();
+    let waker = Waker::from(woken.clone());
+    let mut cx = Context::from_waker(&waker);
+    while let Poll::Ready(item) = Pin::new(&mut *stream).poll_next(&mut cx) {
+        assert!(item.is_some(), "it waits");
+    }
+    woken.0.store(0, SeqCst);
+    woken
+}
+
+fn next<S: Stream + Unpin>(stream: &mut S) -> Poll<Option<S::Item>> {
+    Pin::new(stream).poll_next(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Their buffer ends with their key, which is no news for a watch that has been closed.
+#[test]
+fn a_watch_that_is_closed_with_its_key_is_woken_once() {
+    let ways: [fn(&Publisher<&'static str, u32>); 5] = [
+        |publisher| publisher.close_key(&"key"),
+        Publisher::close_all,
+        |publisher| publisher.close_token("token"),
+        |publisher| publisher.reset(7),
+        Publisher::shutdown,
+    ];
+    for close in ways {
+        let publisher = Publisher::builder().build();
+        let mut watches = [(); 3].map(|()| publisher.subscribe(Request::new("key").token("token")));
+        let woken = watches.each_mut().map(wait);
+        close(&publisher);
+        drop(publisher);
+        for (watch, woken) in watches.iter_mut().zip(woken) {
+            assert_eq!(woken.0.load(SeqCst), 1);
+            assert!(matches!(
+                next(watch),
+                Poll::Ready(Some(Err(WatchError::Closed(_))))
+            ));
+        }
+    }
+}
+
+/// Whatever else happens before it is polled again.
+#[test]
+fn a_reader_that_is_closed_is_woken_once() {
+    let mut buffer = EventBuffer::new();
+    let mut items = buffer.subscribe();
+    let mut cloned = buffer.subscribe().cloned();
+    let mut limited = buffer.subscribe().limited(LagLimit::items(10));
+    // Closers of readers that wait already, and that do not yet.
+    let early = cloned.closer();
+    let woken = [wait(&mut items), wait(&mut cloned), wait(&mut limited)];
+    let closers = [items.closer(), early, limited.closer()];
+    for (closer, woken) in closers.iter().zip(&woken) {
+        assert_eq!(woken.0.load(SeqCst), 0);
+        assert!(closer.close("enough"));
+        assert!(!closer.close("again"));
+    }
+    buffer.push(1);
+    drop(buffer);
+    for woken in woken {
+        assert_eq!(woken.0.load(SeqCst), 1);
+    }
+
+    // The other way round.
+    let mut buffer = EventBuffer::new();
+    let mut items = buffer.subscribe();
+    let closer = items.closer();
+    let woken = wait(&mut items);
+    buffer.push(1);
+    closer.close("enough");
+    assert_eq!(woken.0.load(SeqCst), 1);
+}
+
+/// A task that has gone on to something else is not woken by a close.
+#[test]
+fn a_recv_that_was_cancelled_is_not_woken_by_a_close() {
+    let buffer = EventBuffer::<u32>::new();
+    let mut reader = buffer.subscribe();
+    let closer = reader.closer();
+    let woken = Arc::<Woken>::default();
+    {
+        let waker = Waker::from(woken.clone());
+        let mut recv = std::pin::pin!(reader.recv());
+        let poll = recv.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(poll.is_pending());
+    }
+    closer.close("enough");
+    assert_eq!(woken.0.load(SeqCst), 0);
+    assert_eq!(Arc::strong_count(&woken), 1);
+}
+
+/// souin 849. The closed watches are neither polled nor dropped, and hold the snapshot that hangs.
+#[test]
+fn closing_gives_up_a_snapshot_whose_handler_hangs() {
+    let ways: [fn(&Publisher<&'static str, u32>); 3] = [
+        |publisher| publisher.close_key(&"key"),
+        Publisher::close_all,
+        |publisher| publisher.close_token("token"),
+    ];
+    for close in ways {
+        let runs = AtomicU32::new(0);
+        let publisher = Publisher::builder()
+            .snapshot(move |_, _| {
+                let hangs = runs.fetch_add(1, SeqCst) == 0;
+                async move {
+                    if hangs {
+                        future::pending::<()>().await;
+                    }
+                    Ok(3)
+                }
+            })
+            .build();
+        let subscribe = || publisher.subscribe(Request::new("key").token("token"));
+        let mut stuck: [Watch<_, _>; 2] = [subscribe(), subscribe()];
+        stuck.each_mut().map(wait);
+        close(&publisher);
+        let first = next(&mut subscribe());
+        assert!(matches!(
+            first,
+            Poll::Ready(Some(Ok(Update::EndOfSnapshot { index: 3 })))
+        ));
+        for watch in &mut stuck {
+            let Poll::Ready(Some(Err(WatchError::Closed(reason)))) = next(watch) else {
+                panic!()
+            };
+            assert_ne!(reason, CloseReason::ShutDown);
+        }
+    }
+}
