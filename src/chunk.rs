@@ -49,11 +49,6 @@ impl<'a, T> Iterator for Chunk<'a, T> {
     fn next(&mut self) -> Option<&'a T> {
         self.0.next()
     }
-
-    #[inline]
-    fn fold<B, F: FnMut(B, &'a T) -> B>(self, start: B, f: F) -> B {
-        self.0.fold(start, f)
-    }
 }
 
 impl<T> FusedIterator for Chunk<'_, T> {}

@@ -2,11 +2,14 @@
 //! runs it and whatever is published meanwhile.
 #![cfg(not(loom))]
 
+mod support;
+
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
 use event_buffer::{ByteSize, EventBuffer, LagLimit, OnLag, Replay, SharedBuffer};
+use support::watchdog;
 
 /// Counted while it is alive; the drop of some waits to be let go.
 struct Event {
@@ -113,6 +116,7 @@ fn befores() -> impl Iterator<Item = usize> {
 
 #[test]
 fn one_that_a_limit_drops() {
+    let _watchdog = watchdog();
     let limits = [LagLimit::items(100), LagLimit::bytes(100)];
     for (before, limit) in befores().flat_map(|before| limits.map(|limit| (before, limit))) {
         let world = World::new(Replay::None, before);
@@ -128,6 +132,7 @@ fn one_that_a_limit_drops() {
 
 #[test]
 fn one_that_a_splice_drops() {
+    let _watchdog = watchdog();
     for before in befores() {
         let world = World::new(Replay::None, before);
         let mut source = EventBuffer::builder().replay(Replay::None).build();
@@ -144,6 +149,7 @@ fn one_that_a_splice_drops() {
 
 #[test]
 fn one_that_leaves_the_window() {
+    let _watchdog = watchdog();
     for before in befores() {
         let world = World::new(Replay::Last(10), before);
         let most = world.publish_while_blocked(|| {
@@ -156,6 +162,7 @@ fn one_that_leaves_the_window() {
 
 #[test]
 fn one_that_the_last_reader_leaves_behind() {
+    let _watchdog = watchdog();
     for before in befores() {
         let world = World::new(Replay::None, before);
         let reader = world.shared.subscribe();
@@ -169,6 +176,7 @@ fn one_that_the_last_reader_leaves_behind() {
 
 #[test]
 fn one_that_is_held_last_by_its_handle() {
+    let _watchdog = watchdog();
     for before in befores() {
         let world = World::new(Replay::None, before);
         let mut reader = world.shared.subscribe();
@@ -183,6 +191,7 @@ fn one_that_is_held_last_by_its_handle() {
 
 #[test]
 fn one_that_closes_a_reader_for_its_lag() {
+    let _watchdog = watchdog();
     for limit in [LagLimit::items(3), LagLimit::bytes(3)] {
         let world = World::new(Replay::None, 3);
         let closed = world.shared.subscribe();
@@ -196,6 +205,7 @@ fn one_that_closes_a_reader_for_its_lag() {
 
 #[test]
 fn one_that_a_limited_reader_leaves_behind() {
+    let _watchdog = watchdog();
     for limit in [LagLimit::items(1_000), LagLimit::bytes(1_000)] {
         let world = World::new(Replay::None, 3);
         let mut reader = world.shared.subscribe().limited(limit);
@@ -209,6 +219,7 @@ fn one_that_a_limited_reader_leaves_behind() {
 
 #[test]
 fn one_that_is_in_the_way_when_a_limit_is_set() {
+    let _watchdog = watchdog();
     for limit in [LagLimit::items(10), LagLimit::bytes(10)] {
         let world = World::new(Replay::None, 3);
         let reader = world.shared.subscribe();
@@ -224,6 +235,7 @@ fn one_that_is_in_the_way_when_a_limit_is_set() {
 /// All have been read meanwhile.
 #[test]
 fn one_that_a_batch_pushes_out_of_the_window() {
+    let _watchdog = watchdog();
     for (window, batch) in [(1, 1_000), (1_000, 900)] {
         let World { alive, gate, .. } = World::new(Replay::None, 0);
         let mut buffer = EventBuffer::builder().replay(Replay::Last(window)).build();
@@ -249,6 +261,7 @@ fn one_that_a_batch_pushes_out_of_the_window() {
 /// By the limit of a reader, where each item pushes another one out of the window.
 #[test]
 fn one_that_a_limit_drops_beside_a_window() {
+    let _watchdog = watchdog();
     for before in befores() {
         let world = World::new(Replay::Last(10), before);
         let stuck = world.shared.subscribe().limited(LagLimit::items(100));
@@ -290,6 +303,7 @@ mod of_a_publisher {
 
     #[test]
     fn one_of_another_key_keeps_no_watch_asleep() {
+        let _watchdog = watchdog();
         let world = World::new(Replay::None, 0);
         let (publisher, watch) = with_two_keys(&world);
         thread::scope(|scope| {
@@ -304,6 +318,7 @@ mod of_a_publisher {
 
     #[test]
     fn one_of_another_key_keeps_no_end_from_being_told() {
+        let _watchdog = watchdog();
         let world = World::new(Replay::None, 0);
         let (publisher, watch) = with_two_keys(&world);
         thread::scope(|scope| {

@@ -1,11 +1,14 @@
 //! Places that keep nothing alive.
 #![cfg(not(loom))]
 
+mod support;
+
 use std::sync::Arc;
 
 use event_buffer::{Bookmark, BookmarkError, EventBuffer, Replay, SharedBuffer, TryRecvError};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use support::watchdog;
 
 static_assertions::assert_impl_all!(Bookmark<std::rc::Rc<u8>>: Send, Sync, Unpin, Clone);
 
@@ -15,6 +18,7 @@ fn retaining<T>(items: usize) -> EventBuffer<T> {
 
 #[test]
 fn keeps_nothing_alive() {
+    let _watchdog = watchdog();
     let mut buffer = retaining(0);
     let event = Arc::new(());
     let reader = buffer.subscribe();
@@ -32,6 +36,7 @@ fn keeps_nothing_alive() {
 
 #[test]
 fn goes_on_where_nothing_has_come_since() {
+    let _watchdog = watchdog();
     for window in [0, 1, 5] {
         let mut buffer = retaining(window);
         buffer.extend(0..10);
@@ -45,6 +50,7 @@ fn goes_on_where_nothing_has_come_since() {
 
 #[test]
 fn what_another_reader_keeps_does_not_count_as_retained() {
+    let _watchdog = watchdog();
     let mut buffer = retaining(0);
     let slow = buffer.subscribe();
     let bookmark = slow.bookmark();
@@ -58,6 +64,7 @@ fn what_another_reader_keeps_does_not_count_as_retained() {
 
 #[test]
 fn is_carried_over_splices() {
+    let _watchdog = watchdog();
     let mut live = retaining(2);
     live.push(0);
     let mut snapshot = retaining(10);
@@ -79,6 +86,7 @@ fn is_carried_over_splices() {
 
 #[test]
 fn what_nobody_saw_is_lost_all_the_same() {
+    let _watchdog = watchdog();
     let mut live = retaining(1);
     let mut snapshot = retaining(0);
     let bookmark = snapshot.tail().bookmark();
@@ -94,6 +102,7 @@ fn what_nobody_saw_is_lost_all_the_same() {
 
 #[test]
 fn knows_its_buffer() {
+    let _watchdog = watchdog();
     let buffer = retaining::<u8>(1);
     let other = retaining::<u8>(1);
     let bookmark = other.tail().bookmark();
@@ -116,6 +125,7 @@ proptest! {
     /// A bookmark upgrades exactly where a window of so many items reaches back to it.
     #[test]
     fn as_a_vector(window in 0..20_usize, batches in vec(0..10_usize, 1..20)) {
+        let _watchdog = watchdog();
         let shared = SharedBuffer::from(retaining(window));
         let mut published = 0;
         let mut bookmarks = Vec::new();
@@ -143,6 +153,7 @@ proptest! {
 
 #[test]
 fn an_error_says_how_much_is_lost_or_that_the_buffer_is_another() {
+    let _watchdog = watchdog();
     let lost = BookmarkError::Lost(3).to_string();
     assert_eq!(lost, "3 items after the bookmark are lost");
     let other = BookmarkError::OtherBuffer.to_string();
@@ -151,6 +162,7 @@ fn an_error_says_how_much_is_lost_or_that_the_buffer_is_another() {
 
 #[test]
 fn of_a_reader_of_clones_is_before_an_item_not_given_completely() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::builder().replay(Replay::All).build();
     let mut reader = buffer.subscribe().cloned();
     buffer.append([1, 2]);
@@ -166,6 +178,7 @@ fn of_a_reader_of_clones_is_before_an_item_not_given_completely() {
 
 #[test]
 fn a_reader_of_clones_resubscribes_at_the_tail_and_at_an_item_s_first_event() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe().cloned();
     buffer.append([1, 2]);

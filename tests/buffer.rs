@@ -2,17 +2,17 @@
 
 #![cfg(not(loom))]
 
-mod common;
+mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 
-use common::events;
 use event_buffer::{
     BufferItem, EventBuffer, Indexed, RecvError, Replay, ResumeError, SharedBuffer, TryRecvError,
 };
 use futures::{Sink, SinkExt, StreamExt, stream};
+use support::{events, watchdog};
 use tokio_test::{assert_pending, assert_ready, task};
 
 fn keeping<T>(replay: Replay) -> EventBuffer<T> {
@@ -21,6 +21,7 @@ fn keeping<T>(replay: Replay) -> EventBuffer<T> {
 
 #[test]
 fn an_item_is_delivered_whole_and_once() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe();
     buffer.append([1, 2, 3]);
@@ -34,6 +35,7 @@ fn an_item_is_delivered_whole_and_once() {
 
 #[test]
 fn appending_nothing_publishes_nothing() {
+    let _watchdog = watchdog();
     let mut buffer = keeping::<u8>(Replay::All);
     let mut reader = task::spawn(buffer.subscribe());
     assert_pending!(reader.poll_next());
@@ -46,6 +48,7 @@ fn appending_nothing_publishes_nothing() {
 
 #[test]
 fn by_default_the_newest_item_stays_readable() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     assert!(buffer.head().is_none());
     for n in 0..5 {
@@ -59,6 +62,7 @@ fn by_default_the_newest_item_stays_readable() {
 
 #[test]
 fn a_window_of_n_keeps_the_newest_n() {
+    let _watchdog = watchdog();
     for n in 0..6 {
         let settings = EventBuffer::builder().replay(Replay::Last(n));
         let mut buffer = settings.clone().build();
@@ -82,6 +86,7 @@ fn a_window_of_n_keeps_the_newest_n() {
 
 #[test]
 fn an_item_is_freed_as_soon_as_nobody_can_reach_it() {
+    let _watchdog = watchdog();
     let mut buffer = keeping(Replay::None);
     let payload = Arc::new(());
     let held = || Arc::strong_count(&payload) - 1;
@@ -115,6 +120,7 @@ fn an_item_is_freed_as_soon_as_nobody_can_reach_it() {
 
 #[test]
 fn reading_items_frees_each_one_at_once() {
+    let _watchdog = watchdog();
     let mut buffer = keeping(Replay::None);
     let payload = Arc::new(());
     let mut reader = buffer.subscribe();
@@ -127,6 +133,7 @@ fn reading_items_frees_each_one_at_once() {
 
 #[test]
 fn a_reader_of_clones_holds_few_of_the_items_that_it_has_passed() {
+    let _watchdog = watchdog();
     let mut buffer = keeping(Replay::None);
     let payload = Arc::new(());
     let mut reader = buffer.subscribe().cloned();
@@ -143,6 +150,7 @@ fn a_reader_of_clones_holds_few_of_the_items_that_it_has_passed() {
 
 #[test]
 fn what_a_chunk_lent_is_freed_by_reading_on() {
+    let _watchdog = watchdog();
     let mut buffer = keeping(Replay::None);
     let payload = Arc::new(());
     let mut reader = buffer.subscribe();
@@ -170,6 +178,7 @@ fn events_may_be_of_any_size() {
             assert_eq!(events(reader), expected);
         }
     }
+    let _watchdog = watchdog();
     // Of these, several, two, one, and not even one fit in what is allocated at once.
     let sizes: [fn(); 5] = [of::<0>, of::<1>, of::<60>, of::<100>, of::<200>];
     for size in sizes {
@@ -179,6 +188,7 @@ fn events_may_be_of_any_size() {
 
 #[test]
 fn items_are_equal_where_their_events_are() {
+    let _watchdog = watchdog();
     let item = |events: &[u8]| {
         let mut buffer = EventBuffer::new();
         buffer.append(events.iter().copied());
@@ -190,6 +200,7 @@ fn items_are_equal_where_their_events_are() {
 
 #[test]
 fn a_held_item_keeps_what_follows_alive() {
+    let _watchdog = watchdog();
     let mut buffer = keeping(Replay::Last(1));
     buffer.push(0);
     let cache = buffer.head().unwrap();
@@ -216,6 +227,7 @@ fn a_reader_resumes_after_an_index() {
         buffer.extend(events_at);
         events(buffer.subscribe_after(7).unwrap())
     }
+    let _watchdog = watchdog();
     let mut buffer = keeping(Replay::Last(3));
     let ahead = |index, newest| Err(ResumeError::Ahead { index, newest });
     let too_old = |index, oldest| Err(ResumeError::TooOld { index, oldest });
@@ -275,6 +287,7 @@ fn a_reader_resumes_after_an_index() {
 
 #[test]
 fn the_producer_learns_when_nobody_follows() {
+    let _watchdog = watchdog();
     let buffer = EventBuffer::<u8>::new();
     assert!(!buffer.is_observed());
     assert_ready!(task::spawn(buffer.unobserved()).poll());
@@ -292,6 +305,7 @@ fn the_producer_learns_when_nobody_follows() {
 
 #[test]
 fn lag_counts_what_is_unread() {
+    let _watchdog = watchdog();
     let mut buffer = keeping(Replay::None);
     let mut reader = buffer.subscribe();
     let place = buffer.tail();
@@ -323,6 +337,7 @@ fn lag_counts_what_is_unread() {
 
 #[test]
 fn ten_million_unread_items_are_dropped_without_recursion() {
+    let _watchdog = watchdog();
     let mut buffer = keeping(Replay::None);
     let reader = buffer.subscribe();
     buffer.extend(0..10_000_000_u64);
@@ -335,6 +350,7 @@ fn ten_million_unread_items_are_dropped_without_recursion() {
 
 #[test]
 fn with_no_reader_nothing_is_kept() {
+    let _watchdog = watchdog();
     let payload = Arc::new(());
     let mut buffer = keeping(Replay::None);
     for _ in 0..10_000 {
@@ -346,6 +362,7 @@ fn with_no_reader_nothing_is_kept() {
 
 #[test]
 fn a_panic_in_the_iterator_publishes_nothing() {
+    let _watchdog = watchdog();
     let mut buffer = keeping(Replay::All);
     let panics = || (0..5).map(|n| if n == 3 { panic!("as planned") } else { n });
     let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| buffer.extend(panics())));
@@ -358,6 +375,7 @@ fn a_panic_in_the_iterator_publishes_nothing() {
 
 #[test]
 fn several_producers_share_a_buffer() {
+    let _watchdog = watchdog();
     let shared = SharedBuffer::from(keeping(Replay::All));
     assert!(shared.is_empty() && !shared.is_observed());
     let mut reader = shared.subscribe();
@@ -404,7 +422,7 @@ fn a_sink_publishes_each_event_as_it_comes() {
             seen.extend(std::iter::from_fn(|| reader.try_recv().ok()));
         });
         assert_ready!(task::spawn(endless.map(Ok).forward(&mut sink)).poll()).unwrap();
-        assert_eq!(seen, Vec::from_iter(2..999));
+        assert_eq!(seen, (2..999).collect::<Vec<_>>());
         assert_eq!(reader.try_recv(), Ok(999));
 
         // Its error, and a cancel of the task that reads it.
@@ -423,6 +441,7 @@ fn a_sink_publishes_each_event_as_it_comes() {
         (sink, reader)
     }
 
+    let _watchdog = watchdog();
     let buffer = EventBuffer::new();
     let reader = task::spawn(buffer.subscribe().cloned());
     let (buffer, reader) = forward(buffer, reader);
@@ -434,6 +453,7 @@ fn a_sink_publishes_each_event_as_it_comes() {
 
 #[test]
 fn closing_the_sink_does_not_end_the_buffer() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe().cloned();
     assert_ready!(task::spawn(SinkExt::<u32>::close(&mut buffer)).poll()).unwrap();
@@ -471,6 +491,7 @@ fn caught(f: impl FnOnce()) {
 
 #[test]
 fn a_panic_in_a_drop_leaves_the_window_as_it_should_be() {
+    let _watchdog = watchdog();
     let windows = [(1, 1), (1, 2), (2, 1), (2, 3), (3, 2)];
     let cases = windows.map(|case| [(case, false), (case, true)]);
     for ((window, batch), followed) in cases.into_iter().flatten() {
@@ -517,6 +538,7 @@ fn a_panic_in_a_drop_leaves_the_window_as_it_should_be() {
 fn events_that_hold_the_next_item_are_dropped_without_recursion() {
     struct Version(OnceLock<BufferItem<Version>>, #[expect(dead_code)] Arc<()>);
 
+    let _watchdog = watchdog();
     let alive = Arc::new(());
     let mut buffer = EventBuffer::builder().replay(Replay::None).build();
     let mut reader = buffer.subscribe();
@@ -544,6 +566,7 @@ fn a_large_event_is_dropped_without_a_copy_on_the_stack() {
     #[expect(dead_code)]
     struct Large([u8; SIZE], Arc<()>);
 
+    let _watchdog = watchdog();
     let large = |size| thread::Builder::new().stack_size(size);
     let alive = Arc::new(());
     let event = alive.clone();
@@ -580,6 +603,7 @@ fn a_drop_that_panics_with_what_panics_costs_no_other() {
         }
     }
 
+    let _watchdog = watchdog();
     let alive = Arc::new(());
     let mut buffer = EventBuffer::builder().replay(Replay::None).build();
     let reader = buffer.subscribe();
@@ -603,6 +627,7 @@ impl Drop for Panics {
 
 #[test]
 fn a_batch_that_nobody_sees_is_dropped_whole_also_where_drops_panic() {
+    let _watchdog = watchdog();
     let alive = Arc::new(());
     let mut buffer = EventBuffer::builder().replay(Replay::None).build();
     let events = [(); 5].map(|()| Panics(alive.clone()));
@@ -613,6 +638,7 @@ fn a_batch_that_nobody_sees_is_dropped_whole_also_where_drops_panic() {
 /// A second panic that leaves a drop would abort the process.
 #[test]
 fn a_drop_that_panics_where_a_panic_goes_on_already_is_no_abort() {
+    let _watchdog = watchdog();
     let alive = Arc::new(());
     let mut buffer = keeping(Replay::None);
     let reader = buffer.subscribe();

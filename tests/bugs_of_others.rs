@@ -2,16 +2,20 @@
 
 #![cfg(not(loom))]
 
+mod support;
+
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
 use event_buffer::{EventBuffer, RecvError, Replay, SharedBuffer, Subscription, TryRecvError};
 use futures::{SinkExt, StreamExt};
+use support::{patient_watchdog, watchdog};
 use tokio_test::{assert_ready, task};
 
 /// tokio 4814.
 #[test]
 fn resubscribing_to_an_ended_buffer_does_not_hang() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let reader = buffer.subscribe();
     buffer.push(1);
@@ -68,6 +72,7 @@ fn poll(reader: &mut Subscription<u32>, waker: &Waker) -> Poll<Option<u32>> {
 /// tokio 5429.
 #[test]
 fn a_wake_that_polls_the_reader_does_not_deadlock() {
+    let _watchdog = watchdog();
     let shared = SharedBuffer::new();
     let polls = |reader: &mut Option<Subscription<u32>>, waker: Waker| {
         let reader = reader.as_mut().unwrap();
@@ -90,6 +95,7 @@ fn a_wake_that_polls_the_reader_does_not_deadlock() {
 /// tokio 5429.
 #[test]
 fn a_wake_that_drops_the_reader_does_not_deadlock() {
+    let _watchdog = watchdog();
     let shared = SharedBuffer::new();
     let drops = |reader: &mut Option<Subscription<u32>>, _| drop(reader.take());
     let one = reentering(shared.subscribe(), drops);
@@ -114,6 +120,7 @@ fn dropping_a_waker_that_publishes_does_not_deadlock() {
             self.0.push(99);
         }
     }
+    let _watchdog = watchdog();
     let shared = SharedBuffer::new();
     let mut reader = shared.subscribe();
     for _ in 0..2 {
@@ -137,6 +144,7 @@ impl Wake for Panics {
 
 #[test]
 fn a_waker_that_panics_does_not_keep_others_asleep() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut first = buffer.subscribe();
     let mut second = task::spawn(buffer.subscribe());
@@ -160,6 +168,7 @@ fn a_waker_that_panics_where_a_panic_goes_on_already_is_no_abort() {
         });
         assert!(std::panic::catch_unwind(panics).is_err());
     }
+    let _watchdog = watchdog();
     let waker = Waker::from(Arc::new(Panics));
     for readers in [1, 2, 10] {
         let buffer = EventBuffer::<u32>::new();
@@ -190,6 +199,7 @@ fn a_payload_that_uses_the_buffer_when_dropped_does_not_deadlock() {
             }
         }
     }
+    let _watchdog = watchdog();
     let shared = SharedBuffer::new();
     shared.push(Reenters(Some(shared.clone())));
     shared.push(Reenters(None)); // The first leaves the window.
@@ -203,6 +213,7 @@ fn a_payload_that_uses_the_buffer_when_dropped_does_not_deadlock() {
 /// rpds 41, concread 142.
 #[test]
 fn dropping_a_long_chain_does_not_recurse() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::builder().replay(Replay::None).build();
     let reader = buffer.subscribe();
     buffer.extend((0..1_000_000).map(Box::new));
@@ -213,6 +224,7 @@ fn dropping_a_long_chain_does_not_recurse() {
 
 #[test]
 fn dropping_a_long_chain_of_splices_does_not_recurse() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::builder().replay(Replay::None).build();
     let reader = buffer.subscribe();
     for n in 0..100_000 {
@@ -235,6 +247,7 @@ fn dropping_a_long_chain_of_splices_does_not_recurse() {
 /// tokio 2425, barrage.
 #[test]
 fn closing_does_not_hide_the_last_value() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe();
     buffer.push(1);
@@ -247,12 +260,14 @@ fn closing_does_not_hide_the_last_value() {
 #[cfg(not(loom))]
 #[test]
 fn values_that_are_not_sync_are_not_shared() {
+    let _watchdog = patient_watchdog();
     trybuild::TestCases::new().compile_fail("tests/compile_fail/*.rs");
 }
 
 /// What was published is published, and what comes after it is delivered.
 #[test]
 fn a_waker_that_panics_does_not_change_how_a_buffer_goes_on() {
+    let _watchdog = watchdog();
     let panics = |f: &mut dyn FnMut()| {
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).unwrap_err();
     };
@@ -315,6 +330,7 @@ fn panics(f: impl FnOnce()) {
 
 #[test]
 fn a_waker_whose_drop_panics_does_not_keep_others_asleep() {
+    let _watchdog = watchdog();
     // As many as are woken at once, and more.
     for others in [1, 10] {
         let mut buffer = EventBuffer::new();
@@ -335,6 +351,7 @@ fn a_waker_whose_drop_panics_does_not_keep_others_asleep() {
 
 #[test]
 fn a_waker_whose_drop_panics_gives_way_to_the_next() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe();
     wait_to_panic(&mut reader);
@@ -356,6 +373,7 @@ fn a_waker_whose_drop_panics_gives_way_to_the_next() {
 
 #[test]
 fn a_waker_whose_drop_panics_lets_its_reader_go() {
+    let _watchdog = watchdog();
     let payload = Arc::new(());
     let mut buffer = EventBuffer::builder().replay(Replay::None).build();
     let mut reader = buffer.subscribe();

@@ -1,10 +1,13 @@
 //! Chunks that are left in the midst of an item, and events that cannot be cloned.
 #![cfg(not(loom))]
 
+mod support;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use event_buffer::{EventBuffer, LagLimit, RecvError, Replay, Subscription, TryRecvError};
 use futures::FutureExt;
+use support::watchdog;
 
 /// Two items of three events and two of one: 0 1 2 | 3 | 4 5 6 | 7.
 fn items() -> (EventBuffer<u32>, Subscription<u32>) {
@@ -21,7 +24,12 @@ fn chunk(reader: &mut Subscription<u32>) -> event_buffer::Chunk<'_, u32> {
     reader.next_chunk().now_or_never().unwrap().unwrap()
 }
 
-/// The three ways to leave a chunk after that many events.
+/// The events after the first ones.
+fn after(events: usize) -> impl Iterator<Item = u32> {
+    (0..8).skip(events)
+}
+
+/// The ways to leave a chunk after that many events.
 const LEAVE: [fn(&mut Subscription<u32>, usize); 4] = [
     |reader, events| chunk(reader).take(events).for_each(drop),
     |reader, events| {
@@ -51,12 +59,13 @@ const LEAVE: [fn(&mut Subscription<u32>, usize); 4] = [
 
 #[test]
 fn an_event_that_a_loop_did_not_come_to_is_given_by_the_next_chunk() {
+    let _watchdog = watchdog();
     for leave in LEAVE {
         for events in 1..8 {
             let (_buffer, mut reader) = items();
             leave(&mut reader, events);
             let rest: Vec<u32> = chunk(&mut reader).copied().collect();
-            assert_eq!(rest, Vec::from_iter(events as u32..8));
+            assert!(rest.into_iter().eq(after(events)));
             assert_eq!(reader.lag(), 0);
         }
     }
@@ -64,13 +73,14 @@ fn an_event_that_a_loop_did_not_come_to_is_given_by_the_next_chunk() {
 
 #[test]
 fn an_event_that_a_loop_did_not_come_to_is_cloned() {
+    let _watchdog = watchdog();
     for leave in LEAVE {
         for events in 1..8 {
             let (_buffer, mut reader) = items();
             leave(&mut reader, events);
             let copy = reader.clone().cloned();
             let limited = reader.clone().limited(LagLimit::items(100));
-            let rest = Vec::from_iter(events as u32..8);
+            let rest: Vec<u32> = after(events).collect();
             let (mut reader, mut copy, mut limited) = (reader.cloned(), copy, limited);
             let all = std::iter::from_fn(|| reader.try_recv().ok());
             assert_eq!(all.collect::<Vec<_>>(), rest);
@@ -85,6 +95,7 @@ fn an_event_that_a_loop_did_not_come_to_is_cloned() {
 /// A handle cannot hold half of an item.
 #[test]
 fn an_item_that_was_given_in_part_is_received_whole() {
+    let _watchdog = watchdog();
     for (events, whole, lag) in [
         (1, &[0, 1, 2][..], 4),
         (3, &[3], 3),
@@ -103,9 +114,11 @@ fn an_item_that_was_given_in_part_is_received_whole() {
 
 #[test]
 fn a_chunk_that_is_leaked_has_received_what_it_gave() {
+    let _watchdog = watchdog();
     let (_buffer, mut reader) = items();
     let mut leaked = chunk(&mut reader);
     leaked.by_ref().take(5).for_each(drop);
+    #[allow(clippy::forget_non_drop, reason = "it might have a drop")]
     std::mem::forget(leaked);
     assert_eq!(chunk(&mut reader).next(), Some(&5));
 }
@@ -128,6 +141,7 @@ fn panics<R>(f: impl FnOnce() -> R) {
 /// Wherever it stands in its item, those beside it are delivered.
 #[test]
 fn a_poison_event_is_stepped_over() {
+    let _watchdog = watchdog();
     for poison in 0..3 {
         let mut buffer = EventBuffer::new();
         let mut cloned = buffer.subscribe().cloned();
@@ -160,6 +174,7 @@ fn a_poison_event_is_stepped_over() {
 /// What is to be reported is not skipped.
 #[test]
 fn skipping_an_event_reports_and_consumes_nothing_else() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut limited = buffer.subscribe().limited(LagLimit::items(2));
     buffer.extend((0..5).map(Fragile));
@@ -182,6 +197,7 @@ fn skipping_an_event_reports_and_consumes_nothing_else() {
 
 #[test]
 fn the_lag_of_a_limited_reader_counts_the_item_in_its_hand() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe().limited(LagLimit::items(2));
     buffer.extend([1, 2, 3, 4]);
@@ -203,6 +219,7 @@ fn the_lag_of_a_limited_reader_counts_the_item_in_its_hand() {
 /// The loop that spun for ever.
 #[test]
 fn a_loop_over_errors_ends_with_a_final_one() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let limited = || buffer.subscribe().limited(LagLimit::items(1));
     let [mut lagging, mut closed] = [limited(), limited()];

@@ -1,6 +1,8 @@
 //! A close wakes each task once, and frees a key of a handler that hangs.
 #![cfg(all(not(loom), feature = "publisher"))]
 
+mod support;
+
 use std::future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,6 +12,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use event_buffer::publisher::{CloseReason, Publisher, Request, Update, Watch, WatchError};
 use event_buffer::{EventBuffer, LagLimit};
 use futures::Stream;
+use support::watchdog;
 
 #[derive(Default)]
 struct Woken(AtomicU32);
@@ -39,6 +42,7 @@ fn next<S: Stream + Unpin>(stream: &mut S) -> Poll<Option<S::Item>> {
 /// Their buffer ends with their key, which is no news for a watch that has been closed.
 #[test]
 fn a_watch_that_is_closed_with_its_key_is_woken_once() {
+    let _watchdog = watchdog();
     let ways: [fn(&Publisher<&'static str, u32>); 5] = [
         |publisher| publisher.close_key(&"key"),
         Publisher::close_all,
@@ -65,6 +69,7 @@ fn a_watch_that_is_closed_with_its_key_is_woken_once() {
 /// Whatever else happens before it is polled again.
 #[test]
 fn a_reader_that_is_closed_is_woken_once() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut items = buffer.subscribe();
     let mut cloned = buffer.subscribe().cloned();
@@ -97,6 +102,7 @@ fn a_reader_that_is_closed_is_woken_once() {
 /// A task that has gone on to something else is not woken by a close.
 #[test]
 fn a_recv_that_was_cancelled_is_not_woken_by_a_close() {
+    let _watchdog = watchdog();
     let buffer = EventBuffer::<u32>::new();
     let mut reader = buffer.subscribe();
     let closer = reader.closer();
@@ -115,6 +121,7 @@ fn a_recv_that_was_cancelled_is_not_woken_by_a_close() {
 /// souin 849. The closed watches are neither polled nor dropped, and hold the snapshot that hangs.
 #[test]
 fn closing_gives_up_a_snapshot_whose_handler_hangs() {
+    let _watchdog = watchdog();
     let ways: [fn(&Publisher<&'static str, u32>); 3] = [
         |publisher| publisher.close_key(&"key"),
         Publisher::close_all,
@@ -135,7 +142,9 @@ fn closing_gives_up_a_snapshot_whose_handler_hangs() {
             .build();
         let subscribe = || publisher.subscribe(Request::new("key").token("token"));
         let mut stuck: [Watch<_, _>; 2] = [subscribe(), subscribe()];
-        stuck.each_mut().map(wait);
+        for watch in &mut stuck {
+            wait(watch);
+        }
         close(&publisher);
         let first = next(&mut subscribe());
         assert!(matches!(

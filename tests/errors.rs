@@ -1,6 +1,8 @@
 //! Error types, and what a reader's handles are besides.
 #![cfg(not(loom))]
 
+mod support;
+
 use std::error::Error;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
@@ -8,6 +10,7 @@ use event_buffer::{
     Bookmark, BufferItem, Cloned, Closer, EventBuffer, Limited, Position, RecvError, SharedBuffer,
     SharedError, Subscription, TryRecvError,
 };
+use support::watchdog;
 
 #[test]
 fn a_shared_error_is_an_error_and_stays_itself_when_it_is_passed_on() {
@@ -24,6 +27,7 @@ fn a_shared_error_is_an_error_and_stays_itself_when_it_is_passed_on() {
         }
     }
 
+    let _watchdog = watchdog();
     let first = EventBuffer::<u8>::new();
     let second = EventBuffer::<u8>::new();
     let (mut one, mut other) = (first.subscribe(), second.subscribe());
@@ -36,7 +40,7 @@ fn a_shared_error_is_an_error_and_stays_itself_when_it_is_passed_on() {
     assert!(
         as_error
             .source()
-            .is_some_and(|source| source.is::<std::fmt::Error>())
+            .is_some_and(<dyn std::error::Error>::is::<std::fmt::Error>)
     );
     second.fail(error.clone());
     let Err(RecvError::Failed(passed_on)) = other.recv_blocking() else {
@@ -51,6 +55,7 @@ fn a_shared_error_is_an_error_and_stays_itself_when_it_is_passed_on() {
 #[test]
 fn what_is_final_is_said_by_every_error() {
     use event_buffer::RecvTimeoutError;
+    let _watchdog = watchdog();
     let error = || {
         let buffer = EventBuffer::<u8>::new();
         let mut reader = buffer.subscribe();
@@ -78,6 +83,7 @@ fn what_is_final_is_said_by_every_error() {
 #[test]
 fn handles_are_unwind_safe() {
     fn both<H: UnwindSafe + RefUnwindSafe>() {}
+    let _watchdog = watchdog();
     both::<EventBuffer<u8>>();
     both::<SharedBuffer<u8>>();
     both::<Subscription<u8>>();
@@ -115,6 +121,7 @@ fn large_events_fit_on_a_small_stack() {
         small.spawn(f).unwrap().join().unwrap();
     }
 
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::builder()
         .replay(event_buffer::Replay::All)
         .build();

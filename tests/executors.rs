@@ -1,11 +1,14 @@
 //! The same reading code under every executor, and Consul's fuzz test of its event buffer.
 #![cfg(not(loom))]
 
+mod support;
+
 use std::sync::Arc;
 use std::thread;
 
 use event_buffer::{EventBuffer, RecvError, Replay, Subscription};
 use futures::{StreamExt, TryStreamExt, future};
+use support::watchdog;
 
 const EVENTS: u64 = 2_000;
 
@@ -60,6 +63,7 @@ fn produce() -> (Subscription<u64>, thread::JoinHandle<()>) {
 
 #[test]
 fn on_tokio_current_thread() {
+    let _watchdog = watchdog();
     let (reader, producer) = produce();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
@@ -70,6 +74,7 @@ fn on_tokio_current_thread() {
 
 #[test]
 fn on_tokio_multi_thread() {
+    let _watchdog = watchdog();
     let (reader, producer) = produce();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -88,6 +93,7 @@ fn on_tokio_multi_thread() {
 
 #[test]
 fn on_smol() {
+    let _watchdog = watchdog();
     let (reader, producer) = produce();
     smol::block_on(smol::spawn(read_all(reader)));
     producer.join().unwrap();
@@ -95,6 +101,7 @@ fn on_smol() {
 
 #[test]
 fn on_futures() {
+    let _watchdog = watchdog();
     let (reader, producer) = produce();
     futures::executor::block_on(read_all(reader));
     producer.join().unwrap();
@@ -102,6 +109,7 @@ fn on_futures() {
 
 #[test]
 fn on_plain_threads() {
+    let _watchdog = watchdog();
     let (reader, producer) = produce();
     let readers: Vec<_> = (0..4)
         .map(|_| {
@@ -123,6 +131,7 @@ fn on_plain_threads() {
 /// `recv_blocking` blocks as any call may; `futures`' own `block_on` would panic here.
 #[test]
 fn a_blocking_read_inside_an_executor() {
+    let _watchdog = watchdog();
     let (mut reader, producer) = produce();
     let first = futures::executor::block_on(async { reader.recv_blocking() });
     assert_eq!(first.unwrap().events(), [0]);
@@ -139,6 +148,7 @@ fn a_thousand_readers_see_a_thousand_appends_in_order() {
         seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(23) % 8
     }
 
+    let _watchdog = watchdog();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(4)
         .build()

@@ -1,6 +1,8 @@
 //! What the fuzz targets (`fuzz/`) found: retention at an end, and what a panic of foreign code left behind.
 #![cfg(not(loom))]
 
+mod support;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
@@ -8,6 +10,7 @@ use std::thread;
 
 use event_buffer::{EventBuffer, Replay, TryRecvError};
 use futures::{FutureExt, StreamExt};
+use support::watchdog;
 
 fn panics(f: impl FnOnce()) {
     assert!(catch_unwind(AssertUnwindSafe(f)).is_err(), "as planned");
@@ -39,6 +42,7 @@ impl Wake for Task {
 
 #[test]
 fn a_reader_of_clones_that_was_told_of_the_end_holds_nothing() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe().cloned();
     let event = Arc::new(());
@@ -51,6 +55,7 @@ fn a_reader_of_clones_that_was_told_of_the_end_holds_nothing() {
 
 #[test]
 fn what_a_chunk_lent_goes_with_the_read_that_says_closed() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe();
     let event = Arc::new(());
@@ -64,6 +69,7 @@ fn what_a_chunk_lent_goes_with_the_read_that_says_closed() {
 
 #[test]
 fn resubscribing_to_an_ended_buffer_holds_nothing() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let reader = buffer.subscribe();
     let event = Arc::new(());
@@ -77,6 +83,7 @@ fn resubscribing_to_an_ended_buffer_holds_nothing() {
 
 #[test]
 fn a_waker_that_panics_leaves_the_window_as_long_as_it_is_to_be() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::builder().replay(Replay::Last(2)).build();
     let mut reader = buffer.subscribe();
     let waker = Waker::from(Arc::new(PanicsWhenWoken));
@@ -88,6 +95,7 @@ fn a_waker_that_panics_leaves_the_window_as_long_as_it_is_to_be() {
 
 #[test]
 fn a_drop_that_panics_leaves_the_window_as_long_as_it_is_to_be() {
+    let _watchdog = watchdog();
     let event = Arc::new(());
     let mut buffer = EventBuffer::builder().replay(Replay::Last(2)).build();
     panics(|| buffer.extend((0..10).map(|n| Event(event.clone(), n == 0))));
@@ -97,6 +105,7 @@ fn a_drop_that_panics_leaves_the_window_as_long_as_it_is_to_be() {
 
 #[test]
 fn a_drop_that_panics_does_not_keep_the_others_that_a_reader_has_passed() {
+    let _watchdog = watchdog();
     let event = Arc::new(());
     let mut buffer = EventBuffer::builder().replay(Replay::None).build();
     let mut reader = buffer.subscribe();
@@ -110,6 +119,7 @@ fn a_drop_that_panics_does_not_keep_the_others_that_a_reader_has_passed() {
 /// The same where another one stands in the midst of them.
 #[test]
 fn a_drop_that_panics_does_not_keep_those_that_another_reader_leaves_later() {
+    let _watchdog = watchdog();
     let event = Arc::new(());
     let mut buffer = EventBuffer::builder().replay(Replay::None).build();
     let mut reader = buffer.subscribe();
@@ -125,6 +135,7 @@ fn a_drop_that_panics_does_not_keep_those_that_another_reader_leaves_later() {
 
 #[test]
 fn a_reader_whose_drop_wakes_one_that_panics_leaves_the_list() {
+    let _watchdog = watchdog();
     let buffer = EventBuffer::<u8>::new();
     let mut reader = buffer.subscribe();
     let task = Arc::new(Task);
@@ -149,6 +160,7 @@ mod publisher {
 
     #[test]
     fn a_watch_that_is_closed_says_why_also_where_a_drop_panics() {
+        let _watchdog = watchdog();
         let publisher = Publisher::builder().build();
         let mut watch = publisher.subscribe(Request::new("key"));
         let event = Event(Arc::new(()), true);
@@ -164,6 +176,7 @@ mod publisher {
 
     #[test]
     fn a_progress_mark_is_not_lost_to_a_drop() {
+        let _watchdog = watchdog();
         let publisher = Publisher::builder().build();
         let mut watch = publisher.subscribe(Request::new("key").filter(|_: &Event| false));
         let mut cx = Context::from_waker(Waker::noop());

@@ -1,6 +1,8 @@
 //! Readers whose lag is limited.
 #![cfg(not(loom))]
 
+mod support;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -17,6 +19,7 @@ use futures::{FutureExt, StreamExt};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
+use support::watchdog;
 use tokio_test::{assert_pending, assert_ready, assert_ready_eq, task};
 
 static_assertions::assert_impl_all!(Limited<Vec<u8>>: Send, Sync, Unpin);
@@ -72,6 +75,7 @@ impl ByteSize for Counted {
 
 #[test]
 fn within_its_limit_a_reader_loses_nothing() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe().limited(LagLimit::items(10));
     for round in 0..100 {
@@ -83,6 +87,7 @@ fn within_its_limit_a_reader_loses_nothing() {
 
 #[test]
 fn skips_to_the_oldest_allowed_and_tells_the_exact_count() {
+    let _watchdog = watchdog();
     for published in [11, 12, 25, 26, 27, 100, 1_000] {
         let mut buffer = EventBuffer::new();
         let mut reader = buffer.subscribe().limited(LagLimit::items(10));
@@ -99,6 +104,7 @@ fn skips_to_the_oldest_allowed_and_tells_the_exact_count() {
 
 #[test]
 fn skips_to_what_is_newest_when_it_reads() {
+    let _watchdog = watchdog();
     for published in [11, 12, 25, 26, 27, 100, 1_000] {
         let mut buffer = EventBuffer::new();
         let limit = LagLimit::items(10).on_lag(OnLag::SkipToNewest);
@@ -113,6 +119,7 @@ fn skips_to_what_is_newest_when_it_reads() {
 
 #[test]
 fn closes_with_a_typed_reason_that_sticks() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let limit = LagLimit::items(10).on_lag(OnLag::Close);
     let mut reader = buffer.subscribe().limited(limit);
@@ -135,6 +142,7 @@ fn closes_with_a_typed_reason_that_sticks() {
 
 #[test]
 fn the_newest_item_may_always_be_received() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut none = buffer.subscribe().limited(LagLimit::items(0));
     let mut no_bytes = buffer.subscribe().limited(LagLimit::bytes(0));
@@ -147,6 +155,7 @@ fn the_newest_item_may_always_be_received() {
 
 #[test]
 fn an_item_counts_once_however_many_its_events_and_comes_whole() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe().limited(LagLimit::items(2));
     for n in 0..4 {
@@ -164,6 +173,7 @@ fn an_item_counts_once_however_many_its_events_and_comes_whole() {
 
 #[test]
 fn bytes_are_those_that_the_events_say() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let size = |n: usize| vec![0_u8; n];
     let each = size(100).byte_size() as u64;
@@ -184,6 +194,7 @@ fn bytes_are_those_that_the_events_say() {
 
 #[test]
 fn bounds_memory_of_who_is_never_polled() {
+    let _watchdog = watchdog();
     for on_lag in [OnLag::SkipToOldest, OnLag::SkipToNewest, OnLag::Close] {
         for limit in [LagLimit::items(10), LagLimit::bytes(1_000)] {
             let alive = Arc::new(AtomicUsize::new(0));
@@ -206,6 +217,7 @@ fn bounds_memory_of_who_is_never_polled() {
 
 #[test]
 fn a_limit_in_bytes_is_passed_by_an_eighth_at_most() {
+    let _watchdog = watchdog();
     let alive = Arc::new(AtomicUsize::new(0));
     let mut buffer = unretained();
     let _stuck = buffer.subscribe().limited(LagLimit::bytes(1_000));
@@ -221,6 +233,7 @@ fn a_limit_in_bytes_is_passed_by_an_eighth_at_most() {
 
 #[test]
 fn one_that_has_waited_keeps_no_more() {
+    let _watchdog = watchdog();
     let alive = Arc::new(AtomicUsize::new(0));
     let mut buffer = unretained();
     let mut stuck = task::spawn(buffer.subscribe().limited(LagLimit::items(10)));
@@ -232,6 +245,7 @@ fn one_that_has_waited_keeps_no_more() {
 
 #[test]
 fn others_lose_nothing() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut all = buffer.subscribe().cloned();
     let _stuck = buffer.subscribe().limited(LagLimit::items(1));
@@ -248,6 +262,7 @@ fn others_lose_nothing() {
 
 #[test]
 fn a_limit_goes_along_over_splices() {
+    let _watchdog = watchdog();
     let limits = [LagLimit::items(10), LagLimit::bytes(1_000)];
     let cases = limits.map(|limit| [(limit, true), (limit, false)]);
     for (limit, registered_first) in cases.into_iter().flatten() {
@@ -288,6 +303,7 @@ fn a_limit_goes_along_over_splices() {
 
 #[test]
 fn waits_is_woken_and_goes_on_after_it_has_lagged() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut stream = task::spawn(buffer.subscribe().limited(LagLimit::items(2)));
     for round in 0..3 {
@@ -309,6 +325,7 @@ fn waits_is_woken_and_goes_on_after_it_has_lagged() {
 
 #[test]
 fn a_cancelled_recv_loses_nothing_and_leaves_the_list() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe().limited(LagLimit::items(2));
     let task = Arc::new(Task);
@@ -335,6 +352,7 @@ fn a_cancelled_recv_loses_nothing_and_leaves_the_list() {
 
 #[test]
 fn waits_at_the_end_of_a_buffer_that_goes_on_in_another() {
+    let _watchdog = watchdog();
     let mut live = EventBuffer::new();
     let snapshot = EventBuffer::new();
     let mut stream = task::spawn(snapshot.subscribe().limited(LagLimit::items(2)));
@@ -348,6 +366,7 @@ fn waits_at_the_end_of_a_buffer_that_goes_on_in_another() {
 
 #[test]
 fn an_end_comes_after_what_is_left() {
+    let _watchdog = watchdog();
     for bytes in [u64::MAX, 0] {
         let limit = if bytes == 0 {
             LagLimit::items(2)
@@ -368,6 +387,7 @@ fn an_end_comes_after_what_is_left() {
 
 #[test]
 fn is_closed_from_outside_at_once() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut stream = task::spawn(buffer.subscribe().limited(LagLimit::items(2)));
     buffer.append([1, 2]);
@@ -413,6 +433,7 @@ fn an_event_whose_clone_panics_has_not_been_received() {
         }
     }
 
+    let _watchdog = watchdog();
     for limit in [LagLimit::items(2), LagLimit::items(2).and_bytes(1_000)] {
         let panics = Arc::new(AtomicBool::new(true));
         let event = |n| Fragile(n, panics.clone());
@@ -448,6 +469,7 @@ fn a_drop_that_panics_leaves_all_in_order() {
         }
     }
 
+    let _watchdog = watchdog();
     let mut buffer = unretained();
     let mut stuck = buffer.subscribe().limited(LagLimit::items(1));
     let mut other = buffer.subscribe().limited(LagLimit::items(1));
@@ -488,6 +510,7 @@ fn foreign_code_may_use_the_buffer_and_the_reader() {
         }
     }
 
+    let _watchdog = watchdog();
     let shared = SharedBuffer::from(unretained());
     let looked = Arc::new(AtomicUsize::new(0));
     for limit in [LagLimit::items(1), LagLimit::bytes(1)] {
@@ -515,6 +538,7 @@ fn foreign_code_may_use_the_buffer_and_the_reader() {
 #[test]
 fn over_threads_received_and_skipped_make_up_all() {
     const EACH: u64 = 5_000;
+    let _watchdog = watchdog();
     for on_lag in [OnLag::SkipToOldest, OnLag::SkipToNewest] {
         let shared = SharedBuffer::from(unretained());
         let limits = [
@@ -552,6 +576,7 @@ fn over_threads_received_and_skipped_make_up_all() {
 /// Neither its waker nor what a chunk lent goes along behind the lock.
 #[test]
 fn nothing_that_is_past_goes_along_where_a_limit_is_set() {
+    let _watchdog = watchdog();
     let alive = Arc::new(AtomicUsize::new(0));
     let mut buffer = unretained();
     let mut stream = buffer.subscribe();
@@ -582,6 +607,7 @@ fn a_waker_that_panics_does_not_keep_a_limit_from_being_enforced() {
         }
     }
 
+    let _watchdog = watchdog();
     let alive = Arc::new(AtomicUsize::new(0));
     let mut buffer = unretained();
     let _stuck = buffer.subscribe().limited(LagLimit::items(10));
@@ -611,6 +637,7 @@ fn what_is_skipped_while_its_clone_panics_is_counted() {
         }
     }
 
+    let _watchdog = watchdog();
     let shared = SharedBuffer::from(unretained());
     let mut reader = shared.subscribe().limited(LagLimit::items(10));
     shared.push(Overtaken(Some(shared.clone())));
@@ -621,6 +648,7 @@ fn what_is_skipped_while_its_clone_panics_is_counted() {
 
 #[test]
 fn a_splice_enforces_the_limits_that_it_hands_on() {
+    let _watchdog = watchdog();
     for ended in [false, true] {
         let alive = Arc::new(AtomicUsize::new(0));
         let (mut live, snapshot) = (unretained(), unretained());
@@ -646,6 +674,7 @@ fn a_size_that_panics_does_not_end_the_limit() {
         }
     }
 
+    let _watchdog = watchdog();
     let alive = Arc::new(AtomicUsize::new(0));
     let mut buffer = unretained();
     let mut stuck = buffer
@@ -688,6 +717,7 @@ fn a_size_may_publish() {
         }
     }
 
+    let _watchdog = watchdog();
     let shared = SharedBuffer::from(unretained());
     let asked = Arc::new(AtomicUsize::new(0));
     let stuck = shared.subscribe().limited(LagLimit::bytes(1));
@@ -701,6 +731,7 @@ fn a_size_may_publish() {
 
 #[test]
 fn a_limit_in_bytes_is_kept_after_a_batch_too() {
+    let _watchdog = watchdog();
     let alive = Arc::new(AtomicUsize::new(0));
     let mut buffer = unretained();
     let _stuck = buffer.subscribe().limited(LagLimit::bytes(1_000));
@@ -716,6 +747,7 @@ fn a_limit_in_bytes_is_kept_after_a_batch_too() {
 
 #[test]
 fn a_reader_that_always_lags_gets_items_all_the_same() {
+    let _watchdog = watchdog();
     for on_lag in [OnLag::SkipToOldest, OnLag::SkipToNewest] {
         let mut buffer = EventBuffer::new();
         let mut reader = buffer
@@ -748,6 +780,7 @@ fn a_panic_in_a_read_does_not_cost_the_answer() {
         }
     }
 
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut stream = buffer.subscribe().limited(LagLimit::items(1));
     let waker = Arc::new(PanicsWhenDropped).into();
@@ -778,6 +811,7 @@ fn a_drop_that_panics_where_a_limit_is_set_leaks_nothing() {
         }
     }
 
+    let _watchdog = watchdog();
     let event = Arc::new(());
     let mut buffer = unretained();
     let reader = buffer.subscribe();
@@ -790,6 +824,7 @@ fn a_drop_that_panics_where_a_limit_is_set_leaks_nothing() {
 
 #[test]
 fn the_first_reason_sticks_where_a_reader_was_closed_for_its_lag() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let limit = LagLimit::items(1).on_lag(OnLag::Close);
     let mut reader = buffer.subscribe().limited(limit);
@@ -896,6 +931,7 @@ proptest! {
     /// What is received is what the documentation says, whenever the writer happens to look.
     #[test]
     fn as_a_naive_reader(steps in vec(step(), 1..80)) {
+        let _watchdog = watchdog();
         let mut buffer = unretained();
         let mut published: Vec<Vec<Event>> = Vec::new();
         let mut readers: Vec<(Limited<Event>, Naive)> = Vec::new();
@@ -956,6 +992,7 @@ proptest! {
 
 #[test]
 fn a_reader_that_was_closed_for_its_bytes_keeps_nothing() {
+    let _watchdog = watchdog();
     for by_its_own_read in [false, true] {
         let alive = Arc::new(AtomicUsize::new(0));
         let mut buffer = unretained();
@@ -981,6 +1018,7 @@ fn a_reader_that_was_closed_for_its_bytes_keeps_nothing() {
 
 #[test]
 fn readers_limited_in_bytes_share_who_asks_but_not_the_limit() {
+    let _watchdog = watchdog();
     let alive = Arc::new(AtomicUsize::new(0));
     let mut buffer = unretained();
     let mut behind = buffer.subscribe();
@@ -1019,6 +1057,7 @@ fn what_was_skipped_before_an_event_whose_clone_panics_is_told_with_the_event() 
         }
     }
 
+    let _watchdog = watchdog();
     let panics = Arc::new(AtomicBool::new(true));
     let mut buffer = unretained();
     let mut reader = buffer.subscribe().limited(LagLimit::items(1));
@@ -1056,6 +1095,7 @@ fn who_leaves_while_its_limit_is_enforced_is_gone_at_once() {
         }
     }
 
+    let _watchdog = watchdog();
     for asked in [1, 2] {
         let shared = SharedBuffer::from(unretained());
         let observed = Arc::new(AtomicUsize::new(0));
@@ -1073,6 +1113,7 @@ fn the_size_is_that_of_the_event_and_of_what_it_owns() {
         event.byte_size()
     }
 
+    let _watchdog = watchdog();
     let mut text = String::with_capacity(100);
     text.push('a');
     let mut bytes = Vec::<u8>::with_capacity(100);
@@ -1089,6 +1130,7 @@ fn the_size_is_that_of_the_event_and_of_what_it_owns() {
 
 #[test]
 fn a_reader_that_was_closed_for_its_lag_is_told_how_far_behind_it_was() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let limit = LagLimit::items(1).on_lag(OnLag::Close);
     let mut reader = buffer.subscribe().limited(limit);
@@ -1103,6 +1145,7 @@ fn a_reader_that_was_closed_for_its_lag_is_told_how_far_behind_it_was() {
 /// However far it goes over the limit, from not at all on.
 #[test]
 fn after_a_batch_an_eighth_more_is_kept_at_most() {
+    let _watchdog = watchdog();
     for len in 1..50 {
         let alive = Arc::new(AtomicUsize::new(0));
         let mut buffer = unretained();
@@ -1114,6 +1157,7 @@ fn after_a_batch_an_eighth_more_is_kept_at_most() {
 
 #[test]
 fn who_skips_to_the_newest_keeps_no_other() {
+    let _watchdog = watchdog();
     let alive = Arc::new(AtomicUsize::new(0));
     let mut buffer = unretained();
     let limit = LagLimit::items(10).on_lag(OnLag::SkipToNewest);
@@ -1161,6 +1205,7 @@ impl ByteSize for Nested {
 /// Where it is asked for all readers, and where it is asked for this one, who reads while the writer looks.
 #[test]
 fn what_two_looks_at_a_time_ask_for_counts_once() {
+    let _watchdog = watchdog();
     for asked_before in [0, 1] {
         let asked = Arc::new(AtomicUsize::new(0));
         let shared = SharedBuffer::from(unretained());
@@ -1218,6 +1263,7 @@ fn what_is_given_back_while_sizes_are_asked_does_not_count_for_others() {
         }
     }
 
+    let _watchdog = watchdog();
     let gates = Arc::new(Gates {
         cloning: Barrier::new(2),
         given_back: Barrier::new(2),
@@ -1260,6 +1306,7 @@ fn a_limit_in_bytes_is_kept_at_each_item_after_a_size_that_panics() {
         }
     }
 
+    let _watchdog = watchdog();
     let alive = Arc::new(AtomicUsize::new(0));
     let mut buffer = unretained();
     let _stuck = buffer.subscribe().limited(LagLimit::bytes(10));
@@ -1276,6 +1323,7 @@ fn a_limit_in_bytes_is_kept_at_each_item_after_a_size_that_panics() {
 /// Wherever in a block it is that a limit is due.
 #[test]
 fn an_eighth_more_and_a_block_is_kept_at_most() {
+    let _watchdog = watchdog();
     for limit in 1..70 {
         let alive = Arc::new(AtomicUsize::new(0));
         let mut buffer = unretained();
@@ -1291,6 +1339,7 @@ fn an_eighth_more_and_a_block_is_kept_at_most() {
 
 #[test]
 fn a_stream_that_is_dropped_while_it_waits_leaves_the_list() {
+    let _watchdog = watchdog();
     let buffer = EventBuffer::<u8>::new();
     let mut stream = buffer.subscribe().limited(LagLimit::items(2));
     let task = Arc::new(Task);
@@ -1305,6 +1354,7 @@ fn a_stream_that_is_dropped_while_it_waits_leaves_the_list() {
 /// Those of a crowd that are gone are taken out of the lists, and it is not.
 #[test]
 fn a_limit_in_bytes_is_kept_beside_a_crowd_that_comes_and_goes() {
+    let _watchdog = watchdog();
     let alive = Arc::new(AtomicUsize::new(0));
     let mut buffer = unretained();
     let _stuck = buffer.subscribe().limited(LagLimit::bytes(1_000));
@@ -1319,6 +1369,7 @@ fn a_limit_in_bytes_is_kept_beside_a_crowd_that_comes_and_goes() {
 
 #[test]
 fn an_event_is_asked_once_for_a_crowd_that_has_room() {
+    let _watchdog = watchdog();
     let asked = Arc::new(AtomicUsize::new(0));
     let mut buffer = unretained();
     let crowd = (0..10).map(|_| buffer.subscribe().limited(LagLimit::bytes(1_000)));
@@ -1330,6 +1381,7 @@ fn an_event_is_asked_once_for_a_crowd_that_has_room() {
 /// In the buffer spliced to, or in the other where there is nobody any more in that.
 #[test]
 fn who_is_limited_in_bytes_after_a_splice_shares_who_asks() {
+    let _watchdog = watchdog();
     let (items, bytes) = (LagLimit::items(1_000), LagLimit::bytes(1_000));
     for leaves in [false, true] {
         let asked = Arc::new(AtomicUsize::new(0));
@@ -1364,6 +1416,7 @@ fn what_comes_while_sizes_are_asked_is_left_to_the_next_look() {
         }
     }
 
+    let _watchdog = watchdog();
     let shared = SharedBuffer::from(unretained());
     let mut reader = shared.subscribe().limited(LagLimit::bytes(1_000));
     shared.push(Fertile(shared.clone(), 100, Arc::default()));
@@ -1374,6 +1427,7 @@ fn what_comes_while_sizes_are_asked_is_left_to_the_next_look() {
 /// It has said the reason already.
 #[test]
 fn a_stream_that_has_ended_is_over_where_it_is_limited_too() {
+    let _watchdog = watchdog();
     let buffer = EventBuffer::<u8>::new();
     let mut reader = buffer.subscribe();
     reader.closer().close("enough");

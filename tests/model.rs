@@ -1,14 +1,41 @@
 //! Random use of the whole buffer against a naive model: vectors and indexes.
 #![cfg(not(loom))]
 
+mod support;
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::{iter, mem};
 
-use event_buffer::{EventBuffer, Position, Replay, Subscription, TryRecvError};
+use event_buffer::{
+    Cloned, EventBuffer, LagLimit, Limited, Position, Replay, Subscription, TryRecvError,
+};
 use futures::FutureExt;
+use proptest::bool::weighted;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
+
+/// An event, by number. One in eight panics when it is cloned.
+#[derive(Debug, PartialEq)]
+struct Event(u32);
+
+impl Event {
+    fn is_fragile(id: u32) -> bool {
+        id % 8 == 5
+    }
+}
+
+impl Clone for Event {
+    fn clone(&self) -> Self {
+        if Self::is_fragile(self.0) {
+            // Not `panic!`, which says so.
+            resume_unwind(Box::new("fragile"));
+        }
+        Self(self.0)
+    }
+}
+use support::watchdog;
 
 /// One step. The first number chooses a writer, a reader or a mark among those there are.
 #[derive(Clone, Debug)]
@@ -28,10 +55,10 @@ enum Step {
     Resubscribe(usize),
     Mark(usize),
     Recv(usize),
-    /// All of a chunk, or so many of its events.
-    Chunk(usize, Option<usize>),
-    /// So many single events.
-    Cloned(usize, usize),
+    /// All of a chunk, or so many of its events; then the loop may panic.
+    Chunk(usize, Option<usize>, bool),
+    /// Single events, some of which are skipped.
+    Cloned(usize, Vec<bool>),
     ForceClose(usize),
     Drop(usize),
 }
@@ -56,11 +83,17 @@ fn step() -> impl Strategy<Value = Step> {
         1 => n().prop_map(Step::Resubscribe),
         2 => n().prop_map(Step::Mark),
         16 => n().prop_map(Step::Recv),
-        6 => (n(), option::of(some())).prop_map(|(r, most)| Step::Chunk(r, most)),
-        2 => (n(), some()).prop_map(|(r, k)| Step::Cloned(r, k)),
+        6 => (n(), option::of(some()), any::<bool>()).prop_map(|(r, most, panics)| Step::Chunk(r, most, panics)),
+        3 => (n(), skips()).prop_map(|(r, skips)| Step::Cloned(r, skips)),
         1 => n().prop_map(Step::ForceClose),
         1 => n().prop_map(Step::Drop),
     ]
+}
+
+/// Which of the next events are skipped.
+fn skips() -> impl Strategy<Value = Vec<bool>> {
+    let some = prop_oneof![0..8_usize, 0..80_usize];
+    some.prop_flat_map(|count| vec(weighted(0.3), count))
 }
 
 fn replay() -> impl Strategy<Value = Replay> {
@@ -91,7 +124,7 @@ impl ModelBuffer {
 #[derive(Clone, Default)]
 struct ModelReader {
     at: Place,
-    /// How many events of the item there have been given; only to a reader of single events.
+    /// How many events of the item there have been given, one by one.
     given: usize,
     force_closed: bool,
     /// The failure at the end has been said.
@@ -105,6 +138,8 @@ enum Nothing {
     Closed,
     Failed,
     ForceClosed,
+    /// The event could not be cloned.
+    Panic,
 }
 
 impl<E: Into<TryRecvError>> From<E> for Nothing {
@@ -175,23 +210,43 @@ impl Model {
 
     fn recv(&self, reader: &mut ModelReader) -> Result<Vec<u32>, Nothing> {
         let item = self.look(reader)?;
+        // Whole, even if some of its events were given.
+        reader.given = 0;
         reader.at.1 += 1;
         Ok(item.clone())
     }
 
-    /// A single event. The item counts as received with its last.
+    /// A single event.
     fn recv_event(&self, reader: &mut ModelReader) -> Result<u32, Nothing> {
-        let item = self.look(reader)?;
-        let event = item[reader.given];
-        reader.given += 1;
-        if reader.given == item.len() {
-            reader.given = 0;
-            reader.at.1 += 1;
+        let event = self.look(reader)?[reader.given];
+        if Event::is_fragile(event) {
+            return Err(Nothing::Panic);
         }
+        self.give(reader);
         Ok(event)
     }
 
-    /// At most so many events of all that is ready. An item counts as received with its first.
+    /// Goes over an event, if there is one.
+    fn skip_event(&self, reader: &mut ModelReader) -> bool {
+        // Not by `look`, which reports a failure.
+        reader.at = self.next(reader.at);
+        let skips = !reader.force_closed && self.item(reader.at).is_some();
+        if skips {
+            self.give(reader);
+        }
+        skips
+    }
+
+    /// The next event there was given. The item counts as received with its last.
+    fn give(&self, reader: &mut ModelReader) {
+        reader.given += 1;
+        if Some(reader.given) == self.item(reader.at).map(Vec::len) {
+            reader.given = 0;
+            reader.at.1 += 1;
+        }
+    }
+
+    /// At most so many events of all that is ready.
     fn recv_chunk(&self, reader: &mut ModelReader, most: usize) -> Result<Vec<u32>, Nothing> {
         self.look(reader)?;
         let mut events = Vec::new();
@@ -201,17 +256,16 @@ impl Model {
             let Some(item) = self.item(reader.at) else {
                 break;
             };
-            reader.at.1 += 1;
-            events.extend(item);
+            events.push(item[reader.given]);
+            self.give(reader);
         }
-        events.truncate(most);
         Ok(events)
     }
 }
 
 /// The writer of a buffer that has not ended.
 struct Writer {
-    real: EventBuffer<u32>,
+    real: EventBuffer<Event>,
     number: usize,
 }
 
@@ -232,14 +286,14 @@ impl Writer {
     }
 
     fn append(&mut self, events: Vec<u32>, model: &mut Model) {
-        self.real.append(events.iter().copied());
+        self.real.append(events.iter().copied().map(Event));
         if !events.is_empty() {
             model.buffers[self.number].items.push(events);
         }
     }
 
     fn extend(&mut self, events: Vec<u32>, model: &mut Model) {
-        self.real.extend(events.iter().copied());
+        self.real.extend(events.iter().copied().map(Event));
         let items = events.into_iter().map(|event| vec![event]);
         model.buffers[self.number].items.extend(items);
     }
@@ -285,7 +339,8 @@ impl Writer {
         let retained = buffer.retained();
         assert_eq!(self.real.len(), retained);
         let newest = buffer.items.last().filter(|_| retained > 0);
-        assert_eq!(self.real.head().as_deref(), newest.map(Vec::as_slice));
+        let head = self.real.head();
+        assert_eq!(head.map(|item| ids(&item)).as_ref(), newest);
         let comes_here = |reader: &Reader| model.leads_to(reader.model.at, self.number);
         assert_eq!(self.real.is_observed(), readers.iter().any(comes_here));
     }
@@ -293,13 +348,44 @@ impl Writer {
 
 /// A position from which reading can start.
 struct Mark {
-    real: Position<u32>,
+    real: Position<Event>,
     at: Place,
 }
 
+fn ids<'a>(events: impl IntoIterator<Item = &'a Event>) -> Vec<u32> {
+    events.into_iter().map(|event| event.0).collect()
+}
+
+/// A reader of single events.
+trait Singles {
+    fn try_recv(&mut self) -> Result<Event, TryRecvError>;
+    fn skip_event(&mut self) -> bool;
+    fn lag(&self) -> u64;
+}
+
+macro_rules! singles {
+    ($($reader:ident),*) => {$(
+        impl Singles for $reader<Event> {
+            fn try_recv(&mut self) -> Result<Event, TryRecvError> {
+                $reader::try_recv(self)
+            }
+
+            fn skip_event(&mut self) -> bool {
+                $reader::skip_event(self)
+            }
+
+            fn lag(&self) -> u64 {
+                $reader::lag(self)
+            }
+        }
+    )*};
+}
+
+singles!(Cloned, Limited);
+
 #[derive(Clone)]
 struct Reader {
-    real: Subscription<u32>,
+    real: Subscription<Event>,
     model: ModelReader,
 }
 
@@ -317,6 +403,7 @@ impl Reader {
             real: self.real.resubscribe(),
             model: ModelReader {
                 at: model.tail(self.model.at),
+                given: 0,
                 failed: false,
                 ..self.model
             },
@@ -332,36 +419,57 @@ impl Reader {
 
     fn recv(&mut self, model: &Model) {
         let answer = self.real.try_recv();
-        let answer = answer.map(|item| item.to_vec()).map_err(Nothing::from);
+        let answer = answer.map(|item| ids(&item)).map_err(Nothing::from);
         assert_eq!(answer, model.recv(&mut self.model));
     }
 
-    fn chunk(&mut self, most: Option<usize>, model: &Model) {
+    fn chunk(&mut self, most: Option<usize>, panics: bool, model: &Model) {
         let answer = match self.real.next_chunk().now_or_never() {
             None => Err(Nothing::Empty),
             Some(Err(end)) => Err(end.into()),
             Some(Ok(chunk)) => {
-                let mut lent: Vec<&u32> = Vec::new();
+                let mut lent: Vec<&Event> = Vec::new();
                 match most {
+                    Some(most @ 1..) if panics => {
+                        let visit = |event| {
+                            lent.push(event);
+                            if lent.len() == most {
+                                resume_unwind(Box::new("enough"));
+                            }
+                        };
+                        _ = catch_unwind(AssertUnwindSafe(|| chunk.for_each(visit)));
+                    }
                     Some(most) => lent.extend(chunk.take(most)),
                     // By `fold`, which goes another way than `next`.
                     None => chunk.for_each(|event| lent.push(event)),
                 }
                 // Looked at only now: what was lent outlives the chunk.
-                Ok(lent.into_iter().copied().collect())
+                Ok(ids(lent))
             }
         };
         let most = most.unwrap_or(usize::MAX);
         assert_eq!(answer, model.recv_chunk(&mut self.model, most));
     }
 
-    /// Reads single events through a copy, which is gone afterwards.
-    fn cloned(&self, events: usize, model: &Model) {
-        let mut real = self.real.clone().cloned();
+    /// Reads single events through copies, which are gone afterwards.
+    fn cloned(&self, skips: &[bool], model: &Model) {
+        let no_limit = LagLimit::items(u64::MAX);
+        self.read_singles(self.real.clone().cloned(), skips, model);
+        self.read_singles(self.real.clone().limited(no_limit), skips, model);
+    }
+
+    fn read_singles(&self, mut real: impl Singles, skips: &[bool], model: &Model) {
         let mut reader = self.model.clone();
-        for _ in 0..events {
-            let answer = real.try_recv().map_err(Nothing::from);
-            assert_eq!(answer, model.recv_event(&mut reader));
+        for skip in skips {
+            if *skip {
+                assert_eq!(real.skip_event(), model.skip_event(&mut reader));
+            } else {
+                let answer = match catch_unwind(AssertUnwindSafe(|| real.try_recv())) {
+                    Ok(answer) => answer.map(|event| event.0).map_err(Nothing::from),
+                    Err(_) => Err(Nothing::Panic),
+                };
+                assert_eq!(answer, model.recv_event(&mut reader));
+            }
             assert_eq!(real.lag(), model.lag(reader.at));
         }
     }
@@ -427,8 +535,8 @@ impl World {
             }
             Step::Mark(r) => marks.push(pick(readers, r)?.mark()),
             Step::Recv(r) => pick(readers, r)?.recv(model),
-            Step::Chunk(r, most) => pick(readers, r)?.chunk(most, model),
-            Step::Cloned(r, events) => pick(readers, r)?.cloned(events, model),
+            Step::Chunk(r, most, panics) => pick(readers, r)?.chunk(most, panics, model),
+            Step::Cloned(r, ref skips) => pick(readers, r)?.cloned(skips, model),
             Step::ForceClose(r) => pick(readers, r)?.force_close(),
             Step::Drop(r) => drop(take(readers, r)?),
         }
@@ -467,6 +575,7 @@ proptest! {
         replays in vec(replay(), 1..4),
         steps in vec(step(), 0..200),
     ) {
+        let _watchdog = watchdog();
         let mut world = World::default();
         for step in replays.into_iter().map(Step::Open).chain(steps) {
             world.step(&step);

@@ -3,6 +3,8 @@
 //! Where a test is for a bug that others had, it is named after what must not happen.
 #![cfg(all(not(loom), feature = "publisher"))]
 
+mod support;
+
 use std::future;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -17,6 +19,7 @@ use event_buffer::publisher::{
 use futures::channel::oneshot;
 use futures::stream::FusedStream;
 use futures::{FutureExt, StreamExt};
+use support::watchdog;
 use tokio_test::{assert_pending, task};
 
 static_assertions::assert_impl_all!(Publisher<String, Vec<u8>>: Send, Sync, Clone);
@@ -122,6 +125,7 @@ impl Store {
 
 #[test]
 fn a_snapshot_streams_before_it_is_complete() {
+    let _watchdog = watchdog();
     let store = Store::default();
     let publisher = store.publisher(Replay::None, Duration::ZERO);
     let gate = store.gate();
@@ -137,6 +141,7 @@ fn a_snapshot_streams_before_it_is_complete() {
 /// Consul 7128 and 10355.
 #[test]
 fn what_is_published_while_a_snapshot_is_made_is_not_lost() {
+    let _watchdog = watchdog();
     // The snapshot contains the commits up to any of those published meanwhile.
     for contained in 4..=9 {
         let store = Store::default();
@@ -179,6 +184,7 @@ fn what_is_published_while_a_snapshot_is_made_is_not_lost() {
 /// Consul 9772.
 #[test]
 fn what_is_meant_for_one_watch_is_not_in_the_kept_snapshot() {
+    let _watchdog = watchdog();
     let store = Store::default();
     let publisher = store.publisher(Replay::None, FOREVER);
     let elsewhere = Resume { epoch: 2, index: 5 };
@@ -194,6 +200,7 @@ fn what_is_meant_for_one_watch_is_not_in_the_kept_snapshot() {
 #[test]
 fn a_herd_does_not_build_the_same_snapshot_many_times() {
     const HERD: usize = 10_000;
+    let _watchdog = watchdog();
     let store = Store::default();
     let publisher = store.publisher(Replay::None, Duration::ZERO);
     let gate = store.gate();
@@ -213,6 +220,7 @@ fn a_herd_does_not_build_the_same_snapshot_many_times() {
 /// Consul 12080.
 #[test]
 fn a_publish_does_not_wake_watchers_of_other_keys() {
+    let _watchdog = watchdog();
     let publisher = Publisher::<u32, u32>::builder().build();
     let mut watches: Vec<_> = (0..100)
         .map(|key| task::spawn(publisher.subscribe(Request::new(key))))
@@ -233,6 +241,7 @@ fn a_publish_does_not_wake_watchers_of_other_keys() {
 /// The rule: evict both or neither.
 #[test]
 fn a_kept_snapshot_does_not_lead_to_a_freed_buffer() {
+    let _watchdog = watchdog();
     let store = Store::default();
     let publisher = store.publisher(Replay::None, FOREVER);
     all(&mut watch(&publisher, "a"));
@@ -267,6 +276,7 @@ fn a_kept_snapshot_does_not_lead_to_a_freed_buffer() {
 
 #[test]
 fn an_expired_snapshot_is_not_given_and_frees_its_key() {
+    let _watchdog = watchdog();
     let store = Store::default();
     let publisher = store.publisher(Replay::None, MOMENT);
     all(&mut watch(&publisher, "a"));
@@ -278,6 +288,7 @@ fn an_expired_snapshot_is_not_given_and_frees_its_key() {
 
 #[test]
 fn publishing_to_a_key_whose_snapshot_expires_meanwhile_does_not_panic() {
+    let _watchdog = watchdog();
     let store = Store::default();
     let publisher = store.publisher(Replay::None, MOMENT);
     let indexes = std::cell::RefCell::new(1..);
@@ -294,6 +305,7 @@ fn publishing_to_a_key_whose_snapshot_expires_meanwhile_does_not_panic() {
 /// Consul 8809 and 9978.
 #[test]
 fn an_abandoned_snapshot_is_not_kept_and_removes_no_other() {
+    let _watchdog = watchdog();
     let store = Store::default();
     let publisher = store.publisher(Replay::None, FOREVER);
     let never = store.gate();
@@ -332,6 +344,7 @@ fn an_abandoned_snapshot_is_not_kept_and_removes_no_other() {
 /// Consul 8809 and 9978, by a handler that has its own state replaced while it runs.
 #[test]
 fn a_stale_snapshot_neither_replaces_nor_removes_another() {
+    let _watchdog = watchdog();
     for fails in [false, true] {
         let within = Arc::new(OnceLock::<WeakPublisher<&'static str, u32>>::new());
         let next_watch = Arc::new(Mutex::new(None));
@@ -376,6 +389,7 @@ fn a_stale_snapshot_neither_replaces_nor_removes_another() {
 
 #[test]
 fn a_snapshot_survives_the_one_that_began_it() {
+    let _watchdog = watchdog();
     let store = Store::default();
     let publisher = store.publisher(Replay::None, Duration::ZERO);
     let gate = store.gate();
@@ -395,6 +409,7 @@ fn a_snapshot_survives_the_one_that_began_it() {
 
 #[test]
 fn a_failed_snapshot_is_told_to_all_who_waited_and_not_kept() {
+    let _watchdog = watchdog();
     let runs = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&runs);
     let publisher = Publisher::builder()
@@ -438,6 +453,7 @@ fn a_failed_snapshot_is_told_to_all_who_waited_and_not_kept() {
 
 #[test]
 fn a_handler_may_publish_and_subscribe() {
+    let _watchdog = watchdog();
     let within = Arc::new(OnceLock::<WeakPublisher<&'static str, u32>>::new());
     let handler = Arc::clone(&within);
     let publisher = Publisher::builder()
@@ -466,6 +482,7 @@ fn a_handler_may_publish_and_subscribe() {
 
 #[test]
 fn an_index_that_does_not_grow_publishes_nothing() {
+    let _watchdog = watchdog();
     let publisher = Publisher::builder().build();
     let mut watch = watch(&publisher, "a");
     let error = publisher.publish(0, [("a", 0)]).unwrap_err();
@@ -487,6 +504,7 @@ fn an_index_that_does_not_grow_publishes_nothing() {
 
 #[test]
 fn a_watch_resumes_strictly_after_what_it_saw() {
+    let _watchdog = watchdog();
     let store = Store::default();
     let publisher = store.publisher(Replay::Last(3), Duration::ZERO);
     let mut first = watch(&publisher, "a");
@@ -535,6 +553,7 @@ fn a_watch_resumes_strictly_after_what_it_saw() {
 /// Consul 8354 among them.
 #[test]
 fn a_watch_that_cannot_resume_is_told_why_and_starts_anew() {
+    let _watchdog = watchdog();
     let store = Store::default();
     let publisher = store.publisher(Replay::None, Duration::ZERO);
     let fresh = [Part(vec![100, 101]), Part(vec![102]), End(0)];
@@ -560,6 +579,7 @@ fn a_watch_that_cannot_resume_is_told_why_and_starts_anew() {
 
 #[test]
 fn a_watch_that_resumes_is_not_given_a_snapshot_older_than_what_it_has() {
+    let _watchdog = watchdog();
     let store = Store::default();
     let publisher = store.publisher(Replay::Last(2), FOREVER);
     publisher.publish(2, [("a", 2)]).unwrap();
@@ -597,6 +617,7 @@ fn a_watch_that_resumes_is_not_given_a_snapshot_older_than_what_it_has() {
 /// The epoch is the same, but another process may have published what this one knows nothing of.
 #[test]
 fn nobody_resumes_from_before_what_a_restarted_publisher_knows() {
+    let _watchdog = watchdog();
     for published in [false, true] {
         let store = Store::default();
         let publisher = store.publisher(Replay::All, Duration::ZERO);
@@ -620,6 +641,7 @@ fn nobody_resumes_from_before_what_a_restarted_publisher_knows() {
 /// After a restart in the same epoch: the watch saw index 5 of the former process.
 #[test]
 fn a_kept_snapshot_older_than_what_a_watch_has_is_not_given_to_it() {
+    let _watchdog = watchdog();
     let index = Arc::new(AtomicUsize::new(3));
     let state = Arc::clone(&index);
     let publisher = Publisher::<&str, u32>::builder()
@@ -640,6 +662,7 @@ fn a_kept_snapshot_older_than_what_a_watch_has_is_not_given_to_it() {
 
 #[test]
 fn a_shut_down_publisher_leaves_a_watcher_its_place() {
+    let _watchdog = watchdog();
     let publisher = Publisher::<&str, u32>::builder().epoch(1).build();
     publisher.shutdown();
     let point = Resume { epoch: 1, index: 7 };
@@ -667,6 +690,7 @@ fn a_wake_by_a_snapshot_that_polls_or_drops_the_watch_does_not_deadlock() {
             }
         }
     }
+    let _watchdog = watchdog();
     for drops in [false, true] {
         let store = Store::default();
         let publisher = store.publisher(Replay::None, Duration::ZERO);
@@ -696,6 +720,7 @@ fn a_waker_that_panics_does_not_take_the_snapshot_from_others() {
             panic!("as planned");
         }
     }
+    let _watchdog = watchdog();
     let store = Store::default();
     let publisher = store.publisher(Replay::None, FOREVER);
     let gate = store.gate();
@@ -745,6 +770,7 @@ fn keys_are_not_dropped_under_the_lock() {
             }
         }
     }
+    let _watchdog = watchdog();
     let within = Arc::new(OnceLock::new());
     let key = |n| Key(n, Arc::clone(&within));
     let publisher = Publisher::builder().snapshot_ttl(MOMENT).build();
@@ -769,6 +795,7 @@ fn keys_are_not_dropped_under_the_lock() {
 /// nothing or of another key, does not mean that this one knows of them.
 #[test]
 fn nobody_resumes_over_what_a_former_process_published() {
+    let _watchdog = watchdog();
     let old = || Request::new("b").after(Resume { epoch: 1, index: 5 });
     let publisher = Publisher::builder().epoch(1).replay(Replay::All).build();
     assert_eq!(all(&mut watch(&publisher, "b")), [End(0)]);
@@ -795,6 +822,7 @@ fn nobody_resumes_over_what_a_former_process_published() {
 
 #[test]
 fn a_watch_resumes_from_a_snapshot_that_was_ahead() {
+    let _watchdog = watchdog();
     let store = Store::default();
     let publisher = store.publisher(Replay::None, Duration::ZERO);
     store.gate().send(8).unwrap();
@@ -815,6 +843,7 @@ fn a_watch_resumes_from_a_snapshot_that_was_ahead() {
 
 #[test]
 fn hidden_events_still_move_the_place_to_resume_from() {
+    let _watchdog = watchdog();
     let store = Store::default();
     let publisher = store.publisher(Replay::Last(10), FOREVER);
     let request = Request::new("a").filter(|n| n % 2 == 0);
@@ -844,6 +873,7 @@ fn hidden_events_still_move_the_place_to_resume_from() {
 
 #[test]
 fn a_filter_that_panics_loses_nothing() {
+    let _watchdog = watchdog();
     let publisher = Publisher::builder().epoch(1).build();
     let panics = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&panics);
@@ -863,6 +893,7 @@ fn a_filter_that_panics_loses_nothing() {
 
 #[test]
 fn a_snapshot_older_than_a_commit_goes_on_from_the_window_or_fails() {
+    let _watchdog = watchdog();
     let publisher = |replay| {
         Publisher::builder()
             .replay(replay)
@@ -910,6 +941,7 @@ fn a_key_that_panics_publishes_nothing_and_leaves_nothing_behind() {
             self.0.hash(state);
         }
     }
+    let _watchdog = watchdog();
     let publisher = Publisher::builder().build();
     let mut watch = publisher.subscribe(Request::new(Key(1)));
     assert_eq!(next(&mut watch), End(0));
@@ -926,6 +958,7 @@ fn a_key_that_panics_publishes_nothing_and_leaves_nothing_behind() {
 /// Consul 20876.
 #[test]
 fn each_reason_to_close_is_told_as_itself() {
+    let _watchdog = watchdog();
     let publisher = Publisher::builder().epoch(1).build();
     let subscribe = |key: &'static str, token: &'static str| {
         let mut watch = publisher.subscribe(Request::new(key).token(token));
@@ -974,6 +1007,7 @@ fn each_reason_to_close_is_told_as_itself() {
 
 #[test]
 fn a_close_wakes_at_once() {
+    let _watchdog = watchdog();
     let store = Store::default();
     let publisher = store.publisher(Replay::None, Duration::ZERO);
     let _closed = store.gate();
@@ -991,6 +1025,7 @@ fn a_close_wakes_at_once() {
 /// Nomad 27312.
 #[test]
 fn a_closed_watch_does_not_stay_registered() {
+    let _watchdog = watchdog();
     let publisher = Publisher::builder().build();
     let one = publisher.subscribe(Request::new("a").token("alice"));
     let other = watch(&publisher, "a");
@@ -1015,6 +1050,7 @@ fn a_closed_watch_does_not_stay_registered() {
 
 #[test]
 fn watches_end_with_the_last_handle() {
+    let _watchdog = watchdog();
     let publisher = Publisher::builder().build();
     let mut watch = watch(&publisher, "a");
     let handle = publisher.clone();
@@ -1028,6 +1064,7 @@ fn watches_end_with_the_last_handle() {
 
 #[test]
 fn the_figures_tell_who_is_slow_and_what_is_kept() {
+    let _watchdog = watchdog();
     let publisher = Publisher::builder().replay(Replay::Last(2)).build();
     let mut fast = publisher.subscribe(Request::new("a").token("fast"));
     let slow = publisher.subscribe(Request::new("a").token("slow"));
@@ -1054,6 +1091,7 @@ fn the_figures_tell_who_is_slow_and_what_is_kept() {
 /// The tables of a crowd of keys are given up, but not with keys in them.
 #[test]
 fn keys_that_are_left_of_a_crowd_are_followed_still() {
+    let _watchdog = watchdog();
     let publisher = Publisher::<u64, u32>::builder().epoch(1).build();
     let mut crowd: Vec<_> = (0..200)
         .map(|key| publisher.subscribe(Request::new(key)))
@@ -1071,6 +1109,7 @@ fn keys_that_are_left_of_a_crowd_are_followed_still() {
 /// As from its window: one can resume from there.
 #[test]
 fn what_a_kept_snapshot_keeps_is_counted_as_retained() {
+    let _watchdog = watchdog();
     let store = Store::default();
     let publisher = store.publisher(Replay::None, FOREVER);
     let gate = store.gate();
@@ -1093,6 +1132,7 @@ fn what_a_kept_snapshot_keeps_is_counted_as_retained() {
 
 #[test]
 fn unwatched_keys_keep_nothing() {
+    let _watchdog = watchdog();
     let publisher = Publisher::builder().replay(Replay::Last(3)).build();
     for key in 0..100_000_u32 {
         publisher
@@ -1126,6 +1166,7 @@ fn nothing_foreign_runs_under_the_lock() {
             self.0.as_ref().unwrap().stats();
         }
     }
+    let _watchdog = watchdog();
     for replay in [Replay::None, Replay::Last(1)] {
         let publisher = Publisher::builder().replay(replay).build();
         let event = || Arc::new(Reenters(Some(publisher.clone())));
@@ -1153,6 +1194,7 @@ fn nothing_foreign_runs_under_the_lock() {
 
 #[test]
 fn a_snapshot_is_over_once_its_handler_has_returned() {
+    let _watchdog = watchdog();
     let kept = Arc::new(Mutex::new(None));
     let keeps = Arc::clone(&kept);
     let publisher = Publisher::builder()
@@ -1171,6 +1213,7 @@ fn a_snapshot_is_over_once_its_handler_has_returned() {
 
 #[test]
 fn the_figures_count_from_where_a_kept_snapshot_leads_to() {
+    let _watchdog = watchdog();
     let store = Store::default();
     let publisher = store.publisher(Replay::None, FOREVER);
     let gate = store.gate();
@@ -1193,6 +1236,7 @@ fn the_figures_count_from_where_a_kept_snapshot_leads_to() {
 
 #[test]
 fn the_figures_count_from_where_a_watch_begins() {
+    let _watchdog = watchdog();
     let store = Store::default();
     let publisher = store.publisher(Replay::All, Duration::ZERO);
     let lag = || publisher.stats().slowest.unwrap().lag;
@@ -1224,6 +1268,7 @@ fn the_figures_count_from_where_a_watch_begins() {
 
 #[test]
 fn the_slowest_of_many_is_found_wherever_it_stands() {
+    let _watchdog = watchdog();
     for slowest in 0..3 {
         let publisher = Publisher::<usize, u32>::builder().build();
         let mut watches: Vec<_> = (0..3)
@@ -1243,6 +1288,7 @@ fn the_slowest_of_many_is_found_wherever_it_stands() {
 
 #[test]
 fn an_expired_snapshot_is_freed_by_publishing_alone() {
+    let _watchdog = watchdog();
     let payload = Arc::new(());
     let state = Arc::clone(&payload);
     let publisher = Publisher::builder()
@@ -1267,6 +1313,7 @@ fn an_expired_snapshot_is_freed_by_publishing_alone() {
 
 #[test]
 fn a_window_that_reaches_further_back_than_a_snapshot_is_resumed_from() {
+    let _watchdog = watchdog();
     let store = Store::default();
     let publisher = store.publisher(Replay::All, FOREVER);
     let gate = store.gate();
@@ -1285,6 +1332,7 @@ fn a_window_that_reaches_further_back_than_a_snapshot_is_resumed_from() {
 
 #[test]
 fn a_watch_that_resumes_at_the_newest_commit_follows_the_next() {
+    let _watchdog = watchdog();
     let publisher = Publisher::builder().epoch(1).build();
     publisher.publish(5, [("a", 1)]).unwrap();
     let point = Resume { epoch: 1, index: 5 };
@@ -1296,6 +1344,7 @@ fn a_watch_that_resumes_at_the_newest_commit_follows_the_next() {
 
 #[test]
 fn what_a_filter_panicked_on_is_not_delivered_after_a_close() {
+    let _watchdog = watchdog();
     let publisher = Publisher::builder().build();
     let panics = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&panics);
@@ -1314,6 +1363,7 @@ fn what_a_filter_panicked_on_is_not_delivered_after_a_close() {
 
 #[test]
 fn a_watch_is_terminated_only_once_it_has_ended() {
+    let _watchdog = watchdog();
     let publisher = Publisher::<&str, u32>::builder().build();
     let mut watch = watch(&publisher, "a");
     assert!(!watch.is_terminated());
@@ -1330,6 +1380,7 @@ fn a_watch_that_goes_does_not_leave_its_task_with_the_snapshot() {
     impl std::task::Wake for Task {
         fn wake(self: Arc<Self>) {}
     }
+    let _watchdog = watchdog();
     let store = Store::default();
     let publisher = store.publisher(Replay::None, Duration::ZERO);
     let _never = store.gate();
@@ -1350,6 +1401,7 @@ fn a_watch_that_goes_does_not_leave_its_task_with_the_snapshot() {
 #[test]
 fn what_ends_a_watch_says_why() {
     use std::error::Error;
+    let _watchdog = watchdog();
     let reasons = [
         (CloseReason::AccessChanged, "access"),
         (CloseReason::KeyClosed, "key"),
@@ -1421,6 +1473,7 @@ mod fragile {
 fn a_key_whose_clone_panics_leaves_nothing_behind() {
     use fragile::Key;
     const NEVER: usize = usize::MAX;
+    let _watchdog = watchdog();
     let clones = Arc::new(AtomicUsize::new(NEVER));
     let publisher = Publisher::<Key, u32>::builder()
         .snapshot(|_: Key, snapshot: SnapshotAppender<u32>| async move {
@@ -1492,6 +1545,7 @@ fn a_close_is_not_taken_for_the_end_where_the_topic_goes_meanwhile() {
         }
     }
 
+    let _watchdog = watchdog();
     let publisher = Publisher::builder().replay(Replay::None).build();
     let watch = |token| {
         let mut watch = publisher.subscribe(Request::new("key").token(token));

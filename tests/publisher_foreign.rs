@@ -2,20 +2,22 @@
 //! nobody else anything.
 #![cfg(all(not(loom), feature = "publisher"))]
 
+mod support;
+
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Barrier, Mutex, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
 use std::time::Duration;
-use std::{env, thread};
 
 use event_buffer::publisher::{
     CloseReason, Publisher, Request, SnapshotAppender, Update, Watch, WatchError, WeakPublisher,
 };
 use futures::channel::oneshot;
 use futures::{FutureExt, StreamExt};
+use support::watchdog;
 use tokio_test::task;
 
 /// Its drop panics, once, if it is armed.
@@ -81,6 +83,7 @@ fn after_a_panic<T>(watch: &mut Watch<&str, T>) -> Result<u64, String> {
 
 #[test]
 fn a_drop_that_panics_costs_nobody_the_end_of_a_snapshot() {
+    let _watchdog = watchdog();
     for end in [Ok(7), Err("no such key")] {
         let armed = Arc::new(AtomicBool::new(true));
         let (publisher, gate) = gated(Bomb(armed.clone()), end);
@@ -95,6 +98,7 @@ fn a_drop_that_panics_costs_nobody_the_end_of_a_snapshot() {
 
 #[test]
 fn a_drop_that_blocks_keeps_nobody_from_the_end_of_a_snapshot() {
+    let _watchdog = watchdog();
     for end in [Ok(7), Err("no such key")] {
         let barriers = Arc::new((Barrier::new(2), Barrier::new(2)));
         let (publisher, gate) = gated(Blocks(barriers.clone()), end);
@@ -124,6 +128,7 @@ impl Wake for Panics {
 /// A second panic while the first one unwinds would abort the process.
 #[test]
 fn a_waker_and_drops_that_panic_in_one_commit_are_no_abort() {
+    let _watchdog = watchdog();
     let publisher = Publisher::builder().build();
     let mut watch = publisher.subscribe(Request::new("a"));
     let waker = Waker::from(Arc::new(Panics));
@@ -172,8 +177,8 @@ impl<K: Hash + Eq + Clone + Send + 'static> Drop for Reenters<K> {
 }
 
 #[test]
-#[ignore = "run by the test below, since it would hang"]
-fn a_hash_panics_in_a_sweep() {
+fn a_hash_that_panics_in_a_sweep_is_no_deadlock() {
+    let _watchdog = watchdog();
     let on = Arc::new(AtomicBool::new(false));
     let within = Arc::new(OnceLock::new());
     let weak = within.clone();
@@ -197,27 +202,8 @@ fn a_hash_panics_in_a_sweep() {
 }
 
 #[test]
-fn a_hash_that_panics_in_a_sweep_is_no_deadlock() {
-    let mut test = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "a_hash_panics_in_a_sweep", "--ignored"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    // Not a bound on how long it takes, but on how long it hangs.
-    for _ in 0..1_000 {
-        if let Some(status) = test.try_wait().unwrap() {
-            assert!(status.success());
-            return;
-        }
-        thread::sleep(Duration::from_millis(100));
-    }
-    test.kill().unwrap();
-    panic!("it hangs");
-}
-
-#[test]
 fn a_hash_that_panics_where_a_watch_is_dropped_in_unwinding_is_no_abort() {
+    let _watchdog = watchdog();
     let on = Arc::new(AtomicBool::new(false));
     let publisher = Publisher::<Fragile, u32>::builder().build();
     let watch = publisher.subscribe(Request::new(Fragile(on.clone())));
@@ -233,6 +219,7 @@ fn a_hash_that_panics_where_a_watch_is_dropped_in_unwinding_is_no_abort() {
 /// The handler closes all, and fails: the topic goes, for which its key is hashed.
 #[test]
 fn a_hash_that_panics_as_a_snapshot_fails_is_no_abort() {
+    let _watchdog = watchdog();
     let on = Arc::new(AtomicBool::new(false));
     let within = Arc::new(OnceLock::<WeakPublisher<Fragile, u32>>::new());
     let (weak, switch) = (within.clone(), on.clone());
@@ -278,6 +265,7 @@ fn a_key_whose_drop_panics_costs_no_other() {
         }
     }
 
+    let _watchdog = watchdog();
     let ends: [fn(Publisher<Key, u32>); 3] = [
         |publisher| publisher.reset(1),
         |publisher| publisher.shutdown(),
@@ -316,6 +304,7 @@ fn all_are_closed_before_any_is_woken() {
         }
     }
 
+    let _watchdog = watchdog();
     let publisher = Publisher::builder().build();
     let mut watches = [(); 2].map(|()| publisher.subscribe(Request::new("a").token("alice")));
     let polls = [(); 2].map(|()| Arc::new(Polls::default()));

@@ -4,6 +4,8 @@
 //! Once by random steps on one thread (proptest), once by many schedules on several threads.
 #![cfg(all(not(loom), feature = "publisher"))]
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::sync::{Arc, Mutex};
@@ -18,6 +20,7 @@ use event_buffer::publisher::{
 use futures::StreamExt;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use support::watchdog;
 
 type Key = u8;
 type Entity = u8;
@@ -440,6 +443,7 @@ proptest! {
         own in any::<bool>(),
         steps in vec(step(), 0..150),
     ) {
+        let _watchdog = watchdog();
         let mut world = World::new(replay, ttl, own);
         for step in steps {
             world.step(step);
@@ -507,6 +511,7 @@ fn every_view_is_the_state_as_of_its_index_in_ten_thousand_schedules() {
         }
     }
 
+    let _watchdog = watchdog();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(4)
         .build()

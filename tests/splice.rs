@@ -2,18 +2,18 @@
 
 #![cfg(not(loom))]
 
-mod common;
+mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::task::{Context, Wake, Waker};
 
-use common::events;
 use event_buffer::{
     EventBuffer, Position, RecvError, Replay, SpliceCycle, Subscription, TryRecvError,
 };
 use futures::StreamExt;
+use support::{events, watchdog};
 use tokio_test::{assert_pending, assert_ready, task};
 
 fn all<T>() -> EventBuffer<T> {
@@ -33,6 +33,7 @@ fn ten() -> (EventBuffer<u32>, Vec<Position<u32>>) {
 
 #[test]
 fn a_splice_goes_on_with_the_start_item_itself_at_every_place() {
+    let _watchdog = watchdog();
     let (mut live, places) = ten();
     for (n, place) in (0..).zip(&places) {
         let mut snapshot = all();
@@ -58,6 +59,7 @@ fn a_splice_goes_on_with_the_start_item_itself_at_every_place() {
 
 #[test]
 fn a_splice_at_an_empty_tail_goes_on_with_what_comes() {
+    let _watchdog = watchdog();
     let mut live = EventBuffer::new();
     let mut snapshot = EventBuffer::new();
     let mut reader = task::spawn(snapshot.subscribe().cloned());
@@ -74,6 +76,7 @@ fn a_splice_at_an_empty_tail_goes_on_with_what_comes() {
 
 #[test]
 fn a_reader_that_waits_is_woken_by_the_splice() {
+    let _watchdog = watchdog();
     let mut live = EventBuffer::new();
     let snapshot = EventBuffer::new();
     let place = live.tail();
@@ -87,6 +90,7 @@ fn a_reader_that_waits_is_woken_by_the_splice() {
 
 #[test]
 fn a_splice_into_an_ended_buffer_drains_it_and_ends() {
+    let _watchdog = watchdog();
     let (live, places) = ten();
     live.close();
     let snapshot = EventBuffer::new();
@@ -119,6 +123,7 @@ fn a_splice_into_an_ended_buffer_drains_it_and_ends() {
 
 #[test]
 fn a_snapshot_spliced_to_a_live_buffer_delivers_each_event_once() {
+    let _watchdog = watchdog();
     for published_meanwhile in 0..4 {
         let mut live = EventBuffer::builder().replay(Replay::None).build();
         let tail = live.tail();
@@ -134,6 +139,7 @@ fn a_snapshot_spliced_to_a_live_buffer_delivers_each_event_once() {
 
 #[test]
 fn a_chain_of_splices_is_one_stream() {
+    let _watchdog = watchdog();
     let buffers: Vec<EventBuffer<u32>> = (0..100).map(|_| EventBuffer::new()).collect();
     let reader = buffers[0].subscribe();
     let tails: Vec<_> = buffers.iter().map(EventBuffer::tail).collect();
@@ -149,6 +155,7 @@ fn a_chain_of_splices_is_one_stream() {
 
 #[test]
 fn a_splice_that_leads_back_is_an_error_not_a_ring() {
+    let _watchdog = watchdog();
     let mut one = all();
     one.push(1);
     let start = one.head().unwrap().position();
@@ -171,6 +178,7 @@ fn a_splice_that_leads_back_is_an_error_not_a_ring() {
 
 #[test]
 fn a_buffer_is_observed_by_readers_who_will_come_to_it() {
+    let _watchdog = watchdog();
     let live = EventBuffer::new();
     let mut snapshot = EventBuffer::new();
     let mut reader = snapshot.subscribe();
@@ -217,6 +225,7 @@ fn a_failure_comes_once_after_all_items() {
     }
     impl std::error::Error for Broken {}
 
+    let _watchdog = watchdog();
     let mut buffer = all();
     let mut reader = task::spawn(buffer.subscribe());
     buffer.push(1);
@@ -280,6 +289,7 @@ fn wait(reader: &mut Subscription<Told>, woken: Arc<Woken>) {
 
 #[test]
 fn readers_are_woken_before_what_the_window_kept_is_dropped() {
+    let _watchdog = watchdog();
     let live = EventBuffer::new();
     let mut source = EventBuffer::builder().replay(Replay::Last(1)).build();
     let mut reader = source.subscribe();
@@ -294,6 +304,7 @@ fn readers_are_woken_before_what_the_window_kept_is_dropped() {
 /// What the place kept goes with it.
 #[test]
 fn readers_are_woken_before_a_splice_that_leads_back_drops_its_place() {
+    let _watchdog = watchdog();
     for panics in [false, true] {
         let mut buffer = EventBuffer::builder().replay(Replay::None).build();
         let start = buffer.tail();

@@ -2,6 +2,8 @@
 
 #![cfg(not(loom))]
 
+mod support;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
@@ -13,6 +15,7 @@ use event_buffer::{
 };
 use futures::StreamExt;
 use futures::stream::FusedStream;
+use support::watchdog;
 use tokio_test::{assert_pending, assert_ready, task};
 
 static_assertions::assert_impl_all!(Subscription<Vec<u8>>: Send, Sync, Unpin, Clone);
@@ -35,6 +38,7 @@ struct Plain(u8);
 
 #[test]
 fn events_need_not_be_clone() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe();
     let mut other = reader.clone();
@@ -45,6 +49,7 @@ fn events_need_not_be_clone() {
 
 #[test]
 fn a_waiting_reader_is_woken_by_the_next_item() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut stream = task::spawn(buffer.subscribe());
     let mut cloned = task::spawn(buffer.subscribe().cloned());
@@ -65,6 +70,7 @@ fn a_waiting_reader_is_woken_by_the_next_item() {
 
 #[test]
 fn one_wake_up_for_a_whole_extend() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = task::spawn(buffer.subscribe().cloned());
     assert_pending!(reader.poll_next());
@@ -79,6 +85,7 @@ fn one_wake_up_for_a_whole_extend() {
 
 #[test]
 fn a_cancelled_recv_loses_nothing() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe();
     for n in 0..10 {
@@ -94,6 +101,7 @@ fn a_cancelled_recv_loses_nothing() {
 /// A `select!` may make a `recv` and then take another branch, in a task that waits for the stream.
 #[test]
 fn a_recv_that_was_never_polled_leaves_the_stream_waiting() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = task::spawn(buffer.subscribe());
     let mut cloned = task::spawn(buffer.subscribe().cloned());
@@ -116,6 +124,7 @@ fn a_recv_that_was_never_polled_leaves_the_stream_waiting() {
 
 #[test]
 fn a_moved_stream_wakes_its_new_task() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut first = task::spawn(buffer.subscribe());
     assert_pending!(first.poll_next());
@@ -127,6 +136,7 @@ fn a_moved_stream_wakes_its_new_task() {
 
 #[test]
 fn a_chunk_lends_all_that_is_ready() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe();
     {
@@ -153,6 +163,7 @@ fn a_chunk_lends_all_that_is_ready() {
 
 #[test]
 fn what_a_loop_over_a_chunk_did_not_come_to_is_read_again() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe();
     buffer.extend(0..10);
@@ -166,6 +177,7 @@ fn what_a_loop_over_a_chunk_did_not_come_to_is_read_again() {
 
 #[test]
 fn a_chunk_holds_what_was_ready_when_it_was_made() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe();
     buffer.extend([1, 2]);
@@ -182,6 +194,7 @@ fn a_chunk_holds_what_was_ready_when_it_was_made() {
 
 #[test]
 fn chunks_items_and_clones_mix() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::builder().replay(Replay::All).build();
     let mut reader = buffer.subscribe();
     buffer.extend(0..200);
@@ -203,6 +216,7 @@ fn chunks_items_and_clones_mix() {
 
 #[test]
 fn an_item_of_several_events_is_cloned_one_by_one() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe().cloned();
     buffer.append([1, 2, 3]);
@@ -217,6 +231,7 @@ fn an_item_of_several_events_is_cloned_one_by_one() {
 
 #[test]
 fn blocking_reads_wait_and_time_out() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe();
     let mut other = buffer.subscribe().cloned();
@@ -239,6 +254,7 @@ fn blocking_reads_wait_and_time_out() {
 
 #[test]
 fn an_item_waits_for_the_next_one() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     buffer.push(1);
     let item = buffer.head().unwrap();
@@ -258,6 +274,7 @@ fn an_item_waits_for_the_next_one() {
 
 #[test]
 fn a_stream_is_fused() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = task::spawn(buffer.subscribe());
     buffer.push(1);
@@ -289,6 +306,7 @@ fn a_force_close_wakes_at_once_and_delivers_nothing_more() {
     }
     impl std::error::Error for AccessChanged {}
 
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = task::spawn(buffer.subscribe());
     let mut other = task::spawn(buffer.subscribe());
@@ -318,6 +336,7 @@ fn a_force_close_wakes_at_once_and_delivers_nothing_more() {
 
 #[test]
 fn two_closes_for_one_reason_are_not_the_same() {
+    let _watchdog = watchdog();
     let buffer = EventBuffer::<u8>::new();
     let close = || {
         let mut reader = buffer.subscribe();
@@ -331,6 +350,7 @@ fn two_closes_for_one_reason_are_not_the_same() {
 
 #[test]
 fn a_force_close_ends_a_blocking_read() {
+    let _watchdog = watchdog();
     let buffer = EventBuffer::<u8>::new();
     let mut reader = buffer.subscribe();
     let closer = reader.closer();
@@ -346,6 +366,7 @@ fn a_force_close_ends_a_blocking_read() {
 
 #[test]
 fn a_closer_made_while_a_stream_waits_wakes_it_when_it_closes() {
+    let _watchdog = watchdog();
     let buffer = EventBuffer::<u8>::new();
     let mut reader = task::spawn(buffer.subscribe());
     assert_pending!(reader.poll_next());
@@ -373,6 +394,7 @@ fn a_closer_does_not_keep_the_task_of_a_reader_that_is_gone() {
     impl std::task::Wake for Task {
         fn wake(self: std::sync::Arc<Self>) {}
     }
+    let _watchdog = watchdog();
     let buffer = EventBuffer::<u8>::new();
     let mut reader = buffer.subscribe();
     let closer = reader.closer();
@@ -387,6 +409,7 @@ fn a_closer_does_not_keep_the_task_of_a_reader_that_is_gone() {
 
 #[test]
 fn a_chunk_is_fused_also_where_a_splice_brings_more() {
+    let _watchdog = watchdog();
     let mut live = EventBuffer::new();
     let tail = live.tail();
     live.push(2);
@@ -417,6 +440,7 @@ fn an_older_event_whose_drop_panics_costs_no_other() {
         }
     }
 
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::builder().replay(Replay::None).build();
     let mut reader = buffer.subscribe().cloned();
     // The last is its own: where its drop panics it has not been received.
@@ -447,6 +471,7 @@ fn an_event_whose_clone_panics_is_cloned_by_the_next_read() {
         }
     }
 
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe().cloned();
     buffer.append([Fragile(1), Fragile(2)]);
@@ -483,6 +508,7 @@ fn a_task_that_no_longer_waits_is_let_go() {
         assert_eq!(Arc::strong_count(task), 1);
     }
 
+    let _watchdog = watchdog();
     let task = Arc::new(Task);
     let mut buffer = EventBuffer::new();
     buffer.push(1);
@@ -499,6 +525,7 @@ fn a_task_that_no_longer_waits_is_let_go() {
 
 #[test]
 fn one_who_leaves_late_takes_nobody_else_off_the_list() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut first = task::spawn(buffer.subscribe());
     let mut second = task::spawn(buffer.subscribe());
@@ -513,6 +540,7 @@ fn one_who_leaves_late_takes_nobody_else_off_the_list() {
 
 #[test]
 fn who_waits_again_after_a_wake_up_for_nothing_is_woken_again() {
+    let _watchdog = watchdog();
     let buffer = EventBuffer::<u8>::new();
     let mut reader = buffer.subscribe();
     let mut one = task::spawn(buffer.unobserved());
@@ -537,6 +565,7 @@ fn who_waits_again_after_a_wake_up_for_nothing_is_woken_again() {
 
 #[test]
 fn a_crowd_is_woken_whole() {
+    let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     // Around what is woken at once, and what is kept of a list.
     for crowd in [1, 4, 5, 64, 65, 1_000, 5, 4] {
@@ -558,6 +587,7 @@ fn a_crowd_is_woken_whole() {
 #[test]
 fn a_blocking_read_waits_until_its_time_is_over() {
     const ROUNDS: u32 = 200;
+    let _watchdog = watchdog();
     let (mut there, mut back) = (EventBuffer::new(), EventBuffer::new());
     let (mut reader, mut answers) = (there.subscribe(), back.subscribe().cloned());
     std::thread::scope(|scope| {
@@ -585,6 +615,7 @@ fn what_a_new_subscription_goes_over_is_not_kept_by_it() {
         }
     }
 
+    let _watchdog = watchdog();
     let event = Arc::new(());
     let mut buffer = EventBuffer::builder().replay(Replay::None).build();
     let reader = buffer.subscribe();

@@ -84,13 +84,21 @@ impl<T> Cursor<T> {
                     if is_last || self.ahead >= STRIDE {
                         self.anchor_here();
                     }
-                    let visited = visit(&events[self.given]);
-                    self.given += 1;
-                    if self.given == events.len() {
-                        self.step(next);
-                        if is_last {
-                            self.anchor_here();
+                    // Mostly an item is one event.
+                    let visited = if let [event] = events {
+                        visit(event)
+                    } else {
+                        let visited = visit(&events[self.given]);
+                        self.given += 1;
+                        if self.given < events.len() {
+                            return Ok(visited);
                         }
+                        self.given = 0;
+                        visited
+                    };
+                    self.step(next);
+                    if is_last {
+                        self.anchor_here();
                     }
                     return Ok(visited);
                 }
@@ -100,11 +108,12 @@ impl<T> Cursor<T> {
         }
     }
 
-    /// Leaves the item here, for the one at `next`.
+    /// Leaves the item here, of which no events count as given any more, for the one at `next`.
     #[inline]
     fn step(&mut self, next: NodePtr<T>) {
-        self.at = self.at.followed_by(next);
-        self.given = 0;
+        debug_assert_eq!(self.given, 0);
+        self.at.node = next;
+        self.at.seq += 1;
         self.ahead += 1;
     }
 
@@ -165,7 +174,8 @@ impl<T> Cursor<T> {
                     // SAFETY: the anchor keeps what follows alive.
                     let anchor = unsafe { next.hold() };
                     let taken = Slot::from_hold(mem::replace(&mut self.anchor, anchor), self.at);
-                    self.at = self.at.followed_by(next);
+                    self.at.node = next;
+                    self.at.seq += 1;
                     self.given = 0;
                     return Ok(taken);
                 }
@@ -329,34 +339,18 @@ impl<'a, T> Iterator for Walk<'a, T> {
 
     #[inline]
     fn next(&mut self) -> Option<&'a T> {
-        let event = match self.item.next() {
-            Some(event) => event,
-            None => self.next_item()?,
-        };
-        self.give();
-        Some(event)
-    }
-
-    #[inline]
-    fn fold<B, F: FnMut(B, &'a T) -> B>(mut self, start: B, mut f: F) -> B {
-        let mut folded = start;
-        loop {
-            let event = match self.item.next() {
-                Some(event) => event,
-                None => match self.next_item() {
-                    Some(event) => event,
-                    None => return folded,
-                },
-            };
-            // Before `f`, which may panic.
-            self.give();
-            folded = f(folded, event);
+        match self.item.next() {
+            Some(event) => {
+                self.give();
+                Some(event)
+            }
+            None => self.next_item(),
         }
     }
 }
 
 impl<'a, T> Walk<'a, T> {
-    /// The first event that is to be given of the item that the cursor is at.
+    /// Gives the first event that is left of the item that the cursor is at.
     #[inline]
     fn next_item(&mut self) -> Option<&'a T> {
         loop {
@@ -364,9 +358,15 @@ impl<'a, T> Walk<'a, T> {
             match unsafe { self.cursor.at.node.read() } {
                 Found::Item(events, next) => {
                     self.left = self.left.checked_sub(1)?;
+                    if let [event] = events {
+                        self.cursor.step(next);
+                        return Some(event);
+                    }
                     self.next = next;
                     self.item = events[self.cursor.given..].iter();
-                    return self.item.next();
+                    let event = self.item.next();
+                    self.give();
+                    return event;
                 }
                 Found::Nothing => {
                     // It may be counted, but it is not there yet.
@@ -379,10 +379,10 @@ impl<'a, T> Walk<'a, T> {
         }
     }
 
-    /// Counts an event as given.
-    #[inline]
+    /// Counts one event of an item of several as given.
     fn give(&mut self) {
         if self.item.as_slice().is_empty() {
+            self.cursor.given = 0;
             self.cursor.step(self.next);
         } else {
             self.cursor.given += 1;
