@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, Wake, Waker};
 
-use event_buffer::{EventBuffer, LagLimit, Replay, Subscription};
+use event_buffer::{EventBuffer, LagLimit, Replay, SharedBuffer, Subscription};
 use futures::{FutureExt, Stream, StreamExt};
 
 const TIMES: u64 = 1_000;
@@ -24,9 +24,10 @@ type Job = Box<dyn FnMut()>;
 
 type Operation = (&'static str, fn() -> Job);
 
-const OPERATIONS: [Operation; 11] = [
+const OPERATIONS: [Operation; 13] = [
     ("publish, unobserved, Replay::None", publish_unobserved),
     ("publish, unobserved", publish_unobserved_but_retained),
+    ("publish by a shared buffer, unobserved", publish_shared),
     ("publish, observed, nobody waiting", publish_observed),
     (
         "publish by extend, observed, nobody waiting",
@@ -39,6 +40,7 @@ const OPERATIONS: [Operation; 11] = [
     ("try_recv, ready", receive_item),
     ("cloned try_recv, ready", receive_clone),
     ("limited try_recv, ready", receive_limited),
+    ("resubscribe and drop, 1,000 behind", resubscribe),
     ("next_chunk, ready, per event", receive_chunk),
     ("recv, waiting: publish, wake, receive, wait", wait_in_recv),
     (
@@ -72,6 +74,11 @@ fn publish_unobserved() -> Job {
 
 fn publish_unobserved_but_retained() -> Job {
     let mut buffer = EventBuffer::new();
+    Box::new(move || (0..TIMES).for_each(|event| buffer.push(black_box(event))))
+}
+
+fn publish_shared() -> Job {
+    let buffer = SharedBuffer::new();
     Box::new(move || (0..TIMES).for_each(|event| buffer.push(black_box(event))))
 }
 
@@ -133,6 +140,14 @@ fn receive_clone() -> Job {
         while let Ok(event) = black_box(reader.try_recv()) {
             black_box(event);
         }
+        black_box(&buffer);
+    })
+}
+
+fn resubscribe() -> Job {
+    let (buffer, reader) = filled();
+    Box::new(move || {
+        (0..TIMES).for_each(|_| drop(black_box(reader.resubscribe())));
         black_box(&buffer);
     })
 }
