@@ -540,6 +540,10 @@ impl<T> EventBuffer<T> {
 /// ```
 #[must_use = "dropping it wakes the readers, which should not be under a lock"]
 pub struct Deferred<T> {
+    #[cfg_attr(
+        not(feature = "publisher"),
+        expect(dead_code, reason = "it is only dropped")
+    )]
     later: Option<Later<T>>,
     /// In a box: it is the exception.
     _unseen: Option<Box<Batch<T>>>,
@@ -547,6 +551,7 @@ pub struct Deferred<T> {
 
 impl<T> Deferred<T> {
     /// Wakes the readers already.
+    #[cfg(feature = "publisher")]
     pub(crate) fn wake(&self) {
         if let Some(later) = &self.later {
             later.wake();

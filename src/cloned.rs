@@ -130,6 +130,10 @@ impl<T: Clone> Cloned<T> {
     ///
     /// As for [`Subscription::recv`].
     ///
+    /// # Panics
+    ///
+    /// On `wasm32-unknown-unknown`, which has no threads, if nothing is ready: it would block for ever.
+    ///
     /// ```
     /// use event_buffer::{EventBuffer, RecvError};
     ///

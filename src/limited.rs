@@ -315,6 +315,10 @@ impl<T: Clone> Limited<T> {
     ///
     /// As for [`recv`](Self::recv).
     ///
+    /// # Panics
+    ///
+    /// On `wasm32-unknown-unknown`, which has no threads, if nothing is ready: it would block for ever.
+    ///
     /// ```
     /// use event_buffer::{EventBuffer, LagLimit};
     ///

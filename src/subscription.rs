@@ -146,6 +146,10 @@ impl<T> Subscription<T> {
     ///
     /// As for [`recv`](Self::recv).
     ///
+    /// # Panics
+    ///
+    /// On `wasm32-unknown-unknown`, which has no threads, if nothing is ready: it would block for ever.
+    ///
     /// ```
     /// use event_buffer::EventBuffer;
     ///

@@ -2,9 +2,16 @@
 
 // The standard library's clock panics on this target.
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
-pub(crate) use std::time::{Instant, SystemTime};
+pub(crate) use std::time::Instant;
+#[cfg(all(
+    feature = "publisher",
+    not(all(target_family = "wasm", target_os = "unknown"))
+))]
+pub(crate) use std::time::SystemTime;
 #[cfg(all(target_family = "wasm", target_os = "unknown"))]
-pub(crate) use web_time::{Instant, SystemTime};
+pub(crate) use web_time::Instant;
+#[cfg(all(feature = "publisher", target_family = "wasm", target_os = "unknown"))]
+pub(crate) use web_time::SystemTime;
 
 #[cfg(not(loom))]
 mod imp {
@@ -15,6 +22,7 @@ mod imp {
     /// Held while a splice checks that it does not lead back to its own buffer: see `Tail::splice`.
     pub(crate) static SPLICING: Mutex<()> = Mutex::new(());
 
+    #[cfg(feature = "publisher")]
     pub(crate) use std::sync::{Arc as TrackedArc, Weak as TrackedWeak};
 
     /// [`std::cell::UnsafeCell`] with loom's closure interface.

@@ -276,6 +276,11 @@ fn a_reader_resumes_after_an_index() {
     }
     assert_eq!(after(&buffer, 8).unwrap(), [At(9)]);
     assert_eq!(after(&buffer, 3), too_old(3, Some(4)));
+    let mut buffer = keeping(Replay::Last(1));
+    buffer.append([At(4), At(6), At(8)]);
+    assert_eq!(after(&buffer, 7).unwrap(), [4, 6, 8].map(At));
+    assert_eq!(after(&buffer, 8).unwrap(), []);
+    assert_eq!(after(&buffer, 9), ahead(9, Some(8)));
 
     // What points at an event has its index.
     assert_eq!(subscribed_after_7([&At(7), &At(8)]), [&At(8)]);

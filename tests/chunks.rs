@@ -162,6 +162,8 @@ fn a_poison_event_is_stepped_over() {
                 assert_eq!(cloned.try_recv(), Ok(Fragile(n)));
                 assert_eq!(limited.try_recv(), Ok(Fragile(n)));
             }
+            let lag = [2, 2, 1, 0][n as usize];
+            assert_eq!((cloned.lag(), limited.lag()), (lag, lag), "after {n}");
         }
         assert_eq!((cloned.lag(), limited.lag()), (0, 0));
         assert!(!cloned.skip_event() && !limited.skip_event());
@@ -169,6 +171,21 @@ fn a_poison_event_is_stepped_over() {
         drop(buffer);
         assert_eq!(cloned.try_recv(), Err(TryRecvError::Closed));
     }
+}
+
+/// The place is in the midst of an item when the writer moves it on.
+#[test]
+fn a_limited_reader_that_is_moved_on_starts_with_a_whole_item() {
+    let _watchdog = watchdog();
+    let (mut buffer, mut reader) = items();
+    chunk(&mut reader).take(2).for_each(drop);
+    let mut limited = reader.limited(LagLimit::items(2));
+    buffer.extend(8..50);
+    let Err(TryRecvError::Lagged(items)) = limited.try_recv() else {
+        panic!()
+    };
+    assert_eq!(items, 4 + 42 - 2);
+    assert_eq!((limited.try_recv(), limited.try_recv()), (Ok(48), Ok(49)));
 }
 
 /// What is to be reported is not skipped.

@@ -15,6 +15,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
+use support::watchdog;
 
 /// An event, by number. One in eight panics when it is cloned.
 #[derive(Debug, PartialEq)]
@@ -35,7 +36,6 @@ impl Clone for Event {
         Self(self.0)
     }
 }
-use support::watchdog;
 
 /// One step. The first number chooses a writer, a reader or a mark among those there are.
 #[derive(Clone, Debug)]
@@ -340,7 +340,7 @@ impl Writer {
         assert_eq!(self.real.len(), retained);
         let newest = buffer.items.last().filter(|_| retained > 0);
         let head = self.real.head();
-        assert_eq!(head.map(|item| ids(&item)).as_ref(), newest);
+        assert_eq!(head.map(|item| ids(&*item)).as_ref(), newest);
         let comes_here = |reader: &Reader| model.leads_to(reader.model.at, self.number);
         assert_eq!(self.real.is_observed(), readers.iter().any(comes_here));
     }
@@ -390,7 +390,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(real: Subscription<u32>, at: Place) -> Self {
+    fn new(real: Subscription<Event>, at: Place) -> Self {
         let model = ModelReader {
             at,
             ..ModelReader::default()
@@ -419,7 +419,7 @@ impl Reader {
 
     fn recv(&mut self, model: &Model) {
         let answer = self.real.try_recv();
-        let answer = answer.map(|item| ids(&item)).map_err(Nothing::from);
+        let answer = answer.map(|item| ids(&*item)).map_err(Nothing::from);
         assert_eq!(answer, model.recv(&mut self.model));
     }
 

@@ -605,6 +605,41 @@ fn a_blocking_read_waits_until_its_time_is_over() {
     });
 }
 
+/// However the items got there that it skips.
+#[test]
+fn a_reader_that_resubscribes_is_at_the_tail() {
+    let _watchdog = watchdog();
+    let fill: [fn(&mut EventBuffer<u32>); 4] = [
+        |buffer| (0..1_000).for_each(|n| buffer.push(n)),
+        |buffer| buffer.extend(0..1_000),
+        |buffer| (0..10).for_each(|n| buffer.append(n..n + 3)),
+        |_| {},
+    ];
+    for fill in fill {
+        for replay in [Replay::None, Replay::Last(1), Replay::All] {
+            let mut buffer = EventBuffer::builder().replay(replay).build();
+            let reader = buffer.subscribe();
+            fill(&mut buffer);
+            let behind = reader.lag();
+            let mut late = reader.resubscribe();
+            assert_eq!((late.lag(), reader.lag()), (0, behind));
+            buffer.push(7);
+            assert_eq!((late.lag(), reader.lag()), (1, behind + 1));
+            assert_eq!(late.try_recv().unwrap().events(), [7]);
+        }
+    }
+
+    // Where the newest item was replaced in its place.
+    let mut buffer = EventBuffer::new();
+    buffer.extend([1, 2, 3]);
+    buffer.push(4);
+    let reader = buffer.subscribe_from_start();
+    let mut late = reader.resubscribe();
+    assert_eq!((reader.lag(), late.lag()), (1, 0));
+    buffer.push(5);
+    assert_eq!(late.try_recv().unwrap().events(), [5]);
+}
+
 #[test]
 fn what_a_new_subscription_goes_over_is_not_kept_by_it() {
     struct Numbered(u64, #[expect(dead_code)] Arc<()>);

@@ -4,16 +4,31 @@
 //! instrumented) for races. For the same reason there is no closer here, and no `Arc` of std's in a
 //! payload; loom covers what is missing.
 
+#[cfg(not(loom))]
+mod support;
+
 #[cfg(loom)]
 fn main() {}
 
 #[cfg(not(loom))]
 fn main() {
+    limit_time();
     for round in 0..10 {
         threads::race(round);
     }
     // A line that test runners' readers know.
     println!("test result: ok. 1 passed; 0 failed");
+}
+
+/// What `support::watchdog` does for other tests, without its lock, which is one of std's, too.
+#[cfg(not(loom))]
+fn limit_time() {
+    let limit = support::time_limit();
+    std::thread::spawn(move || {
+        std::thread::sleep(limit);
+        eprintln!("test threads hung: no end after {} s", limit.as_secs());
+        std::process::exit(101);
+    });
 }
 
 #[cfg(not(loom))]

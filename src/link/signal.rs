@@ -30,6 +30,7 @@ impl Signal {
         }
     }
 
+    #[cfg(feature = "publisher")]
     pub(crate) fn waiters(&self) -> &Waiters {
         &self.waiters
     }

@@ -502,7 +502,10 @@ where
             onward: topic.oldest(),
             stage: Stage::InFlight(flight.downgrade()),
         });
-        leftover.snapshots.0.extend(void);
+        if let Some(void) = void {
+            state.expiries.retain(|expiry| expiry.id != void.id);
+            leftover.snapshots.0.push(void);
+        }
         (Start { reader, number }, Some(flight))
     }
 

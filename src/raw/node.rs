@@ -279,6 +279,7 @@ impl<T> Hold<T> {
     }
 
     /// Takes the request to wake the tasks that wait; returns whether there was one.
+    #[cfg(feature = "publisher")]
     #[inline]
     pub(super) fn take_waiting_bit(&self) -> bool {
         self.take(WAITING).wake

@@ -67,6 +67,7 @@ pub(crate) struct Later<T> {
 
 impl<T> Later<T> {
     /// Wakes the readers already.
+    #[cfg(feature = "publisher")]
     pub(crate) fn wake(&self) {
         if let Some(written) = &self.wake.0 {
             if written.hold().take_waiting_bit() {

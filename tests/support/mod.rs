@@ -1,6 +1,13 @@
 //! What several test files use.
+#![allow(dead_code, unused_imports, reason = "no file uses all of it")]
+
+mod hooked_waker;
+mod watchdog;
 
 use event_buffer::Subscription;
+
+pub(crate) use hooked_waker::{Hook, Use};
+pub(crate) use watchdog::{patient_watchdog, time_limit, watchdog};
 
 /// All events that are ready, in order.
 pub(crate) fn events<T: Clone>(reader: Subscription<T>) -> Vec<T> {
