@@ -118,6 +118,65 @@ fn a_recv_that_was_cancelled_is_not_woken_by_a_close() {
     assert_eq!(Arc::strong_count(&woken), 1);
 }
 
+/// A place in the group of those that wait is given to another task when its first one has left.
+#[test]
+fn closing_a_reader_that_waits_no_more_wakes_no_other() {
+    let _watchdog = watchdog();
+    let buffer = EventBuffer::<u32>::new();
+    let [mut stays, mut leaves, mut other] = [(); 3].map(|()| buffer.subscribe());
+    let closer = leaves.closer();
+    // Keeps the group.
+    wait(&mut stays);
+    {
+        let mut cancelled = std::pin::pin!(leaves.recv());
+        let poll = cancelled
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()));
+        assert!(poll.is_pending());
+    }
+    let woken = wait(&mut other);
+    closer.close("enough");
+    assert_eq!(woken.0.load(SeqCst), 0);
+    drop(buffer);
+    assert_eq!(woken.0.load(SeqCst), 1);
+}
+
+/// It waited for one link, whose wake-up is late, and now waits for the next.
+#[test]
+fn a_waker_whose_drop_panics_when_it_is_replaced_leaves_one_registration() {
+    struct PanicsWhenDropped;
+    impl Wake for PanicsWhenDropped {
+        fn wake(self: Arc<Self>) {}
+    }
+    impl Drop for PanicsWhenDropped {
+        fn drop(&mut self) {
+            assert!(std::thread::panicking(), "as planned");
+        }
+    }
+
+    let _watchdog = watchdog();
+    let mut buffer = EventBuffer::new();
+    let mut reader = buffer.subscribe().limited(LagLimit::items(1));
+    {
+        let waker = Waker::from(Arc::new(PanicsWhenDropped));
+        let poll = Pin::new(&mut reader).poll_next(&mut Context::from_waker(&waker));
+        assert!(poll.is_pending());
+    }
+    let late = buffer.push_deferred(1);
+    assert_eq!(reader.try_recv(), Ok(1));
+    let woken = Arc::<Woken>::default();
+    let waker = Waker::from(woken.clone());
+    let mut poll = || Pin::new(&mut reader).poll_next(&mut Context::from_waker(&waker));
+    let panics = std::panic::catch_unwind(std::panic::AssertUnwindSafe(&mut poll));
+    assert!(panics.is_err());
+    assert!(poll().is_pending());
+    buffer.push(2);
+    assert_eq!(woken.0.load(SeqCst), 1);
+    drop((waker, reader));
+    assert_eq!(Arc::strong_count(&woken), 1);
+    drop(late);
+}
+
 /// souin 849. The closed watches are neither polled nor dropped, and hold the snapshot that hangs.
 #[test]
 fn closing_gives_up_a_snapshot_whose_handler_hangs() {

@@ -25,6 +25,9 @@ impl fmt::Debug for Key {
     }
 }
 
+/// An event: its item, and which of so many events of that it is.
+pub(crate) type Part = (Key, u16, u16);
+
 /// What it does when it is dropped or cloned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bomb {
@@ -90,6 +93,10 @@ impl Event {
         }
     }
 
+    fn part(&self) -> Part {
+        (self.key, self.part, self.parts)
+    }
+
     /// It is alive and whole.
     pub(crate) fn verify(&self) {
         let Self { key, part, .. } = *self;
@@ -128,7 +135,7 @@ impl Clone for Event {
             .fetch_update(Relaxed, Relaxed, one_less)
             .is_ok()
         {
-            raise(Fault::Clone, Some(self.key));
+            raise(Fault::Clone, Some(self.part()));
         }
         Self::new(self.key, (self.part, self.parts), Bomb::None)
     }
@@ -142,14 +149,17 @@ impl Drop for Event {
         // Who reads it after this finds that out even without a sanitizer, as long as it can read at all.
         self.body.fill(0xDEAD);
         if self.drop_bomb {
-            raise(Fault::Drop, Some(self.key));
+            raise(Fault::Drop, Some(self.part()));
         }
     }
 }
 
+/// From the index of an item's first event to that of the next item's.
+pub(crate) const INDEXES: u64 = 8;
+
 impl Indexed for Event {
     fn index(&self) -> u64 {
-        self.key.n.into()
+        u64::from(self.key.n) * INDEXES + u64::from(self.part)
     }
 }
 

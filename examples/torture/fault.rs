@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::task::{RawWaker, RawWakerVTable, Waker};
 use std::thread;
 
-use crate::event::Key;
+use crate::event::Part;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -39,7 +39,7 @@ pub(crate) const FAULTS: [Fault; 9] = [
 pub(crate) struct Injected {
     pub(crate) fault: Fault,
     /// The event, for a fault of one.
-    pub(crate) of: Option<Key>,
+    pub(crate) of: Option<Part>,
 }
 
 static RAISED: [AtomicU64; FAULTS.len()] = [const { AtomicU64::new(0) }; FAULTS.len()];
@@ -49,7 +49,7 @@ pub(crate) fn raised(fault: Fault) -> u64 {
 }
 
 /// Panics, unless the thread does already: a second one would abort.
-pub(crate) fn raise(fault: Fault, of: Option<Key>) {
+pub(crate) fn raise(fault: Fault, of: Option<Part>) {
     if !thread::panicking() {
         panic::panic_any(Injected { fault, of });
     }

@@ -15,7 +15,7 @@ use event_buffer::{
 };
 use futures::{FutureExt, Stream, StreamExt};
 
-use crate::event::Event;
+use crate::event::{Event, Part};
 use crate::fault::{Fault, Injected, caught, faulty, injected, raise};
 use crate::log::{Log, Start};
 use crate::rng::Rng;
@@ -141,7 +141,7 @@ impl Seat {
                         self.other(late, Log::new(Start::Unknown));
                     }
                 }
-                2 => self.place = Some((items.position(), self.log.fork())),
+                2 => self.place = Some((items.position(), self.log.fork_whole())),
                 _ => {
                     if let Some((place, log)) = self.place.take() {
                         self.other(place.subscribe(), log);
@@ -191,10 +191,23 @@ impl Seat {
         match attempt(&mut self.rng, calm, items.next_chunk()).await {
             Ok(Ok(chunk)) => {
                 assert!(!closed, "a chunk of a closed reader");
-                let before = self.log.events;
-                chunk.take(at_most).for_each(|event| self.log.event(event));
-                DELIVERED.fetch_add(self.log.events - before, Relaxed);
-                self.log.leave_item();
+                let log = &mut self.log;
+                let before = log.events;
+                if !calm && self.rng.one_in(4) {
+                    // The loop panics with the last.
+                    let mut left = at_most;
+                    let visit = |event: &Event| {
+                        log.event(event);
+                        left = left.saturating_sub(1);
+                        if left == 0 {
+                            raise(Fault::Consumer, None);
+                        }
+                    };
+                    _ = caught(|| chunk.for_each(visit));
+                } else {
+                    chunk.take(at_most).for_each(|event| log.event(event));
+                }
+                DELIVERED.fetch_add(log.events - before, Relaxed);
             }
             Ok(Err(end)) => return self.ended(&end.into(), items),
             Err(_) => {}
@@ -300,6 +313,9 @@ impl Seat {
     /// Receives in one of the ways there are. `None` where that was the end; nothing within where
     /// nothing was ready, or where it panicked, or was told that it lags.
     async fn next<R: Receive>(&mut self, reader: &mut R) -> Option<Option<R::Got>> {
+        if self.rng.one_in(30) {
+            reader.skip_event(&mut self.log, None);
+        }
         let closed = self.is_closed();
         let way = self.rng.below(if self.venue.may_block() { 9 } else { 7 });
         let (rng, calm) = (&mut self.rng, self.manners.calm);
@@ -333,7 +349,12 @@ impl Seat {
             }
             Ok(Err(TryRecvError::Empty)) => {}
             Ok(Err(end)) => self.ended(&end, reader)?,
-            Err(panic) => R::panicked(&mut self.log, &panic),
+            Err(panic) => {
+                R::panicked(&mut self.log, &panic);
+                if panic.fault == Fault::Clone && self.rng.one_in(2) {
+                    reader.skip_event(&mut self.log, panic.of);
+                }
+            }
         }
         Some(None)
     }
@@ -341,7 +362,7 @@ impl Seat {
     /// `None` where it is the end, which is then asked for again.
     fn ended<R: Receive>(&mut self, end: &TryRecvError, reader: &mut R) -> Option<()> {
         self.log.ended(end);
-        if matches!(end, TryRecvError::Lagged(_)) {
+        if !end.is_final() {
             return Some(());
         }
         let again = caught(|| reader.try_recv().err());
@@ -376,10 +397,12 @@ trait Receive: Stream<Item = Result<Self::Got, RecvError>> + Unpin + Send {
     fn record(log: &mut Log, got: &Self::Got);
     /// A read panicked.
     fn panicked(_log: &mut Log, _panic: &Injected) {}
+    /// Skips an event, perhaps the one that could not be cloned.
+    fn skip_event(&mut self, _log: &mut Log, _unclonable: Option<Part>) {}
 }
 
 macro_rules! receive {
-    ($reader:ident, $got:ty, $record:expr $(, $panicked:expr)?) => {
+    ($reader:ident, $got:ty, $record:expr $(, $panicked:expr, $skip:expr)?) => {
         impl Receive for $reader<Event> {
             type Got = $got;
 
@@ -411,6 +434,10 @@ macro_rules! receive {
 
             $(fn panicked(log: &mut Log, panic: &Injected) {
                 $panicked(log, panic);
+            }
+
+            fn skip_event(&mut self, log: &mut Log, unclonable: Option<Part>) {
+                $skip(self, log, unclonable);
             })?
         }
     };
@@ -420,8 +447,33 @@ receive!(Subscription, BufferItem<Event>, |log: &mut Log,
                                            item: &BufferItem<
     Event,
 >| log.item(item));
-receive!(Cloned, Event, Log::event, Log::lost_to);
-receive!(Limited, Event, Log::event);
+receive!(Cloned, Event, Log::event, Log::lost_to, skip_known);
+receive!(Limited, Event, Log::event, |_, _| {}, skip_unseen);
+
+/// Only an event that is known, or its log would not be exact.
+fn skip_known(reader: &mut Cloned<Event>, log: &mut Log, unclonable: Option<Part>) {
+    if unclonable.is_none() && !log.is_in_item() {
+        return;
+    }
+    match caught(|| reader.skip_event()) {
+        Ok(true) => log.skipped(unclonable),
+        Ok(false) => {
+            let end = reader.try_recv();
+            assert!(
+                matches!(end, Err(TryRecvError::ForceClosed(_))),
+                "not skipped"
+            );
+        }
+        Err(panic) => log.lost_to(&panic),
+    }
+}
+
+/// The writer may take its place away at any time.
+fn skip_unseen(reader: &mut Limited<Event>, log: &mut Log, _: Option<Part>) {
+    if !matches!(caught(|| reader.skip_event()), Ok(false)) {
+        log.skipped_unseen();
+    }
+}
 
 /// Awaits the future with wakers that change, and have faults.
 pub(crate) async fn attempt<F: Future>(

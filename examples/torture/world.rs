@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::Rele
 use std::thread;
 
 use event_buffer::{
-    Bookmark, BookmarkError, Closer, Deferred, EventBuffer, Position, Replay, SharedBuffer,
-    Subscription,
+    Bookmark, BookmarkError, Closer, Deferred, EventBuffer, Position, Replay, ResumeError,
+    SharedBuffer, Subscription,
 };
 use futures::executor::block_on;
 use futures::{FutureExt, Sink, SinkExt};
 use parking_lot::Mutex;
 
-use crate::event::{Bomb, Event, Key};
+use crate::event::{Bomb, Event, INDEXES, Key};
 use crate::fault::{Fault, Injected, caught, raise};
 use crate::log::{Ending, Log, Place, Published, Start, Story};
 use crate::reader::{Manners, Report, Seat, attempt};
@@ -223,6 +223,25 @@ fn is_published(answer: &Result<(), Injected>) -> bool {
     !matches!(answer, Err(panic) if panic.fault == Fault::Iterator)
 }
 
+fn send(buffer: &mut (impl Sink<Event> + Unpin), event: Event) {
+    _ = Pin::new(buffer).start_send(event);
+}
+
+/// Flushes the sink and closes it, which does nothing.
+fn flush(buffer: &mut (impl Sink<Event> + Unpin)) {
+    assert!(
+        buffer
+            .flush()
+            .now_or_never()
+            .is_some_and(|done| done.is_ok())
+    );
+    assert!(
+        SinkExt::close(buffer)
+            .now_or_never()
+            .is_some_and(|done| done.is_ok())
+    );
+}
+
 /// A buffer and its one producer.
 struct Stage {
     buffer: EventBuffer<Event>,
@@ -230,9 +249,10 @@ struct Stage {
     /// The last that was published did what was left to do: no panic kept it from trimming.
     is_trimmed: bool,
     maker: Maker,
-    /// Published; and given to the sink, not flushed.
+    /// Published.
     n: u32,
-    unflushed: u32,
+    /// The index of each item's last event.
+    lasts: Vec<u64>,
     items: u32,
     world: World,
     rng: Rng,
@@ -264,7 +284,7 @@ impl Stage {
                 rng: rng.fork(),
             },
             n: 0,
-            unflushed: 0,
+            lasts: Vec::new(),
             items,
             world,
             rng,
@@ -326,7 +346,7 @@ impl Stage {
         _ = caught(|| self.place = None);
         let ending = end(self.buffer, plan, &self.world);
         Done {
-            items: self.n + self.unflushed,
+            items: self.n,
             ending: Some(ending),
             readers: self.readers,
         }
@@ -337,7 +357,7 @@ impl Stage {
         let fails = self.maker.fails();
         let count = 1 + u32::try_from(self.rng.below(20)).expect("few");
         let parts = 1 + u16::try_from(self.rng.below(5)).expect("few");
-        let first = self.n + self.unflushed;
+        let first = self.n;
         let Self {
             buffer,
             maker,
@@ -345,39 +365,54 @@ impl Stage {
             ..
         } = self;
         let mut put_off = |later| caught(|| drop(deferred.replace(later)));
-        let (count, answer) = match self.rng.below(20) {
-            0..8 => (1, caught(|| buffer.push(maker.one(first)))),
-            8..11 => (1, caught(|| buffer.append(maker.item(first, parts, fails)))),
+        // How many items, of how many events.
+        let (count, parts, answer) = match self.rng.below(20) {
+            0..8 => (1, 1, caught(|| buffer.push(maker.one(first)))),
+            8..11 => {
+                let item = maker.item(first, parts, fails);
+                (1, parts, caught(|| buffer.append(item)))
+            }
             11..14 => (
                 count,
+                1,
                 caught(|| buffer.extend(maker.each(first, count, fails))),
             ),
             14 => (
                 1,
+                1,
                 caught(|| buffer.push_deferred(maker.one(first))).and_then(&mut put_off),
             ),
             15 => {
-                // What the sink was given is published also where the iterator panics.
-                let fails = fails && self.unflushed == 0;
                 let later = caught(|| buffer.append_deferred(maker.item(first, parts, fails)));
-                (1, later.and_then(&mut put_off))
+                (1, parts, later.and_then(&mut put_off))
             }
-            16 => (0, caught(|| buffer.extend(None))),
-            17 => (0, caught(|| _ = buffer.flush().now_or_never())),
-            _ => {
-                for event in maker.each(first, count, false) {
-                    _ = Pin::new(&mut *buffer).start_send(event);
-                }
-                self.unflushed += count;
-                return;
-            }
+            16 => (0, 0, caught(|| buffer.extend(None))),
+            17 => (0, 0, caught(|| flush(buffer))),
+            _ => (1, 1, caught(|| send(buffer, maker.one(first)))),
         };
         if is_published(&answer) {
             // What publishes nothing does not trim either.
-            self.is_trimmed = answer.is_ok() && (self.is_trimmed || first + count > self.n);
+            self.is_trimmed = answer.is_ok() && (self.is_trimmed || count > 0);
             self.n = first + count;
-            self.unflushed = 0;
+            let last = |n| u64::from(n) * INDEXES + u64::from(parts) - 1;
+            self.lasts.extend((first..self.n).map(last));
         }
+    }
+
+    /// What following the buffer after an index gives.
+    fn resumes_at(&self, index: u64) -> Result<u32, ResumeError> {
+        let retained = &self.lasts[self.oldest() as usize..];
+        let is_retained = !retained.is_empty();
+        let oldest = is_retained.then(|| u64::from(self.oldest()) * INDEXES);
+        if self.oldest() > 0 && oldest.is_none_or(|oldest| oldest > index) {
+            return Err(ResumeError::TooOld { index, oldest });
+        }
+        let newest = retained.last().copied();
+        if newest.is_none_or(|newest| newest < index) {
+            return Err(ResumeError::Ahead { index, newest });
+        }
+        let passed = retained.partition_point(|last| *last <= index);
+        Ok(self.oldest() + u32::try_from(passed).expect("few"))
     }
 
     /// Does what one can do with a buffer besides publishing.
@@ -389,14 +424,18 @@ impl Stage {
                 self.seat(self.buffer.subscribe_from_start(), self.at(self.oldest()));
             }
             2 if self.is_trimmed => {
-                let after = u32::try_from(self.rng.below(u64::from(self.n) + 1)).expect("a u32");
-                let oldest = self.oldest();
-                if let Some(reader) = self.buffer.subscribe_after(after.into()) {
-                    self.seat(reader, self.at((after + 1).min(self.n).max(oldest)));
+                let newest = u64::from(self.n) * INDEXES;
+                let from = if self.rng.one_in(2) {
+                    u64::from(self.oldest()) * INDEXES
                 } else {
-                    // Where nothing is retained nobody knows what the newest was.
-                    let lost = oldest > 0 && (oldest > after || oldest == self.n);
-                    assert!(lost, "after {after}, though {oldest} is retained");
+                    0
+                };
+                let after = from.saturating_sub(2) + self.rng.below(newest - from + INDEXES);
+                let answer = self.buffer.subscribe_after(after);
+                let expected = self.resumes_at(after);
+                assert_eq!(answer.as_ref().err(), expected.as_ref().err());
+                if let (Ok(reader), Ok(n)) = (answer, expected) {
+                    self.seat(reader, self.at(n));
                 }
             }
             3 => match self.bookmark.take() {
@@ -519,10 +558,9 @@ impl One {
             3 => (1, caught(|| buffer.append(maker.item(n, parts, fails)))),
             4 => (count, caught(|| buffer.extend(maker.each(n, count, fails)))),
             _ => {
-                for event in maker.each(n, count, false) {
-                    _ = Pin::new(&mut *buffer).start_send(event);
-                }
-                (count, caught(|| _ = buffer.flush().now_or_never()))
+                let answer = caught(|| send(buffer, maker.one(n)));
+                flush(buffer);
+                (1, answer)
             }
         };
         if is_published(&answer) { count } else { 0 }

@@ -75,6 +75,15 @@ pub(crate) fn set(spot: Spot, mischief: Mischief) {
     FUSES.with(|fuses| fuses[spot as usize].set(mischief));
 }
 
+/// How many more events can be cloned before a clone panics.
+pub(crate) fn good_clones() -> usize {
+    match FUSES.with(|fuses| fuses[Spot::Clone as usize].get()) {
+        Mischief::PanicAfter(left) => left.into(),
+        Mischief::PanicAlways => 0,
+        Mischief::No | Mischief::Reenter => usize::MAX,
+    }
+}
+
 /// Called by foreign code, last: it may panic.
 pub(crate) fn trip(spot: Spot) {
     if !ARMED.get() {

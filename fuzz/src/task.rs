@@ -2,14 +2,15 @@
 
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
 use crate::foreign::{Spot, trip};
 
 #[derive(Default)]
 pub(crate) struct Task {
-    woken: AtomicBool,
+    /// How often it was woken since it ran.
+    wakes: AtomicUsize,
     wakers: AtomicUsize,
 }
 
@@ -19,12 +20,16 @@ impl Task {
     }
 
     pub(crate) fn is_woken(&self) -> bool {
-        self.woken.load(Relaxed)
+        self.wakes() > 0
+    }
+
+    pub(crate) fn wakes(&self) -> usize {
+        self.wakes.load(Relaxed)
     }
 
     /// The task runs: from now on it must be woken again.
     pub(crate) fn runs(&self) {
-        self.woken.store(false, Relaxed);
+        self.wakes.store(0, Relaxed);
     }
 
     /// Whether anybody still has a waker of this task.
@@ -52,14 +57,14 @@ static VTABLE: RawWakerVTable = RawWakerVTable::new(
     },
     |task| {
         let task = unsafe { arc(task) };
-        task.woken.store(true, Relaxed);
+        task.wakes.fetch_add(1, Relaxed);
         task.wakers.fetch_sub(1, Relaxed);
         drop(task);
         trip(Spot::Wake);
     },
     |task| {
         let task = ManuallyDrop::new(unsafe { arc(task) });
-        task.woken.store(true, Relaxed);
+        task.wakes.fetch_add(1, Relaxed);
         trip(Spot::Wake);
     },
     |task| {

@@ -5,6 +5,7 @@ use std::task::{Poll, Waker};
 
 use super::Event;
 use super::waiters::{Ticket, Waiters};
+use crate::unwind::for_each_even_if_one_panics;
 
 /// Something that a task can wait for: a link, or a [`Signal`](super::Signal) and its condition.
 pub(crate) trait Awaited {
@@ -43,15 +44,23 @@ impl<H: Host> Registration<H> {
         waker: &Waker,
     ) {
         let known = registration.as_ref().map(|known| known.ticket);
-        let ticket = awaited
+        let (ticket, left_over) = awaited
             .waiters()
             .join(awaited.event(), known, waker, || awaited.set_waiting_bit());
-        if let Some(known) = registration {
-            known.ticket = ticket;
-        } else {
-            let host = host();
-            *registration = Some(Self { host, ticket });
+        match (registration, ticket) {
+            (Some(known), Some(ticket)) => known.ticket = ticket,
+            (registration, Some(ticket)) => {
+                let host = host();
+                *registration = Some(Self { host, ticket });
+            }
+            // The ticket that there may be is void, and leaves nothing.
+            (_, None) => {}
         }
+        // Now: it may panic, and the registration has to leave then.
+        if let [None, None] = left_over {
+            return;
+        }
+        for_each_even_if_one_panics(left_over.into_iter().flatten(), drop);
     }
 
     /// Registers the task and looks again: `Ready` if there is nothing to wait for any more.

@@ -29,32 +29,39 @@ fn force_closed(reason: &SharedError) -> Nothing {
 
 impl From<TryRecvError> for Nothing {
     fn from(error: TryRecvError) -> Self {
-        match error {
+        let is_final = error.is_final();
+        let nothing = match error {
             TryRecvError::Empty => Self::Empty,
             TryRecvError::Closed => Self::Closed,
             TryRecvError::Failed(error) => Self::Failed(failure(&error)),
             TryRecvError::ForceClosed(error) => force_closed(&error),
             TryRecvError::Lagged(items) => Self::Lagged(items),
             other => panic!("not expected: {other}"),
-        }
+        };
+        assert_eq!(is_final, nothing.is_final());
+        nothing
     }
 }
 
 impl From<RecvError> for Nothing {
     fn from(error: RecvError) -> Self {
+        assert_eq!(error.is_final(), !matches!(error, RecvError::Lagged(_)));
         TryRecvError::from(error).into()
     }
 }
 
 impl From<RecvTimeoutError> for Nothing {
     fn from(error: RecvTimeoutError) -> Self {
-        match error {
+        let is_final = error.is_final();
+        let nothing = match error {
             RecvTimeoutError::Timeout => Self::Empty,
             RecvTimeoutError::Closed => Self::Closed,
             RecvTimeoutError::Failed(error) => Self::Failed(failure(&error)),
             RecvTimeoutError::ForceClosed(error) => force_closed(&error),
             RecvTimeoutError::Lagged(items) => Self::Lagged(items),
             other => panic!("not expected: {other}"),
-        }
+        };
+        assert_eq!(is_final, nothing.is_final());
+        nothing
     }
 }

@@ -66,7 +66,7 @@ pub(super) struct Wait {
     /// That one's place.
     pub(super) at: Place,
     after: Place,
-    waiting: Option<Waiting>,
+    pub(super) waiting: Option<Waiting>,
     tasks: Vec<Arc<Task>>,
 }
 

@@ -1,11 +1,13 @@
 //! Readers whose lag is limited, by the words of the documentation.
 
 use std::collections::VecDeque;
+use std::mem;
 
 use event_buffer::OnLag;
 
 use super::model::{Answer, Model, Nothing, Place, Reader};
 use crate::event::size;
+use crate::foreign;
 
 /// A limit is passed by an eighth, and one in items by those of a block.
 const BLOCK: usize = 32;
@@ -15,10 +17,12 @@ pub(super) struct Limit {
     items: usize,
     bytes: Option<u64>,
     on_lag: OnLag,
-    /// What is to be said before those, where an event's drop kept it from being said.
-    pub(super) skipped: Option<u64>,
+    /// How many skipped items the next read reports, before those.
+    pub(super) skipped: u64,
     /// Events that are cloned and not given yet.
     pub(super) rest: VecDeque<u32>,
+    /// An event after them could not be cloned: the reader is still at their item.
+    gave_back: bool,
     /// It was told that it is closed for its lag, with at most so many items.
     closed: Option<u64>,
     /// From where on it may keep items. `None` where it may keep none.
@@ -39,8 +43,9 @@ impl Limit {
             items: items.map_or(usize::MAX, |items| items.max(1) as usize),
             bytes,
             on_lag,
-            skipped: None,
+            skipped: 0,
             rest: VecDeque::new(),
+            gave_back: false,
             closed: None,
             keeps: Some(at),
             since: model.end_of_way(at),
@@ -51,6 +56,32 @@ impl Limit {
 impl Reader {
     pub(super) fn is_closed_for_lag(&self) -> bool {
         { self.limit.as_ref() }.is_some_and(|limit| limit.closed.is_some())
+    }
+
+    fn take_cloned(&mut self) -> Option<u32> {
+        self.limit.as_mut()?.rest.pop_front()
+    }
+
+    /// Events of the item where it is have been cloned, or skipped.
+    fn give(&mut self, events: usize, item: &[u32]) {
+        self.given += events;
+        if self.given == item.len() {
+            self.given = 0;
+            self.at.1 += 1;
+        }
+        if let Some(limit) = &mut self.limit {
+            limit.keeps = Some(self.at);
+        }
+    }
+
+    /// Its read has panicked after the clones were made: the next one gives the answer.
+    pub(super) fn take_back(&mut self, answer: &Answer) {
+        let Some(limit) = &mut self.limit else { return };
+        match answer {
+            Ok(events) => events.iter().for_each(|id| limit.rest.push_front(*id)),
+            Err(Nothing::Lagged(items)) => limit.skipped = *items,
+            Err(_) => {}
+        }
     }
 }
 
@@ -104,61 +135,78 @@ impl Model {
         if let Some(reason) = self.force_closed(reader) {
             return Err(Nothing::ForceClosed(reason));
         }
-        let at = reader.at;
         let Some(limit) = &mut reader.limit else {
             return Err(Nothing::Empty);
         };
-        if let Some(items) = limit.skipped.take() {
-            return Err(Nothing::Lagged(items));
+        if limit.skipped > 0 {
+            return Err(Nothing::Lagged(mem::take(&mut limit.skipped)));
         }
         if let Some(event) = limit.rest.pop_front() {
             return Ok(vec![event]);
         }
-        let mut over = self.over(at, limit);
-        if over > 0 {
-            let lag = self.lag(at);
-            match limit.on_lag {
-                OnLag::Close => {
-                    limit.closed = Some(lag);
-                    limit.keeps = None;
-                    return Err(Nothing::LagExceeded(lag));
-                }
-                OnLag::SkipToNewest => over = lag as usize - 1,
-                _ => {}
-            }
-            reader.at = self.ahead(at, over);
-            // What it goes on with is received at once.
-            if let Some(item) = self.item(reader.at) {
-                reader.at.1 += 1;
-                limit.rest.extend(item);
-            }
-            limit.keeps = Some(reader.at);
-            return Err(Nothing::Lagged(over as u64));
+        let skipped = self.catch_up(reader);
+        let Some(limit) = &mut reader.limit else {
+            return Err(Nothing::Empty);
+        };
+        if let Err(Nothing::LagExceeded(lag)) = skipped {
+            limit.closed = Some(lag);
         }
-        reader.at = self.next(at);
-        limit.keeps = Some(reader.at);
-        match self.look(reader.at) {
-            Err(Nothing::Failed(_)) if std::mem::replace(&mut reader.failed, true) => {
-                Err(Nothing::Closed)
+        let skipped = skipped?;
+        let item = match self.look(reader.at) {
+            Err(Nothing::Failed(_)) if mem::replace(&mut reader.failed, true) => {
+                return Err(Nothing::Closed);
             }
-            Err(nothing) => Err(nothing),
-            Ok(item) => {
-                reader.at.1 += 1;
-                limit.keeps = Some(reader.at);
-                limit.rest.extend(item);
-                Ok(limit.rest.pop_front().into_iter().collect())
-            }
+            item => item?,
+        };
+        // What it goes on with is received at once, up to an event whose clone panics.
+        let fresh = &item[reader.given..];
+        let cloned = fresh.len().min(foreign::good_clones());
+        limit.rest.extend(&fresh[..cloned]);
+        limit.gave_back = cloned < fresh.len();
+        reader.give(cloned, item);
+        if skipped > 0 {
+            return Err(Nothing::Lagged(skipped));
         }
+        // If the first clone panics there is no answer.
+        Ok(reader.take_cloned().into_iter().collect())
     }
 
-    /// What is between a read that panicked and one that did not: all is cloned, none is given.
-    pub(super) fn take_limited(&self, reader: &mut Reader) {
-        let at = self.next(reader.at);
-        if let (Some(limit), Some(item)) = (&mut reader.limit, self.item(at)) {
-            limit.rest.extend(item);
-            reader.at = (at.0, at.1 + 1);
-            limit.keeps = Some(reader.at);
+    pub(super) fn skip_limited(&self, reader: &mut Reader) -> bool {
+        if reader.take_cloned().is_some() {
+            return true;
         }
+        let (Ok(skipped), Ok(item)) = (self.catch_up(reader), self.look(reader.at)) else {
+            return false;
+        };
+        reader.give(1, item);
+        if let Some(limit) = &mut reader.limit {
+            limit.skipped += skipped;
+        }
+        true
+    }
+
+    /// Goes to what it may still read: how many items that skips, or that it is closed for them.
+    fn catch_up(&self, reader: &mut Reader) -> Result<u64, Nothing> {
+        let (at, lag) = (reader.at, self.lag(reader.at));
+        let Some(limit) = &mut reader.limit else {
+            return Ok(0);
+        };
+        let mut over = self.over(at, limit);
+        match limit.on_lag {
+            _ if over == 0 => {}
+            OnLag::Close => {
+                limit.keeps = None;
+                return Err(Nothing::LagExceeded(lag));
+            }
+            OnLag::SkipToNewest => over = lag as usize - 1,
+            _ => {}
+        }
+        reader.at = self.next(self.ahead(at, over));
+        limit.keeps = Some(reader.at);
+        if over > 0 {
+            reader.given = 0;
+        }
+        Ok(over as u64)
     }
 
     /// What its lag may be.
@@ -167,13 +215,15 @@ impl Model {
         let Some(limit) = &reader.limit else {
             return lag..=lag;
         };
+        let in_hand = u64::from(!limit.rest.is_empty() && !limit.gave_back);
+        let lag = lag + in_hand;
         if limit.closed.is_some() {
             return 0..=0;
         }
         match (self.over(reader.at, limit), limit.on_lag) {
             (0, _) => lag..=lag,
             (_, OnLag::Close) => 0..=lag,
-            (_, OnLag::SkipToNewest) => 1..=lag,
+            (_, OnLag::SkipToNewest) => 1 + in_hand..=lag,
             (over, _) => lag - over as u64..=lag,
         }
     }

@@ -38,6 +38,13 @@ pub(super) enum Nothing {
     LagExceeded(u64),
 }
 
+impl Nothing {
+    /// Whether no later read finds more.
+    pub(super) fn is_final(self) -> bool {
+        !matches!(self, Self::Empty | Self::Lagged(_))
+    }
+}
+
 pub(super) struct Buffer {
     /// Of one event or more, by id.
     pub(super) items: Vec<Vec<u32>>,
@@ -66,7 +73,7 @@ impl Buffer {
 pub(super) struct Reader {
     /// The next item.
     pub(super) at: Place,
-    /// How many events of that have been given; only to a reader of clones.
+    /// How many events of that have been given, one by one.
     pub(super) given: usize,
     /// What it has passed and may still hold.
     pub(super) passed: VecDeque<Place>,
@@ -106,6 +113,8 @@ pub(super) enum Way {
     Clone,
     /// At most so many events of a chunk.
     Chunk(usize),
+    /// The same by `for_each`, of which the call for the last of them panics.
+    Broken(usize),
 }
 
 pub(super) type Answer = Result<Vec<u32>, Nothing>;
@@ -215,27 +224,51 @@ impl Model {
         if let Some(reason) = self.force_closed(reader) {
             return Err(Nothing::ForceClosed(reason));
         }
-        let at = self.next(reader.at);
-        let next = self.look(at);
-        let at_the_end = next.is_err_and(|nothing| nothing != Nothing::Empty);
-        // Items and chunks are taken from where the reader stands.
-        if way != Way::Clone || at_the_end || at.0 != reader.at.0 {
-            reader.let_go();
-        }
-        reader.at = at;
-        match next {
+        match self.approach(reader, way) {
             Err(Nothing::Failed(_)) if mem::replace(&mut reader.failed, true) => {
                 Err(Nothing::Closed)
             }
             Err(nothing) => Err(nothing),
             Ok(item) => Ok(match way {
+                // Whole, even if some of its events were given.
                 Way::Item => {
+                    reader.given = 0;
                     reader.at.1 += 1;
                     item.clone()
                 }
                 Way::Clone => vec![self.read_clone(reader, item)],
-                Way::Chunk(most) => self.read_chunk(reader, most),
+                Way::Chunk(most) | Way::Broken(most) => self.read_chunk(reader, most),
             }),
+        }
+    }
+
+    /// Goes to what is read next, and looks at it.
+    fn approach(&self, reader: &mut Reader, way: Way) -> Result<&Vec<u32>, Nothing> {
+        let at = self.next(reader.at);
+        let next = self.look(at);
+        let at_the_end = next.is_err_and(Nothing::is_final);
+        // Items and chunks are taken from where the reader stands.
+        if way != Way::Clone || at_the_end || at.0 != reader.at.0 {
+            reader.let_go();
+        }
+        reader.at = at;
+        next
+    }
+
+    /// Goes over an event, if there is one.
+    pub(super) fn skip(&self, reader: &mut Reader) -> bool {
+        if reader.is_closed_for_lag() || self.force_closed(reader).is_some() {
+            return false;
+        }
+        if reader.limit.is_some() {
+            return self.skip_limited(reader);
+        }
+        match self.approach(reader, Way::Clone) {
+            Ok(item) => {
+                self.read_clone(reader, item);
+                true
+            }
+            Err(_) => false,
         }
     }
 
@@ -267,7 +300,7 @@ impl Model {
         }
     }
 
-    /// At most so many events of all that is ready. An item counts as received with its first.
+    /// At most so many events of all that is ready.
     fn read_chunk(&self, reader: &mut Reader, most: usize) -> Vec<u32> {
         let mut events = Vec::new();
         while events.len() < most {
@@ -276,11 +309,14 @@ impl Model {
             let Some(item) = self.item(reader.at) else {
                 break;
             };
-            reader.passed.push_back(reader.at);
-            reader.at.1 += 1;
-            events.extend(item);
+            events.push(item[reader.given]);
+            reader.given += 1;
+            if reader.given == item.len() {
+                reader.given = 0;
+                reader.passed.push_back(reader.at);
+                reader.at.1 += 1;
+            }
         }
-        events.truncate(most);
         events
     }
 

@@ -17,7 +17,7 @@ pub(super) enum Publish {
     Push,
     AppendDeferred,
     PushDeferred,
-    /// Into the sink.
+    /// Into the sink, one by one.
     Send,
 }
 
@@ -49,6 +49,7 @@ pub(super) enum Op {
     Open(Replay),
     /// So many events. The last is what the iterator says beyond their number.
     Publish(Publish, N, u8, u8),
+    /// Flush the sink, or close it, which does nothing.
     Flush(N),
     DropDeferred(N),
     End(Ending, N),
@@ -60,7 +61,7 @@ pub(super) enum Op {
     Head(N),
     Subscribe(N),
     SubscribeFromStart(N),
-    /// After so many events before the newest.
+    /// After an index, which the second number chooses among those published, or beyond.
     SubscribeAfter(N, u8),
     Tail(N),
     /// Wait for nobody to follow while so many readers go, from the one chosen on.
@@ -68,8 +69,10 @@ pub(super) enum Op {
 
     /// So many times.
     Read(Manner, N, u8),
-    /// So many events of a chunk.
+    /// So many events of a chunk; if it breaks off the last of them panics.
     Chunk(Manner, N, u8),
+    /// Skip so many events.
+    SkipEvents(N, u8),
     /// Read an item and keep it.
     Keep(N),
     PollKept(N),
@@ -191,6 +194,8 @@ impl Op {
             65 => Self::Upgrade(bytes.byte(), bytes.byte()),
             66 => Self::DropBookmark(bytes.byte()),
             67 => misbehave(Spot::ByteSize, bytes),
+            68 => Self::SkipEvents(bytes.byte(), 1),
+            69 => Self::SkipEvents(bytes.byte(), bytes.byte()),
             _ => return None,
         })
     }

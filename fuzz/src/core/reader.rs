@@ -1,6 +1,7 @@
 //! The readers, side by side with their model.
 
 use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use super::limit::Limit;
 use super::model::{self, Answer, Model, Nothing, Place, Way};
 use super::op::Manner;
 use super::wait::Waiting;
-use crate::event::{Event, ids};
+use crate::event::{self, Event, ids};
 use crate::foreign::{Panicked, Spot, act};
 use crate::task::Task;
 
@@ -58,6 +59,15 @@ enum Got {
 }
 
 type Outcome = Result<Got, Nothing>;
+
+/// What a read is to give.
+struct Expected {
+    answer: Answer,
+    /// The reader after it.
+    after: model::Reader,
+    /// How many clones were alive before it.
+    clones: usize,
+}
 
 /// When the writer closes a reader for its lag is not promised, so neither is what its lag was then.
 fn agreed(answer: Answer, expected: &Answer) -> Answer {
@@ -103,6 +113,18 @@ impl Idle {
                 real.next_chunk().await?.for_each(|event| lent.push(event));
                 Got::Lent(lent.into_iter().map(Event::id).collect())
             }
+            (Self::Items(real), Way::Broken(most)) => {
+                let chunk = real.next_chunk().await?;
+                let mut lent: Vec<&Event> = Vec::new();
+                let visit = |event| {
+                    lent.push(event);
+                    if lent.len() == most {
+                        resume_unwind(Box::new("broken off"));
+                    }
+                };
+                let _ = catch_unwind(AssertUnwindSafe(|| chunk.for_each(visit)));
+                Got::Lent(lent.into_iter().map(Event::id).collect())
+            }
             (Self::Items(real), Way::Chunk(most)) => {
                 // Looked at only later: what was lent outlives the chunk.
                 let lent: Vec<&Event> = real.next_chunk().await?.take(most).collect();
@@ -123,6 +145,15 @@ impl Idle {
             }
             Self::Clones(real) => drop(real.recv()),
             Self::Limited(real) => drop(real.recv()),
+        }
+    }
+
+    /// `None` for a reader that cannot.
+    fn skip_event(&mut self) -> Option<bool> {
+        match self {
+            Self::Items(_) => None,
+            Self::Clones(real) => Some(real.skip_event()),
+            Self::Limited(real) => Some(real.skip_event()),
         }
     }
 
@@ -245,18 +276,21 @@ impl Reader {
         }
     }
 
-    pub(super) fn read(
-        &mut self,
-        manner: Manner,
-        chunk: Option<usize>,
-        fresh: bool,
-        model: &Model,
-    ) {
+    fn expect(&self, way: Way, model: &Model) -> Expected {
+        let mut after = self.model.clone();
+        Expected {
+            answer: model.read(&mut after, way),
+            after,
+            clones: event::clones_alive(),
+        }
+    }
+
+    pub(super) fn read(&mut self, manner: Manner, chunk: Option<Way>, fresh: bool, model: &Model) {
         if matches!(self.real, Real::Busy(_)) {
             return self.poll_kept(fresh, model);
         }
         let way = match (self.way(), chunk) {
-            (Way::Item, Some(most)) => Way::Chunk(most),
+            (Way::Item, Some(chunk)) => chunk,
             (way, _) => way,
         };
         match manner {
@@ -267,15 +301,15 @@ impl Reader {
     }
 
     fn read_now(&mut self, manner: Manner, way: Way, model: &Model) {
-        let mut after = self.model.clone();
-        let expected = model.read(&mut after, way);
+        let mut expected = self.expect(way, model);
+        let is_empty = expected.answer == Err(Nothing::Empty);
         // Another one than a stream that waits.
         let waker = self.task(true).waker();
         let Some(idle) = self.idle() else { return };
         let outcome = act(|| match manner {
-            Manner::Block if expected == Err(Nothing::Empty) => idle.read_timeout(),
+            Manner::Block if is_empty => idle.read_timeout(),
             Manner::Block => idle.read_blocking(),
-            Manner::Try if !matches!(way, Way::Chunk(_)) => idle.try_read(),
+            Manner::Try if matches!(way, Way::Item | Way::Clone) => idle.try_read(),
             _ => {
                 let mut future = Box::pin(idle.read(way));
                 match future.poll_unpin(&mut Context::from_waker(&waker)) {
@@ -285,87 +319,91 @@ impl Reader {
             }
         });
         drop(waker);
-        if expected == Err(Nothing::Empty) && manner != Manner::Try {
-            after.let_go();
+        if is_empty && manner != Manner::Try {
+            expected.after.let_go();
         }
         // Only `try_recv` leaves the place of a stream that waits.
-        if expected != Err(Nothing::Empty) || manner != Manner::Try {
+        if !is_empty || manner != Manner::Try {
             self.waiting = None;
         }
-        self.settle(outcome, expected, after, model);
+        self.settle(outcome, expected, model);
+    }
+
+    /// Skips an event, if there is one.
+    pub(super) fn skip(&mut self, model: &Model) {
+        let mut after = self.model.clone();
+        let expected = model.skip(&mut after);
+        let clones = event::clones_alive();
+        let Some(idle) = self.idle() else { return };
+        let outcome = act(|| idle.skip_event());
+        let lag = idle.lag();
+        // It may be a panic of what it went over before, or of what it skipped.
+        let is_done = match outcome {
+            Ok(None) => return,
+            Ok(Some(skipped)) => {
+                assert_eq!(skipped, expected);
+                true
+            }
+            Err(_) => {
+                let at_item_end = after.given == 0 && lag == *model.possible_lag(&after).end();
+                expected && (event::clones_alive() < clones || at_item_end)
+            }
+        };
+        if is_done {
+            self.model = after;
+        }
+        if outcome.is_err() || expected || model.look(self.model.at) != Err(Nothing::Empty) {
+            self.waiting = None;
+        }
     }
 
     /// Compares, and goes on from where the library is.
-    fn settle(
-        &mut self,
-        outcome: Result<Outcome, Panicked>,
-        expected: Answer,
-        after: model::Reader,
-        model: &Model,
-    ) {
+    fn settle(&mut self, outcome: Result<Outcome, Panicked>, expected: Expected, model: &Model) {
         match outcome {
             Ok(answer) => {
-                assert_eq!(agreed(answer.map(Got::ids), &expected), expected);
-                self.model = after;
+                let answer = agreed(answer.map(Got::ids), &expected.answer);
+                assert_eq!(answer, expected.answer);
+                self.model = expected.after;
             }
-            Err(panic) => self.resume_after(panic, &expected, after, model),
+            Err(panic) => self.resume_after(panic, expected, model),
         }
     }
 
-    /// A read panicked: it has happened or it has not. What is ready in front of it says which.
-    fn resume_after(
-        &mut self,
-        panic: Panicked,
-        expected: &Answer,
-        after: model::Reader,
-        model: &Model,
-    ) {
+    /// A read panicked: it has happened or it has not. What is ready in front of it says which, or what
+    /// was cloned.
+    fn resume_after(&mut self, panic: Panicked, expected: Expected, model: &Model) {
         self.waiting = None;
-        let Some(idle) = self.idle() else { return };
-        let lag = idle.lag();
-        if self.model.limit.is_some() {
-            // What was skipped is told by the next read; what was cloned is read by it.
-            if expected.is_ok() && lag != model.lag(self.model.at) {
-                assert!(!panic.was_in(Spot::Clone), "received, but not cloned");
+        let mut after = expected.after;
+        let is_done = if after.limit.is_some() {
+            after.take_back(&expected.answer);
+            event::clones_alive() > expected.clones
+        } else {
+            let Some(idle) = self.idle() else { return };
+            let lag = idle.lag();
+            lag != model.lag(self.model.at) && {
                 assert_eq!(lag, model.lag(after.at));
-                model.take_limited(&mut self.model);
+                true
             }
-            if let Err(Nothing::Lagged(items)) = *expected
-                && lag == model.lag(after.at)
-            {
-                self.model = after;
-                let limit = self.model.limit.as_mut();
-                limit
-                    .into_iter()
-                    .for_each(|limit| limit.skipped = Some(items));
-            }
-            return;
+        };
+        if is_done {
+            assert!(!panic.was_in(Spot::Clone), "received, but not cloned");
+            self.model = after;
         }
-        if lag == model.lag(self.model.at) {
-            return;
-        }
-        assert!(!panic.was_in(Spot::Clone), "received, but not cloned");
-        assert_eq!(lag, model.lag(after.at));
-        self.model = after;
     }
 
     fn poll_stream(&mut self, fresh: bool, model: &Model) {
-        let mut after = self.model.clone();
-        let expected = if after.terminated {
-            None
-        } else {
-            match model.read(&mut after, self.way()) {
-                Err(Nothing::Closed) => {
-                    after.terminated = true;
-                    None
-                }
-                Err(end) if !matches!(end, Nothing::Empty | Nothing::Lagged(_)) => {
-                    after.terminated = true;
-                    Some(Err(end))
-                }
-                answer => Some(answer),
-            }
+        let was_terminated = self.model.terminated;
+        let mut expected = match was_terminated {
+            true => Expected {
+                answer: Err(Nothing::Closed),
+                after: self.model.clone(),
+                clones: 0,
+            },
+            false => self.expect(self.way(), model),
         };
+        expected.after.terminated |= { &expected.answer }
+            .as_ref()
+            .is_err_and(|end| end.is_final());
         let task = self.task(fresh);
         let waker = task.waker();
         let Some(idle) = self.idle() else { return };
@@ -373,32 +411,33 @@ impl Reader {
         drop(waker);
         match outcome {
             Ok(answer) => {
+                // The end of a stream says nothing.
                 let answer = match answer {
-                    Poll::Ready(answer) => answer.map(|answer| answer.map(Got::ids)),
-                    Poll::Pending => Some(Err(Nothing::Empty)),
+                    Poll::Ready(Some(answer)) => {
+                        assert_ne!(answer.as_ref().err(), Some(&Nothing::Closed));
+                        answer
+                    }
+                    Poll::Ready(None) => Err(Nothing::Closed),
+                    Poll::Pending => Err(Nothing::Empty),
                 };
-                let answer = answer.map(|answer| match &expected {
-                    Some(expected) => agreed(answer, expected),
-                    None => answer,
-                });
-                assert_eq!(answer, expected);
-                self.model = after;
-                let waits = answer == Some(Err(Nothing::Empty));
+                let waits = matches!(answer, Err(Nothing::Empty));
+                self.settle(Ok(answer), expected, model);
                 if waits {
                     self.model.let_go();
                 }
-                self.waiting = waits.then(|| Waiting::new(task, self.model.at, model));
+                self.waiting = waits.then(|| self.wait(task, model));
             }
-            Err(panic) => {
-                let expected = expected.unwrap_or(Err(Nothing::Closed));
-                self.resume_after(panic, &expected, after, model);
-            }
+            Err(panic) => self.settle(Err(panic), expected, model),
         }
         if let Some(idle) = self.idle() {
             idle.make_reads();
             let terminated = idle.is_terminated();
             assert_eq!(terminated, self.model.terminated);
         }
+    }
+
+    fn wait(&self, task: Arc<Task>, model: &Model) -> Waiting {
+        Waiting::new(task, self.model.at, model)
     }
 
     fn poll_and_keep(&mut self, way: Way, fresh: bool, model: &Model) {
@@ -417,30 +456,31 @@ impl Reader {
             return;
         }
         let task = self.task(fresh);
-        let Real::Busy(busy) = &mut self.real else {
+        let Real::Busy(Busy { way, .. }) = self.real else {
             return;
         };
-        let mut after = self.model.clone();
-        let expected = model.read(&mut after, busy.way);
+        let expected = self.expect(way, model);
+        let Real::Busy(Busy { future, .. }) = &mut self.real else {
+            return;
+        };
         let waker = task.waker();
-        let future = &mut busy.future;
         let outcome = act(|| future.poll_unpin(&mut Context::from_waker(&waker)));
         drop(waker);
         match outcome {
             Ok(Poll::Pending) => {
-                assert_eq!(expected, Err(Nothing::Empty));
-                self.model = after;
+                assert_eq!(expected.answer, Err(Nothing::Empty));
+                self.model = expected.after;
                 self.model.let_go();
-                self.waiting = Some(Waiting::new(task, self.model.at, model));
+                self.waiting = Some(self.wait(task, model));
             }
             Ok(Poll::Ready(answer)) => {
                 self.waiting = None;
                 self.take_back();
-                self.settle(Ok(answer), expected, after, model);
+                self.settle(Ok(answer), expected, model);
             }
             Err(panic) => {
                 self.take_back();
-                self.settle(Err(panic), expected, after, model);
+                self.settle(Err(panic), expected, model);
             }
         }
     }
@@ -460,25 +500,24 @@ impl Reader {
 
     /// Receives an item, and keeps it.
     pub(super) fn keep(&mut self, model: &Model) -> Option<(BufferItem<Event>, Place)> {
-        let mut after = self.model.clone();
-        let expected = model.read(&mut after, Way::Item);
+        let expected = self.expect(Way::Item, model);
         let Real::Idle(Idle::Items(real)) = &mut self.real else {
             return None;
         };
         let outcome = act(|| real.try_recv());
-        if expected != Err(Nothing::Empty) {
+        if expected.answer != Err(Nothing::Empty) {
             self.waiting = None;
         }
         match outcome {
             Ok(answer) => {
                 let read = answer.as_ref().map(|item| ids(item.events()));
-                assert_eq!(read.map_err(|error| error.clone().into()), expected);
-                self.model = after;
+                assert_eq!(read.map_err(|error| error.clone().into()), expected.answer);
+                self.model = expected.after;
                 let (buffer, next) = self.model.at;
                 answer.ok().map(|item| (item, (buffer, next - 1)))
             }
             Err(panic) => {
-                self.resume_after(panic, &expected, after, model);
+                self.resume_after(panic, expected, model);
                 None
             }
         }
@@ -559,7 +598,7 @@ impl Reader {
 
     pub(super) fn resubscribe(&mut self, model: &mut Model) -> Option<Self> {
         let mut copy = self.copy(model);
-        copy.failed = false;
+        (copy.given, copy.failed) = (0, false);
         while model.look(copy.at).is_ok() {
             let (buffer, item) = model.next(copy.at);
             copy.at = (buffer, item + 1);
@@ -590,10 +629,6 @@ impl Reader {
             model.closings.push(None);
             model.closings.len() - 1
         });
-        if let Some(waiting) = &mut self.waiting {
-            // It is to wait for the close, too.
-            waiting.excused = true;
-        }
         Some((real.ok()?, closing))
     }
 

@@ -11,8 +11,6 @@ pub(super) struct Waiting {
     at: Place,
     /// What its buffer's count was.
     wakings: usize,
-    /// It may be woken, for another reason.
-    pub(super) excused: bool,
 }
 
 impl Waiting {
@@ -21,17 +19,17 @@ impl Waiting {
             task,
             at,
             wakings: model.buffers[at.0].wakings,
-            excused: false,
         }
     }
 
     /// What must hold whether or not it may go on. Wake-ups of what stands at some places are put off.
     pub(super) fn check(&self, may_go_on: bool, model: &Model, put_off: impl Fn(Place) -> bool) {
+        assert!(self.task.wakes() <= 1, "woken twice");
         if may_go_on {
             assert!(self.task.is_woken() || put_off(self.at), "not woken");
         } else if self.task.is_woken() {
             let nothing_happened = model.buffers[self.at.0].wakings == self.wakings;
-            assert!(self.excused || !nothing_happened, "woken for nothing");
+            assert!(!nothing_happened, "woken for nothing");
         }
     }
 }

@@ -6,7 +6,7 @@ use event_buffer::{Bookmark, Closer, Position};
 use futures::future::FutureExt;
 
 use super::item::{Item, Wait};
-use super::model::{Model, Place};
+use super::model::{Model, Place, Way};
 use super::op::{Ending, Op};
 use super::reader::Reader;
 use super::writer::{Finish, Number, PutOff, Writer};
@@ -84,13 +84,11 @@ impl World {
                     excess.drop(&mut self.model);
                 }
             }
-            Op::Flush(w) => {
-                pick(&mut self.writers, w)?.flush((w / 16).into(), &mut self.model);
-            }
+            Op::Flush(w) => pick(&mut self.writers, w)?.flush((w / 16).into()),
             Op::DropDeferred(d) => take(&mut self.put_off, d)?.drop(&mut self.model),
             Op::End(ending, w) => self.end(ending, w)?,
             Op::Share(w) => {
-                let writer = take(&mut self.writers, w)?.share(&mut self.model)?;
+                let writer = take(&mut self.writers, w)?.share();
                 self.writers.push(writer);
             }
             Op::CloneHandle(w) => pick(&mut self.writers, w)?.clone_handle(),
@@ -101,8 +99,7 @@ impl World {
             }
             Op::IntoInner(w, h) => {
                 let writer = take(&mut self.writers, w)?;
-                self.writers
-                    .push(writer.into_inner(h.into(), &mut self.model)?);
+                self.writers.push(writer.into_inner(h.into()));
             }
             Op::Head(w) => {
                 let writer = pick(&mut self.writers, w)?;
@@ -141,12 +138,17 @@ impl World {
                 }
             }
             Op::Chunk(manner, r, most) => {
-                let most = match most {
-                    0..200 => usize::from(most % 80),
-                    _ => usize::MAX,
+                let way = match most {
+                    0..160 => Way::Chunk(usize::from(most % 80)),
+                    160..200 => Way::Broken(usize::from(most - 160).max(1)),
+                    _ => Way::Chunk(usize::MAX),
                 };
                 let reader = pick(&mut self.readers, r)?;
-                reader.read(manner, Some(most), r >= 128, &self.model);
+                reader.read(manner, Some(way), r >= 128, &self.model);
+            }
+            Op::SkipEvents(r, count) => {
+                let reader = pick(&mut self.readers, r)?;
+                (0..count % 80).for_each(|_| reader.skip(&self.model));
             }
             Op::Keep(r) => {
                 let (real, at) = pick(&mut self.readers, r)?.keep(&self.model)?;
@@ -334,19 +336,29 @@ impl World {
         Some(())
     }
 
-    fn subscribe_after(&mut self, w: u8, back: u8) -> Option<()> {
+    fn subscribe_after(&mut self, w: u8, which: u8) -> Option<()> {
         let writer = pick(&mut self.writers, w)?;
         let items = &self.model.buffers[writer.number].items;
-        let newest = items.len().checked_sub(1)?;
-        let item = &items[newest.saturating_sub(usize::from(back / 2))];
-        let index = u64::from(item[0]).saturating_sub(u64::from(back % 2));
-        let answer = writer.own()?.subscribe_after(index);
-        let at = writer.place_after(index, &self.model);
-        assert_eq!(answer.is_some(), at.is_some());
-        let mut reader = Reader::new(answer?, at?);
+        let back = |count: u8| items.iter().rev().nth(count.into()).or(items.first());
+        let index = match which {
+            // That of an item's first event, or the one before.
+            0..128 => back(which / 2).map_or(0, |item| item[0].saturating_sub(which as u32 % 2)),
+            // In the midst of an item, or at its end.
+            128..192 => back(which % 64 / 4).map_or(0, |item| {
+                let event = item.get(usize::from(which % 4)).or(item.last());
+                event.copied().unwrap_or(0)
+            }),
+            // That of the newest event, or beyond.
+            192.. => back(0).map_or(0, |item| item[item.len() - 1]) + u32::from(which - 192),
+        };
+        let answer = writer.own()?.subscribe_after(index.into());
+        let at = writer.place_after(index.into(), &self.model);
+        assert_eq!(answer.as_ref().err(), at.as_ref().err());
+        let (answer, at) = (answer.ok()?, at.ok()?);
+        let mut reader = Reader::new(answer, at);
         // In the midst it may hold those that it has gone over.
-        if self.model.item(at?).is_some() {
-            let passed = self.model.oldest(writer.number).1..at?.1;
+        if self.model.item(at).is_some() {
+            let passed = self.model.oldest(writer.number).1..at.1;
             let number = writer.number;
             reader.model.passed = passed.map(|item| (number, item)).collect();
             reader.model.forget_all_but_a_stride();
@@ -470,9 +482,6 @@ impl World {
                 );
             }
             buffer.dropped = may;
-        }
-        for id in self.writers.iter().flat_map(Writer::unflushed) {
-            assert!(event::is_alive(id), "what a sink was given is dropped");
         }
     }
 

@@ -2,19 +2,18 @@
 
 use std::error::Error;
 use std::fmt;
-use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Waker};
 
 use event_buffer::{
-    Bookmark, BookmarkError, BufferItem, Deferred, EventBuffer, Position, Replay, SharedBuffer,
-    Subscription,
+    Bookmark, BookmarkError, BufferItem, Deferred, EventBuffer, Position, Replay, ResumeError,
+    SharedBuffer, Subscription,
 };
 use futures::Sink;
 
 use super::model::{End, Failure, Model, Place};
 use super::op::Publish;
-use crate::event::{Event, Making, ids, making};
+use crate::event::{Event, ids, making};
 use crate::foreign::{Panicked, Spot, act, act_with};
 
 /// A reason, or what a producer failed of.
@@ -29,17 +28,10 @@ impl fmt::Display for Number {
 
 impl Error for Number {}
 
-/// A writer, or a handle of one that is shared.
-struct Handle<B> {
-    real: B,
-    /// What its sink was given.
-    unflushed: Vec<u32>,
-}
-
 enum Kind {
-    Own(Handle<EventBuffer<Event>>),
+    Own(EventBuffer<Event>),
     /// At least one.
-    Shared(Vec<Handle<SharedBuffer<Event>>>),
+    Shared(Vec<SharedBuffer<Event>>),
 }
 
 /// Of a buffer that has not ended.
@@ -86,28 +78,21 @@ fn all_in_one(ids: Vec<u32>) -> impl Iterator<Item = Vec<u32>> {
     Some(ids).into_iter().filter(|ids| !ids.is_empty())
 }
 
-/// Says that what the iterator made was published, unless it panicked.
-fn published(outcome: Result<(), Panicked>) -> bool {
-    !outcome.is_err_and(|panic| panic.was_in(Spot::Iterator))
-}
-
-fn flush<S: Sink<Event> + Unpin>(sink: &mut S, close: bool) {
-    let cx = &mut Context::from_waker(Waker::noop());
-    let sink = Pin::new(sink);
-    let poll = if close {
-        sink.poll_close(cx)
-    } else {
-        sink.poll_flush(cx)
-    };
+fn send<S: Sink<Event> + Unpin>(sink: &mut S, event: Event) {
+    let mut sink = Pin::new(sink);
+    let poll = sink
+        .as_mut()
+        .poll_ready(&mut Context::from_waker(Waker::noop()));
     assert!(poll.is_ready());
+    assert!(sink.start_send(event).is_ok());
 }
 
-fn send<S: Sink<Event> + Unpin>(sink: &mut S, events: Making) {
-    for event in events {
-        let poll = Pin::new(&mut *sink).poll_ready(&mut Context::from_waker(Waker::noop()));
-        assert!(poll.is_ready());
-        assert!(Pin::new(&mut *sink).start_send(event).is_ok());
-    }
+/// Does nothing.
+fn flush<S: Sink<Event> + Unpin>(sink: &mut S) {
+    let cx = &mut Context::from_waker(Waker::noop());
+    let mut sink = Pin::new(sink);
+    assert!(sink.as_mut().poll_flush(cx).is_ready());
+    assert!(sink.poll_close(cx).is_ready());
 }
 
 impl Writer {
@@ -118,11 +103,10 @@ impl Writer {
             Replay::All => usize::MAX,
         });
         let real = EventBuffer::builder().replay(replay).build();
-        let kind = Kind::Own(Handle {
-            real,
-            unflushed: Vec::new(),
-        });
-        Self { number, kind }
+        Self {
+            number,
+            kind: Kind::Own(real),
+        }
     }
 
     pub(super) fn publish(
@@ -134,53 +118,24 @@ impl Writer {
         model: &mut Model,
     ) -> Option<PutOff> {
         let number = self.number;
-        let mut put_off = None;
-        if let Publish::Send = how {
-            self.send(handle, count);
-            return None;
-        } else {
-            match &mut self.kind {
-                Kind::Own(own) => put_off = own.publish(how, count, hint, number, model),
-                Kind::Shared(handles) => {
-                    let handle = handle % handles.len();
-                    handles[handle].publish(how, count, hint, number, model);
-                }
-            }
-        }
-        put_off
-    }
-
-    fn send(&mut self, handle: usize, count: usize) {
-        let (ids, events) = making(count, 0);
-        // Not by `act`: it is the fuzzer that runs the iterator.
         match &mut self.kind {
-            Kind::Own(own) => {
-                own.unflushed.extend(ids);
-                send(&mut own.real, events);
-            }
+            Kind::Own(own) => publish_own(own, how, count, hint, number, model),
             Kind::Shared(handles) => {
                 let handle = handle % handles.len();
-                handles[handle].unflushed.extend(ids);
-                send(&mut handles[handle].real, events);
+                publish_shared(&mut handles[handle], how, count, hint, number, model);
+                None
             }
         }
     }
 
-    pub(super) fn flush(&mut self, handle: usize, model: &mut Model) {
-        let close = handle % 2 == 1;
-        let unflushed = match &mut self.kind {
-            Kind::Own(own) => {
-                let _ = act(|| flush(&mut own.real, close));
-                &mut own.unflushed
-            }
+    pub(super) fn flush(&mut self, handle: usize) {
+        match &mut self.kind {
+            Kind::Own(own) => flush(own),
             Kind::Shared(handles) => {
                 let handle = handle % handles.len();
-                let Handle { real, unflushed } = &mut handles[handle];
-                let _ = act_with(Some(real.clone()), || flush(real, close));
-                unflushed
+                flush(&mut handles[handle]);
             }
-        };
-        model.publish(self.number, one_each(mem::take(unflushed)));
+        }
     }
 
     /// Ends the buffer; `None` where it cannot be, because others share it.
@@ -188,52 +143,37 @@ impl Writer {
         let own = match self.kind {
             Kind::Own(own) => own,
             Kind::Shared(handles) => {
-                for handle in handles {
-                    handle.drop(self.number, model);
-                }
+                let _ = act(|| drop(handles));
                 return model.end(self.number, End::Closed);
             }
         };
-        model.publish(self.number, one_each(own.unflushed));
         let (end, call): (_, Box<dyn FnOnce()>) = match how {
-            Finish::Drop => (End::Closed, Box::new(|| drop(own.real))),
-            Finish::Close => (End::Closed, Box::new(|| own.real.close())),
+            Finish::Drop => (End::Closed, Box::new(|| drop(own))),
+            Finish::Close => (End::Closed, Box::new(|| own.close())),
             Finish::Fail(n) => (
                 End::Failed(Failure::Number(n)),
-                Box::new(move || own.real.fail(Number(n))),
+                Box::new(move || own.fail(Number(n))),
             ),
-            Finish::Splice(to, at) => (End::Spliced(at), Box::new(move || own.real.splice(&to))),
-            Finish::SpliceToItem(to, at) => {
-                (End::Spliced(at), Box::new(move || own.real.splice(to)))
-            }
+            Finish::Splice(to, at) => (End::Spliced(at), Box::new(move || own.splice(&to))),
+            Finish::SpliceToItem(to, at) => (End::Spliced(at), Box::new(move || own.splice(to))),
         };
         let _ = act(call);
         model.end(self.number, end);
     }
 
-    pub(super) fn share(self, model: &mut Model) -> Option<Self> {
-        let Kind::Own(own) = self.kind else {
-            return Some(self);
+    pub(super) fn share(self) -> Self {
+        let kind = match self.kind {
+            Kind::Own(own) => Kind::Shared(vec![own.into()]),
+            shared => shared,
         };
-        model.publish(self.number, one_each(own.unflushed));
-        let Ok(real) = act(|| SharedBuffer::from(own.real)) else {
-            model.end(self.number, End::Closed);
-            return None;
-        };
-        let unflushed = Vec::new();
-        Some(Self {
-            kind: Kind::Shared(vec![Handle { real, unflushed }]),
-            ..self
-        })
+        Self { kind, ..self }
     }
 
     pub(super) fn clone_handle(&mut self) {
         if let Kind::Shared(handles) = &mut self.kind
             && handles.len() < 4
         {
-            let real = handles[0].real.clone();
-            let unflushed = Vec::new();
-            handles.push(Handle { real, unflushed });
+            handles.push(handles[0].clone());
         }
     }
 
@@ -241,7 +181,8 @@ impl Writer {
     pub(super) fn drop_handle(mut self, handle: usize, model: &mut Model) -> Option<Self> {
         if let Kind::Shared(handles) = &mut self.kind {
             let handle = handle % handles.len();
-            handles.swap_remove(handle).drop(self.number, model);
+            let handle = handles.swap_remove(handle);
+            let _ = act(|| drop(handle));
             if handles.is_empty() {
                 model.end(self.number, End::Closed);
                 return None;
@@ -250,102 +191,86 @@ impl Writer {
         Some(self)
     }
 
-    /// `None` where the buffer has ended.
-    pub(super) fn into_inner(mut self, handle: usize, model: &mut Model) -> Option<Self> {
-        let Kind::Shared(handles) = &mut self.kind else {
-            return Some(self);
-        };
-        let handle = handle % handles.len();
-        let Handle { real, unflushed } = handles.swap_remove(handle);
-        let outcome = act(|| real.into_inner());
-        model.publish(self.number, one_each(unflushed));
-        match outcome {
-            Ok(Some(real)) => {
-                assert!(handles.is_empty(), "not the last handle");
-                let unflushed = Vec::new();
-                self.kind = Kind::Own(Handle { real, unflushed });
-                Some(self)
+    pub(super) fn into_inner(mut self, handle: usize) -> Self {
+        if let Kind::Shared(handles) = &mut self.kind {
+            let handle = handle % handles.len();
+            let real = handles.swap_remove(handle).into_inner();
+            assert_eq!(
+                real.is_some(),
+                handles.is_empty(),
+                "not for the last handle"
+            );
+            if let Some(real) = real {
+                self.kind = Kind::Own(real);
             }
-            Ok(None) => {
-                assert!(!handles.is_empty(), "it was the last handle");
-                Some(self)
-            }
-            Err(_) if handles.is_empty() => {
-                model.end(self.number, End::Closed);
-                None
-            }
-            Err(_) => Some(self),
         }
+        self
     }
 
     pub(super) fn own(&self) -> Option<&EventBuffer<Event>> {
         match &self.kind {
-            Kind::Own(own) => Some(&own.real),
+            Kind::Own(own) => Some(own),
             Kind::Shared(_) => None,
         }
     }
 
     pub(super) fn head(&self) -> Option<BufferItem<Event>> {
         match &self.kind {
-            Kind::Own(own) => own.real.head(),
-            Kind::Shared(handles) => handles[0].real.head(),
+            Kind::Own(own) => own.head(),
+            Kind::Shared(handles) => handles[0].head(),
         }
     }
 
     pub(super) fn subscribe(&self) -> Subscription<Event> {
         match &self.kind {
-            Kind::Own(own) => own.real.subscribe(),
-            Kind::Shared(handles) => handles[0].real.subscribe(),
+            Kind::Own(own) => own.subscribe(),
+            Kind::Shared(handles) => handles[0].subscribe(),
         }
     }
 
     pub(super) fn subscribe_from_start(&self) -> Subscription<Event> {
         match &self.kind {
-            Kind::Own(own) => own.real.subscribe_from_start(),
-            Kind::Shared(handles) => handles[0].real.subscribe_from_start(),
+            Kind::Own(own) => own.subscribe_from_start(),
+            Kind::Shared(handles) => handles[0].subscribe_from_start(),
         }
     }
 
     pub(super) fn tail(&self) -> Position<Event> {
         match &self.kind {
-            Kind::Own(own) => own.real.tail(),
-            Kind::Shared(handles) => handles[0].real.tail(),
+            Kind::Own(own) => own.tail(),
+            Kind::Shared(handles) => handles[0].tail(),
         }
     }
 
     fn len(&self) -> (usize, bool) {
         match &self.kind {
-            Kind::Own(own) => (own.real.len(), own.real.is_empty()),
-            Kind::Shared(handles) => (handles[0].real.len(), handles[0].real.is_empty()),
+            Kind::Own(own) => (own.len(), own.is_empty()),
+            Kind::Shared(handles) => (handles[0].len(), handles[0].is_empty()),
         }
     }
 
     fn is_observed(&self) -> bool {
         match &self.kind {
-            Kind::Own(own) => own.real.is_observed(),
-            Kind::Shared(handles) => handles[0].real.is_observed(),
-        }
-    }
-
-    /// What its sinks were given.
-    pub(super) fn unflushed(&self) -> Vec<u32> {
-        match &self.kind {
-            Kind::Own(own) => own.unflushed.clone(),
-            Kind::Shared(handles) => {
-                let all = handles.iter().flat_map(|handle| &handle.unflushed);
-                all.copied().collect()
-            }
+            Kind::Own(own) => own.is_observed(),
+            Kind::Shared(handles) => handles[0].is_observed(),
         }
     }
 
     /// The model's answer to [`EventBuffer::subscribe_after`].
-    pub(super) fn place_after(&self, index: u64, model: &Model) -> Option<Place> {
+    pub(super) fn place_after(&self, index: u64, model: &Model) -> Result<Place, ResumeError> {
         let buffer = &model.buffers[self.number];
         let retained = &buffer.items[buffer.oldest()..];
-        let is_later = |item: &Vec<u32>| u64::from(item[0]) > index;
-        let passed = retained.iter().position(is_later).unwrap_or(retained.len());
-        let reaches_back = buffer.oldest() == 0 || passed > 0;
-        reaches_back.then(|| (self.number, buffer.oldest() + passed))
+        let last = |item: &Vec<u32>| u64::from(item[item.len() - 1]);
+        let oldest = retained.first().map(|item| u64::from(item[0]));
+        let newest = retained.last().map(last);
+        if buffer.oldest() > 0 && oldest.is_none_or(|oldest| oldest > index) {
+            return Err(ResumeError::TooOld { index, oldest });
+        }
+        if newest.is_none_or(|newest| newest < index) {
+            return Err(ResumeError::Ahead { index, newest });
+        }
+        let passed = { retained.iter() }.take_while(|item| last(item) <= index);
+        Ok((self.number, buffer.oldest() + passed.count()))
     }
 
     /// The bookmarked place, where all from there on is retained.
@@ -356,8 +281,8 @@ impl Writer {
         model: &Model,
     ) -> Option<(Subscription<Event>, Place)> {
         let answer = match &self.kind {
-            Kind::Own(own) => own.real.upgrade(bookmark),
-            Kind::Shared(handles) => handles[0].real.upgrade(bookmark),
+            Kind::Own(own) => own.upgrade(bookmark),
+            Kind::Shared(handles) => handles[0].upgrade(bookmark),
         };
         let mut lost = 0;
         let mut place = Err(BookmarkError::OtherBuffer);
@@ -392,96 +317,86 @@ impl Writer {
     }
 }
 
-impl Handle<EventBuffer<Event>> {
-    fn publish(
-        &mut self,
-        how: Publish,
-        count: usize,
-        hint: usize,
-        number: usize,
-        model: &mut Model,
-    ) -> Option<PutOff> {
-        let (_, from) = model.tail(number);
-        let holds = model.oldest(number);
-        let (ids, mut events) = making(count, hint);
-        let real = &mut self.real;
-        let mut put_off = None;
-        let outcome = match how {
-            Publish::Append => act(|| real.append(events)),
-            Publish::Extend => act(|| real.extend(events)),
-            Publish::Push => {
-                let event = events.next()?;
-                act(|| real.push(event))
-            }
-            Publish::AppendDeferred => {
-                act(|| real.append_deferred(events)).map(|later| put_off = Some(later))
-            }
-            Publish::PushDeferred => {
-                let event = events.next()?;
-                act(|| real.push_deferred(event)).map(|later| put_off = Some(later))
-            }
-            Publish::Send => return None,
-        };
-        let published = published(outcome);
-        // The iterator runs first, except where it is said to run under the caller's lock; and to
-        // append nothing does nothing.
-        let flushes = match how {
-            Publish::Append => published && count > 0,
-            Publish::AppendDeferred => true,
-            _ => published,
-        };
-        if flushes {
-            model.publish(number, one_each(mem::take(&mut self.unflushed)));
+fn publish_own(
+    real: &mut EventBuffer<Event>,
+    how: Publish,
+    count: usize,
+    hint: usize,
+    number: usize,
+    model: &mut Model,
+) -> Option<PutOff> {
+    let (_, from) = model.tail(number);
+    let holds = model.oldest(number);
+    let (ids, mut events) = making(count, hint);
+    let mut put_off = None;
+    let outcome = match how {
+        Publish::Append => act(|| real.append(events)),
+        Publish::Extend => act(|| real.extend(events)),
+        Publish::Push => {
+            let event = events.next()?;
+            act(|| real.push(event))
         }
-        if published {
-            match how {
-                Publish::Extend => model.publish(number, one_each(ids)),
-                _ => model.publish(number, all_in_one(ids)),
-            }
+        Publish::AppendDeferred => {
+            act(|| real.append_deferred(events)).map(|later| put_off = Some(later))
         }
-        put_off.map(|real| PutOff {
-            real,
-            buffer: number,
-            holds,
-            wakes: from..model.tail(number).1,
-        })
-    }
+        Publish::PushDeferred => {
+            let event = events.next()?;
+            act(|| real.push_deferred(event)).map(|later| put_off = Some(later))
+        }
+        Publish::Send => {
+            // It is the fuzzer that runs the iterator.
+            events.for_each(|event| _ = act(|| send(real, event)));
+            Ok(())
+        }
+    };
+    note_published(how, outcome, ids, number, model);
+    put_off.map(|real| PutOff {
+        real,
+        buffer: number,
+        holds,
+        wakes: from..model.tail(number).1,
+    })
 }
 
-impl Handle<SharedBuffer<Event>> {
-    fn publish(
-        &mut self,
-        how: Publish,
-        count: usize,
-        hint: usize,
-        number: usize,
-        model: &mut Model,
-    ) {
-        let (ids, mut events) = making(count, hint);
-        let real = &self.real;
-        let shared = Some(real.clone());
-        let outcome = match how {
-            Publish::Append | Publish::AppendDeferred | Publish::Send => {
-                act_with(shared, || real.append(events))
-            }
-            Publish::Extend => act_with(shared, || real.extend(events)),
-            Publish::Push | Publish::PushDeferred => {
-                let event = events.next();
-                act_with(shared, || {
-                    event.into_iter().for_each(|event| real.push(event))
-                })
-            }
-        };
-        if published(outcome) {
-            match how {
-                Publish::Extend => model.publish(number, one_each(ids)),
-                _ => model.publish(number, all_in_one(ids)),
-            }
+fn publish_shared(
+    real: &mut SharedBuffer<Event>,
+    how: Publish,
+    count: usize,
+    hint: usize,
+    number: usize,
+    model: &mut Model,
+) {
+    let (ids, mut events) = making(count, hint);
+    let shared = Some(real.clone());
+    let outcome = match how {
+        Publish::Append | Publish::AppendDeferred => act_with(shared, || real.append(events)),
+        Publish::Extend => act_with(shared, || real.extend(events)),
+        Publish::Push | Publish::PushDeferred => {
+            let event = events.next();
+            act_with(shared, || {
+                event.into_iter().for_each(|event| real.push(event))
+            })
         }
-    }
+        Publish::Send => {
+            events.for_each(|event| _ = act_with(shared.clone(), || send(real, event)));
+            Ok(())
+        }
+    };
+    note_published(how, outcome, ids, number, model);
+}
 
-    fn drop(self, number: usize, model: &mut Model) {
-        let _ = act(|| drop(self.real));
-        model.publish(number, one_each(self.unflushed));
+/// What the iterator made was published, unless it panicked.
+fn note_published(
+    how: Publish,
+    outcome: Result<(), Panicked>,
+    ids: Vec<u32>,
+    number: usize,
+    model: &mut Model,
+) {
+    let published = !outcome.is_err_and(|panic| panic.was_in(Spot::Iterator));
+    match how {
+        _ if !published => {}
+        Publish::Extend | Publish::Send => model.publish(number, one_each(ids)),
+        _ => model.publish(number, all_in_one(ids)),
     }
 }

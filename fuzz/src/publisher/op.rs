@@ -12,7 +12,7 @@ pub(super) enum Op {
     /// Commits to the store; publishing comes later.
     Commit(Commit),
     Publish(u8),
-    /// At an index that is too low.
+    /// At indexes that are too low, the last one among them.
     PublishBackwards,
     /// With a filter, or not; a token.
     Subscribe(Key, bool, u8),

@@ -67,10 +67,15 @@ impl World {
             Op::Publish(commits) => (0..commits).for_each(|_| self.publish()),
             Op::PublishBackwards => {
                 let published = STORE.with_borrow(|store| store.published);
-                let index = Store::index(published.checked_sub(2)?);
-                let payload = Payload::new((0, None));
-                let answer = act(|| self.publisher.publish(index, [(0, payload)])).ok()?;
-                assert!(matches!(answer, Err(PublishError::IndexBackwards { .. })));
+                let last = published.checked_sub(1).map_or(0, Store::index);
+                let before = published.checked_sub(2).map_or(0, Store::index);
+                for index in [0, before, last] {
+                    let payload = Payload::new((0, None));
+                    // What is refused is dropped, which may panic.
+                    let answer = act(|| self.publisher.publish(index, [(0, payload)]));
+                    let expected = Err(PublishError::IndexBackwards { index, last });
+                    assert!(answer.is_err() || answer == Ok(expected));
+                }
             }
             Op::Subscribe(key, filtered, token) => {
                 self.subscribe(View::new(key, filtered, token), None);
