@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 use std::{ptr, thread};
 
-use event_buffer::{Deferred, EventBuffer, LagLimit};
+use event_buffer::{Deferred, EventBuffer, LagLimit, SharedBuffer, Subscription};
 use futures::StreamExt;
 use support::{Hook, Use, watchdog};
 
@@ -464,4 +464,34 @@ fn a_wake_up_that_never_comes_keeps_no_other_task_asleep() {
         mem::take(buffer).close();
         assert_eq!(woken(hooks), [0, 1]);
     });
+}
+
+/// A task that has found nothing begins to wait for a link that has been written meanwhile, while another one waits for
+/// the next already.
+#[test]
+fn a_task_that_looks_at_an_earlier_link_keeps_no_other_asleep() {
+    let _watchdog = watchdog();
+    let shared = SharedBuffer::new();
+    let hooks = [Hook::new(), Hook::new()];
+    let ahead = Arc::new(Mutex::new(None));
+    let poll = |reader: &mut Subscription<u32>, waker: &Waker| {
+        reader.poll_next_unpin(&mut Context::from_waker(waker))
+    };
+    let mut behind = shared.subscribe();
+    let looks_back = Hook::new();
+    looks_back.run_at(Use::Clone, {
+        let (shared, ahead, hook) = (shared.clone(), ahead.clone(), hooks[0].clone());
+        move || {
+            shared.push(1);
+            let mut reader = shared.subscribe();
+            assert!(poll(&mut reader, &hook.waker()).is_pending());
+            *ahead.lock().unwrap() = Some(reader);
+        }
+    });
+    assert!(poll(&mut behind, &looks_back.waker()).is_ready());
+    assert!(looks_back.has_run());
+    let mut joins = shared.subscribe();
+    assert!(poll(&mut joins, &hooks[1].waker()).is_pending());
+    shared.push(2);
+    assert_eq!(woken(&hooks), [1, 1]);
 }

@@ -5,7 +5,6 @@ use std::task::{Poll, Waker};
 
 use super::Event;
 use super::waiters::{Ticket, Waiters};
-use crate::unwind::for_each_even_if_one_panics;
 
 /// Something that a task can wait for: a link, or a [`Signal`](super::Signal) and its condition.
 pub(crate) trait Awaited {
@@ -43,24 +42,16 @@ impl<H: Host> Registration<H> {
         host: impl FnOnce() -> H,
         waker: &Waker,
     ) {
-        let known = registration.as_ref().map(|known| known.ticket);
-        let (ticket, left_over) = awaited
-            .waiters()
-            .join(awaited.event(), known, waker, || awaited.set_waiting_bit());
-        match (registration, ticket) {
-            (Some(known), Some(ticket)) => known.ticket = ticket,
-            (registration, Some(ticket)) => {
-                let host = host();
-                *registration = Some(Self { host, ticket });
+        let (waiters, event) = (awaited.waiters(), awaited.event());
+        if let Some(known) = registration {
+            if waiters.renew(event, known.ticket, waker) {
+                return;
             }
-            // The ticket that there may be is void, and leaves nothing.
-            (_, None) => {}
+            *registration = None;
         }
-        // Now: it may panic, and the registration has to leave then.
-        if let [None, None] = left_over {
-            return;
-        }
-        for_each_even_if_one_panics(left_over.into_iter().flatten(), drop);
+        let ticket = waiters.join(event, waker, || awaited.set_waiting_bit());
+        let host = host();
+        *registration = Some(Self { host, ticket });
     }
 
     /// Registers the task and looks again: `Ready` if there is nothing to wait for any more.

@@ -14,7 +14,7 @@ use crate::unwind::for_each_even_if_one_panics;
 /// [module page](super).
 #[derive(Default)]
 pub(crate) struct Waiters {
-    /// Tickets with a smaller number are void. Written under the lock.
+    /// Groups with a smaller number are over. Written under the lock.
     oldest: AtomicU64,
     groups: Mutex<Groups>,
 }
@@ -23,17 +23,17 @@ pub(crate) struct Waiters {
 struct Groups {
     /// It stays here when it is over, with the memory of its list, until the next one takes its place.
     newest: Group,
-    /// Groups whose wake-up is late, in order of their numbers.
-    late: Vec<Group>,
-    /// The number of the next ticket.
-    next: u64,
+    /// Older groups that still wait, in order of their numbers: their wake-up is late, or a task has looked at an
+    /// earlier link since.
+    older: Vec<Group>,
+    /// The stamp of the next ticket.
+    stamp: u32,
 }
 
 /// The tasks that wait for one event. Over when there are none.
 #[derive(Default)]
 struct Group {
-    /// The number of the first ticket. Those of the next group are greater than all of this one.
-    first: u64,
+    number: u64,
     /// Dropped under the lock, while no other group listens to the same event: a listener that was notified
     /// hands its notification on when it is dropped. Of a group that is over it is dropped when the next one
     /// is created, rather than while tasks are being woken.
@@ -42,51 +42,59 @@ struct Group {
 }
 
 struct Task {
-    /// Of its ticket.
-    number: u64,
+    stamp: u32,
     waker: Waker,
 }
 
 /// A task's place in a group. Void once the task has left or the group is over.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ticket {
-    /// No other ticket of these waiters has or had it.
-    number: u64,
-    task: usize,
+    group: u64,
+    task: u32,
+    /// Tells the task from others that had its place in the list.
+    stamp: u32,
 }
 
-/// Wakers to be dropped after the lock.
-type LeftOver = [Option<Waker>; 2];
-
 impl Waiters {
-    /// Adds a task to the group of `event`, or replaces the waker of the task that `known` stands for.
+    /// Adds a task to the group of `event`.
     ///
-    /// `set_waiting_bit` is called under the lock when a listener has been registered. The caller keeps the ticket
-    /// (there is none if there is nothing to wait for), drops the wakers that are left over (which may panic), and
-    /// looks at the condition again.
+    /// `set_waiting_bit` is called under the lock when a listener has been registered. The caller looks at the
+    /// condition again after this.
     pub(super) fn join(
         &self,
         event: &Event,
-        known: Option<Ticket>,
         waker: &Waker,
         set_waiting_bit: impl FnOnce(),
-    ) -> (Option<Ticket>, LeftOver) {
-        let known = known.filter(|ticket| self.may_be_live(*ticket));
-        if let Some(ticket) = known {
-            // Polled again without having been woken: mostly it is the same task.
-            if self.groups.lock().would_wake(event, ticket, waker) {
-                return (Some(ticket), [None, None]);
-            }
-        }
+    ) -> Ticket {
         // Cloned outside the lock, and dropped, too: both are user code.
         let waker = waker.clone();
         let mut groups = self.groups.lock();
-        let joined = match known {
-            Some(ticket) => groups.rejoin(event, ticket, waker, set_waiting_bit),
-            None => groups.join(event, waker, set_waiting_bit),
-        };
+        let ticket = groups.join(event, waker, set_waiting_bit);
         self.update_oldest(&groups);
-        joined
+        ticket
+    }
+
+    /// Replaces the waker of a task; `false` if it does not wait for `event`.
+    pub(super) fn renew(&self, event: &Event, ticket: Ticket, waker: &Waker) -> bool {
+        if !self.may_be_live(ticket) {
+            return false;
+        }
+        match self.groups.lock().task_waiting_for(event, ticket) {
+            None => return false,
+            // Polled again without having been woken: mostly it is the same task.
+            Some(task) if task.waker.will_wake(waker) => return true,
+            Some(_) => {}
+        }
+        let mut waker = waker.clone();
+        let mut groups = self.groups.lock();
+        let task = groups.task_waiting_for(event, ticket);
+        let waits = task.is_some();
+        if let Some(task) = task {
+            mem::swap(&mut task.waker, &mut waker);
+        }
+        drop(groups);
+        drop(waker);
+        waits
     }
 
     /// Takes the task off its group, if that is not over.
@@ -151,7 +159,7 @@ impl Waiters {
     fn may_be_live(&self, ticket: Ticket) -> bool {
         // Acquire: pairs with the Release in `update_oldest`. A task that misses a group's end here finds it
         // under the lock.
-        ticket.number >= self.oldest.load(Acquire)
+        ticket.group >= self.oldest.load(Acquire)
     }
 
     #[inline]
@@ -176,77 +184,58 @@ impl Group {
 }
 
 impl Group {
+    #[inline]
+    fn add(&mut self, waker: Waker, stamp: u32) -> Ticket {
+        let task = self.tasks.insert(Task { stamp, waker });
+        Ticket {
+            group: self.number,
+            // More tasks than that do not fit into memory.
+            task: u32::try_from(task).unwrap_or(u32::MAX),
+            stamp,
+        }
+    }
+
     fn task(&mut self, ticket: Ticket) -> Option<&mut Task> {
-        let task = self.tasks.get_mut(ticket.task);
-        task.filter(|task| task.number == ticket.number)
+        let task = self.tasks.get_mut(ticket.task as usize);
+        task.filter(|task| task.stamp == ticket.stamp)
     }
 }
 
 impl Groups {
-    /// The first number of the oldest live group, or the next one.
+    /// The number of the oldest live group, or of the next one.
     #[inline]
     fn oldest(&self) -> u64 {
-        match self.late.first() {
-            Some(late) => late.first,
-            None if self.newest.is_live() => self.newest.first,
-            None => self.next,
+        match self.older.first() {
+            Some(oldest) => oldest.number,
+            None => self.newest.number + u64::from(!self.newest.is_live()),
         }
     }
 
     #[inline]
-    fn join(
-        &mut self,
-        event: &Event,
-        waker: Waker,
-        set_waiting_bit: impl FnOnce(),
-    ) -> (Option<Ticket>, LeftOver) {
+    fn join(&mut self, event: &Event, waker: Waker, set_waiting_bit: impl FnOnce()) -> Ticket {
+        self.stamp = self.stamp.wrapping_add(1);
         if !self.newest.waits_for(event) {
-            // A later link has been waited for since, so that of a late group is written: whoever looks again after
-            // this lock finds it so.
-            if self.late.iter().any(|late| late.waits_for(event)) {
-                return (None, [Some(waker), None]);
+            if let Some(group) = self.older.iter_mut().find(|older| older.waits_for(event)) {
+                return group.add(waker, self.stamp);
             }
             self.create(event, set_waiting_bit);
         }
-        let number = self.next;
-        self.next += 1;
-        let task = self.newest.tasks.insert(Task { number, waker });
-        (Some(Ticket { number, task }), [None, None])
+        self.newest.add(waker, self.stamp)
     }
 
+    /// Makes the newest group one that waits for `event`. It has no tasks yet.
     fn create(&mut self, event: &Event, set_waiting_bit: impl FnOnce()) {
+        let number = self.newest.number + 1;
         if self.newest.is_live() {
-            self.late.push(mem::take(&mut self.newest));
+            self.older.push(mem::take(&mut self.newest));
         }
         let group = &mut self.newest;
-        group.first = self.next;
+        group.number = number;
         // In this order: see the field.
         group.listener = None;
         group.listener = Some(event.listen());
         // After the listener is registered and under the lock: see the module page.
         set_waiting_bit();
-    }
-
-    /// Replaces a task's waker, which is returned; the task changes groups if it now waits for another event.
-    fn rejoin(
-        &mut self,
-        event: &Event,
-        ticket: Ticket,
-        waker: Waker,
-        set_waiting_bit: impl FnOnce(),
-    ) -> (Option<Ticket>, LeftOver) {
-        if let Some(task) = self.task_waiting_for(event, ticket) {
-            let replaced = mem::replace(&mut task.waker, waker);
-            return (Some(ticket), [Some(replaced), None]);
-        }
-        let left = self.leave(ticket);
-        let (joined, [refused, _]) = self.join(event, waker, set_waiting_bit);
-        (joined, [left, refused])
-    }
-
-    fn would_wake(&mut self, event: &Event, ticket: Ticket, waker: &Waker) -> bool {
-        let known = self.task_waiting_for(event, ticket);
-        known.is_some_and(|known| known.waker.will_wake(waker))
     }
 
     fn task_waiting_for(&mut self, event: &Event, ticket: Ticket) -> Option<&mut Task> {
@@ -258,20 +247,19 @@ impl Groups {
         self.group(ticket)?.task(ticket)
     }
 
-    /// The group that the ticket is of, if it is live.
     fn group(&mut self, ticket: Ticket) -> Option<&mut Group> {
-        let Self { newest, late, .. } = self;
-        let mut newest_first = [newest].into_iter().chain(late.iter_mut().rev());
-        newest_first.find(|group| group.first <= ticket.number)
+        let Self { newest, older, .. } = self;
+        let mut groups = [newest].into_iter().chain(older);
+        groups.find(|group| group.number == ticket.group)
     }
 
     fn leave(&mut self, ticket: Ticket) -> Option<Waker> {
         let group = self.group(ticket)?;
         group.task(ticket)?;
-        let task = group.tasks.try_remove(ticket.task);
+        let task = group.tasks.try_remove(ticket.task as usize);
         if !group.is_live() {
             group.listener = None;
-            self.late.retain(Group::is_live);
+            self.older.retain(Group::is_live);
         }
         task.map(|task| task.waker)
     }
@@ -282,8 +270,8 @@ impl Groups {
         if self.newest.waits_for(event) {
             return mem::take(&mut self.newest.tasks);
         }
-        let at = self.late.iter().position(|late| late.waits_for(event));
-        at.map_or(Slab::new(), |at| self.late.remove(at).tasks)
+        let at = self.older.iter().position(|older| older.waits_for(event));
+        at.map_or(Slab::new(), |at| self.older.remove(at).tasks)
     }
 
     /// Keeps the emptied list of a group of that many tasks for the next one. Returns a list to be freed after
