@@ -63,7 +63,7 @@ pub struct Subscription<T> {
 }
 
 /// Whose registration the cursor has, if any: that of a `recv`, which ends when its future is dropped, or that
-/// of the stream, which no `recv` ends.
+/// of the stream. There is one: a `recv` that is polled takes the place of the stream's.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Waits {
     #[default]

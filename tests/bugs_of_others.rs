@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use event_buffer::{EventBuffer, RecvError, Replay, SharedBuffer, Subscription, TryRecvError};
 use futures::{SinkExt, StreamExt};
-use support::{patient_watchdog, watchdog};
+use support::{Hook, Use, patient_watchdog, watchdog};
 use tokio_test::{assert_ready, task};
 
 /// tokio 4814.
@@ -302,6 +302,38 @@ fn a_waker_that_panics_does_not_change_how_a_buffer_goes_on() {
     panics(&mut || buffer.take().unwrap().splice(live.tail()));
     live.push(1);
     assert_eq!(reader.try_recv().unwrap().events(), [1]);
+}
+
+/// A second panic that leaves a drop would abort the process. Here it is that of the waker that a wait drops.
+#[test]
+fn a_wait_that_ends_while_a_panic_goes_on_is_no_abort() {
+    fn panic_in_the_midst(wait: impl Future) {
+        let hook = Hook::new();
+        let waker = hook.waker();
+        panics(|| {
+            let mut wait = std::pin::pin!(wait);
+            let poll = wait.as_mut().poll(&mut Context::from_waker(&waker));
+            assert!(poll.is_pending());
+            hook.run_at(Use::Drop, || panic!("as planned"));
+            panic!("as planned");
+        });
+        assert!(hook.has_run());
+    }
+
+    let _watchdog = watchdog();
+    let mut buffer = EventBuffer::new();
+    buffer.push(1);
+    let item = buffer.head().unwrap();
+    let limited = || buffer.subscribe().limited(event_buffer::LagLimit::items(1));
+    panic_in_the_midst(buffer.subscribe().recv());
+    panic_in_the_midst(async { buffer.subscribe().next().await });
+    panic_in_the_midst(async { buffer.subscribe().cloned().next().await });
+    panic_in_the_midst(async { buffer.subscribe().next_chunk().await.map(drop) });
+    panic_in_the_midst(async { limited().next().await });
+    panic_in_the_midst(async { limited().recv().await });
+    panic_in_the_midst(item.next());
+    let _reader = buffer.subscribe();
+    panic_in_the_midst(buffer.unobserved());
 }
 
 /// A waker whose drop panics: what it is dropped for is done all the same.

@@ -5,8 +5,8 @@ mod support;
 
 use std::future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
 use event_buffer::publisher::{CloseReason, Publisher, Request, Update, Watch, WatchError};
@@ -217,4 +217,81 @@ fn closing_gives_up_a_snapshot_whose_handler_hangs() {
             assert_ne!(reason, CloseReason::ShutDown);
         }
     }
+}
+
+/// A publisher whose first handler hangs. The other ones answer at once, and say how many have begun.
+fn first_handler_hangs() -> Publisher<&'static str, u32> {
+    let runs = AtomicU32::new(0);
+    Publisher::builder()
+        .epoch(1)
+        .snapshot(move |_, _| {
+            let run = runs.fetch_add(1, SeqCst);
+            async move {
+                if run == 0 {
+                    future::pending::<()>().await;
+                }
+                Ok(u64::from(run))
+            }
+        })
+        .build()
+}
+
+fn is_snapshot_of_run(update: &Poll<Option<Result<Update<u32>, WatchError>>>, run: u64) -> bool {
+    matches!(update, Poll::Ready(Some(Ok(Update::EndOfSnapshot { index }))) if *index == run)
+}
+
+/// It comes again before the other ones have been woken, let alone have left.
+#[test]
+fn a_watch_that_comes_again_when_it_is_closed_does_not_wait_for_the_old_handler() {
+    struct ComesAgain(
+        Publisher<&'static str, u32>,
+        Mutex<Option<Watch<&'static str, u32>>>,
+    );
+    impl Wake for ComesAgain {
+        fn wake(self: Arc<Self>) {
+            *self.1.lock().unwrap() = Some(self.0.subscribe(Request::new("key")));
+        }
+    }
+
+    let _watchdog = watchdog();
+    let publisher = first_handler_hangs();
+    let mut stuck = [(); 2].map(|()| publisher.subscribe(Request::new("key")));
+    let again = [(); 2].map(|()| Arc::new(ComesAgain(publisher.clone(), Mutex::default())));
+    for (watch, again) in stuck.iter_mut().zip(&again) {
+        let waker = Waker::from(again.clone());
+        let poll = Pin::new(watch).poll_next(&mut Context::from_waker(&waker));
+        assert!(poll.is_pending());
+    }
+    publisher.close_key(&"key");
+    for again in &again {
+        let watch = again.1.lock().unwrap().take();
+        assert!(is_snapshot_of_run(&next(&mut watch.unwrap()), 1));
+    }
+}
+
+/// One that resumed needs no snapshot, and is not closed.
+#[test]
+fn a_watch_that_waits_for_no_snapshot_does_not_keep_it() {
+    let _watchdog = watchdog();
+    let publisher = first_handler_hangs();
+    let mut stuck = publisher.subscribe(Request::new("key").token("token"));
+    wait(&mut stuck);
+    publisher.publish(1, [("key", 1)]).unwrap();
+    let resume = event_buffer::publisher::Resume { epoch: 1, index: 1 };
+    let resumed = publisher.subscribe(Request::new("key").after(resume));
+    publisher.close_token("token");
+    let mut fresh = publisher.subscribe(Request::new("key"));
+    assert!(is_snapshot_of_run(&next(&mut fresh), 1));
+    drop((stuck, resumed));
+
+    // Nor does one that was dropped.
+    let publisher = first_handler_hangs();
+    let [mut stuck, mut dropped] = [(); 2].map(|()| publisher.subscribe(Request::new("key")));
+    wait(&mut stuck);
+    wait(&mut dropped);
+    drop(dropped);
+    assert!(next(&mut publisher.subscribe(Request::new("key"))).is_pending());
+    drop(stuck);
+    let mut fresh = publisher.subscribe(Request::new("key"));
+    assert!(is_snapshot_of_run(&next(&mut fresh), 1));
 }

@@ -1,6 +1,7 @@
 //! Groups of tasks that wait for an event.
 
 use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::task::Waker;
 
@@ -8,7 +9,7 @@ use event_listener::{Event, EventListener, Listener};
 use slab::Slab;
 
 use crate::sync::{AtomicU64, Mutex};
-use crate::unwind::for_each_even_if_one_panics;
+use crate::unwind::{for_each_even_if_one_panics, resume};
 
 /// The groups of tasks that wait for the events of one buffer, or for a signal. See the
 /// [module page](super).
@@ -111,7 +112,10 @@ impl Waiters {
         let waker = groups.leave(ticket);
         self.update_oldest(&groups);
         drop(groups);
-        drop(waker);
+        // This is a drop itself: a second panic would abort.
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(waker))) {
+            resume(Some(panic));
+        }
     }
 
     /// Notifies the event and wakes every task of its group, each even if another one's waker panics.

@@ -12,7 +12,7 @@ use futures::future::BoxFuture;
 
 use crate::link::{Host, Registration, Signal, Waiters};
 use crate::sync::{AtomicBool, Mutex, TrackedArc, TrackedWeak};
-use crate::unwind::discard;
+use crate::unwind::{both_even_if_one_panics, discard};
 
 /// One of those who wait for the future.
 pub(super) struct Flight {
@@ -110,9 +110,14 @@ impl Flight {
         }
         // Release: pairs with the Acquire above.
         passengers.done.store(true, Release);
-        self.registration = None;
-        drop(flying);
-        passengers.signal.notify();
+        let registration = &mut self.registration;
+        both_even_if_one_panics(
+            || *registration = None,
+            || {
+                drop(flying);
+                passengers.signal.notify();
+            },
+        );
         Poll::Ready(())
     }
 }

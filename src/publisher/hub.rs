@@ -388,8 +388,9 @@ where
             closer: closer.clone(),
             token: request.token.take(),
             progress: progress.clone(),
+            waits_for: None,
         };
-        state.topics[slot].watches.insert(id, registered);
+        state.topics[slot].add_watch(id, registered, flight.is_some());
         let registry: Arc<dyn Registry<T>> = Arc::<Self>::clone(self);
         let following = Following {
             reader: start.reader,
@@ -501,6 +502,7 @@ where
             start,
             onward: topic.oldest(),
             stage: Stage::InFlight(flight.downgrade()),
+            passengers: 0,
         });
         if let Some(void) = void {
             state.expiries.retain(|expiry| expiry.id != void.id);
@@ -530,17 +532,24 @@ where
     ) {
         let mut meant = Vec::new();
         let mut closers = Vec::new();
+        let mut leftover = Leftover::<K, T>::new();
         {
-            let state = self.state.lock();
+            let mut state = self.state.lock();
             let slots: Vec<usize> = match key {
                 Some(key) => state.slots.get(key).copied().into_iter().collect(),
                 None => state.topics.iter().map(|(slot, _)| slot).collect(),
             };
             for slot in slots {
-                let watches = state.topics[slot].watches.iter();
+                let topic = &mut state.topics[slot];
+                let first = meant.len();
+                let watches = topic.watches.iter();
                 for (id, watch) in watches.filter(|(_, watch)| is_meant(watch)) {
                     meant.push((slot, *id));
                     closers.push(watch.closer.clone());
+                }
+                // Now: one that is woken may come again at once.
+                for (_, id) in &meant[first..] {
+                    leftover.snapshots.0.extend(topic.leave_flight(*id));
                 }
             }
         }
@@ -695,18 +704,6 @@ impl<K: Hash + Eq, T> State<K, T> {
         self.remove_if_unneeded(slot, leftover);
     }
 
-    /// Forgets a snapshot that is being made if no watch is registered that waits for it. Watches that have been
-    /// closed may still hold it, unpolled; whoever comes now gets a new one, even if its handler hangs.
-    fn forget_idle_flight(&mut self, slot: usize, leftover: &mut Leftover<K, T>) {
-        let Some(topic) = self.topics.get_mut(slot) else {
-            return;
-        };
-        if topic.watches.is_empty() {
-            let flight = topic.snapshot.take_if(|snapshot| snapshot.is_in_flight());
-            leftover.snapshots.0.extend(flight);
-        }
-    }
-
     fn remove_if_unneeded(&mut self, slot: usize, leftover: &mut Leftover<K, T>) {
         if self.topics.get(slot).is_some_and(Topic::is_unneeded) {
             // The key is foreign code. Where it panics the topic stays: this may be a drop, and what is
@@ -732,11 +729,13 @@ impl<K: Hash + Eq, T> Hub<K, T> {
         let mut leftover = Leftover::new();
         let mut state = self.state.lock();
         for (slot, watch) in watches {
-            let topic = state.topics.get_mut(slot);
             // Ids are never used again, so where it is not found it was closed, or its topic is gone.
-            if let Some(watch) = topic.and_then(|topic| topic.remove_watch(watch)) {
+            let Some(topic) = state.topics.get_mut(slot) else {
+                continue;
+            };
+            leftover.snapshots.0.extend(topic.leave_flight(watch));
+            if let Some(watch) = topic.remove_watch(watch) {
                 leftover.watches.push(watch);
-                state.forget_idle_flight(slot, &mut leftover);
                 state.remove_if_unneeded(slot, &mut leftover);
             }
         }

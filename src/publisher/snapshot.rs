@@ -40,6 +40,8 @@ pub(super) struct Snapshot<T> {
     pub(super) onward: Onward<T>,
     pub(super) start: Position<Entry<T>>,
     pub(super) stage: Stage,
+    /// How many registered watches wait for it, while it is made.
+    pub(super) passengers: usize,
 }
 
 impl<T> Snapshot<T> {

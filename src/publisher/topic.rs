@@ -41,6 +41,8 @@ pub(super) struct Registered {
     pub(super) closer: Closer,
     pub(super) token: Option<Arc<str>>,
     pub(super) progress: Progress,
+    /// The snapshot that it counts as a passenger of.
+    pub(super) waits_for: Option<u64>,
 }
 
 /// The number, in the live buffer, of the item that a watch reads next.
@@ -186,6 +188,28 @@ impl<K, T> Topic<K, T> {
             self.watches.shrink_to(2 * few);
         }
         watch
+    }
+
+    /// Registers a watch, which may wait for the snapshot that is being made.
+    pub(super) fn add_watch(&mut self, id: u64, mut watch: Registered, waits: bool) {
+        let snapshot = self.snapshot.as_mut().filter(|_| waits);
+        watch.waits_for = snapshot.map(|snapshot| {
+            snapshot.passengers += 1;
+            snapshot.id
+        });
+        self.watches.insert(id, watch);
+    }
+
+    /// A watch no longer waits for its snapshot. If none is left that does, the snapshot is given up and returned:
+    /// watches that have been closed may still hold it, unpolled, but whoever comes now gets a new one, even if the
+    /// handler hangs.
+    pub(super) fn leave_flight(&mut self, watch: u64) -> Option<Snapshot<T>> {
+        let id = self.watches.get_mut(&watch)?.waits_for.take()?;
+        let is_in_flight =
+            |snapshot: &&mut Snapshot<T>| snapshot.id == id && snapshot.is_in_flight();
+        let snapshot = self.snapshot.as_mut().filter(is_in_flight)?;
+        snapshot.passengers -= 1;
+        self.snapshot.take_if(|snapshot| snapshot.passengers == 0)
     }
 
     /// Commits that the window retains, or a snapshot, whichever reaches further back.
