@@ -12,7 +12,7 @@ use crate::target::Target;
 pub fn run(bench: &mut Bench) {
     for threads in [Threads::One, Threads::Two] {
         for burst in [1, 32] {
-            for subscribers in [1, 10, 100, 1_000, 10_000] {
+            for subscribers in [1, 2, 3, 10, 100, 1_000, 10_000] {
                 row::<u64>(
                     bench,
                     Wake {
