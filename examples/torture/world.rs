@@ -540,7 +540,7 @@ impl One {
                 self.look();
             }
         }
-        let last = caught(|| self.buffer.into_inner()).ok().flatten();
+        let last = caught(|| into_inner(self.buffer)).ok().flatten();
         Done {
             items: n,
             ending: last.map(|buffer| end(buffer, plan, &self.world)),
@@ -615,4 +615,10 @@ fn end(buffer: EventBuffer<Event>, plan: Plan, world: &World) -> Ending {
             Ending::Spliced(to, index)
         }
     }
+}
+
+/// A function of its own, so that `tsan.supp` can name it.
+#[inline(never)]
+fn into_inner(handle: SharedBuffer<Event>) -> Option<EventBuffer<Event>> {
+    handle.into_inner()
 }

@@ -21,7 +21,7 @@
 //! * **Waiting.** A task joins the group of the event, with one short lock. The first one creates the
 //!   group: it registers the listener, then sets the waiting bit, both before it releases the lock. Every
 //!   task then looks at the condition again, and leaves if it has become true meanwhile.
-//! * **Waking.** The writer makes the condition true and reads the waiting bit in one atomic
+//! * **Waking.** The writer makes the condition true, and then reads the waiting bit with an atomic
 //!   read-modify-write. Without the bit it is done: no call, no lock, no allocation. With the bit it calls
 //!   `event.notify(usize::MAX)`. If that reached a listener, it takes the listener's group off the list and
 //!   wakes its tasks, after the lock is released.

@@ -125,8 +125,10 @@ impl Waiters {
             return;
         }
         let mut groups = self.groups.lock();
-        // Empty if all of them have left since.
-        let mut tasks = groups.take(event);
+        // `None` if all of them have left since.
+        let Some(mut tasks) = groups.take(event) else {
+            return;
+        };
         self.update_oldest(&groups);
         let woken = tasks.len();
         if woken > FEW {
@@ -143,7 +145,7 @@ impl Waiters {
         let unneeded = groups.keep(tasks, woken);
         drop(groups);
         drop(unneeded);
-        for_each_even_if_one_panics(few.into_iter().map_while(|waker| waker), Waker::wake);
+        for_each_even_if_one_panics(few.into_iter().flatten(), Waker::wake);
     }
 
     /// Takes the waker of one task, which stays in its group: it is to be polled again. One that does nothing if
@@ -185,9 +187,7 @@ impl Group {
         let listener = self.listener.as_ref();
         self.is_live() && listener.is_some_and(|listener| listener.listens_to(event))
     }
-}
 
-impl Group {
     #[inline]
     fn add(&mut self, waker: Waker, stamp: u32) -> Ticket {
         let task = self.tasks.insert(Task { stamp, waker });
@@ -270,12 +270,13 @@ impl Groups {
 
     /// Ends the group of `event` and returns its tasks.
     #[inline]
-    fn take(&mut self, event: &Event) -> Slab<Task> {
+    fn take(&mut self, event: &Event) -> Option<Slab<Task>> {
         if self.newest.waits_for(event) {
-            return mem::take(&mut self.newest.tasks);
+            return Some(mem::take(&mut self.newest.tasks));
         }
-        let at = self.older.iter().position(|older| older.waits_for(event));
-        at.map_or(Slab::new(), |at| self.older.remove(at).tasks)
+        let waits = |older: &Group| older.waits_for(event);
+        let at = self.older.iter().position(waits)?;
+        Some(self.older.remove(at).tasks)
     }
 
     /// Keeps the emptied list of a group of that many tasks for the next one. Returns a list to be freed after
