@@ -9,7 +9,7 @@ use event_listener::{Event, EventListener, Listener};
 use slab::Slab;
 
 use crate::sync::{AtomicU64, Mutex};
-use crate::unwind::{for_each_even_if_one_panics, resume};
+use crate::unwind::{even_if_it_panics, for_each_even_if_one_panics, resume};
 
 /// The groups of tasks that wait for the events of one buffer, or for a signal. See the
 /// [module page](super).
@@ -69,10 +69,8 @@ impl Waiters {
     ) -> Ticket {
         // Cloned outside the lock, and dropped, too: both are user code.
         let waker = waker.clone();
-        let mut groups = self.groups.lock();
-        let ticket = groups.join(event, waker, set_waiting_bit);
-        self.update_oldest(&groups);
-        ticket
+        // A new group has the number that `oldest` has already, or an older one is the oldest.
+        self.groups.lock().join(event, waker, set_waiting_bit)
     }
 
     /// Replaces the waker of a task; `false` if it does not wait for `event`.
@@ -137,7 +135,18 @@ impl Waiters {
             let unneeded = self.groups.lock().keep(tasks, woken);
             return drop(unneeded);
         }
-        // Few are woken from the stack, since it is so usual: their list is put back under the same lock.
+        // One is so usual, and so is few: woken from the stack, their list is put back under the same lock.
+        if woken == 1 {
+            let mut task = tasks.drain().next();
+            let unneeded = groups.keep(tasks, woken);
+            drop(groups);
+            drop(unneeded);
+            return even_if_it_panics(|| {
+                if let Some(task) = task.take() {
+                    task.waker.wake();
+                }
+            });
+        }
         let mut few = [const { None }; FEW];
         for (place, task) in few.iter_mut().zip(tasks.drain()) {
             *place = Some(task.waker);
