@@ -36,14 +36,15 @@ use crate::subscription::Subscription;
 ///   nothing held, [`push`](Self::push) does neither, unless the window is of more than one item.
 /// * **Large events** are moved on the stack a few times on their way in: one of 256 KiB fits on a stack of
 ///   2 MiB in an optimized build. Publish [`Box`]es or [`Arc`](std::sync::Arc)s of what is larger, or with stacks that are smaller.
-/// * **Panics** of foreign code, which is wakers and the events' drop, reach whoever publishes.
-///   The events are published by then, and all who waited have been woken.
+/// * **Panics** in wakers and in the events' `drop` reach the caller that publishes. The events are published by
+///   then, and every waiting task has been woken.
 ///
 /// It is a [`Sink`] too: `stream.map(Ok).forward(&mut buffer)` publishes one item per element, each as it comes.
 ///
 /// What ends the buffer is [`close`](Self::close), [`fail`](Self::fail), [`splice`](Self::splice), or dropping it.
 /// Closing the sink (`SinkExt::close`, and `forward` does that at its end) ends nothing: a buffer that was lent
-/// to `forward` can be written to afterwards, and one that was moved into it is dropped by it.
+/// to `forward` can be written to afterwards, and one that was moved into it is dropped by it. With `SinkExt` in scope
+/// `close` on a `&mut EventBuffer` is the sink's, which does nothing; on the buffer itself it is [`close`](Self::close).
 ///
 /// ```
 /// use event_buffer::EventBuffer;
@@ -275,17 +276,19 @@ impl<T> EventBuffer<T> {
         Subscription::new(Cursor::new(self.tail.oldest()))
     }
 
-    /// Follows the buffer strictly after the given index, if it retains everything that came after it.
+    /// Follows the buffer from the first item that contains an event with a greater index, if it retains everything
+    /// that came after the index.
     ///
-    /// The first item received is the first one with an event of a greater index; it is delivered whole. Indexes
-    /// must grow from event to event. O([`len`](Self::len)), allocates nothing.
+    /// That item is delivered whole, so it may begin with events that were seen before. Indexes must grow from event
+    /// to event. O([`len`](Self::len)), allocates nothing.
     ///
     /// # Errors
     ///
-    /// [`ResumeError::TooOld`] if events after the index may have left the replay window: something has been
-    /// dropped, and the oldest retained item begins after the index.
-    /// [`ResumeError::Ahead`] if the index is greater than that of every event so far, whatever it is while the
-    /// buffer is empty: a subscription would miss everything up to it in silence.
+    /// [`ResumeError::TooOld`] if events after the index may have left the replay window: items have been dropped, and
+    /// the oldest retained one begins after the index, or none is retained at all.
+    /// [`ResumeError::Ahead`] if the index is greater than that of the newest retained event: a subscription would
+    /// miss everything up to it in silence. While nothing has been published every index is ahead, 0 too:
+    /// [`subscribe`](Self::subscribe) then.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, Indexed, Replay, ResumeError};
@@ -589,16 +592,27 @@ impl<T> Extend<T> for EventBuffer<T> {
 ///
 /// It is always ready and never fails. Flushing does nothing, and closing the sink does not end the buffer.
 ///
+/// A source that can fail is forwarded to the sink with the source's type of error. Lend the buffer, so that a failure
+/// is passed on: readers of a buffer that is dropped see a clean end.
+///
 /// ```
 /// # futures::executor::block_on(async {
-/// use event_buffer::EventBuffer;
-/// use futures::{StreamExt, stream};
+/// use event_buffer::{EventBuffer, RecvError};
+/// use futures::{SinkExt, StreamExt, stream};
 ///
 /// let mut buffer = EventBuffer::new();
-/// let reader = buffer.subscribe();
-/// stream::iter([1, 2, 3]).map(Ok).forward(&mut buffer).await?;
-/// buffer.push(4);
-/// assert_eq!(reader.lag(), 4);
+/// let mut reader = buffer.subscribe().cloned();
+/// stream::iter([1, 2]).map(Ok).forward(&mut buffer).await?;
+///
+/// let source = stream::iter([Ok(3), Err("broke")]);
+/// let sink = (&mut buffer).sink_map_err(|never| match never {});
+/// if let Err(error) = source.forward(sink).await {
+///     buffer.fail(error);
+/// }
+/// for n in 1..=3 {
+///     assert_eq!(reader.recv().await, Ok(n));
+/// }
+/// assert!(matches!(reader.recv().await, Err(RecvError::Failed(_))));
 /// # Ok::<(), std::convert::Infallible>(()) }).unwrap();
 /// ```
 impl<T> Sink<T> for EventBuffer<T> {

@@ -11,8 +11,10 @@ use crate::raw::Walk;
 ///
 /// An event counts as received once it has been given, even if the loop's body panics: a loop that stops, in the
 /// midst of an item or between two, leaves the rest to the next `next_chunk`, and to
-/// [`cloned`](crate::Subscription::cloned). [`recv`](crate::Subscription::recv) gives an item whole, since a handle cannot
-/// hold half of one: after a loop that stopped in the midst of an item it gives all of that item's events.
+/// [`cloned`](crate::Subscription::cloned), [`limited`](crate::Subscription::limited) and a clone of the subscription.
+/// [`recv`](crate::Subscription::recv), its relatives, the `Stream` and [`position`](crate::Subscription::position) give an
+/// item whole, since a handle cannot hold half of one: after a loop that stopped in the midst of an item all of that
+/// item's events come again.
 /// Never empty when it is handed out. A [`Closer`](crate::Closer) does not stop a chunk that has been lent.
 ///
 /// O(1) an event; takes no lock unless it goes over a splice, and does not allocate. All that was

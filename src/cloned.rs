@@ -94,7 +94,7 @@ impl<T: Clone> Cloned<T> {
     /// Skips the next event, if it is there, without cloning it: for one whose `clone` panics each time, which
     /// would otherwise hold up the reader for ever and keep everything after it. Never waits. O(1).
     ///
-    /// Returns whether there was an event. (Not called `skip`, which is `StreamExt`'s.)
+    /// Returns `false` if nothing is ready or the reader has ended. (Not called `skip`, which is `StreamExt`'s.)
     ///
     /// ```
     /// use event_buffer::EventBuffer;

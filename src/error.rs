@@ -102,9 +102,10 @@ impl Error for SharedError {
 
 /// Why a read ended without an event. Answered by the `recv` family and the streams.
 ///
-/// [`Lagged`](Self::Lagged) is news; everything else [is final](Self::is_final): a loop that goes on after a final
-/// error spins, since every further read returns at once. As a [`Stream`](futures::Stream) a reader ends with `None`
-/// after a final error.
+/// [`Lagged`](Self::Lagged) is not final: keep reading. Every other variant [is](Self::is_final): a loop that continues
+/// after it spins, since every further read returns at once. As a [`Stream`](futures::Stream) a reader yields `Failed` or
+/// `ForceClosed` once and then `None`; it ends with `None` instead of `Closed`. After `recv` has returned a final error
+/// the stream ends at once.
 ///
 /// Its [`source`](Error::source) is the error or the reason that was given.
 ///
@@ -126,16 +127,16 @@ pub enum RecvError {
     /// The buffer ended cleanly, and everything in it was delivered. Final.
     Closed,
     /// The producer [failed](crate::EventBuffer::fail); everything before that was delivered.
-    /// Said once to each reader; from then on it is [`Closed`](Self::Closed). Final.
+    /// Reported once to each reader, and to its clones; from then on it is [`Closed`](Self::Closed). Final.
     Failed(SharedError),
     /// The subscription was [closed from outside](crate::Closer::close), for this reason.
-    /// What it had not received yet is not delivered. Said by every call from then on. Final.
+    /// What it had not received yet is not delivered. Reported by every call from then on. Final.
     ///
-    /// So it is where a [limited](crate::Subscription::limited) one was closed for its lag; the
-    /// reason is [`LagExceeded`](crate::LagExceeded) then.
+    /// A [limited](crate::Subscription::limited) reader that was closed for its lag returns this too, with
+    /// [`LagExceeded`](crate::LagExceeded) as the reason.
     ForceClosed(SharedError),
-    /// A [limited](crate::Subscription::limited) reader was too far behind, and so many items were
-    /// skipped. Said once; reading goes on with the item after them.
+    /// A [limited](crate::Subscription::limited) reader fell behind its limit, and this many items were
+    /// skipped. Reported once; reading continues with the item after them.
     Lagged(u64),
 }
 
@@ -353,7 +354,7 @@ pub enum ResumeError {
         oldest: Option<u64>,
     },
     /// The index is greater than that of every event so far. It may come from before a restart, or from another
-    /// buffer; who continued there would miss everything up to it.
+    /// buffer; a reader that continued there would miss every event up to it.
     Ahead {
         /// The index that was asked for.
         index: u64,
@@ -366,17 +367,17 @@ impl fmt::Display for ResumeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooOld { index, oldest } => {
-                write!(f, "events after index {index} are not retained any more")?;
+                write!(f, "events after index {index} may not be retained any more")?;
                 match oldest {
                     Some(oldest) => write!(f, "; the oldest retained one has index {oldest}"),
-                    None => f.write_str("; none is"),
+                    None => f.write_str("; nothing is retained"),
                 }
             }
             Self::Ahead { index, newest } => {
                 write!(f, "index {index} is ahead of everything published")?;
                 match newest {
                     Some(newest) => write!(f, "; the newest event has index {newest}"),
-                    None => f.write_str("; nothing has been"),
+                    None => f.write_str("; nothing has been published"),
                 }
             }
         }

@@ -197,7 +197,7 @@ pub enum OnLag {
     /// It goes on with the item that is the newest when it reads next. It is told how many were skipped
     /// by [`RecvError::Lagged`](crate::RecvError::Lagged).
     SkipToNewest,
-    /// It is closed, and gets nothing more but
+    /// It is closed. It first receives the remaining events of an item that it has begun, then only
     /// [`RecvError::ForceClosed`](crate::RecvError::ForceClosed) with [`LagExceeded`].
     Close,
 }

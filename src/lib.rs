@@ -36,8 +36,8 @@
 //! A read that finds something ready returns at once, as with every channel that knows no runtime. A reader that
 //! always finds something therefore keeps its task running, and other tasks of the thread, timers included, wait.
 //! Tokio's own channels yield now and then by way of its cooperative budget. Under tokio, wrap a read in
-//! [`cooperative`](https://docs.rs/tokio/latest/tokio/task/coop/fn.cooperative.html) to take part in that, which costs
-//! a few nanoseconds:
+//! [`cooperative`](https://docs.rs/tokio/latest/tokio/task/coop/fn.cooperative.html) (tokio 1.47 or later, feature `rt`)
+//! to take part in that, which costs a few nanoseconds:
 //!
 //! ```
 //! use event_buffer::EventBuffer;

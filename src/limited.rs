@@ -118,7 +118,8 @@ impl<T: Clone> Limited<T> {
     ///
     /// # Errors
     ///
-    /// [`RecvError::Lagged`] where items were skipped, once, with their number: call again. The
+    /// [`RecvError::Lagged`] if items were skipped, once, with their number: call again. (The next item has been cloned
+    /// by then, so a `clone` that panics hides the report until [`skip_event`](Self::skip_event).) The
     /// others as for [`Subscription::recv`](crate::Subscription::recv).
     ///
     /// ```
@@ -186,7 +187,9 @@ impl<T: Clone> Limited<T> {
     /// Skips the next event, if it is there, without cloning it: for one whose `clone` panics each time. Never
     /// waits. O(1), or O(items skipped).
     ///
-    /// Returns whether there was an event. What the limit skipped is still reported by the next read.
+    /// Returns `false` if nothing is ready or the reader has ended. Skips whatever event is next now: if the limit has
+    /// moved the reader since a `clone` panicked, that is a different event, and it is not counted in `Lagged`. What the
+    /// limit skipped is still reported by the next read.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, LagLimit};
@@ -400,7 +403,8 @@ impl<T> Limited<T> {
     }
 
     /// How many items it has not received completely and not skipped, those behind splices included: one of which some
-    /// events are still to come counts. Zero if it was closed for its lag. O(1), or O(splices ahead); takes a
+    /// events are still to come counts. Zero if it was closed for its lag, though it gives the rest of the item that it
+    /// has begun. O(1), or O(splices ahead); takes a
     /// lock for a moment.
     ///
     /// It may be over the limit where neither the writer nor the reader has looked yet.

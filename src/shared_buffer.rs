@@ -18,16 +18,17 @@ use futures::Sink;
 
 /// A cloneable writer for several producers: one [`EventBuffer`] behind a mutex.
 ///
-/// The same as its methods, by `&self`. A handle keeps what the replay window says, no more.
+/// Most of its methods, by `&self`; `subscribe_after`, `unobserved`, `fail` and `splice` are reached through
+/// [`into_inner`](Self::into_inner). A handle keeps what the replay window says, no more.
 ///
 /// What ends the buffer is dropping the last handle, which closes it; the last handle can end it otherwise through
 /// [`into_inner`](Self::into_inner). Closing its [`Sink`] (`SinkExt::close`, and `forward` does that at its end) ends
-/// nothing: other handles may still publish.
+/// nothing: other handles may still publish. With `SinkExt` in scope, `close` on a `SharedBuffer` is the sink's.
 ///
 /// Every method takes the lock for a moment. Readers do not take it, and writers do not wait for
 /// readers.
 ///
-/// Under the lock nothing foreign runs: events are collected before, and readers woken and
+/// No user code runs under the lock: events are collected before, and readers woken and
 /// items freed after it, so that an iterator, a waker or a `T`'s drop may use the buffer itself.
 ///
 /// ```

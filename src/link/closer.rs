@@ -70,12 +70,13 @@ impl Closer {
     /// [`RecvError::ForceClosed`](crate::RecvError::ForceClosed) with this reason from now on.
     ///
     /// The reason is any error, kept as it is ([`downcast_ref`](SharedError::downcast_ref)), or
-    /// a text. The first one sticks: the answer says whether this call closed the subscription.
+    /// a text. The first one sticks. Returns `true` if no closer had closed this reader before, even if the reader was
+    /// dropped, has ended or was closed for its lag. A reader that has reported
+    /// [`LagExceeded`](crate::LagExceeded) keeps that reason; any other reports this one from now on.
     ///
-    /// What the subscription keeps in memory goes when it is dropped, not here: it is its task, now
-    /// awake, that sees the end and drops it. A [`Chunk`](crate::Chunk) that has been lent goes on, and
-    /// from an item or a position that the reader was given before it can still follow the buffer: do not
-    /// hand those to whom you may want to close out.
+    /// What the subscription keeps in memory is freed when it is dropped, which its task does once it wakes and sees the
+    /// error. A [`Chunk`](crate::Chunk) that has been lent goes on, and an item or a position that was received before
+    /// can still follow the buffer: do not give those to a client that you may have to close.
     ///
     /// O(1); waits for no reader.
     ///
@@ -114,7 +115,8 @@ impl Closer {
         Some(waker.unwrap_or_else(|| Waker::noop().clone()))
     }
 
-    /// Whether the subscription was closed by a closer, this or another one. O(1).
+    /// Returns `true` once a closer, this or another one, has closed the reader. One that was closed for its lag does
+    /// not count. O(1).
     ///
     /// ```
     /// use event_buffer::EventBuffer;
