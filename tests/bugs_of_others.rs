@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use event_buffer::{EventBuffer, RecvError, Replay, SharedBuffer, Subscription, TryRecvError};
 use futures::{SinkExt, StreamExt};
-use support::{Hook, Use, patient_watchdog, watchdog};
+use support::{Hook, PanicsWhenDropped, Use, patient_watchdog, watchdog};
 use tokio_test::{assert_ready, task};
 
 /// tokio 4814.
@@ -336,20 +336,8 @@ fn a_wait_that_ends_while_a_panic_goes_on_is_no_abort() {
     panic_in_the_midst(buffer.unobserved());
 }
 
-/// A waker whose drop panics: what it is dropped for is done all the same.
-struct PanicsWhenDropped;
-
-impl Wake for PanicsWhenDropped {
-    fn wake(self: Arc<Self>) {}
-}
-
-impl Drop for PanicsWhenDropped {
-    fn drop(&mut self) {
-        assert!(std::thread::panicking(), "as planned");
-    }
-}
-
-/// Lets the reader wait with such a waker, of which the buffer has the only one then.
+/// Lets the reader wait with a waker whose drop panics, of which the buffer has the only one then. What it is dropped
+/// for is done all the same.
 fn wait_to_panic<R: StreamExt + Unpin>(reader: &mut R) {
     let waker = Waker::from(Arc::new(PanicsWhenDropped));
     let mut cx = Context::from_waker(&waker);

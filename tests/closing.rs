@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use event_buffer::publisher::{CloseReason, Publisher, Request, Update, Watch, WatchError};
 use event_buffer::{EventBuffer, LagLimit};
 use futures::Stream;
-use support::watchdog;
+use support::{PanicsWhenDropped, watchdog};
 
 #[derive(Default)]
 struct Woken(AtomicU32);
@@ -144,16 +144,6 @@ fn closing_a_reader_that_waits_no_more_wakes_no_other() {
 /// It waited for one link, whose wake-up is late, and now waits for the next.
 #[test]
 fn a_waker_whose_drop_panics_when_it_is_replaced_leaves_one_registration() {
-    struct PanicsWhenDropped;
-    impl Wake for PanicsWhenDropped {
-        fn wake(self: Arc<Self>) {}
-    }
-    impl Drop for PanicsWhenDropped {
-        fn drop(&mut self) {
-            assert!(std::thread::panicking(), "as planned");
-        }
-    }
-
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe().limited(LagLimit::items(1));

@@ -19,7 +19,7 @@ use futures::{FutureExt, StreamExt};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use support::watchdog;
+use support::{PanicsWhenDropped, watchdog};
 use tokio_test::{assert_pending, assert_ready, assert_ready_eq, task};
 
 static_assertions::assert_impl_all!(Limited<Vec<u8>>: Send, Sync, Unpin);
@@ -768,18 +768,6 @@ fn a_reader_that_always_lags_gets_items_all_the_same() {
 /// What a waker's drop, or an event's, does in the midst of a read does not cost the answer.
 #[test]
 fn a_panic_in_a_read_does_not_cost_the_answer() {
-    struct PanicsWhenDropped;
-
-    impl Wake for PanicsWhenDropped {
-        fn wake(self: Arc<Self>) {}
-    }
-
-    impl Drop for PanicsWhenDropped {
-        fn drop(&mut self) {
-            assert!(thread::panicking(), "asked for");
-        }
-    }
-
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut stream = buffer.subscribe().limited(LagLimit::items(1));

@@ -20,6 +20,14 @@ fn buffer<T>() -> EventBuffer<T> {
     EventBuffer::builder().replay(Replay::None).build()
 }
 
+/// Publishes an event on a thread of its own, which returns the buffer: it does not end meanwhile.
+fn pushing(mut buffer: EventBuffer<u32>) -> thread::JoinHandle<EventBuffer<u32>> {
+    thread::spawn(move || {
+        buffer.push(1);
+        buffer
+    })
+}
+
 #[test]
 fn append_against_advance() {
     loom::model(|| {
@@ -61,12 +69,9 @@ fn extend_against_advance() {
 #[test]
 fn append_against_wait() {
     loom::model(|| {
-        let mut buffer = buffer();
+        let buffer = buffer();
         let mut reader = buffer.subscribe();
-        let writer = thread::spawn(move || {
-            buffer.push(1);
-            buffer
-        });
+        let writer = pushing(buffer);
         assert_eq!(block_on(reader.recv()).unwrap()[0], 1);
         drop(writer.join().unwrap());
     });
@@ -92,14 +97,11 @@ fn retaining_append_against_wait() {
 #[test]
 fn append_against_two_waiters() {
     loom::model(|| {
-        let mut buffer = buffer();
+        let buffer = buffer();
         let mut one = buffer.subscribe();
         let mut other = buffer.subscribe();
         let reader = thread::spawn(move || block_on(one.recv()).unwrap()[0]);
-        let writer = thread::spawn(move || {
-            buffer.push(1);
-            buffer
-        });
+        let writer = pushing(buffer);
         assert_eq!(block_on(other.recv()).unwrap()[0], 1);
         assert_eq!(reader.join().unwrap(), 1);
         drop(writer.join().unwrap());
@@ -639,15 +641,12 @@ fn is_pending(future: impl Future, woken: &std::sync::Arc<Woken>) -> bool {
 #[test]
 fn append_against_wait_where_another_task_has_left() {
     loom::model(|| {
-        let mut buffer = buffer();
+        let buffer = buffer();
         let mut left = buffer.subscribe();
         assert!(is_pending(left.recv(), &Default::default()));
         drop(left);
         let mut reader = buffer.subscribe();
-        let writer = thread::spawn(move || {
-            buffer.push(1);
-            buffer
-        });
+        let writer = pushing(buffer);
         assert_eq!(block_on(reader.recv()).unwrap()[0], 1);
         drop(writer.join().unwrap());
     });
@@ -657,16 +656,13 @@ fn append_against_wait_where_another_task_has_left() {
 #[test]
 fn append_against_leave_and_join() {
     loom::model(|| {
-        let mut buffer = buffer();
+        let buffer = buffer();
         let mut one = buffer.subscribe();
         let mut other = buffer.subscribe();
         let leaving = thread::spawn(move || {
             let _ = is_pending(one.recv(), &Default::default());
         });
-        let writer = thread::spawn(move || {
-            buffer.push(1);
-            buffer
-        });
+        let writer = pushing(buffer);
         assert_eq!(block_on(other.recv()).unwrap()[0], 1);
         leaving.join().unwrap();
         drop(writer.join().unwrap());
@@ -697,7 +693,9 @@ fn two_producers_against_two_readers_at_neighbouring_links() {
         });
         let sum = block_on(other.recv()).unwrap()[0] + block_on(other.recv()).unwrap()[0];
         assert_eq!(sum, 3);
-        producers.map(|producer| producer.join().unwrap());
+        for producer in producers {
+            producer.join().unwrap();
+        }
         assert!(waits.0.load(Acquire));
     });
 }
@@ -800,7 +798,9 @@ fn flight_against_passengers_that_leave() {
             thread::spawn(move || _ = leaves.poll(&Context::from_waker(Waker::noop())))
         });
         block_on(poll_fn(|cx| stays.poll(cx)));
-        leaving.map(|leaving| leaving.join().unwrap());
+        for leaving in leaving {
+            leaving.join().unwrap();
+        }
     });
 }
 

@@ -162,7 +162,7 @@ impl ClosingSlot {
         Self(OnceLock::from(Arc::new(Closing {
             reason: OnceLock::from(reason),
             closed: AtomicBool::new(true),
-            waits_at: Mutex::default(),
+            ..Closing::default()
         })))
     }
 
