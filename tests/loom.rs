@@ -588,10 +588,17 @@ fn enforced_limit_against_extend() {
     });
 }
 
+/// For a model of many steps.
+fn with_one_preemption(model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(1);
+    builder.check(model);
+}
+
 /// The limit is set while items are published: either looks.
 #[test]
 fn limit_in_bytes_against_append() {
-    loom::model(|| {
+    with_one_preemption(|| {
         let mut buffer = buffer();
         let reader = buffer.subscribe();
         let other = thread::spawn(move || reader.limited(LagLimit::bytes(1)));
@@ -603,7 +610,7 @@ fn limit_in_bytes_against_append() {
 /// The same where the slot has been announced by another reader before.
 #[test]
 fn limit_in_bytes_against_append_that_is_awaited_already() {
-    loom::model(|| {
+    with_one_preemption(|| {
         let mut buffer = buffer();
         let reader = buffer.subscribe();
         let mut waiting = buffer.subscribe();

@@ -211,6 +211,9 @@ impl Model {
 
     /// What its lag may be.
     pub(super) fn possible_lag(&self, reader: &Reader) -> std::ops::RangeInclusive<u64> {
+        if self.force_closed(reader).is_some() {
+            return 0..=0;
+        }
         let lag = self.lag(reader.at);
         let Some(limit) = &reader.limit else {
             return lag..=lag;
@@ -230,6 +233,9 @@ impl Model {
 
     /// Where it stands, if it does for sure.
     pub(super) fn must_keep(&self, reader: &Reader) -> Option<Place> {
+        if self.force_closed(reader).is_some() {
+            return None;
+        }
         let Some(limit) = &reader.limit else {
             return Some(reader.at);
         };
