@@ -1330,3 +1330,58 @@ fn a_stream_that_has_ended_is_over_where_it_is_limited_too() {
         Err(TryRecvError::ForceClosed(_))
     ));
 }
+
+/// They share a place, at the greatest of their limits.
+#[test]
+fn stuck_readers_keep_what_the_greatest_of_their_limits_says() {
+    let _watchdog = watchdog();
+    let alive = Arc::new(AtomicUsize::new(0));
+    let mut buffer = unretained();
+    let readers = (0..100).map(|n| buffer.subscribe().limited(LagLimit::items(1_000 + n)));
+    let mut readers: Vec<_> = readers.collect();
+    (0..10_000).for_each(|n| buffer.push(Counted::new(n, &alive)));
+    assert!(alive.load(SeqCst) <= 1_099 + 1_099 / 8 + BLOCK);
+    // The one with the greatest limit leaves, then others come back in any order.
+    drop(readers.pop());
+    for n in [50, 98, 0, 7] {
+        let reader = &mut readers[n];
+        let kept = 1_000 + n as u64;
+        assert_eq!(reader.lag(), kept);
+        assert_eq!(
+            reader.try_recv().unwrap_err(),
+            TryRecvError::Lagged(10_000 - kept)
+        );
+        assert_eq!(reader.try_recv().unwrap().0, 10_000 - kept);
+    }
+    drop(readers);
+    assert_eq!(alive.load(SeqCst), 0);
+    assert!(!buffer.is_observed());
+}
+
+/// Each in a buffer of its own, spliced to one, where they meet.
+#[test]
+fn stuck_readers_that_meet_by_splices_share_a_place() {
+    let _watchdog = watchdog();
+    let alive = Arc::new(AtomicUsize::new(0));
+    let mut live = unretained();
+    let mut stuck = Vec::new();
+    for n in 0..1_000 {
+        let mut snapshot = unretained();
+        let limit = if n % 2 == 0 {
+            LagLimit::items(10)
+        } else {
+            LagLimit::bytes(1_000)
+        };
+        stuck.push(snapshot.subscribe().limited(limit));
+        snapshot.extend((0..20).map(|n| Counted::new(n, &alive)));
+        snapshot.splice(live.tail());
+    }
+    (0..1_000).for_each(|n| live.push(Counted::new(n, &alive)));
+    assert!(alive.load(SeqCst) <= 10 + 1 + BLOCK);
+    for reader in &mut stuck {
+        assert_eq!(reader.try_recv().unwrap_err(), TryRecvError::Lagged(1_010));
+        assert_eq!(reader.try_recv().unwrap().0, 990);
+    }
+    drop(stuck);
+    assert_eq!(alive.load(SeqCst), 0);
+}

@@ -15,7 +15,7 @@ const BLOCK: usize = 32;
 #[derive(Clone, Debug)]
 pub(super) struct Limit {
     items: usize,
-    bytes: Option<u64>,
+    pub(super) bytes: Option<u64>,
     on_lag: OnLag,
     /// How many skipped items the next read reports, before those.
     pub(super) skipped: u64,
