@@ -240,10 +240,9 @@ impl Error for LagExceeded {}
 /// ```
 pub trait ByteSize {
     /// The bytes that this event takes: itself and what it owns. Should be the same each time, and
-    /// cheap to tell: it is asked mostly once by whoever publishes (for each buffer where readers were
-    /// limited), and once for each limited reader.
-    /// Where it panics the item counts for one byte, and whoever asked gets the panic. It runs under
-    /// no lock; but if it published to the same buffer each time, it would be asked for ever.
+    /// cheap to tell: it is asked once by the writer, while readers are limited in bytes, and seldom again by a
+    /// limited reader. If it panics the item counts for one byte, and the caller that asked gets the panic. More than
+    /// 2^48 count as that. It runs under no lock.
     ///
     /// ```
     /// use event_buffer::ByteSize;

@@ -430,9 +430,11 @@ fn what_a_closed_reader_returns() {
 /// A watch that is never polled again.
 #[test]
 fn closing_a_watch_frees_at_once_what_only_it_kept() {
+    type Way = fn(&Publisher<&'static str, Arc<u32>>);
+
     let _watchdog = watchdog();
     let event = Arc::new(1);
-    let ways: [fn(&Publisher<&'static str, Arc<u32>>); 5] = [
+    let ways: [Way; 5] = [
         |publisher| publisher.close_key(&"key"),
         Publisher::close_all,
         |publisher| publisher.close_token("token"),
