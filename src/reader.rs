@@ -33,6 +33,15 @@ impl<T> Reader<T> {
         Self(Mutex::new(Tenure::Leashed(Leashed::closed(reason, at))))
     }
 
+    /// The cursor of a reader without a leash. Reads begin with this, so that they are as short as can be.
+    #[inline]
+    pub(crate) fn free(&mut self) -> Option<&mut Cursor<T>> {
+        match self.0.get_mut() {
+            Tenure::Free(cursor) => Some(cursor),
+            Tenure::Leashed(_) => None,
+        }
+    }
+
     /// Calls `f` with the cursor, unless the reader was closed, and with the number of items that were skipped and are to
     /// be reported.
     ///
@@ -46,23 +55,7 @@ impl<T> Reader<T> {
     ) -> Result<R, TryRecvError> {
         match self.0.get_mut() {
             Tenure::Free(cursor) => f(cursor, &mut 0),
-            Tenure::Leashed(leashed) => {
-                let mut entered = leashed.enter().map_err(TryRecvError::ForceClosed)?;
-                entered.keep_limit().map_err(TryRecvError::ForceClosed)?;
-                let found = match entered.cursor() {
-                    Some((cursor, skipped)) => f(cursor, skipped),
-                    None => Err(TryRecvError::Closed),
-                };
-                drop(entered);
-                match found {
-                    // It may have been closed before the buffer ended.
-                    Err(TryRecvError::Closed | TryRecvError::Failed(_)) => {
-                        drop(leashed.enter().map_err(TryRecvError::ForceClosed)?);
-                        found
-                    }
-                    found => found,
-                }
-            }
+            Tenure::Leashed(leashed) => read_leashed(leashed, f),
         }
     }
 
@@ -183,6 +176,26 @@ impl<T> Reader<T> {
             Tenure::Leashed(leashed) => leashed.closed_from_outside(),
         }
     }
+}
+
+/// Out of line, so that a reader without a leash reads in a few instructions.
+#[inline(never)]
+fn read_leashed<T, R>(
+    leashed: &mut Leashed<T>,
+    f: impl FnOnce(&mut Cursor<T>, &mut u64) -> Result<R, TryRecvError>,
+) -> Result<R, TryRecvError> {
+    let mut entered = leashed.enter().map_err(TryRecvError::ForceClosed)?;
+    entered.keep_limit().map_err(TryRecvError::ForceClosed)?;
+    let found = match entered.cursor() {
+        Some((cursor, skipped)) => f(cursor, skipped),
+        None => Err(TryRecvError::Closed),
+    };
+    drop(entered);
+    if let Err(TryRecvError::Closed | TryRecvError::Failed(_)) = found {
+        // It may have been closed before the buffer ended.
+        drop(leashed.enter().map_err(TryRecvError::ForceClosed)?);
+    }
+    found
 }
 
 impl<T> Tenure<T> {

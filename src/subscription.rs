@@ -133,6 +133,19 @@ impl<T> Subscription<T> {
     /// ```
     #[inline]
     pub fn try_recv(&mut self) -> Result<BufferItem<T>, TryRecvError> {
+        let taken = match self.reader.free() {
+            Some(cursor) => cursor.take(),
+            None => return self.try_recv_leashed(),
+        };
+        match taken {
+            Ok(slot) => Ok(BufferItem::new(slot)),
+            Err(end) => Err(self.ended(end)),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn try_recv_leashed(&mut self) -> Result<BufferItem<T>, TryRecvError> {
         match self.reader.read(|cursor, _| cursor.take()) {
             Ok(slot) => Ok(BufferItem::new(slot)),
             Err(end) => Err(self.ended(end)),
@@ -412,6 +425,12 @@ impl<T> Subscription<T> {
     /// Shows the next event to `visit`, and counts it as received unless that panics.
     #[inline]
     pub(crate) fn visit<R>(&mut self, visit: impl FnOnce(&T) -> R) -> Result<R, TryRecvError> {
+        if let Some(cursor) = self.reader.free() {
+            return match cursor.visit(visit) {
+                Ok(visited) => Ok(visited),
+                Err(end) => Err(self.ended(end)),
+            };
+        }
         let visited = self.reader.read(|cursor, _| cursor.visit(visit));
         visited.map_err(|end| self.ended(end))
     }
@@ -423,7 +442,11 @@ impl<T> Subscription<T> {
         visit: impl FnOnce(&[T], &mut u64) -> (R, usize),
     ) -> Result<R, TryRecvError> {
         let visited = self.reader.read(|cursor, skipped| {
-            match cursor.visit_rest(|events| visit(events, skipped)) {
+            match cursor.visit_rest(|events, taken| {
+                let (visited, count) = visit(events, skipped);
+                *taken = count;
+                visited
+            }) {
                 Ok(visited) => {
                     // A limited reader keeps nothing that it has passed.
                     cursor.anchor_here();

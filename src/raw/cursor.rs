@@ -80,17 +80,28 @@ impl<T> Cursor<T> {
     }
 
     /// Shows the next event to `visit`, and counts it as given. Nothing has happened if it panics.
-    #[inline]
+    #[inline(always)]
+    #[allow(
+        clippy::inline_always,
+        reason = "a fifth of a read of what is ready, counted"
+    )]
     pub(crate) fn visit<R>(&mut self, visit: impl FnOnce(&T) -> R) -> Result<R, TryRecvError> {
-        self.visit_rest(|events| (visit(&events[0]), 1))
+        self.visit_rest(|events, taken| {
+            *taken = 1;
+            visit(&events[0])
+        })
     }
 
     /// Shows the events of the item here that have not been given to `visit`, which says how many of these it takes:
     /// at least one. Nothing has happened if it panics.
-    #[inline]
+    #[inline(always)]
+    #[allow(
+        clippy::inline_always,
+        reason = "a fifth of a read of what is ready, counted"
+    )]
     pub(crate) fn visit_rest<R>(
         &mut self,
-        visit: impl FnOnce(&[T]) -> (R, usize),
+        visit: impl FnOnce(&[T], &mut usize) -> R,
     ) -> Result<R, TryRecvError> {
         loop {
             // SAFETY: the anchor keeps `at` alive.
@@ -108,9 +119,10 @@ impl<T> Cursor<T> {
                     }
                     // Mostly an item is one event.
                     let visited = if let [_] = events {
-                        visit(events).0
+                        visit(events, &mut 0)
                     } else {
-                        let (visited, taken) = visit(&events[self.given..]);
+                        let mut taken = 0;
+                        let visited = visit(&events[self.given..], &mut taken);
                         self.given += taken;
                         if self.given < events.len() {
                             return Ok(visited);
