@@ -106,16 +106,24 @@ impl<T: Clone> Limited<T> {
     /// ```
     pub async fn recv(&mut self) -> Result<T, RecvError> {
         /// Ends the task's registration, also if the future is dropped.
-        struct Polling<'a, T>(&'a mut Limited<T>);
+        struct Polling<'a, T>(&'a mut Limited<T>, bool);
 
         impl<T> Drop for Polling<'_, T> {
             fn drop(&mut self) {
-                self.0.items.stop_waiting();
+                // Not if it is ready: this may panic, and cost the answer.
+                if self.1 {
+                    self.0.items.stop_waiting();
+                }
             }
         }
 
-        let polling = Polling(self);
-        poll_fn(|cx| polling.0.poll_recv(cx)).await
+        let mut polling = Polling(self, false);
+        poll_fn(|cx| {
+            let poll = polling.0.poll_recv(cx);
+            polling.1 = poll.is_pending();
+            poll
+        })
+        .await
     }
 
     /// The next event, if it is there. Never waits. If `T`'s clone panics the event has not been
@@ -153,11 +161,9 @@ impl<T: Clone> Limited<T> {
             is_begun,
             ..
         } = self;
-        let cloned = items.visit_rest(|events, lost| {
+        let cloned = items.visit_rest(skipped, |events| {
             let taken = clone_events(events, next, rest);
             *is_begun = taken < events.len();
-            // Not before: a clone that panics leaves it to the next read.
-            *skipped = mem::take(lost);
             ((), taken)
         });
         match cloned {
@@ -165,6 +171,9 @@ impl<T: Clone> Limited<T> {
             Ok(()) => { self.next.take() }
                 .or_else(|| self.rest.next())
                 .ok_or(TryRecvError::Empty),
+            Err(TryRecvError::Empty) if self.skipped > 0 => {
+                Err(TryRecvError::Lagged(mem::take(&mut self.skipped)))
+            }
             Err(end) => {
                 if let TryRecvError::ForceClosed(reason) = &end {
                     self.closed = Some(reason.clone());

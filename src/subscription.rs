@@ -439,11 +439,13 @@ impl<T> Subscription<T> {
     /// before, which is to be reported. `visit` says how many events it takes.
     pub(crate) fn visit_rest<R>(
         &mut self,
-        visit: impl FnOnce(&[T], &mut u64) -> (R, usize),
+        lost: &mut u64,
+        visit: impl FnOnce(&[T]) -> (R, usize),
     ) -> Result<R, TryRecvError> {
         let visited = self.reader.read(|cursor, skipped| {
             match cursor.visit_rest(|events, taken| {
-                let (visited, count) = visit(events, skipped);
+                let (visited, count) = visit(events);
+                *lost += mem::take(skipped);
                 *taken = count;
                 visited
             }) {
@@ -452,8 +454,15 @@ impl<T> Subscription<T> {
                     cursor.anchor_here();
                     Ok(visited)
                 }
-                Err(_) if *skipped > 0 => Err(TryRecvError::Lagged(mem::take(skipped))),
-                Err(nothing) => Err(nothing),
+                Err(nothing) => {
+                    *lost += mem::take(skipped);
+                    // That is reported first; the end comes again.
+                    Err(if *lost > 0 {
+                        TryRecvError::Empty
+                    } else {
+                        nothing
+                    })
+                }
             }
         });
         visited.map_err(|end| self.ended(end))
@@ -522,7 +531,10 @@ impl<T> Subscription<T> {
         nothing: TryRecvError,
     ) -> Option<Poll<RecvError>> {
         if let Some(end) = nothing.into_end() {
-            self.reader.stop_waiting();
+            // What has lagged is reported once, and this may panic.
+            if end.is_final() {
+                self.reader.stop_waiting();
+            }
             return Some(Poll::Ready(end));
         }
         let is_pending = self.reader.poll_link(cx.waker()).is_pending();

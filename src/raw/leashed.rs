@@ -215,9 +215,7 @@ impl<'a, T> Entered<'a, T> {
     #[inline(never)]
     fn keep(&mut self, limit: LagLimit<T>) -> Result<(), SharedError> {
         let is_back = matches!(self.inside().custody, Custody::Trail(_));
-        if is_back {
-            self.come_back();
-        }
+        let mut garbage = if is_back { self.come_back() } else { None };
         let Inside {
             custody: Custody::Reader(cursor),
             skipped,
@@ -226,9 +224,11 @@ impl<'a, T> Entered<'a, T> {
         else {
             return Ok(());
         };
-        if limit.bytes.is_none() && cursor.lag() <= limit.items && *skipped == 0 {
+        if !is_back && limit.bytes.is_none() && cursor.lag() <= limit.items && *skipped == 0 {
             return Ok(());
         }
+        // First, as it may panic.
+        cursor.stop_waiting();
         let here = cursor.slot();
         let (mut over, mut panicked) = here.over(&limit);
         let has_lagged = over > 0 || *skipped > 0;
@@ -253,7 +253,9 @@ impl<'a, T> Entered<'a, T> {
         let mut place = is_back.then(|| cursor.slot());
         let leash = self.leash;
         even_if_it_panics(|| {
+            // The newest first: what is behind keeps what is ahead.
             drop(left.take());
+            drop(garbage.take());
             resume(panicked.take());
             if let Some(place) = place.take() {
                 readmit(leash, place, &limit);
@@ -262,29 +264,28 @@ impl<'a, T> Entered<'a, T> {
         Ok(())
     }
 
-    /// Takes the place on the trail.
+    /// Takes the place on the trail. What the answer drops runs user code.
     #[cold]
-    fn come_back(&mut self) {
+    fn come_back(&mut self) -> Option<impl Sized + use<T>> {
         let inside = self.inside();
         let before = mem::replace(&mut inside.custody, Custody::Nobody(None));
         let Custody::Trail(parked) = before else {
             inside.custody = before;
-            return;
+            return None;
         };
         let (slot, ahead, garbage) = leave_trail(&parked, None);
-        let Some(slot) = slot else {
-            // It has one as long as readers share it.
-            return drop(garbage);
-        };
+        // It has one as long as readers share it.
+        let slot = slot?;
         let record = slot.owner();
         let (slot, skipped) = match u64::try_from(ahead) {
             Ok(skipped) => (slot, skipped),
             Err(_) => (slot.ahead(ahead.unsigned_abs()).0, 0),
         };
         inside.skipped += skipped;
-        // In this order, so that the reader is an observer all the time.
         inside.custody = Custody::Reader(Cursor::new(slot));
-        both_even_if_one_panics(|| record.leave(), || drop(garbage));
+        // After that, so that the reader is an observer all the time: the last one to leave wakes who waits for that.
+        record.leave();
+        Some(garbage)
     }
 
     fn close_for_lag(&mut self, lagged: LagExceeded) -> SharedError {

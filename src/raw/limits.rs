@@ -817,21 +817,26 @@ impl<T> Slot<T> {
 }
 
 impl<T> Record<T> {
+    /// The number that a place here has in `last`, to which this buffer leads by splices.
     fn number_in(&self, seq: u64, last: &Self) -> i64 {
         let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         if ptr::eq(self, last) {
             return signed(seq);
         }
-        let mut behind = self.behind(seq);
+        let way = self.distance_to(seq, last);
+        way.map_or(i64::MAX, |(number, items)| signed(number) - signed(items))
+    }
+
+    /// The number at which this buffer leads to `other` by splices, and how many items come before, from `seq` on.
+    fn distance_to(&self, seq: u64, other: &Self) -> Option<(u64, u64)> {
         let mut onward = self.onward();
+        let mut items = self.behind(seq);
         loop {
-            let Some((record, seq)) = onward else {
-                return i64::MAX;
-            };
-            if ptr::eq(Arc::as_ptr(&record), last) {
-                return signed(seq) - signed(behind);
+            let (record, seq) = onward?;
+            if ptr::eq(Arc::as_ptr(&record), other) {
+                return Some((seq, items));
             }
-            behind += record.behind(seq);
+            items += record.behind(seq);
             onward = record.onward();
         }
     }

@@ -412,8 +412,7 @@ impl<T> Tail<T> {
             to: Arc::clone(&to),
             seq,
         };
-        let (wake, excess) = self.end_as(ending, Some(onward.into_hold()));
-        let limited = self.record.hand_limits_on();
+        let (wake, excess, limited) = self.end_as(ending, Some(onward.into_hold()));
         let is_metered = limited.is_some() && self.record.limits().is_metered();
         drop(splicing);
         // Here, since it may wake who waits for nobody to follow.
@@ -429,13 +428,19 @@ impl<T> Tail<T> {
         self.end_as(ending, None).0
     }
 
-    fn end_as(&mut self, ending: Ending<T>, onward: Option<Hold<T>>) -> (Wake<T>, isize) {
+    fn end_as(
+        &mut self,
+        ending: Ending<T>,
+        onward: Option<Hold<T>>,
+    ) -> (Wake<T>, isize, Option<Arc<Record<T>>>) {
         if mem::replace(&mut self.ended, true) {
-            return (Wake(None), 0);
+            return (Wake(None), 0, None);
         }
         // Those that nobody saw count, too.
         self.record.publish(self.seq);
         let excess = self.record.end(ending);
+        // Before a reader can go over the splice: whoever has is registered there.
+        let limited = self.record.hand_limits_on();
         self.room.leave(self.last.node());
         let place = Place::new(self.last.as_ptr(), self.seq, &self.record);
         // SAFETY: `last` is the writer's hold on the last slot, which was empty until now, and
@@ -447,7 +452,7 @@ impl<T> Tail<T> {
             seq: self.seq,
             items: 0,
         });
-        (Wake(written), excess)
+        (Wake(written), excess, limited)
     }
 
     /// The place after the newest item.
