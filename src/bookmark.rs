@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::marker::PhantomData;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use crate::raw::Mark;
@@ -31,12 +32,16 @@ use crate::raw::Mark;
 /// # Ok::<(), BookmarkError>(())
 /// ```
 pub struct Bookmark<T> {
-    pub(crate) mark: Mark<T>,
+    pub(crate) mark: Mark,
+    _events: PhantomData<fn() -> T>,
 }
 
 impl<T> Bookmark<T> {
-    pub(crate) fn new(mark: Mark<T>) -> Self {
-        Self { mark }
+    pub(crate) fn new(mark: Mark) -> Self {
+        Self {
+            mark,
+            _events: PhantomData,
+        }
     }
 }
 

@@ -182,10 +182,7 @@ impl<T: Clone> Cloned<T> {
     /// reader.closer().close("enough");
     /// assert!(matches!(reader.try_recv(), Err(TryRecvError::ForceClosed(_))));
     /// ```
-    pub fn closer(&self) -> Closer
-    where
-        T: Send + Sync + 'static,
-    {
+    pub fn closer(&self) -> Closer {
         self.items.closer()
     }
 

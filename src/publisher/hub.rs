@@ -9,6 +9,7 @@ use std::hash::{BuildHasher, Hash, RandomState};
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use slab::Slab;
@@ -23,7 +24,7 @@ use super::topic::{Continuation, Found, Progress, Registered, Search, Start, Top
 use super::update::ResetReason;
 use super::watch::{Following, Registration, Watch};
 use crate::buffer::{Deferred, EventBuffer};
-use crate::link::{Closed, Closer};
+use crate::link::Closer;
 use crate::replay::Replay;
 use crate::sync::{Instant, Mutex};
 use crate::unwind::{Panic, both_even_if_one_panics, discard, for_each_even_if_one_panics};
@@ -805,10 +806,10 @@ impl<K, T> Leftover<K, T> {
     }
 }
 
-/// Closes all, then wakes each and frees what it kept, even if that panics for another one.
+/// Closes all, then wakes each, even if waking another one panics.
 fn close(closers: Vec<Closer>, reason: CloseReason) {
     let close = |closer: &Closer| closer.close_deferred(reason);
-    let closed: Vec<Closed> = closers.iter().filter_map(close).collect();
+    let wakers: Vec<Waker> = closers.iter().filter_map(close).collect();
     drop(closers);
-    for_each_even_if_one_panics(closed.into_iter(), drop);
+    for_each_even_if_one_panics(wakers.into_iter(), Waker::wake);
 }
