@@ -1,7 +1,6 @@
 //! Groups of tasks that wait for an event.
 
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::task::Waker;
 
@@ -9,7 +8,7 @@ use event_listener::{Event, EventListener, Listener};
 use slab::Slab;
 
 use crate::sync::{AtomicU64, Mutex};
-use crate::unwind::{even_if_it_panics, for_each_even_if_one_panics, resume};
+use crate::unwind::{even_if_it_panics, for_each_even_if_one_panics};
 
 /// The groups of tasks that wait for the events of one buffer, or for a signal. See the
 /// [module page](super).
@@ -107,13 +106,11 @@ impl Waiters {
     #[cold]
     fn remove(&self, ticket: Ticket) {
         let mut groups = self.groups.lock();
-        let waker = groups.leave(ticket);
+        let mut waker = groups.leave(ticket);
         self.update_oldest(&groups);
         drop(groups);
         // This is a drop itself: a second panic would abort.
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(waker))) {
-            resume(Some(panic));
-        }
+        even_if_it_panics(|| drop(waker.take()));
     }
 
     /// Notifies the event and wakes every task of its group, each even if another one's waker panics.
