@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use event_buffer::{EventBuffer, RecvError, Replay, SharedBuffer, Subscription, TryRecvError};
 use futures::{SinkExt, StreamExt};
-use support::{Hook, PanicsWhenDropped, Use, patient_watchdog, watchdog};
+use support::{Hook, PanicsWhenDropped, PanicsWhenWoken, Use, patient_watchdog, watchdog};
 use tokio_test::{assert_ready, task};
 
 /// tokio 4814.
@@ -133,22 +133,13 @@ fn dropping_a_waker_that_publishes_does_not_deadlock() {
     assert!(shared.head().is_some());
 }
 
-/// When it is woken.
-struct Panics;
-
-impl Wake for Panics {
-    fn wake(self: Arc<Self>) {
-        panic!("as planned");
-    }
-}
-
 #[test]
 fn a_waker_that_panics_does_not_keep_others_asleep() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut first = buffer.subscribe();
     let mut second = task::spawn(buffer.subscribe());
-    assert!(poll(&mut first, &Waker::from(Arc::new(Panics))).is_pending());
+    assert!(poll(&mut first, &Waker::from(Arc::new(PanicsWhenWoken))).is_pending());
     assert!(second.poll_next().is_pending());
     let push = std::panic::AssertUnwindSafe(|| buffer.push(1));
     assert!(std::panic::catch_unwind(push).is_err());
@@ -169,7 +160,7 @@ fn a_waker_that_panics_where_a_panic_goes_on_already_is_no_abort() {
         assert!(std::panic::catch_unwind(panics).is_err());
     }
     let _watchdog = watchdog();
-    let waker = Waker::from(Arc::new(Panics));
+    let waker = Waker::from(Arc::new(PanicsWhenWoken));
     for readers in [1, 2, 10] {
         let buffer = EventBuffer::<u32>::new();
         let mut readers: Vec<_> = (0..readers).map(|_| buffer.subscribe()).collect();
@@ -274,7 +265,7 @@ fn a_waker_that_panics_does_not_change_how_a_buffer_goes_on() {
     let awaited = || {
         let buffer = EventBuffer::new();
         let mut reader = buffer.subscribe();
-        assert!(poll(&mut reader, &Waker::from(Arc::new(Panics))).is_pending());
+        assert!(poll(&mut reader, &Waker::from(Arc::new(PanicsWhenWoken))).is_pending());
         (buffer, reader)
     };
     let ways: [fn(&mut EventBuffer<u32>); 4] = [

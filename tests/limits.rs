@@ -19,7 +19,7 @@ use futures::{FutureExt, StreamExt};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use support::{PanicsWhenDropped, watchdog};
+use support::{PanicsWhenDropped, PanicsWhenWoken, watchdog};
 use tokio_test::{assert_pending, assert_ready, assert_ready_eq, task};
 
 static_assertions::assert_impl_all!(Limited<Vec<u8>>: Send, Sync, Unpin);
@@ -599,20 +599,12 @@ fn nothing_that_is_past_goes_along_where_a_limit_is_set() {
 
 #[test]
 fn a_waker_that_panics_does_not_keep_a_limit_from_being_enforced() {
-    struct Panics;
-
-    impl Wake for Panics {
-        fn wake(self: Arc<Self>) {
-            panic!("asked for");
-        }
-    }
-
     let _watchdog = watchdog();
     let alive = Arc::new(AtomicUsize::new(0));
     let mut buffer = unretained();
     let _stuck = buffer.subscribe().limited(LagLimit::items(10));
     let mut stream = buffer.subscribe();
-    let waker = Arc::new(Panics).into();
+    let waker = Arc::new(PanicsWhenWoken).into();
     let mut cx = Context::from_waker(&waker);
     for n in 0..1_000 {
         while stream.poll_next_unpin(&mut cx).is_ready() {}

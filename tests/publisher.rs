@@ -19,7 +19,7 @@ use event_buffer::publisher::{
 use futures::channel::oneshot;
 use futures::stream::FusedStream;
 use futures::{FutureExt, StreamExt};
-use support::watchdog;
+use support::{PanicsWhenWoken, watchdog};
 use tokio_test::{assert_pending, task};
 
 static_assertions::assert_impl_all!(Publisher<String, Vec<u8>>: Send, Sync, Clone);
@@ -714,12 +714,6 @@ fn a_wake_by_a_snapshot_that_polls_or_drops_the_watch_does_not_deadlock() {
 
 #[test]
 fn a_waker_that_panics_does_not_take_the_snapshot_from_others() {
-    struct Panics;
-    impl std::task::Wake for Panics {
-        fn wake(self: Arc<Self>) {
-            panic!("as planned");
-        }
-    }
     let _watchdog = watchdog();
     let store = Store::default();
     let publisher = store.publisher(Replay::None, FOREVER);
@@ -729,7 +723,7 @@ fn a_waker_that_panics_does_not_take_the_snapshot_from_others() {
     for watch in [&mut first, &mut second] {
         assert_eq!(all(watch), [Part(vec![100, 101])]);
     }
-    let waker = std::task::Waker::from(Arc::new(Panics));
+    let waker = std::task::Waker::from(Arc::new(PanicsWhenWoken));
     let mut cx = std::task::Context::from_waker(&waker);
     assert!(first.poll_next_unpin(&mut cx).is_pending());
     let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| gate.send(3)));

@@ -17,7 +17,7 @@ use event_buffer::publisher::{
 };
 use futures::channel::oneshot;
 use futures::{FutureExt, StreamExt};
-use support::watchdog;
+use support::{PanicsWhenWoken, watchdog};
 use tokio_test::task;
 
 /// Its drop panics, once, if it is armed.
@@ -117,21 +117,13 @@ fn a_drop_that_blocks_keeps_nobody_from_the_end_of_a_snapshot() {
     }
 }
 
-struct Panics;
-
-impl Wake for Panics {
-    fn wake(self: Arc<Self>) {
-        panic!("as planned");
-    }
-}
-
 /// A second panic while the first one unwinds would abort the process.
 #[test]
 fn a_waker_and_drops_that_panic_in_one_commit_are_no_abort() {
     let _watchdog = watchdog();
     let publisher = Publisher::builder().build();
     let mut watch = publisher.subscribe(Request::new("a"));
-    let waker = Waker::from(Arc::new(Panics));
+    let waker = Waker::from(Arc::new(PanicsWhenWoken));
     let mut cx = Context::from_waker(&waker);
     while watch.poll_next_unpin(&mut cx).is_ready() {}
     let events = [

@@ -30,3 +30,12 @@ impl Drop for PanicsWhenDropped {
         assert!(std::thread::panicking(), "as planned");
     }
 }
+
+/// A waker that panics when it is woken.
+pub(crate) struct PanicsWhenWoken;
+
+impl Wake for PanicsWhenWoken {
+    fn wake(self: Arc<Self>) {
+        panic!("as planned");
+    }
+}
