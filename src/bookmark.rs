@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::fmt;
-use std::marker::PhantomData;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use crate::raw::Mark;
@@ -32,16 +31,12 @@ use crate::raw::Mark;
 /// # Ok::<(), BookmarkError>(())
 /// ```
 pub struct Bookmark<T> {
-    pub(crate) mark: Mark,
-    _events: PhantomData<fn() -> T>,
+    pub(crate) mark: Mark<T>,
 }
 
 impl<T> Bookmark<T> {
-    pub(crate) fn new(mark: Mark) -> Self {
-        Self {
-            mark,
-            _events: PhantomData,
-        }
+    pub(crate) fn new(mark: Mark<T>) -> Self {
+        Self { mark }
     }
 }
 

@@ -449,7 +449,7 @@ impl<T> EventBuffer<T> {
     /// Whether anybody follows: a subscription of this buffer, or of one that is spliced to it,
     /// that has not gone beyond it. Items and positions do not count. O(1), takes no lock.
     ///
-    /// A subscription that was closed from outside counts until it is dropped.
+    /// A subscription that was closed from outside, or for its lag, does not count any more.
     ///
     /// ```
     /// use event_buffer::EventBuffer;

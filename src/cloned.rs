@@ -182,7 +182,10 @@ impl<T: Clone> Cloned<T> {
     /// reader.closer().close("enough");
     /// assert!(matches!(reader.try_recv(), Err(TryRecvError::ForceClosed(_))));
     /// ```
-    pub fn closer(&self) -> Closer {
+    pub fn closer(&self) -> Closer
+    where
+        T: Send + Sync + 'static,
+    {
         self.items.closer()
     }
 

@@ -4,7 +4,6 @@ use std::error::Error;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::raw::Slot;
 use crate::unwind::{Panic, keep_first};
 
 /// How far a reader may be behind, and what happens to one that is further.
@@ -38,36 +37,28 @@ pub(crate) struct Bytes<T> {
 /// How an event is asked for its size.
 pub(crate) struct SizeOf<T>(fn(&T) -> usize);
 
+/// No item counts for more, so that sums do not overflow.
+const MAX_SIZE: u64 = 1 << 48;
+
 impl<T> SizeOf<T> {
-    /// Asks so many items from a place on, as far as they are there, each once. One whose size panics
-    /// counts for as little as can be. The answer is the place after them, and the first panic.
-    pub(crate) fn ask(
-        self,
-        from: &Slot<T>,
-        items: u64,
-        mut tell: impl FnMut(u64),
-    ) -> (Slot<T>, Option<Panic>) {
-        let mut left = items;
-        let mut panicked = None;
-        let up_to = from.walk(|events| {
-            if left == 0 {
-                return false;
-            }
-            left -= 1;
-            let size = |event| (self.0)(event) as u64;
-            let sum = || events.iter().map(size).fold(0, u64::saturating_add);
-            let sum = catch_unwind(AssertUnwindSafe(sum)).unwrap_or_else(|panic| {
-                keep_first(&mut panicked, panic);
-                0
-            });
-            tell(sum.max(1));
-            true
+    /// The size of an item. An event whose size panics makes it count for as little as can be; the first panic is
+    /// kept.
+    pub(crate) fn of_item(self, events: &[T], panicked: &mut Option<Panic>) -> u64 {
+        let size = |event| (self.0)(event) as u64;
+        let sum = || events.iter().map(size).fold(0, u64::saturating_add);
+        let sum = catch_unwind(AssertUnwindSafe(sum)).unwrap_or_else(|panic| {
+            keep_first(panicked, panic);
+            0
         });
-        (up_to, panicked)
+        sum.clamp(1, MAX_SIZE)
     }
 }
 
 impl<T> LagLimit<T> {
+    pub(crate) fn bytes_allowed(&self) -> Option<u64> {
+        self.bytes.map(|bytes| bytes.limit)
+    }
+
     /// At most so many items that are published and not received. Zero is the same as one: the newest
     /// item may always be received.
     ///
@@ -249,10 +240,9 @@ impl Error for LagExceeded {}
 /// ```
 pub trait ByteSize {
     /// The bytes that this event takes: itself and what it owns. Should be the same each time, and
-    /// cheap to tell: it is asked mostly once by whoever publishes (for each buffer where readers were
-    /// limited), and once for each limited reader.
-    /// Where it panics the item counts for one byte, and whoever asked gets the panic. It runs under
-    /// no lock; but if it published to the same buffer each time, it would be asked for ever.
+    /// cheap to tell: it is asked once by the writer, while readers are limited in bytes, and seldom again by a
+    /// limited reader. If it panics the item counts for one byte, and the caller that asked gets the panic. More than
+    /// 2^48 count as that. It runs under no lock.
     ///
     /// ```
     /// use event_buffer::ByteSize;

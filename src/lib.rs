@@ -70,14 +70,13 @@ mod indexed;
 mod item;
 mod lag_limit;
 mod limited;
-mod limiter;
 mod link;
-mod meter;
 mod position;
 #[cfg(feature = "publisher")]
 pub mod publisher;
 #[allow(unsafe_code)]
 mod raw;
+mod reader;
 mod replay;
 mod shared_buffer;
 mod subscription;

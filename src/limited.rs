@@ -5,7 +5,6 @@ use std::future::poll_fn;
 use std::mem;
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use std::vec;
@@ -14,40 +13,39 @@ use futures::stream::{FusedStream, Stream};
 
 use crate::error::{RecvError, RecvTimeoutError, SharedError, TryRecvError};
 use crate::lag_limit::LagLimit;
-use crate::limiter::{Limiter, Taken};
-use crate::link::{Closer, ClosingSlot, recv_blocking, recv_timeout};
-use crate::meter::Meter;
-use crate::raw::{Cursor, Read, WeakRegistration, waits_at};
+use crate::link::{Closer, recv_blocking, recv_timeout};
+use crate::subscription::Subscription;
 use crate::unwind::discard;
 
 /// A reader of clones that is not allowed to be further behind than its [`LagLimit`]: a
 /// [`Stream`] of `T`s, made by [`Subscription::limited`](crate::Subscription::limited).
 ///
-/// **The limit bounds what it keeps in memory, also where it is never polled again:** the writer
-/// takes its place away. Where that happens it is told how many items it has lost, exactly, by
-/// [`RecvError::Lagged`], and goes on; or it is closed, as [`OnLag`](crate::OnLag) says. Other
+/// **The limit bounds what it keeps in memory, even if it is never polled again:** the writer
+/// takes its place away. When the reader comes back it is told exactly how many items it has lost, by
+/// [`RecvError::Lagged`], and continues; or it is closed, as [`OnLag`](crate::OnLag) says. Other
 /// readers of the buffer lose nothing.
 ///
 /// What it receives does not depend on when the writer looks: before each read it sees to it itself
 /// that it is within its limit. In memory it may keep an eighth more for a while, so that the writer
-/// need not look often, and the items of a block of memory (16 or so where they are small, or where
-/// bytes are limited those that still go into the block that is in use when the limit is set). To that
-/// comes the item of which it has not given all events yet. A `clone` or
-/// [`byte_size`](crate::ByteSize::byte_size) that blocks keeps what follows its event for that long; a
-/// `drop` that blocks does not.
+/// need not look often, and the items of a block of memory (16 or so if they are small; none if bytes are
+/// limited). Readers with about the same limit share what they keep: all that are stuck keep what the greatest
+/// of their limits says. A `clone` or [`byte_size`](crate::ByteSize::byte_size) that blocks keeps what follows
+/// its event for that long; a `drop` that blocks does not.
 ///
-/// It gives clones rather than [`BufferItem`](crate::BufferItem)s, because one of those would keep
-/// all that follows for as long as its holder is stuck. Where clones are dear, publish
-/// [`Arc`]s.
+/// It gives clones rather than [`BufferItem`](crate::BufferItem)s and lends no chunks, because either would
+/// keep all that follows for as long as its holder is stuck. If clones are dear, publish
+/// [`Arc`](std::sync::Arc)s.
 ///
-/// * Cost: a read takes a lock that it shares with nobody but the writer, and that only where it is
-///   over its limit. The writer pays next to nothing for readers that keep up, and for each that is
-///   stuck some 2 to 10 ns an item. Where bytes are limited it asks each item's events for their size:
-///   once for all readers that were limited in the same buffer (those that come by splices from other
-///   buffers are others), and once for each that is stuck.
+/// * Cost: a read costs two atomic instructions more than one of [`Cloned`](crate::Cloned), and takes a lock if
+///   bytes are limited or the reader has lost its place. A reader that comes back walks over at most its own limit.
+///   The writer pays next to nothing for readers that keep up, and the same for one that is stuck as for any
+///   number of them: it moves one place for all whose limits differ by less than a factor of two.
+/// * While any reader of a buffer is limited in bytes, each event is asked for its size once, by the writer. A
+///   reader asks again those of a few items at the edge of its limit, and if it starts in the past those that were
+///   published before. An item counts no bytes until its [`Deferred`](crate::Deferred), if any, is dropped.
 /// * The drop of an event that was skipped runs where the writer publishes, as that of an event
 ///   which nobody follows does.
-/// * It counts as an observer until it is dropped, or closed for its lag.
+/// * It counts as an observer until it is dropped or closed.
 ///
 /// ```
 /// use event_buffer::{EventBuffer, LagLimit, TryRecvError};
@@ -60,55 +58,28 @@ use crate::unwind::discard;
 /// assert_eq!(reader.try_recv(), Ok(9));
 /// ```
 pub struct Limited<T> {
-    limiter: Arc<Limiter<T>>,
-    /// Asks for sizes where bytes are limited.
-    _meter: Option<Arc<Meter<T>>>,
-    /// So many items were skipped before those, which is to be said first.
+    items: Subscription<T>,
+    /// Items that were skipped before the clones here, which is to be reported first.
     skipped: u64,
-    /// What was cloned and has not been given yet: of an item of one event, and of one of several.
+    /// Clones of the events of an item that have not been given yet: the next one, and the others if there are several.
     next: Option<T>,
     rest: vec::IntoIter<T>,
-    /// Their item was given back, for events after them that could not be cloned.
-    was_given_back: bool,
-    /// While the task waits for the next item.
-    registration: Option<WeakRegistration>,
-    closing: ClosingSlot,
-    /// Why it was closed, once it has been said: from outside, or for its lag.
+    /// The item has more events than those, which could not be cloned.
+    is_begun: bool,
+    /// Why it was closed, once it has been reported: from outside, or for its lag.
     closed: Option<SharedError>,
-    /// The producer's failure has been said.
-    failed: bool,
-    /// The stream has answered `None`, or an error after which it will.
-    terminated: bool,
 }
 
 impl<T: Clone> Limited<T> {
-    pub(crate) fn new(
-        mut cursor: Cursor<T>,
-        limit: LagLimit<T>,
-        (failed, terminated): (bool, bool),
-        closing: ClosingSlot,
-    ) -> Self
-    where
-        T: Send + Sync + 'static,
-    {
-        // Neither a waker nor what it has passed goes behind the lock.
-        cursor.stop_waiting();
-        cursor.anchor_here();
-        let slot = cursor.slot();
-        let limiter = Arc::new(Limiter::new(cursor, limit));
-        let meter = limiter.begin(slot);
+    pub(crate) fn new(mut items: Subscription<T>, limit: LagLimit<T>) -> Self {
+        items.set_limit(limit);
         Self {
-            limiter,
-            _meter: meter,
+            items,
             skipped: 0,
             next: None,
             rest: vec::IntoIter::default(),
-            was_given_back: false,
-            registration: None,
-            closing,
+            is_begun: false,
             closed: None,
-            failed,
-            terminated,
         }
     }
 
@@ -135,16 +106,24 @@ impl<T: Clone> Limited<T> {
     /// ```
     pub async fn recv(&mut self) -> Result<T, RecvError> {
         /// Ends the task's registration, also if the future is dropped.
-        struct Polling<'a, T>(&'a mut Limited<T>);
+        struct Polling<'a, T>(&'a mut Limited<T>, bool);
 
         impl<T> Drop for Polling<'_, T> {
             fn drop(&mut self) {
-                self.0.registration = None;
+                // Not if it is ready: this may panic, and cost the answer.
+                if self.1 {
+                    self.0.items.stop_waiting();
+                }
             }
         }
 
-        let polling = Polling(self);
-        poll_fn(|cx| polling.0.poll_recv(cx)).await
+        let mut polling = Polling(self, false);
+        poll_fn(|cx| {
+            let poll = polling.0.poll_recv(cx);
+            polling.1 = poll.is_pending();
+            poll
+        })
+        .await
     }
 
     /// The next event, if it is there. Never waits. If `T`'s clone panics the event has not been
@@ -168,19 +147,39 @@ impl<T: Clone> Limited<T> {
     /// assert_eq!(reader.try_recv(), Ok(2));
     /// ```
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
+        if let Some(given) = self.give()? {
+            return Ok(given);
+        }
         if let Some(reason) = &self.closed {
             return Err(TryRecvError::ForceClosed(reason.clone()));
         }
-        self.check_open()?;
-        if let Some(made) = self.made() {
-            return made;
-        }
-        match self.limiter.take() {
-            Ok(taken) => {
-                self.clone_events(taken);
-                self.made().unwrap_or(Err(TryRecvError::Empty))
+        let Self {
+            items,
+            skipped,
+            next,
+            rest,
+            is_begun,
+            ..
+        } = self;
+        let cloned = items.visit_rest(skipped, |events| {
+            let taken = clone_events(events, next, rest);
+            *is_begun = taken < events.len();
+            ((), taken)
+        });
+        match cloned {
+            Ok(()) if self.skipped > 0 => Err(TryRecvError::Lagged(mem::take(&mut self.skipped))),
+            Ok(()) => { self.next.take() }
+                .or_else(|| self.rest.next())
+                .ok_or(TryRecvError::Empty),
+            Err(TryRecvError::Empty) if self.skipped > 0 => {
+                Err(TryRecvError::Lagged(mem::take(&mut self.skipped)))
             }
-            Err(nothing) => Err(self.ended(nothing)),
+            Err(end) => {
+                if let TryRecvError::ForceClosed(reason) = &end {
+                    self.closed = Some(reason.clone());
+                }
+                Err(end)
+            }
         }
     }
 
@@ -202,113 +201,37 @@ impl<T: Clone> Limited<T> {
     /// assert!(!reader.skip_event());
     /// ```
     pub fn skip_event(&mut self) -> bool {
-        if self.closed.is_some() || self.check_open().is_err() {
+        if self.check_open().is_err() {
             return false;
         }
         if self.next.take().or_else(|| self.rest.next()).is_some() {
             return true;
         }
-        match self.limiter.take() {
-            Ok(mut taken) => {
-                self.skipped += mem::take(&mut taken.skipped);
-                taken.given += 1;
-                if taken.given < taken.item.events().len() {
-                    self.limiter.give_back(&taken);
-                }
-                true
-            }
-            Err(TryRecvError::Lagged(items)) => {
-                self.skipped += items;
-                false
-            }
-            Err(_) => false,
-        }
+        let lost = &mut self.skipped;
+        self.items.skip_event_after(lost)
     }
 
-    /// Clones the events of an item.
-    fn clone_events(&mut self, taken: Taken<T>) {
-        /// Gives the item back if not all of its events could be cloned.
-        struct Cloning<'a, T> {
-            limiter: &'a Limiter<T>,
-            taken: Taken<T>,
-            done: bool,
+    /// What was cloned before, or how many items were skipped before that.
+    #[inline]
+    fn give(&mut self) -> Result<Option<T>, TryRecvError> {
+        if self.skipped == 0 && self.next.is_none() && self.rest.len() == 0 {
+            return Ok(None);
         }
-
-        impl<T> Drop for Cloning<'_, T> {
-            fn drop(&mut self) {
-                if !self.done {
-                    self.limiter.give_back(&self.taken);
-                }
-            }
-        }
-
-        let mut cloning = Cloning {
-            limiter: &self.limiter,
-            taken,
-            done: false,
-        };
-        let Cloning { taken, done, .. } = &mut cloning;
-        let events = &taken.item.events()[taken.given..];
-        self.was_given_back = false;
-        if let [event] = events {
-            self.next = Some(event.clone());
-            *done = true;
-        } else if let [first, others @ ..] = events {
-            let mut clones = Vec::with_capacity(events.len());
-            // A panic here has cloned nothing.
-            clones.push(first.clone());
-            // A panic here is left for the read that has come to that event.
-            let rest = AssertUnwindSafe(|| clones.extend(others.iter().cloned()));
-            match catch_unwind(rest) {
-                Ok(()) => *done = true,
-                Err(panic) => {
-                    discard(panic);
-                    taken.given += clones.len();
-                    self.was_given_back = true;
-                }
-            }
-            self.rest = clones.into_iter();
-        }
-        // Reported here, not again by an item that is given back.
-        self.skipped = mem::take(&mut taken.skipped);
-        // Drops the events if nobody else holds them. If that panics, the next read gives what was cloned.
-        drop(cloning);
-    }
-
-    fn ended(&mut self, nothing: TryRecvError) -> TryRecvError {
-        match nothing {
-            TryRecvError::Empty => {}
-            TryRecvError::ForceClosed(ref reason) => self.closed = Some(reason.clone()),
-            _ => {
-                // Again: it may have been closed before the buffer ended.
-                if let Err(closed) = self.check_open() {
-                    return closed;
-                }
-                let is_failure = matches!(nothing, TryRecvError::Failed(_));
-                if is_failure && mem::replace(&mut self.failed, true) {
-                    return TryRecvError::Closed;
-                }
-            }
-        }
-        nothing
-    }
-
-    /// What an item that was taken made to say.
-    fn made(&mut self) -> Option<Result<T, TryRecvError>> {
+        self.check_open()?;
         if self.skipped > 0 {
-            return Some(Err(TryRecvError::Lagged(mem::take(&mut self.skipped))));
+            return Err(TryRecvError::Lagged(mem::take(&mut self.skipped)));
         }
-        let event = self.next.take().or_else(|| self.rest.next());
-        event.map(Ok)
+        Ok(self.next.take().or_else(|| self.rest.next()))
     }
 
+    /// Whether it was closed from outside, or has reported that it was closed for its lag.
     fn check_open(&mut self) -> Result<(), TryRecvError> {
-        match self.closing.reason() {
+        if self.closed.is_none() {
+            self.closed = self.items.closed_from_outside();
+        }
+        match &self.closed {
             None => Ok(()),
-            Some(reason) => {
-                self.closed = Some(reason.clone());
-                Err(TryRecvError::ForceClosed(reason.clone()))
-            }
+            Some(reason) => Err(TryRecvError::ForceClosed(reason.clone())),
         }
     }
 
@@ -359,30 +282,40 @@ impl<T: Clone> Limited<T> {
 
     fn poll_recv(&mut self, cx: &Context<'_>) -> Poll<Result<T, RecvError>> {
         loop {
-            // Before anything is taken: the drop of a waker may panic.
-            if self.closing.reason().is_some() || self.limiter.is_ready() {
-                self.registration = None;
-            }
-            match self.try_recv().map_err(TryRecvError::into_end) {
+            let nothing = match self.try_recv() {
                 Ok(event) => return Poll::Ready(Ok(event)),
-                Err(Some(end)) => return Poll::Ready(Err(end)),
-                Err(None) => {}
-            }
-            // Closed for its lag meanwhile: there is an answer now.
-            let Some(mut slot) = self.limiter.slot() else {
-                continue;
+                Err(nothing) => nothing,
             };
-            // Not at the end of a buffer that goes on in another.
-            if !matches!(slot.read(), Read::Empty) {
-                continue;
-            }
-            let poll = slot.poll_link(&mut self.registration, cx.waker());
-            let waits_at = || self.registration.as_ref().map(waits_at);
-            if poll.is_pending() && !self.closing.is_closed_or_waits(waits_at) {
-                return Poll::Pending;
+            if let Some(poll) = self.items.end_or_poll_link(cx, nothing) {
+                return poll.map(Err);
             }
         }
     }
+}
+
+/// Clones the events of an item; returns how many. If a clone but the first panics, that is left for the read that
+/// has come to that event.
+fn clone_events<T: Clone>(
+    events: &[T],
+    next: &mut Option<T>,
+    rest: &mut vec::IntoIter<T>,
+) -> usize {
+    let [first, others @ ..] = events else {
+        return 0;
+    };
+    let first = first.clone();
+    let mut taken = 1;
+    if !others.is_empty() {
+        let mut clones = Vec::with_capacity(others.len());
+        let clone = AssertUnwindSafe(|| clones.extend(others.iter().cloned()));
+        if let Err(panic) = catch_unwind(clone) {
+            discard(panic);
+        }
+        taken += clones.len();
+        *rest = clones.into_iter();
+    }
+    *next = Some(first);
+    taken
 }
 
 impl<T> Limited<T> {
@@ -397,9 +330,11 @@ impl<T> Limited<T> {
     /// reader.closer().close("enough");
     /// assert!(matches!(reader.try_recv(), Err(TryRecvError::ForceClosed(_))));
     /// ```
-    pub fn closer(&self) -> Closer {
-        self.closing
-            .closer(|| self.registration.as_ref().map(waits_at))
+    pub fn closer(&self) -> Closer
+    where
+        T: Send + Sync + 'static,
+    {
+        self.items.closer()
     }
 
     /// How many items it has not received completely and not skipped, those behind splices included: one of which some
@@ -407,7 +342,8 @@ impl<T> Limited<T> {
     /// has begun. O(1), or O(splices ahead); takes a
     /// lock for a moment.
     ///
-    /// It may be over the limit where neither the writer nor the reader has looked yet.
+    /// It may be over the limit if neither the writer nor the reader has looked yet. A reader that has lost its place to
+    /// a limit in bytes counts only what it may receive for sure: a sixteenth of its limit may be missing.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, LagLimit};
@@ -421,8 +357,8 @@ impl<T> Limited<T> {
     /// ```
     pub fn lag(&self) -> u64 {
         let is_in_hand = self.next.is_some() || self.rest.len() > 0;
-        let in_hand = u64::from(is_in_hand && !self.was_given_back);
-        self.limiter.lag().map_or(0, |lag| lag + in_hand)
+        let in_hand = u64::from(is_in_hand && !self.is_begun);
+        self.items.open_lag().map_or(0, |lag| lag + in_hand)
     }
 }
 
@@ -432,43 +368,28 @@ impl<T: Clone> Stream for Limited<T> {
     /// [`RecvError::Lagged`] does not end the stream; any other error is the last thing it answers.
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        if this.terminated {
+        if this.is_terminated() {
             return Poll::Ready(None);
         }
-        this.poll_recv(cx).map(|answer| match answer {
-            Err(RecvError::Closed) => {
-                this.terminated = true;
-                None
-            }
-            answer => {
-                this.terminated = !matches!(answer, Ok(_) | Err(RecvError::Lagged(_)));
-                Some(answer)
-            }
-        })
+        let poll = this.poll_recv(cx);
+        poll.map(|received| this.items.as_stream(received))
     }
 }
 
 impl<T: Clone> FusedStream for Limited<T> {
     fn is_terminated(&self) -> bool {
-        self.terminated
+        self.items.is_terminated()
     }
 }
 
 // Nothing in it is ever pinned.
 impl<T> Unpin for Limited<T> {}
 
-impl<T> Drop for Limited<T> {
-    fn drop(&mut self) {
-        // Here and now: the writer may be looking at it.
-        self.limiter.leave();
-    }
-}
-
 impl<T> fmt::Debug for Limited<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Limited")
             .field("lag", &self.lag())
-            .field("terminated", &self.terminated)
+            .field("terminated", &self.items.is_terminated())
             .finish_non_exhaustive()
     }
 }

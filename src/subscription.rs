@@ -12,23 +12,25 @@ use futures::stream::{FusedStream, Stream};
 use crate::bookmark::Bookmark;
 use crate::chunk::Chunk;
 use crate::cloned::Cloned;
-use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
+use crate::error::{RecvError, RecvTimeoutError, SharedError, TryRecvError};
 use crate::item::BufferItem;
 use crate::lag_limit::LagLimit;
 use crate::limited::Limited;
-use crate::link::{Closer, ClosingSlot, recv_blocking, recv_timeout};
+use crate::link::{Closer, recv_blocking, recv_timeout};
 use crate::position::Position;
-use crate::raw::{Cursor, Read};
+use crate::raw::{Cursor, Read, Slot};
+use crate::reader::Reader;
 
 /// A reader of a buffer, at its own pace: a [`Stream`] of items, with the `recv` family beside.
 ///
 /// It receives every item from its place on, in order, each once. It keeps the items that it has
-/// not received alive, and slows nobody down. Dropping it is unsubscribing; only that gives the
-/// memory back, also where it was closed from outside.
+/// not received alive, and slows nobody down. Dropping it unsubscribes. That, or a [`Closer`], frees
+/// what only this reader kept.
 ///
 /// * [`Clone`] is O(1), but O(splices ahead) where there are some: a second reader at the same
 ///   place. A clone has closers of its own; a clone of a subscription that has been force-closed
 ///   is closed for the same reason.
+/// * A reader that has been closed keeps nothing, and is no observer of the buffer any more.
 /// * Reading what is ready does not allocate, and takes no lock unless it follows a splice.
 ///   Waiting takes one short lock, to join the tasks that wait for the same link. The first of them
 ///   registers a listener for all, which takes two small allocations and the locks of `event-listener`.
@@ -52,9 +54,7 @@ use crate::raw::{Cursor, Read};
 /// # Ok::<(), event_buffer::RecvError>(()) }).unwrap();
 /// ```
 pub struct Subscription<T> {
-    cursor: Cursor<T>,
-    /// Made by the first `closer()`.
-    closing: ClosingSlot,
+    reader: Reader<T>,
     /// The producer's failure has been said.
     failed: bool,
     /// The stream has answered `None`, or an error, after which it will.
@@ -73,9 +73,12 @@ enum Waits {
 
 impl<T> Subscription<T> {
     pub(crate) fn new(cursor: Cursor<T>) -> Self {
+        Self::of(Reader::new(cursor))
+    }
+
+    fn of(reader: Reader<T>) -> Self {
         Self {
-            cursor,
-            closing: ClosingSlot::default(),
+            reader,
             failed: false,
             terminated: false,
             waits: Waits::default(),
@@ -130,8 +133,20 @@ impl<T> Subscription<T> {
     /// ```
     #[inline]
     pub fn try_recv(&mut self) -> Result<BufferItem<T>, TryRecvError> {
-        self.check_open()?;
-        match self.cursor.take() {
+        let taken = match self.reader.free() {
+            Some(cursor) => cursor.take(),
+            None => return self.try_recv_leashed(),
+        };
+        match taken {
+            Ok(slot) => Ok(BufferItem::new(slot)),
+            Err(end) => Err(self.ended(end)),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn try_recv_leashed(&mut self) -> Result<BufferItem<T>, TryRecvError> {
+        match self.reader.read(|cursor, _| cursor.take()) {
             Ok(slot) => Ok(BufferItem::new(slot)),
             Err(end) => Err(self.ended(end)),
         }
@@ -214,7 +229,11 @@ impl<T> Subscription<T> {
     /// ```
     pub async fn next_chunk(&mut self) -> Result<Chunk<'_, T>, RecvError> {
         self.next_with(Self::check_ready).await?;
-        Ok(Chunk::new(self.cursor.walk()))
+        let cursor = self.reader.lend().map_err(TryRecvError::into_end);
+        match cursor {
+            Ok(cursor) => Ok(Chunk::new(cursor.walk())),
+            Err(end) => Err(end.unwrap_or(RecvError::Closed)),
+        }
     }
 
     /// A stream of single events, cloned out of the items. O(1).
@@ -258,13 +277,15 @@ impl<T> Subscription<T> {
     where
         T: Clone + Send + Sync + 'static,
     {
-        let said = (self.failed, self.terminated);
-        Limited::new(self.cursor, limit, said, self.closing)
+        Limited::new(self, limit)
     }
 
     /// A handle that closes this subscription from outside. See [`Closer`].
     ///
-    /// The first call allocates what the two share; a subscription without closers pays nothing.
+    /// It works on a reader that is never polled again, too. The first call allocates what the two share. Every
+    /// read, or every chunk, then costs two atomic instructions more; a subscription without closers pays nothing.
+    ///
+    /// Events are `Send + Sync + 'static` here, since a close may drop them on any thread.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, TryRecvError};
@@ -276,14 +297,17 @@ impl<T> Subscription<T> {
     /// assert!(matches!(reader.try_recv(), Err(TryRecvError::ForceClosed(_))));
     /// assert_eq!(other.try_recv(), Err(TryRecvError::Empty));
     /// ```
-    pub fn closer(&self) -> Closer {
-        self.closing.closer(|| self.cursor.waits_at())
+    pub fn closer(&self) -> Closer
+    where
+        T: Send + Sync + 'static,
+    {
+        self.reader.closer()
     }
 
     /// How many items have been published that this subscription has not received, those behind
     /// splices included. O(1), or O(splices ahead), each of which takes a lock for a moment.
     ///
-    /// An item counts from just before it can be read.
+    /// An item counts from just before it can be read. Zero if the subscription was closed from outside.
     ///
     /// ```
     /// use event_buffer::EventBuffer;
@@ -297,12 +321,21 @@ impl<T> Subscription<T> {
     /// # Ok::<(), event_buffer::TryRecvError>(())
     /// ```
     pub fn lag(&self) -> u64 {
-        self.cursor.lag()
+        self.open_lag().unwrap_or(0)
+    }
+
+    /// As [`lag`](Self::lag); `None` once it was closed.
+    pub(crate) fn open_lag(&self) -> Option<u64> {
+        self.reader.lag()
     }
 
     /// The place of the next item to be received. O(1).
     ///
     /// As long as it is held, it keeps that item and all after it.
+    ///
+    /// A subscription that was closed from outside has no place any more. The answer is then the end of an empty
+    /// buffer that has failed with the reason: whoever subscribes there gets it as
+    /// [`RecvError::Failed`]. That allocates.
     ///
     /// ```
     /// use event_buffer::EventBuffer;
@@ -316,11 +349,13 @@ impl<T> Subscription<T> {
     /// # Ok::<(), event_buffer::TryRecvError>(())
     /// ```
     pub fn position(&self) -> Position<T> {
-        Position(self.cursor.slot())
+        Position(self.reader.slot().unwrap_or_else(Slot::failed))
     }
 
     /// The place of the next item to be received, as one that keeps nothing alive: to go on there
     /// later, by [`EventBuffer::upgrade`](crate::EventBuffer::upgrade). O(1).
+    ///
+    /// A subscription that was closed from outside returns the place at which it was closed.
     ///
     /// ```
     /// use event_buffer::EventBuffer;
@@ -337,7 +372,7 @@ impl<T> Subscription<T> {
     /// # Ok::<(), event_buffer::TryRecvError>(())
     /// ```
     pub fn bookmark(&self) -> Bookmark<T> {
-        self.position().bookmark()
+        Bookmark::new(self.reader.mark())
     }
 
     /// A new subscription that starts at the tail: it receives what is published from now on.
@@ -359,31 +394,18 @@ impl<T> Subscription<T> {
     /// ```
     #[must_use]
     pub fn resubscribe(&self) -> Self {
-        let mut fresh = self.clone();
-        fresh.cursor.skip_ready();
-        // The end was in front of everybody who comes now.
-        fresh.failed = false;
-        fresh
-    }
-
-    #[inline]
-    fn check_open(&self) -> Result<(), TryRecvError> {
-        match self.closing.reason() {
-            None => Ok(()),
-            Some(reason) => Err(TryRecvError::ForceClosed(reason.clone())),
+        match self.reader.another() {
+            Ok(mut cursor) => {
+                cursor.skip_ready();
+                Self::new(cursor)
+            }
+            Err((reason, at)) => Self::of(Reader::closed(reason, at)),
         }
     }
 
-    /// What to say at the end of the buffer: a failure only once.
+    /// What to report at the end of the buffer: a failure only once.
     #[cold]
     fn ended(&mut self, end: TryRecvError) -> TryRecvError {
-        if end == TryRecvError::Empty {
-            return end;
-        }
-        // Again: it may have been closed before the buffer ended.
-        if let Err(closed) = self.check_open() {
-            return closed;
-        }
         match end {
             TryRecvError::Failed(_) if mem::replace(&mut self.failed, true) => TryRecvError::Closed,
             end => end,
@@ -392,24 +414,84 @@ impl<T> Subscription<T> {
 
     /// Whether something can be read.
     fn check_ready(&mut self) -> Result<(), TryRecvError> {
-        self.check_open()?;
-        match self.cursor.read() {
+        let ready = self.reader.read(|cursor, _| match cursor.read() {
             Read::Item => Ok(()),
             Read::Empty => Err(TryRecvError::Empty),
-            Read::End(end) => Err(self.ended(end.into())),
-        }
+            Read::End(end) => Err(end.into()),
+        });
+        ready.map_err(|end| self.ended(end))
     }
 
     /// Shows the next event to `visit`, and counts it as received unless that panics.
     #[inline]
     pub(crate) fn visit<R>(&mut self, visit: impl FnOnce(&T) -> R) -> Result<R, TryRecvError> {
-        self.check_open()?;
-        self.cursor.visit(visit).map_err(|end| self.ended(end))
+        if let Some(cursor) = self.reader.free() {
+            return match cursor.visit(visit) {
+                Ok(visited) => Ok(visited),
+                Err(end) => Err(self.ended(end)),
+            };
+        }
+        let visited = self.reader.read(|cursor, _| cursor.visit(visit));
+        visited.map_err(|end| self.ended(end))
+    }
+
+    /// Shows the events of the next item that have not been received to `visit`, with the number of items skipped
+    /// before, which is to be reported. `visit` says how many events it takes.
+    pub(crate) fn visit_rest<R>(
+        &mut self,
+        lost: &mut u64,
+        visit: impl FnOnce(&[T]) -> (R, usize),
+    ) -> Result<R, TryRecvError> {
+        let visited = self.reader.read(|cursor, skipped| {
+            match cursor.visit_rest(|events, taken| {
+                let (visited, count) = visit(events);
+                *lost += mem::take(skipped);
+                *taken = count;
+                visited
+            }) {
+                Ok(visited) => {
+                    // A limited reader keeps nothing that it has passed.
+                    cursor.anchor_here();
+                    Ok(visited)
+                }
+                Err(nothing) => {
+                    *lost += mem::take(skipped);
+                    // That is reported first; the end comes again.
+                    Err(if *lost > 0 {
+                        TryRecvError::Empty
+                    } else {
+                        nothing
+                    })
+                }
+            }
+        });
+        visited.map_err(|end| self.ended(end))
     }
 
     /// Counts the next event as received, if there is one; returns whether there was.
     pub(crate) fn skip_event(&mut self) -> bool {
-        self.check_open().is_ok() && self.cursor.visit(|_| ()).is_ok()
+        self.reader.read(|cursor, _| cursor.visit(|_| ())).is_ok()
+    }
+
+    /// The same, and adds the number of items that the limit skipped.
+    pub(crate) fn skip_event_after(&mut self, lost: &mut u64) -> bool {
+        let skipped = self.reader.read(|cursor, skipped| {
+            *lost += mem::take(skipped);
+            cursor.visit(|_| ())?;
+            cursor.anchor_here();
+            Ok(())
+        });
+        skipped.is_ok()
+    }
+
+    pub(crate) fn set_limit(&mut self, limit: LagLimit<T>) {
+        self.reader.stop_waiting();
+        self.reader.set_limit(limit);
+    }
+
+    /// Why a closer has closed it.
+    pub(crate) fn closed_from_outside(&mut self) -> Option<SharedError> {
+        self.reader.closed_from_outside()
     }
 
     /// Waits until `next` answers anything but [`TryRecvError::Empty`].
@@ -443,18 +525,20 @@ impl<T> Subscription<T> {
 
     /// What a poll returns when nothing was ready; `None` if something may be by now.
     #[inline(never)]
-    fn end_or_poll_link(
+    pub(crate) fn end_or_poll_link(
         &mut self,
         cx: &Context<'_>,
         nothing: TryRecvError,
     ) -> Option<Poll<RecvError>> {
         if let Some(end) = nothing.into_end() {
-            self.cursor.stop_waiting();
+            // What has lagged is reported once, and this may panic.
+            if end.is_final() {
+                self.reader.stop_waiting();
+            }
             return Some(Poll::Ready(end));
         }
-        let is_ready = self.cursor.poll_link(cx.waker()).is_ready()
-            || self.closing.is_closed_or_waits(|| self.cursor.waits_at());
-        (!is_ready).then_some(Poll::Pending)
+        let is_pending = self.reader.poll_link(cx.waker()).is_pending();
+        is_pending.then_some(Poll::Pending)
     }
 
     /// `poll_next` for this and for `Cloned`: `next` answers what is ready.
@@ -467,14 +551,25 @@ impl<T> Subscription<T> {
         if self.terminated {
             return Poll::Ready(None);
         }
-        self.poll_with(cx, next, Waits::AsStream)
-            .map(|answer| match answer {
-                Ok(answer) => Some(Ok(answer)),
-                Err(end) => {
-                    self.terminated = true;
-                    (end != RecvError::Closed).then_some(Err(end))
-                }
-            })
+        let poll = self.poll_with(cx, next, Waits::AsStream);
+        poll.map(|received| self.as_stream(received))
+    }
+
+    /// What the stream yields: it ends with `None` instead of [`RecvError::Closed`], and after any other final error.
+    #[inline]
+    pub(crate) fn as_stream<R>(
+        &mut self,
+        received: Result<R, RecvError>,
+    ) -> Option<Result<R, RecvError>> {
+        if let Err(end) = &received {
+            self.terminated = end.is_final();
+        }
+        (!matches!(received, Err(RecvError::Closed))).then_some(received)
+    }
+
+    /// Ends the registration of the task that waits.
+    pub(crate) fn stop_waiting(&mut self) {
+        self.reader.stop_waiting();
     }
 }
 
@@ -502,7 +597,7 @@ impl<T, F> Drop for Receiving<'_, T, F> {
     #[inline]
     fn drop(&mut self) {
         if mem::take(&mut self.reader.waits) == Waits::InRecv {
-            self.reader.cursor.stop_waiting();
+            self.reader.reader.stop_waiting();
         }
     }
 }
@@ -524,14 +619,12 @@ impl<T> FusedStream for Subscription<T> {
 
 impl<T> Clone for Subscription<T> {
     fn clone(&self) -> Self {
-        let closing = match self.closing.reason() {
-            Some(reason) => ClosingSlot::closed(reason.clone()),
-            None => ClosingSlot::default(),
-        };
-        Self {
-            closing,
-            failed: self.failed,
-            ..Self::new(self.cursor.clone())
+        match self.reader.another() {
+            Ok(cursor) => Self {
+                failed: self.failed,
+                ..Self::new(cursor)
+            },
+            Err((reason, at)) => Self::of(Reader::closed(reason, at)),
         }
     }
 }

@@ -15,8 +15,10 @@ pub(crate) use web_time::SystemTime;
 
 #[cfg(not(loom))]
 mod imp {
-    pub(crate) use parking_lot::Mutex;
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicPtr, AtomicU64};
+    pub(crate) use parking_lot::{Mutex, MutexGuard};
+    pub(crate) use std::sync::atomic::{
+        AtomicBool, AtomicIsize, AtomicPtr, AtomicU64, AtomicUsize,
+    };
     pub(crate) use std::thread_local;
 
     /// Held while a splice checks that it does not lead back to its own buffer: see `Tail::splice`.
@@ -54,6 +56,8 @@ mod imp {
     };
     pub(crate) use loom::thread_local;
     use std::sync::PoisonError;
+
+    pub(crate) use loom::sync::MutexGuard;
 
     loom::lazy_static! {
         pub(crate) static ref SPLICING: Mutex<()> = Mutex::new(());
@@ -116,8 +120,12 @@ mod imp {
             self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
         }
 
-        pub(crate) fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+
+        pub(crate) fn get_mut(&mut self) -> &mut T {
+            self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A close wakes each task once, and frees a key of a handler that hangs.
+//! A close wakes each task once, frees at once what only the reader kept, and frees a key of a handler that hangs.
 #![cfg(all(not(loom), feature = "publisher"))]
 
 mod support;
@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
 use event_buffer::publisher::{CloseReason, Publisher, Request, Update, Watch, WatchError};
-use event_buffer::{EventBuffer, LagLimit};
-use futures::Stream;
+use event_buffer::{Closer, EventBuffer, LagLimit, Replay, TryRecvError};
+use futures::{FutureExt, Stream};
 use support::{PanicsWhenDropped, watchdog};
 
 #[derive(Default)]
@@ -143,7 +143,7 @@ fn closing_a_reader_that_waits_no_more_wakes_no_other() {
 
 /// It waited for one link, whose wake-up is late, and now waits for the next.
 #[test]
-fn a_waker_whose_drop_panics_when_it_is_replaced_leaves_one_registration() {
+fn a_waker_whose_drop_panics_in_a_read_leaves_one_registration() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe().limited(LagLimit::items(1));
@@ -153,12 +153,13 @@ fn a_waker_whose_drop_panics_when_it_is_replaced_leaves_one_registration() {
         assert!(poll.is_pending());
     }
     let late = buffer.push_deferred(1);
+    // The registration ends first, and with it its waker.
+    let read = std::panic::AssertUnwindSafe(|| reader.try_recv());
+    assert!(std::panic::catch_unwind(read).is_err());
     assert_eq!(reader.try_recv(), Ok(1));
     let woken = Arc::<Woken>::default();
     let waker = Waker::from(woken.clone());
     let mut poll = || Pin::new(&mut reader).poll_next(&mut Context::from_waker(&waker));
-    let panics = std::panic::catch_unwind(std::panic::AssertUnwindSafe(&mut poll));
-    assert!(panics.is_err());
     assert!(poll().is_pending());
     buffer.push(2);
     assert_eq!(woken.0.load(SeqCst), 1);
@@ -284,4 +285,170 @@ fn a_watch_that_waits_for_no_snapshot_does_not_keep_it() {
     drop(stuck);
     let mut fresh = publisher.subscribe(Request::new("key"));
     assert!(is_snapshot_of_run(&next(&mut fresh), 1));
+}
+
+/// What a reader of each kind keeps of what it has not read.
+fn unread() -> (EventBuffer<Arc<u32>>, Arc<u32>) {
+    let buffer = EventBuffer::builder().replay(Replay::None).build();
+    (buffer, Arc::new(1))
+}
+
+/// By a thread of its own, though the reader is neither polled nor dropped.
+#[test]
+fn a_close_frees_at_once_what_only_that_reader_kept() {
+    let _watchdog = watchdog();
+    let (mut buffer, event) = unread();
+    let items = buffer.subscribe();
+    let mut clones = buffer.subscribe().cloned();
+    let within = buffer.subscribe().limited(LagLimit::items(1_000));
+    let behind = buffer.subscribe().limited(LagLimit::items(3));
+    let mut waits = buffer.subscribe();
+    wait(&mut waits);
+    buffer.extend((0..100).map(|_| event.clone()));
+    drop(clones.try_recv());
+    let closers = [
+        items.closer(),
+        clones.closer(),
+        within.closer(),
+        behind.closer(),
+        waits.closer(),
+    ];
+    assert!(buffer.is_observed());
+    std::thread::scope(|scope| {
+        for closer in &closers {
+            scope.spawn(|| assert!(closer.close("enough")));
+        }
+    });
+    assert_eq!(Arc::strong_count(&event), 1);
+    assert!(!buffer.is_observed(), "a closed reader does not count");
+    assert_eq!((items.lag(), clones.lag()), (0, 0));
+    assert_eq!((within.lag(), behind.lag()), (0, 0));
+    drop((items, clones, within, behind, waits));
+}
+
+#[test]
+fn what_a_closed_reader_has_handed_out_keeps_what_follows() {
+    let _watchdog = watchdog();
+    let (mut buffer, event) = unread();
+    let mut reader = buffer.subscribe();
+    buffer.extend((0..3).map(|_| event.clone()));
+    let item = reader.try_recv().unwrap();
+    reader.closer().close("enough");
+    assert_eq!(Arc::strong_count(&event), 4);
+    assert!(item.try_next().is_ok());
+    drop(item);
+    assert_eq!(Arc::strong_count(&event), 1);
+}
+
+#[test]
+fn a_closed_reader_frees_a_chunk_when_it_is_read_again() {
+    let _watchdog = watchdog();
+    let (mut buffer, event) = unread();
+    let mut reader = buffer.subscribe();
+    let closer = reader.closer();
+    buffer.extend((0..3).map(|_| event.clone()));
+    {
+        let Some(Ok(chunk)) = reader.next_chunk().now_or_never() else {
+            panic!()
+        };
+        let lent: Vec<_> = chunk.collect();
+        closer.close("enough");
+        buffer.push(event.clone());
+        assert!(lent.iter().all(|event| ***event == 1), "lent for longer");
+        assert_eq!(Arc::strong_count(&event), 5);
+    }
+    assert!(reader.try_recv().is_err());
+    assert_eq!(Arc::strong_count(&event), 1);
+
+    // Or looked at.
+    let mut reader = buffer.subscribe();
+    let closer = reader.closer();
+    buffer.push(event.clone());
+    drop(reader.next_chunk().now_or_never());
+    closer.close("enough");
+    assert_eq!(Arc::strong_count(&event), 2);
+    assert_eq!(reader.lag(), 0);
+    assert_eq!(Arc::strong_count(&event), 1);
+}
+
+/// The `clone` of an event is in the midst of a read.
+#[test]
+fn a_clone_may_close_its_own_reader() {
+    struct Closes(Option<Closer>, #[expect(dead_code)] Arc<u32>);
+
+    impl Clone for Closes {
+        fn clone(&self) -> Self {
+            assert!(self.0.as_ref().is_none_or(|closer| closer.close("enough")));
+            Self(None, Arc::new(0))
+        }
+    }
+
+    let _watchdog = watchdog();
+    let event = Arc::new(1);
+    for limited in [false, true] {
+        let mut buffer = EventBuffer::builder().replay(Replay::None).build();
+        let reader = buffer.subscribe();
+        let closer = reader.closer();
+        buffer.push(Closes(Some(closer), event.clone()));
+        buffer.push(Closes(None, event.clone()));
+        let (first, second, lag) = if limited {
+            let mut reader = reader.limited(LagLimit::items(9));
+            (reader.try_recv(), reader.try_recv(), reader.lag())
+        } else {
+            let mut reader = reader.cloned();
+            (reader.try_recv(), reader.try_recv(), reader.lag())
+        };
+        assert!(first.is_ok());
+        assert!(matches!(second, Err(TryRecvError::ForceClosed(_))));
+        assert_eq!((lag, Arc::strong_count(&event)), (0, 1));
+    }
+}
+
+#[test]
+fn what_a_closed_reader_returns() {
+    let _watchdog = watchdog();
+    let mut buffer = EventBuffer::builder().replay(Replay::All).build();
+    let mut reader = buffer.subscribe();
+    buffer.extend([1, 2, 3]);
+    assert_eq!(reader.try_recv().unwrap().events(), [1]);
+    reader.closer().close("enough");
+    let is_closed = |mut reader: event_buffer::Subscription<i32>| {
+        matches!(reader.try_recv(), Err(TryRecvError::ForceClosed(_))) && reader.lag() == 0
+    };
+    assert!(is_closed(reader.clone()) && is_closed(reader.resubscribe()));
+    let mut nowhere = reader.position().subscribe();
+    let Err(TryRecvError::Failed(reason)) = nowhere.try_recv() else {
+        panic!()
+    };
+    assert_eq!(reason.to_string(), "enough");
+    // It keeps nothing, so it may still be known where the reader was.
+    let mut resumed = buffer.upgrade(&reader.bookmark()).unwrap().cloned();
+    assert_eq!((resumed.try_recv(), resumed.try_recv()), (Ok(2), Ok(3)));
+    assert!(buffer.upgrade(&reader.clone().bookmark()).is_ok());
+}
+
+/// A watch that is never polled again.
+#[test]
+fn closing_a_watch_frees_at_once_what_only_it_kept() {
+    type Way = fn(&Publisher<&'static str, Arc<u32>>);
+
+    let _watchdog = watchdog();
+    let event = Arc::new(1);
+    let ways: [Way; 5] = [
+        |publisher| publisher.close_key(&"key"),
+        Publisher::close_all,
+        |publisher| publisher.close_token("token"),
+        |publisher| publisher.reset(7),
+        Publisher::shutdown,
+    ];
+    for close in ways {
+        let publisher = Publisher::builder().replay(Replay::None).build();
+        let watch = publisher.subscribe(Request::new("key").token("token"));
+        for index in 1..=100 {
+            publisher.publish(index, [("key", event.clone())]).unwrap();
+        }
+        close(&publisher);
+        assert_eq!(Arc::strong_count(&event), 1);
+        drop(watch);
+    }
 }

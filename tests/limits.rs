@@ -293,7 +293,11 @@ fn a_limit_goes_along_over_splices() {
             .unwrap_or_else(|| reader.take().unwrap().limited(limit));
         for n in 3..1_000 {
             live.push(Counted::new(n, &alive));
-            assert!(alive.load(SeqCst) <= 10 + BLOCK);
+            let kept = alive.load(SeqCst);
+            assert!(
+                kept <= 10 + BLOCK,
+                "{kept} at {n}, {limit:?}, {registered_first}"
+            );
         }
         // Item 1 is in front of the splice.
         assert_eq!(stuck.try_recv().unwrap_err(), TryRecvError::Lagged(989));
@@ -678,10 +682,7 @@ fn a_size_that_panics_does_not_end_the_limit() {
         let push = AssertUnwindSafe(|| buffer.push(event));
         panics += usize::from(catch_unwind(push).is_err());
     }
-    assert_eq!(
-        panics, 2,
-        "it is asked once for all readers and once for this"
-    );
+    assert_eq!(panics, 1, "it is asked once");
     assert!(alive.load(SeqCst) <= 12);
     assert!(matches!(stuck.try_recv(), Err(TryRecvError::Lagged(990))));
     assert!(stuck.try_recv().is_ok());
@@ -714,10 +715,7 @@ fn a_size_may_publish() {
     let asked = Arc::new(AtomicUsize::new(0));
     let stuck = shared.subscribe().limited(LagLimit::bytes(1));
     shared.push(Nosy(Some((shared.clone(), asked.clone()))));
-    // Once for all readers and once for this one. The publish in the middle looks as well where it begins
-    // a block.
-    let most = if cfg!(event_buffer_no_blocks) { 3 } else { 2 };
-    assert_eq!(asked.load(SeqCst), most);
+    assert_eq!(asked.load(SeqCst), 1);
     drop(stuck);
 }
 
@@ -1054,9 +1052,8 @@ fn what_was_skipped_before_an_event_whose_clone_panics_is_told_with_the_event() 
 fn who_leaves_while_its_limit_is_enforced_is_gone_at_once() {
     type Reader = Arc<std::sync::Mutex<Option<Limited<Leaver>>>>;
 
-    /// Drops the reader when it is asked for its size, and says whether anybody observes the buffer then: at
-    /// first it is asked for all readers, then for this one.
-    struct Leaver(SharedBuffer<Leaver>, Reader, Arc<AtomicUsize>, AtomicUsize);
+    /// Drops the reader when it is asked for its size, and says whether anybody observes the buffer then.
+    struct Leaver(SharedBuffer<Leaver>, Reader, Arc<AtomicUsize>);
 
     impl Clone for Leaver {
         fn clone(&self) -> Self {
@@ -1066,25 +1063,20 @@ fn who_leaves_while_its_limit_is_enforced_is_gone_at_once() {
 
     impl ByteSize for Leaver {
         fn byte_size(&self) -> usize {
-            if self.3.fetch_sub(1, SeqCst) == 1 {
-                drop(self.1.lock().unwrap().take());
-                let observed = usize::from(self.0.is_observed());
-                self.2.store(1 + observed, SeqCst);
-            }
+            drop(self.1.lock().unwrap().take());
+            let observed = usize::from(self.0.is_observed());
+            self.2.store(1 + observed, SeqCst);
             1_000
         }
     }
 
     let _watchdog = watchdog();
-    for asked in [1, 2] {
-        let shared = SharedBuffer::from(unretained());
-        let observed = Arc::new(AtomicUsize::new(0));
-        let limited = shared.subscribe().limited(LagLimit::bytes(1));
-        let reader = Reader::new(Some(limited).into());
-        let event = Leaver(shared.clone(), reader, observed.clone(), asked.into());
-        shared.push(event);
-        assert_eq!(observed.load(SeqCst), 1, "asked {asked} times");
-    }
+    let shared = SharedBuffer::from(unretained());
+    let observed = Arc::new(AtomicUsize::new(0));
+    let limited = shared.subscribe().limited(LagLimit::bytes(1));
+    let reader = Reader::new(Some(limited).into());
+    shared.push(Leaver(shared.clone(), reader, observed.clone()));
+    assert_eq!(observed.load(SeqCst), 1);
 }
 
 #[test]
@@ -1182,95 +1174,30 @@ impl ByteSize for Nested {
     }
 }
 
-/// Where it is asked for all readers, and where it is asked for this one, who reads while the writer looks.
+/// Each is asked by whoever publishes it, in the midst of another one, too.
 #[test]
-fn what_two_looks_at_a_time_ask_for_counts_once() {
+fn items_published_while_another_is_asked_count_once() {
     let _watchdog = watchdog();
-    for asked_before in [0, 1] {
-        let asked = Arc::new(AtomicUsize::new(0));
-        let shared = SharedBuffer::from(unretained());
-        let mut reader = shared.subscribe().limited(LagLimit::bytes(16));
-        // So that the writer looks before there is too much.
-        shared.push(Nested::new(9, &asked));
-        assert!(reader.try_recv().is_ok());
-        let first = Nested::new(9, &asked);
-        let mut others = vec![Some(shared.clone())];
-        others.resize_with(1 + asked_before, || None);
-        *first.others.lock().unwrap() = others;
-        shared.push(first);
-        let sizes: Vec<_> = std::iter::from_fn(|| reader.try_recv().ok()).collect();
-        let sizes: Vec<_> = sizes.iter().map(|event| event.size).collect();
-        assert_eq!(sizes, [9, 1, 1], "all are within the limit");
-        // For all readers and for this one, and again in whose midst others look.
-        assert_eq!(asked.load(SeqCst), 2 * 4 + 1);
-    }
-}
+    let asked = Arc::new(AtomicUsize::new(0));
+    let shared = SharedBuffer::from(unretained());
+    let mut reader = shared.subscribe().limited(LagLimit::bytes(16));
+    let first = Nested::new(9, &asked);
+    first.others.lock().unwrap().push(Some(shared.clone()));
+    shared.push(first);
+    let sizes: Vec<_> = std::iter::from_fn(|| reader.try_recv().ok()).collect();
+    let sizes: Vec<_> = sizes.iter().map(|event| event.size).collect();
+    assert_eq!(sizes, [9, 1, 1], "all are within the limit");
+    assert_eq!(asked.load(SeqCst), 3);
 
-/// The writer asks for sizes while the reader gives an item back.
-#[test]
-fn what_is_given_back_while_sizes_are_asked_does_not_count_for_others() {
-    use std::sync::Barrier;
-
-    struct Gates {
-        cloning: Barrier,
-        given_back: Barrier,
-        panics: AtomicBool,
-        asked: AtomicUsize,
-    }
-
-    struct Slow(usize, Arc<Gates>);
-
-    impl Clone for Slow {
-        fn clone(&self) -> Self {
-            if self.1.panics.load(SeqCst) {
-                self.1.cloning.wait();
-                self.1.cloning.wait();
-                panic!("asked for");
-            }
-            Self(self.0, self.1.clone())
-        }
-    }
-
-    impl ByteSize for Slow {
-        fn byte_size(&self) -> usize {
-            // At first it is asked for all readers.
-            if self.0 == 2 && self.1.asked.fetch_add(1, SeqCst) == 1 {
-                self.1.cloning.wait();
-                self.1.given_back.wait();
-                self.1.panics.store(false, SeqCst);
-            }
-            if self.0 == 0 { 16 } else { 1 }
-        }
-    }
-
-    let _watchdog = watchdog();
-    let gates = Arc::new(Gates {
-        cloning: Barrier::new(2),
-        given_back: Barrier::new(2),
-        panics: AtomicBool::new(false),
-        asked: AtomicUsize::new(0),
-    });
-    let mut buffer = unretained();
-    let mut reader = buffer.subscribe().limited(LagLimit::bytes(16));
-    // So that the writer looks before there is too much.
-    buffer.push(Slow(0, gates.clone()));
-    assert!(reader.try_recv().is_ok());
-    gates.panics.store(true, SeqCst);
-    buffer.push(Slow(1, gates.clone()));
-    let mut received = thread::scope(|scope| {
-        let read = scope.spawn(|| {
-            let read = AssertUnwindSafe(|| reader.try_recv().is_ok());
-            assert!(catch_unwind(read).is_err());
-            gates.given_back.wait();
-            reader
-        });
-        gates.cloning.wait();
-        buffer.extend((2..5).map(|n| Slow(n, gates.clone())));
-        read.join().unwrap()
-    });
-    for n in 1..5 {
-        assert_eq!(received.try_recv().ok().map(|event| event.0), Some(n));
-    }
+    // The sizes of those that came in between count for what is after them, too.
+    let first = Nested::new(9, &asked);
+    first.others.lock().unwrap().push(Some(shared.clone()));
+    shared.push(first);
+    (0..5).for_each(|_| shared.push(Nested::new(1, &asked)));
+    assert_eq!(reader.lag(), 8);
+    shared.push(Nested::new(1, &asked));
+    assert!(matches!(reader.try_recv(), Err(TryRecvError::Lagged(1))));
+    assert_eq!(reader.lag(), 8);
 }
 
 /// But for the eighth more that is allowed.
@@ -1379,31 +1306,6 @@ fn who_is_limited_in_bytes_after_a_splice_shares_who_asks() {
     }
 }
 
-/// There may be no end of them.
-#[test]
-fn what_comes_while_sizes_are_asked_is_left_to_the_next_look() {
-    /// Publishes another, so often at most, when it is asked by the reader, which is the second time.
-    #[derive(Clone)]
-    struct Fertile(SharedBuffer<Fertile>, usize, Arc<AtomicUsize>);
-
-    impl ByteSize for Fertile {
-        fn byte_size(&self) -> usize {
-            if self.2.fetch_add(1, SeqCst) == 1 && self.1 > 0 {
-                let shared = self.0.clone();
-                shared.push(Self(shared.clone(), self.1 - 1, Arc::default()));
-            }
-            1
-        }
-    }
-
-    let _watchdog = watchdog();
-    let shared = SharedBuffer::from(unretained());
-    let mut reader = shared.subscribe().limited(LagLimit::bytes(1_000));
-    shared.push(Fertile(shared.clone(), 100, Arc::default()));
-    assert!(reader.try_recv().is_ok());
-    assert_eq!(reader.lag(), 1);
-}
-
 /// It has said the reason already.
 #[test]
 fn a_stream_that_has_ended_is_over_where_it_is_limited_too() {
@@ -1419,4 +1321,59 @@ fn a_stream_that_has_ended_is_over_where_it_is_limited_too() {
         limited.try_recv(),
         Err(TryRecvError::ForceClosed(_))
     ));
+}
+
+/// They share a place, at the greatest of their limits.
+#[test]
+fn stuck_readers_keep_what_the_greatest_of_their_limits_says() {
+    let _watchdog = watchdog();
+    let alive = Arc::new(AtomicUsize::new(0));
+    let mut buffer = unretained();
+    let readers = (0..100).map(|n| buffer.subscribe().limited(LagLimit::items(1_000 + n)));
+    let mut readers: Vec<_> = readers.collect();
+    (0..10_000).for_each(|n| buffer.push(Counted::new(n, &alive)));
+    assert!(alive.load(SeqCst) <= 1_099 + 1_099 / 8 + BLOCK);
+    // The one with the greatest limit leaves, then others come back in any order.
+    drop(readers.pop());
+    for n in [50, 98, 0, 7] {
+        let reader = &mut readers[n];
+        let kept = 1_000 + n as u64;
+        assert_eq!(reader.lag(), kept);
+        assert_eq!(
+            reader.try_recv().unwrap_err(),
+            TryRecvError::Lagged(10_000 - kept)
+        );
+        assert_eq!(reader.try_recv().unwrap().0, 10_000 - kept);
+    }
+    drop(readers);
+    assert_eq!(alive.load(SeqCst), 0);
+    assert!(!buffer.is_observed());
+}
+
+/// Each in a buffer of its own, spliced to one, where they meet.
+#[test]
+fn stuck_readers_that_meet_by_splices_share_a_place() {
+    let _watchdog = watchdog();
+    let alive = Arc::new(AtomicUsize::new(0));
+    let mut live = unretained();
+    let mut stuck = Vec::new();
+    for n in 0..1_000 {
+        let mut snapshot = unretained();
+        let limit = if n % 2 == 0 {
+            LagLimit::items(10)
+        } else {
+            LagLimit::bytes(1_000)
+        };
+        stuck.push(snapshot.subscribe().limited(limit));
+        snapshot.extend((0..20).map(|n| Counted::new(n, &alive)));
+        snapshot.splice(live.tail());
+    }
+    (0..1_000).for_each(|n| live.push(Counted::new(n, &alive)));
+    assert!(alive.load(SeqCst) <= 10 + 1 + BLOCK);
+    for reader in &mut stuck {
+        assert_eq!(reader.try_recv().unwrap_err(), TryRecvError::Lagged(1_010));
+        assert_eq!(reader.try_recv().unwrap().0, 990);
+    }
+    drop(stuck);
+    assert_eq!(alive.load(SeqCst), 0);
 }

@@ -588,10 +588,17 @@ fn enforced_limit_against_extend() {
     });
 }
 
+/// For a model of many steps.
+fn with_one_preemption(model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(1);
+    builder.check(model);
+}
+
 /// The limit is set while items are published: either looks.
 #[test]
 fn limit_in_bytes_against_append() {
-    loom::model(|| {
+    with_one_preemption(|| {
         let mut buffer = buffer();
         let reader = buffer.subscribe();
         let other = thread::spawn(move || reader.limited(LagLimit::bytes(1)));
@@ -603,7 +610,7 @@ fn limit_in_bytes_against_append() {
 /// The same where the slot has been announced by another reader before.
 #[test]
 fn limit_in_bytes_against_append_that_is_awaited_already() {
-    loom::model(|| {
+    with_one_preemption(|| {
         let mut buffer = buffer();
         let reader = buffer.subscribe();
         let mut waiting = buffer.subscribe();
@@ -857,5 +864,58 @@ fn append_against_resubscribe() {
         assert!(!rest.is_empty() && rest == expected, "{rest:?}");
         assert_eq!(late.lag(), 0);
         assert_eq!(reader.lag(), 6);
+    });
+}
+
+/// Whatever the reader does meanwhile, everything is freed once both are done, though it is not dropped.
+fn close_against(act: impl Fn(&mut event_buffer::Cloned<Arc<u32>>) + Send + Sync + Copy + 'static) {
+    loom::model(move || {
+        let mut buffer = buffer();
+        let mut reader = buffer.subscribe().cloned();
+        let closer = reader.closer();
+        let event = Arc::new(1);
+        buffer.extend([event.clone(), event.clone()]);
+        let closing = thread::spawn(move || assert!(closer.close("enough")));
+        act(&mut reader);
+        closing.join().unwrap();
+        assert_eq!(Arc::strong_count(&event), 1);
+        assert!(!buffer.is_observed());
+        assert!(matches!(
+            reader.try_recv(),
+            Err(TryRecvError::ForceClosed(_))
+        ));
+        drop(reader);
+    });
+}
+
+#[test]
+fn force_close_against_read() {
+    close_against(|reader| drop(reader.try_recv()));
+}
+
+#[test]
+fn force_close_against_lag() {
+    close_against(|reader| assert!([0, 2].contains(&reader.lag())));
+}
+
+#[test]
+fn force_close_against_closer() {
+    close_against(|reader| drop(reader.closer()));
+}
+
+/// The reader that gives up its place is read, dropped, or closed at the same time.
+#[test]
+fn force_close_against_enforced_limit() {
+    loom::model(|| {
+        let mut buffer = buffer();
+        let reader = buffer.subscribe().limited(LagLimit::items(1));
+        let closer = reader.closer();
+        let event = Arc::new(1);
+        let closing = thread::spawn(move || assert!(closer.close("enough")));
+        buffer.extend([event.clone(), event.clone(), event.clone()]);
+        closing.join().unwrap();
+        assert_eq!(Arc::strong_count(&event), 1);
+        assert!(!buffer.is_observed());
+        drop(reader);
     });
 }

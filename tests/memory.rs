@@ -116,6 +116,7 @@ fn memory_is_bounded_by_the_slowest_reader_and_comes_back() {
 
     a_stuck_reader_keeps_what_its_limit_says();
     limited_readers_that_are_gone_leave_memory_flat();
+    a_crowd_of_limited_readers_that_is_gone_leaves_nothing();
     whatever_ends_gives_its_blocks_back();
     items_that_are_dropped_one_by_one_give_their_blocks_back();
     a_crowd_that_waited_once_leaves_memory_flat();
@@ -189,6 +190,18 @@ fn a_stuck_reader_keeps_what_its_limit_says() {
     (0..MANY).for_each(|n| buffer.push(n));
     assert!(live() - empty > 8 * 10_000_000);
     assert_eq!(stuck.lag(), MANY);
+}
+
+fn a_crowd_of_limited_readers_that_is_gone_leaves_nothing() {
+    let mut buffer = EventBuffer::new();
+    let before = live();
+    let limit = LagLimit::items(10);
+    let crowd: Vec<_> = (0..50_000)
+        .map(|_| buffer.subscribe().limited(limit))
+        .collect();
+    drop(crowd);
+    (0..1_000_000).for_each(|n: u64| buffer.push(n));
+    assert!(live() - before < 8192, "{} bytes", live() - before);
 }
 
 fn limited_readers_that_are_gone_leave_memory_flat() {

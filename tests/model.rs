@@ -177,6 +177,15 @@ impl Model {
         self.way(from).map(|at| behind(at) as u64).sum()
     }
 
+    /// A closed reader keeps no place.
+    fn lag_of(&self, reader: &ModelReader) -> u64 {
+        if reader.force_closed {
+            0
+        } else {
+            self.lag(reader.at)
+        }
+    }
+
     /// The place after all that can be read from there.
     fn tail(&self, from: Place) -> Place {
         let (last, _) = self.way(from).last().unwrap();
@@ -341,7 +350,9 @@ impl Writer {
         let newest = buffer.items.last().filter(|_| retained > 0);
         let head = self.real.head();
         assert_eq!(head.map(|item| ids(&*item)).as_ref(), newest);
-        let comes_here = |reader: &Reader| model.leads_to(reader.model.at, self.number);
+        let comes_here = |reader: &Reader| {
+            !reader.model.force_closed && model.leads_to(reader.model.at, self.number)
+        };
         assert_eq!(self.real.is_observed(), readers.iter().any(comes_here));
     }
 }
@@ -410,10 +421,20 @@ impl Reader {
         }
     }
 
-    fn mark(&self) -> Mark {
+    fn mark(&self, model: &mut Model) -> Mark {
+        let mut at = self.model.at;
+        if self.model.force_closed {
+            // The end of an empty buffer that has failed.
+            at = (model.buffers.len(), 0);
+            model.buffers.push(ModelBuffer {
+                items: Vec::new(),
+                end: Some(End::Failed),
+                window: 0,
+            });
+        }
         Mark {
             real: self.real.position(),
-            at: self.model.at,
+            at,
         }
     }
 
@@ -470,7 +491,7 @@ impl Reader {
                 };
                 assert_eq!(answer, model.recv_event(&mut reader));
             }
-            assert_eq!(real.lag(), model.lag(reader.at));
+            assert_eq!(real.lag(), model.lag_of(&reader));
         }
     }
 
@@ -533,7 +554,7 @@ impl World {
                 let fresh = pick(readers, r)?.resubscribe(model);
                 readers.push(fresh);
             }
-            Step::Mark(r) => marks.push(pick(readers, r)?.mark()),
+            Step::Mark(r) => marks.push(pick(readers, r)?.mark(model)),
             Step::Recv(r) => pick(readers, r)?.recv(model),
             Step::Chunk(r, most, panics) => pick(readers, r)?.chunk(most, panics, model),
             Step::Cloned(r, ref skips) => pick(readers, r)?.cloned(skips, model),
@@ -546,7 +567,7 @@ impl World {
     /// What must hold after each step.
     fn check(&self) {
         for reader in &self.readers {
-            assert_eq!(reader.real.lag(), self.model.lag(reader.model.at));
+            assert_eq!(reader.real.lag(), self.model.lag_of(&reader.model));
         }
         for mark in &self.marks {
             assert_eq!(mark.real.lag(), self.model.lag(mark.at));

@@ -3,13 +3,9 @@
 use std::error::Error;
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::sync::atomic::Ordering::{Acquire, Release};
-use std::sync::{Arc, OnceLock, Weak};
-use std::task::Waker;
+use std::sync::Arc;
 
-use super::waiters::{Ticket, Waiters};
 use crate::error::SharedError;
-use crate::sync::{AtomicBool, Mutex};
 
 /// Closes one [`Subscription`](crate::Subscription) from outside, from any thread.
 ///
@@ -30,43 +26,29 @@ use crate::sync::{AtomicBool, Mutex};
 /// assert_eq!(reason.to_string(), "access changed");
 /// ```
 #[derive(Clone)]
-pub struct Closer(Arc<Closing>);
+pub struct Closer(Arc<dyn Closable>);
 
-/// What a subscription and its closers share.
-///
-/// A close wakes the reader's task by way of the link that it waits for, where it has one waker: so it is woken
-/// once, whether the close, the writer, or both have reason to wake it.
-#[derive(Default)]
-struct Closing {
-    /// The first reason sticks.
-    reason: OnceLock<SharedError>,
-    /// The reason is set.
-    closed: AtomicBool,
-    /// Where the reader's task waits, or has waited last.
-    waits_at: Mutex<Option<WaitsAt>>,
+/// A reader that can be closed.
+pub(crate) trait Closable: Send + Sync {
+    /// Closes it, unless it was closed before. No more is delivered from now on. Runs no user code.
+    fn close(self: Arc<Self>, reason: SharedError) -> Option<Closed>;
+
+    fn is_closed(&self) -> bool;
 }
 
-/// A task's place among those that wait for a link. Keeps nothing alive but memory of the buffer's record.
-pub(crate) struct WaitsAt {
-    pub(crate) record: Weak<dyn HasWaiters>,
-    pub(crate) ticket: Ticket,
-}
-
-pub(crate) trait HasWaiters: Send + Sync {
-    fn waiters(&self) -> &Waiters;
-}
-
-impl WaitsAt {
-    /// Takes the task's waker; `None` if the buffer is gone, a waker that does nothing if the task was woken.
-    fn take_waker(&self) -> Option<Waker> {
-        let record = self.record.upgrade()?;
-        Some(record.waiters().take_waker(self.ticket))
-    }
-}
+/// The place of a reader that has been closed. Dropping this wakes its task, and frees what only the reader kept.
+#[must_use]
+pub(crate) struct Closed(
+    #[expect(dead_code, reason = "it is only dropped")] pub(crate) Option<Box<dyn Send>>,
+);
 
 impl Closer {
-    /// Closes the subscription and wakes its reader at once. Nothing that it has not received
-    /// yet is delivered: every read answers
+    pub(crate) fn new(reader: Arc<dyn Closable>) -> Self {
+        Self(reader)
+    }
+
+    /// Closes the subscription, wakes its task, and frees at once what only this subscription kept in memory, even
+    /// if it is never polled again. Nothing that it has not received yet is delivered: every read returns
     /// [`RecvError::ForceClosed`](crate::RecvError::ForceClosed) with this reason from now on.
     ///
     /// The reason is any error, kept as it is ([`downcast_ref`](SharedError::downcast_ref)), or
@@ -74,49 +56,47 @@ impl Closer {
     /// dropped, has ended or was closed for its lag. A reader that has reported
     /// [`LagExceeded`](crate::LagExceeded) keeps that reason; any other reports this one from now on.
     ///
-    /// What the subscription keeps in memory is freed when it is dropped, which its task does once it wakes and sees the
-    /// error. A [`Chunk`](crate::Chunk) that has been lent goes on, and an item or a position that was received before
-    /// can still follow the buffer: do not give those to a client that you may have to close.
+    /// **It never waits for the reader.** A reader that is in the midst of a read, or in the `clone` of an event, frees
+    /// what it kept when the read returns. One that has lent a [`Chunk`](crate::Chunk) does so when it is read again
+    /// or dropped.
     ///
-    /// O(1); waits for no reader.
+    /// **What the reader has handed out stays**: a [`BufferItem`](crate::BufferItem), a
+    /// [`Position`](crate::Position) or a chunk keeps all that follows it, and can follow the buffer. Do not leave
+    /// those to a client that you may have to close.
+    ///
+    /// O(1) and a lock for a moment, besides dropping what is freed.
+    ///
+    /// # Panics
+    ///
+    /// If the reader's waker or the drop of an event panics. The reader is closed by then.
     ///
     /// ```
-    /// use event_buffer::EventBuffer;
+    /// use event_buffer::{EventBuffer, Replay};
+    /// use std::sync::Arc;
     ///
-    /// let buffer = EventBuffer::<u8>::new();
-    /// let reader = buffer.subscribe();
-    /// assert!(reader.closer().close("first"));
-    /// assert!(!reader.closer().close("second"));
+    /// let mut buffer = EventBuffer::builder().replay(Replay::None).build();
+    /// let stalled = buffer.subscribe();
+    /// let event = Arc::new([0_u8; 1_000]);
+    /// buffer.push(event.clone());
+    /// assert!(stalled.closer().close("too slow"));
+    /// assert_eq!(Arc::strong_count(&event), 1); // `stalled` keeps nothing any more
+    /// assert!(!stalled.closer().close("again"));
     /// ```
     pub fn close(&self, reason: impl Into<Box<dyn Error + Send + Sync>>) -> bool {
-        let waker = self.close_deferred(reason);
-        let closed = waker.is_some();
-        waker.into_iter().for_each(Waker::wake);
-        closed
+        self.close_deferred(reason).is_some()
     }
 
-    /// Closes the subscription like [`close`](Self::close), and leaves it to the caller to wake its reader. `None` if
+    /// Closes the subscription like [`close`](Self::close), and leaves what runs user code to the answer. `None` if
     /// it was closed already.
     pub(crate) fn close_deferred(
         &self,
         reason: impl Into<Box<dyn Error + Send + Sync>>,
-    ) -> Option<Waker> {
-        let Closing {
-            reason: known,
-            closed,
-            waits_at,
-        } = &*self.0;
-        known.set(SharedError::new(reason.into())).ok()?;
-        // Release: publishes the reason; pairs with the Acquire in `is_closed`.
-        closed.store(true, Release);
-        // After that: a reader that says later where it waits finds itself closed.
-        let waits_at = waits_at.lock().take();
-        let waker = waits_at.and_then(|waits_at| waits_at.take_waker());
-        Some(waker.unwrap_or_else(|| Waker::noop().clone()))
+    ) -> Option<Closed> {
+        Arc::clone(&self.0).close(SharedError::new(reason.into()))
     }
 
     /// Returns `true` once a closer, this or another one, has closed the reader. One that was closed for its lag does
-    /// not count. O(1).
+    /// not count. O(1), takes a lock for a moment.
     ///
     /// ```
     /// use event_buffer::EventBuffer;
@@ -136,72 +116,8 @@ impl Closer {
 impl fmt::Debug for Closer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Closer")
-            .field("reason", &self.0.reason.get())
+            .field("is_closed", &self.is_closed())
             .finish()
-    }
-}
-
-impl Closing {
-    fn is_closed(&self) -> bool {
-        // Acquire: pairs with the Release in `close_silently`.
-        self.closed.load(Acquire)
-    }
-
-    fn reason(&self) -> Option<&SharedError> {
-        self.is_closed().then(|| self.reason.get()).flatten()
-    }
-}
-
-/// A reader's share of it, made by the first closer.
-#[derive(Default)]
-pub(crate) struct ClosingSlot(OnceLock<Arc<Closing>>);
-
-impl ClosingSlot {
-    /// Of a reader that is closed from the start.
-    pub(crate) fn closed(reason: SharedError) -> Self {
-        Self(OnceLock::from(Arc::new(Closing {
-            reason: OnceLock::from(reason),
-            closed: AtomicBool::new(true),
-            ..Closing::default()
-        })))
-    }
-
-    /// Why the reader was closed, if it was.
-    #[inline]
-    pub(crate) fn reason(&self) -> Option<&SharedError> {
-        self.0.get()?.reason()
-    }
-
-    /// Another closer. The first one asks where the reader waits already, if it does.
-    pub(crate) fn closer(&self, waits_at: impl FnOnce() -> Option<WaitsAt>) -> Closer {
-        let closing = self.0.get_or_init(|| {
-            Arc::new(Closing {
-                waits_at: Mutex::new(waits_at()),
-                ..Closing::default()
-            })
-        });
-        Closer(Arc::clone(closing))
-    }
-
-    /// Whether the reader is closed. If not, a close wakes the task that waits there.
-    #[inline]
-    pub(crate) fn is_closed_or_waits(&self, waits_at: impl FnOnce() -> Option<WaitsAt>) -> bool {
-        let Some(closing) = self.0.get() else {
-            return false;
-        };
-        let waits_at = waits_at();
-        *closing.waits_at.lock() = waits_at;
-        // Again: it may have been closed before the closer could know where the reader waits.
-        closing.is_closed()
-    }
-}
-
-impl Drop for ClosingSlot {
-    /// A closer may outlive the reader by far.
-    fn drop(&mut self) {
-        if let Some(closing) = self.0.get() {
-            *closing.waits_at.lock() = None;
-        }
     }
 }
 

@@ -27,8 +27,8 @@
 //!   wakes its tasks, after the lock is released.
 //! * **Leaving.** A [`Registration`] leaves its group when it is dropped. The last one to leave takes the
 //!   listener along.
-//! * **Closing.** A [`Closer`] knows the place in a group where its reader's task waits, and takes the waker
-//!   from there. So a task has one waker for its link and its closers, and is woken once.
+//! * **Closing.** Whoever takes a reader's place away takes its task's waker out of the group, too. So a task
+//!   has one waker for its link and its closers, and is woken once.
 //!
 //! A group belongs to its event, not to the buffer: a wake-up that is late, or never comes because a
 //! `Deferred` was leaked, holds up the tasks of its own link and no others.
@@ -68,7 +68,7 @@ mod waiters;
 
 pub(crate) use blocking::{recv_blocking, recv_timeout};
 pub use closer::Closer;
-pub(crate) use closer::{ClosingSlot, HasWaiters, WaitsAt};
+pub(crate) use closer::{Closable, Closed};
 pub(crate) use event_listener::Event;
 pub(crate) use registration::{Awaited, Host, Registration, wait_for};
 pub(crate) use signal::Signal;

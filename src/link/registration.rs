@@ -69,12 +69,12 @@ impl<H: Host> Registration<H> {
         }
     }
 
-    pub(crate) fn host(&self) -> &H {
-        &self.host
-    }
-
-    pub(crate) fn ticket(&self) -> Ticket {
-        self.ticket
+    /// Ends it, and returns the waker; one that does nothing if the task has been woken.
+    pub(crate) fn into_waker(self) -> Waker {
+        let mut waker = None;
+        self.host
+            .with(|waiters| waker = Some(waiters.take_waker(self.ticket)));
+        waker.unwrap_or_else(|| Waker::noop().clone())
     }
 }
 

@@ -9,7 +9,6 @@ use std::hash::{BuildHasher, Hash, RandomState};
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::task::Waker;
 use std::time::Duration;
 
 use slab::Slab;
@@ -24,7 +23,7 @@ use super::topic::{Continuation, Found, Progress, Registered, Search, Start, Top
 use super::update::ResetReason;
 use super::watch::{Following, Registration, Watch};
 use crate::buffer::{Deferred, EventBuffer};
-use crate::link::Closer;
+use crate::link::{Closed, Closer};
 use crate::replay::Replay;
 use crate::sync::{Instant, Mutex};
 use crate::unwind::{Panic, both_even_if_one_panics, discard, for_each_even_if_one_panics};
@@ -806,10 +805,10 @@ impl<K, T> Leftover<K, T> {
     }
 }
 
-/// Closes all, then wakes each, even if waking another one panics.
+/// Closes all, then wakes each and frees what it kept, even if that panics for another one.
 fn close(closers: Vec<Closer>, reason: CloseReason) {
     let close = |closer: &Closer| closer.close_deferred(reason);
-    let wakers: Vec<Waker> = closers.iter().filter_map(close).collect();
+    let closed: Vec<Closed> = closers.iter().filter_map(close).collect();
     drop(closers);
-    for_each_even_if_one_panics(wakers.into_iter(), Waker::wake);
+    for_each_even_if_one_panics(closed.into_iter(), drop);
 }

@@ -43,7 +43,7 @@
 //!   but the keys' `Hash`, `Eq` and `Clone`: a handler, a waker or an event's drop may use the
 //!   publisher.
 //! * **Memory**: a key that nobody watches and of which nothing is kept has no buffer. A watch that
-//!   is not read keeps what it has not received, until it is dropped, or closed and read once more;
+//!   is not read keeps what it has not received, until it is closed or dropped;
 //!   [`stats`](Publisher::stats) tells who is slowest.
 //!
 //! # What it asks for
@@ -180,7 +180,7 @@ impl<K, T> Publisher<K, T> {
     /// resumes from the old epoch is told to start anew. The new epoch must be one that was not
     /// used before, or they are not.
     ///
-    /// O(keys + watches). What a closed watch holds goes when it is next read, or dropped.
+    /// O(keys + watches). What only a closed watch kept is freed at once.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -294,9 +294,9 @@ where
     /// Closes all watches that carry the token, with [`CloseReason::AccessChanged`]. Nothing more
     /// is delivered to them. O(keys + watches), under the publisher's lock.
     ///
-    /// Closing wakes the tasks that wait, but frees nothing: what a watch holds goes when it is next
-    /// read, or dropped. A watch that begins right after is not closed, so take the access away
-    /// first.
+    /// Closing wakes the tasks that wait, and frees at once what only those watches kept, even if they are never
+    /// polled again. An update that a client still holds keeps what follows it. A watch that begins right after is
+    /// not closed, so take the access away first.
     ///
     /// ```
     /// # futures::executor::block_on(async {

@@ -29,8 +29,7 @@ use crate::subscription::Subscription;
 /// commit after it: nothing is lost, doubled or older. While it waits for a snapshot it drives the
 /// snapshot's handler. An error is the last thing it answers. Dropping it is unsubscribing.
 ///
-/// It keeps what it has not received. One that was closed does so until it is read once more, or
-/// dropped.
+/// It keeps what it has not received, until it is closed or dropped.
 ///
 /// Cancel safe: an update is taken only when `next` completes. What is ready is read without a
 /// lock, but for the step from the snapshot to what follows, and the end.

@@ -21,7 +21,7 @@ use std::marker::PhantomData;
 use std::mem;
 use std::ptr::NonNull;
 
-use super::node::{CLOSING, Node, Payload};
+use super::node::{CLOSING, LIMITS, Node, Payload};
 
 /// The numbers in a closing node: how many nodes of the block are used, and the block's size as
 /// a power of two.
@@ -55,6 +55,8 @@ pub(super) struct Room<T> {
     left: usize,
     size_log2: u32,
     next_size_log2: u32,
+    /// What the state word of each new node has from the start: requests.
+    state: u64,
 }
 
 impl<T> Room<T> {
@@ -65,6 +67,7 @@ impl<T> Room<T> {
             left: 0,
             size_log2: 0,
             next_size_log2: 0,
+            state: 0,
         }
     }
 
@@ -94,8 +97,20 @@ impl<T> Room<T> {
         // SAFETY: there was a free place, which `free` points at; it is given away now, and the
         // next one is behind it, or the end of the block.
         self.free = unsafe { place.add(1) };
-        let closing = if self.left == 0 { self.closing() } else { 0 };
-        Vacancy { place, closing }
+        let mut state = self.state;
+        if self.left == 0 {
+            state |= self.closing();
+        }
+        Vacancy { place, state }
+    }
+
+    /// Whether the limits of each slot are requested from the start.
+    pub(super) fn standing_requests(&self) -> bool {
+        self.state != 0
+    }
+
+    pub(super) fn set_standing_requests(&mut self, limits: bool) {
+        self.state = if limits { LIMITS } else { 0 };
     }
 
     /// Whether the next place will be in a new block.
@@ -136,7 +151,7 @@ impl<T> Room<T> {
 #[must_use]
 pub(super) struct Vacancy<T> {
     place: NonNull<Node<T>>,
-    closing: u64,
+    state: u64,
 }
 
 impl<T> Vacancy<T> {
@@ -144,8 +159,7 @@ impl<T> Vacancy<T> {
     pub(super) fn fill(self, payload: Payload<T>, references: u64) -> NonNull<Node<T>> {
         // SAFETY: the place is ours alone (`vacancy`), and what was there before is dead.
         unsafe {
-            self.place
-                .write(Node::new(payload, references, self.closing));
+            self.place.write(Node::new(payload, references, self.state));
         }
         self.place
     }

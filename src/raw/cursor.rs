@@ -9,7 +9,7 @@ use super::node::{Found, Hold, NodePtr};
 use super::record::RecordRef;
 use super::slot::{Onward, Place, Read, Slot};
 use crate::error::{RecvError, TryRecvError};
-use crate::link::{Registration, WaitsAt};
+use crate::link::Registration;
 use crate::unwind::{both_even_if_one_panics, even_if_it_panics};
 
 /// How many slots a reader may be ahead of its anchor. Bounds what a reader in the middle of a
@@ -25,7 +25,7 @@ pub(crate) struct Cursor<T> {
     given: usize,
     ahead: u32,
     /// While the task waits for `at` to be written. It ends before `at` moves.
-    registration: Option<Registration<RecordRef>>,
+    registration: Option<Registration<RecordRef<T>>>,
 }
 
 // SAFETY: the anchor is `Send + Sync` under these bounds, and `at` is a place that it keeps alive.
@@ -43,6 +43,18 @@ impl<T> Cursor<T> {
             ahead: 0,
             registration: None,
         }
+    }
+
+    /// A reader in the midst of an item, of which it has been given that many events.
+    pub(crate) fn at(slot: Slot<T>, given: usize) -> Self {
+        let mut cursor = Self::new(slot);
+        cursor.given = given;
+        cursor
+    }
+
+    /// The slot that is read next, and how many events of its item have been given.
+    pub(crate) fn place(&self) -> (Slot<T>, usize) {
+        (self.slot(), self.given)
     }
 
     /// The slot that is read next, counted.
@@ -68,13 +80,34 @@ impl<T> Cursor<T> {
     }
 
     /// Shows the next event to `visit`, and counts it as given. Nothing has happened if it panics.
-    #[inline]
+    #[inline(always)]
+    #[allow(
+        clippy::inline_always,
+        reason = "a fifth of a read of what is ready, counted"
+    )]
     pub(crate) fn visit<R>(&mut self, visit: impl FnOnce(&T) -> R) -> Result<R, TryRecvError> {
+        self.visit_rest(|events, taken| {
+            *taken = 1;
+            visit(&events[0])
+        })
+    }
+
+    /// Shows the events of the item here that have not been given to `visit`, which says how many of these it takes:
+    /// at least one. Nothing has happened if it panics.
+    #[inline(always)]
+    #[allow(
+        clippy::inline_always,
+        reason = "a fifth of a read of what is ready, counted"
+    )]
+    pub(crate) fn visit_rest<R>(
+        &mut self,
+        visit: impl FnOnce(&[T], &mut usize) -> R,
+    ) -> Result<R, TryRecvError> {
         loop {
             // SAFETY: the anchor keeps `at` alive.
             match unsafe { self.at.node.read() } {
                 Found::Item(events, next) => {
-                    // First: it may drop a waker, which is foreign.
+                    // First: it may drop a waker, which is user code.
                     self.stop_waiting();
                     // Anchor again now and then, and where the reader has caught up: it may wait
                     // long for the next item, or not come back soon. Before the visit: what is
@@ -85,11 +118,12 @@ impl<T> Cursor<T> {
                         self.anchor_here();
                     }
                     // Mostly an item is one event.
-                    let visited = if let [event] = events {
-                        visit(event)
+                    let visited = if let [_] = events {
+                        visit(events, &mut 0)
                     } else {
-                        let visited = visit(&events[self.given]);
-                        self.given += 1;
+                        let mut taken = 0;
+                        let visited = visit(&events[self.given..], &mut taken);
+                        self.given += taken;
                         if self.given < events.len() {
                             return Ok(visited);
                         }
@@ -196,16 +230,6 @@ impl<T> Cursor<T> {
         matches!(found, Found::Last(next) if next != self.at.node)
     }
 
-    /// How many events of the item here have been given.
-    pub(crate) fn given(&self) -> usize {
-        self.given
-    }
-
-    /// Counts that many events of the item here as given: less than it has.
-    pub(crate) fn set_given(&mut self, given: usize) {
-        self.given = given;
-    }
-
     /// Goes to a place further on, and answers the one left, which keeps all in between alive.
     pub(crate) fn jump(&mut self, to: Slot<T>) -> Slot<T> {
         let left = self.slot();
@@ -276,12 +300,9 @@ impl<T> Cursor<T> {
         Registration::poll(&mut self.registration, &Link { hold, record }, host, waker)
     }
 
-    /// Where the task waits, if one does.
-    pub(crate) fn waits_at(&self) -> Option<WaitsAt> {
-        let ticket = self.registration.as_ref()?.ticket();
-        // SAFETY: the anchor keeps `at` alive.
-        let record = unsafe { self.at.weak_record() };
-        Some(WaitsAt { record, ticket })
+    /// Ends the registration of the task that waits here, and returns its waker.
+    pub(crate) fn take_waker(&mut self) -> Option<Waker> {
+        self.registration.take().map(Registration::into_waker)
     }
 
     /// Ends the registration of a task that waited here.
@@ -295,14 +316,6 @@ impl<T> Cursor<T> {
     pub(crate) fn lag(&self) -> u64 {
         // SAFETY: the anchor keeps `at` alive.
         unsafe { self.at.record() }.lag(self.at.seq)
-    }
-}
-
-impl<T> Clone for Cursor<T> {
-    fn clone(&self) -> Self {
-        let mut clone = Self::new(self.slot());
-        clone.given = self.given;
-        clone
     }
 }
 

@@ -1,107 +1,161 @@
-//! The limited readers of one buffer, and when to look at them next.
+//! Lag limits: which readers the writer looks at, and when.
 //!
-//! A reader that may lag no more than so far must not be able to keep more than that in memory, also
-//! where it is never polled again: its writer takes its place away. The writer does not look at each
-//! reader with each publish, nor at the list. All that are limited stand in order of the number of
-//! items after which they may be over their limit if they read nothing until then:
+//! A limited reader must not keep more than its limit in memory, even if it is never polled again. The
+//! writer therefore takes its place away. It does not look at each reader with each item. The registry of
+//! a buffer has the limited readers in order of the number of published items at which they would be over
+//! their limit if they read nothing until then:
 //!
 //! ```text
-//!   due_at = 4,711 ◀── the nearest            Weak<dyn Limit> ─▶ a limiter and its place
-//!     timed: [4,711: a] [5,020: b] [9,000: c]
-//!    always: –
+//!   due_at = 4,711 ◀── the nearest                     bytes: by the total
+//!   by_items: [4,711: a] [5,020: trail] [9,000: c]     by_bytes: [88,000: trail] [90,000: d]
 //! ```
 //!
-//! Even that one number the writer compares only where it begins a [block](super::block): that is a
-//! rare and slow step already, so that whoever has no limited readers pays nothing. A limit is
-//! passed by the items of a block at most (or by a batch) before it is enforced. Where that will not
-//! do, which is where bytes are counted, an entry is always due, and asks to be looked at in each slot
-//! ([`Slot::request_limits`](super::Slot::request_limits)).
+//! A reader that is over its limit when it is due gives up its place to a [trail](super::trail), a place that
+//! lagging readers share. It keeps the number of the next item. When it comes back it starts on the trail,
+//! and the numbers tell how many items it has lost. There is a trail for each class of limits that differ by
+//! less than a factor of two, so the writer moves a few trails, however many readers are stuck. A trail is
+//! moved when it is due, like a reader, and goes when the last reader leaves it.
 //!
-//! What is due is looked at once the slot is written and its readers are woken: outside of any lock. Meanwhile it stays in the
-//! list and due, so that other writers look too, and that it is there if one panics.
+//! * **Items.** The writer compares `due_at` only when it begins a [block](super::block), which is a slow step
+//!   anyway. So a limit may be exceeded by an eighth, and by the items of a block, before it is enforced.
+//! * **Bytes.** While a reader of a buffer is limited in bytes, the writer asks each event for its size once,
+//!   after it was published, and adds it to the [sums](super::sums).
+//! * **Splices.** What is registered with a buffer that is spliced goes to the registry of the buffer that it
+//!   leads to: it is that one's writer who continues publishing.
+//! * **User code** (sizes, wakers, the drop of events) runs under no lock of this module. What is to be
+//!   dropped or woken is [collected](Garbage) and comes after.
+//!
+//! Locks are taken in this order: a registry, a leash or a trail, sums.
 
-use std::any::Any;
-use std::collections::BTreeMap;
-use std::mem;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Weak};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::{Arc, OnceLock};
+use std::task::Waker;
+use std::{mem, ptr};
 
+use super::cursor::Cursor;
+use super::leash::{Custody, Inside, Leash};
+use super::node::{Found, NodePtr};
 use super::record::Record;
-use crate::sync::{AtomicU64, Mutex};
-use crate::unwind::{both_even_if_one_panics, for_each_even_if_one_panics};
+use super::slot::Slot;
+use super::sums::{Allowed, Sums};
+use super::trail::{Allowance, Class, Key, Parked, Trail};
+use crate::error::SharedError;
+use crate::lag_limit::{LagExceeded, LagLimit, OnLag, SizeOf};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard};
+use crate::unwind::{
+    Panic, both_even_if_one_panics, even_if_it_panics, for_each_even_if_one_panics, keep_first,
+    resume,
+};
 
-/// Somebody whose lag is limited.
-pub(crate) trait Limit: Send + Sync {
-    /// Takes from it what it may not keep. Runs foreign code, which may panic.
-    fn enforce(&self) -> Next;
-}
-
-/// When a limit is to be looked at again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Next {
-    /// Once so many more items are published.
-    After(u64),
-    /// With every item.
-    Always,
-    /// It has no place any more.
-    Never,
-}
-
-/// What any number of items is beyond.
-const AT_ONCE: u64 = 0;
 const NEVER: u64 = u64::MAX;
+/// How many are looked at under one lock.
+const AT_A_TIME: usize = 64;
 
-pub(super) struct Limits {
-    /// The number of published items at which the nearest entry is due. Written under the lock.
+/// A record's part in it. Next to nothing if no reader was ever limited.
+pub(super) struct Limits<T> {
+    /// The number of published items at which the nearest is due. Written under the registry's lock.
     due_at: AtomicU64,
-    entries: Mutex<Entries>,
+    /// The writer is to ask each event for its size.
+    is_metered: AtomicBool,
+    registry: Mutex<Registry<T>>,
+    /// From the first reader on that is limited in bytes.
+    meter: OnceLock<Box<Meter<T>>>,
 }
 
-#[derive(Default)]
-struct Entries {
-    always: Always,
-    timed: BTreeMap<Key, Weak<dyn Limit>>,
-    /// At so many, those that are gone are taken out.
-    sweep_at: usize,
-    /// One of `always` that those may join who need the same.
-    meter: Option<Weak<dyn Any + Send + Sync>>,
+struct Meter<T> {
+    size_of: SizeOf<T>,
+    sums: Mutex<Sums>,
 }
 
-/// Those to be looked at with every item. Shared while they are.
-type Always = Arc<Vec<Weak<dyn Limit>>>;
-
-/// When it is due, and which it is: the address, which is no other's as long as the entry is there.
-type Key = (u64, usize);
-
-type Timed = (Key, Weak<dyn Limit>);
-
-fn address(limit: &Weak<dyn Limit>) -> usize {
-    limit.as_ptr().cast::<()>() as usize
+struct Registry<T> {
+    /// In a box: most buffers have none.
+    book: Option<Box<Book<T>>>,
+    /// The buffer was spliced: all was handed on to where it leads, and what comes is registered there.
+    is_handed_on: bool,
 }
 
-/// Those that are due at `now`, as they stand in the list after this: due `again`.
-pub(crate) fn put_off_due<N: Ord + Copy, L: Clone>(
-    list: &mut BTreeMap<(N, usize), L>,
-    now: N,
-    again: N,
-) -> Vec<((N, usize), L)> {
-    let mut due = Vec::new();
-    while let Some(first) = list.first_entry() {
-        if first.key().0 > now {
-            break;
+struct Book<T> {
+    entries: BTreeMap<Id, Entry<T>>,
+    by_items: BTreeSet<(u64, Id)>,
+    by_bytes: BTreeSet<(u64, Id)>,
+    /// How many readers are limited in bytes.
+    metered: usize,
+}
+
+/// A reader by the address of its leash, or a trail.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Id {
+    Reader(usize),
+    Trail(Key),
+}
+
+struct Entry<T> {
+    who: Who<T>,
+    due: Due,
+}
+
+enum Who<T> {
+    Reader(Arc<Leash<T>>),
+    Trail(Arc<Trail<T>>),
+}
+
+/// When to look: at that number of published items, and at that total of bytes.
+#[derive(Clone, Copy)]
+struct Due {
+    items: u64,
+    bytes: u64,
+}
+
+const AT_ONCE: Due = Due { items: 0, bytes: 0 };
+
+/// What is to be dropped and woken once no lock is held.
+pub(crate) struct Garbage<T> {
+    wakers: Vec<Waker>,
+    /// With the numbers of the places. The newest go first: the drop of events, which takes place when the oldest goes,
+    /// is not to keep what follows.
+    places: Vec<(i64, Place<T>)>,
+    entries: Vec<Entry<T>>,
+}
+
+enum Place<T> {
+    Slot(#[expect(dead_code, reason = "it is only dropped")] Slot<T>),
+    Cursor(#[expect(dead_code, reason = "it is only dropped")] Cursor<T>),
+}
+
+impl<T> Garbage<T> {
+    fn new() -> Self {
+        Self {
+            wakers: Vec::new(),
+            places: Vec::new(),
+            entries: Vec::new(),
         }
-        let ((_, address), limit) = first.remove_entry();
-        due.push(((again, address), limit));
     }
-    list.extend(due.iter().cloned());
-    due
 }
 
-impl Limits {
+impl<T> Drop for Garbage<T> {
+    fn drop(&mut self) {
+        let Self {
+            wakers,
+            places,
+            entries,
+        } = self;
+        places.sort_unstable_by_key(|(number, _)| *number);
+        even_if_it_panics(|| {
+            for_each_even_if_one_panics(wakers.drain(..), Waker::wake);
+            for_each_even_if_one_panics(places.drain(..).rev(), drop);
+            for_each_even_if_one_panics(entries.drain(..), drop);
+        });
+    }
+}
+
+impl<T> Limits<T> {
     pub(super) fn new() -> Self {
         Self {
             due_at: AtomicU64::new(NEVER),
-            entries: Mutex::default(),
+            is_metered: AtomicBool::new(false),
+            registry: Mutex::default(),
+            meter: OnceLock::new(),
         }
     }
 
@@ -112,172 +166,802 @@ impl Limits {
         self.due_at.load(Relaxed) <= published
     }
 
-    fn change<R>(&self, change: impl FnOnce(&mut Entries) -> R) -> R {
-        let mut entries = self.entries.lock();
-        let answer = change(&mut entries);
-        self.due_at.store(entries.nearest(), Relaxed);
-        answer
+    /// Whether the writer is to call [`Record::measure`] with each item.
+    pub(super) fn is_metered(&self) -> bool {
+        // Acquire: pairs with the Release in `meter`.
+        self.is_metered.load(Acquire)
     }
 
-    /// Those that are due, and those that always are. They stay due: others may publish just now, whose
-    /// items are counted already and not to be seen yet. They look again.
-    fn due(&self, published: u64) -> (Vec<Timed>, Always) {
-        self.change(|entries| {
-            let due = put_off_due(&mut entries.timed, published, published);
-            (due, Arc::clone(&entries.always))
+    fn are_due_in_bytes(&self) -> bool {
+        self.sums()
+            .is_some_and(|sums| sums.has_begun() && sums.total() >= sums.due_at)
+    }
+
+    fn sums(&self) -> Option<MutexGuard<'_, Sums>> {
+        self.meter.get().map(|meter| meter.sums.lock())
+    }
+
+    fn total(&self) -> u64 {
+        self.sums().map_or(0, |sums| sums.total())
+    }
+
+    /// Notes when the nearest is due, under the lock of the registry.
+    fn note_due(&self, registry: &Registry<T>) {
+        let Some(book) = &registry.book else {
+            return;
+        };
+        let first = |queue: &BTreeSet<(u64, Id)>| queue.first().map_or(NEVER, |first| first.0);
+        // Relaxed: see `are_due`.
+        self.due_at.store(first(&book.by_items), Relaxed);
+        if let Some(mut sums) = self.sums() {
+            sums.due_at = first(&book.by_bytes);
+        }
+    }
+}
+
+impl<T> Default for Registry<T> {
+    fn default() -> Self {
+        Self {
+            book: None,
+            is_handed_on: false,
+        }
+    }
+}
+
+impl<T> Registry<T> {
+    fn book(&mut self) -> &mut Book<T> {
+        self.book.get_or_insert_with(|| {
+            Box::new(Book {
+                entries: BTreeMap::new(),
+                by_items: BTreeSet::new(),
+                by_bytes: BTreeSet::new(),
+                metered: 0,
+            })
         })
     }
+}
 
-    fn take_all(&self) -> Entries {
-        self.change(mem::take)
+impl<T> Book<T> {
+    fn insert(&mut self, id: Id, who: Who<T>, due: Due) -> Option<Entry<T>> {
+        let before = self.remove(id);
+        if due.items < NEVER {
+            self.by_items.insert((due.items, id));
+        }
+        if due.bytes < NEVER {
+            self.by_bytes.insert((due.bytes, id));
+        }
+        self.entries.insert(id, Entry { who, due });
+        before
+    }
+
+    fn remove(&mut self, id: Id) -> Option<Entry<T>> {
+        let entry = self.entries.remove(&id)?;
+        self.by_items.remove(&(entry.due.items, id));
+        self.by_bytes.remove(&(entry.due.bytes, id));
+        Some(entry)
+    }
+
+    /// Those that are due.
+    fn due(&self, published: u64, total: u64) -> Vec<Id> {
+        let by_items = { self.by_items.iter() }.take_while(|(due, _)| *due <= published);
+        let by_bytes = { self.by_bytes.iter() }.take_while(|(due, _)| *due <= total);
+        by_items.chain(by_bytes).map(|(_, id)| *id).collect()
     }
 }
 
-impl Entries {
-    fn nearest(&self) -> u64 {
-        match self.timed.first_key_value() {
-            _ if !self.always.is_empty() => AT_ONCE,
-            Some((key, _)) => key.0,
-            None => NEVER,
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.always.is_empty() && self.timed.is_empty()
-    }
-
-    fn add(&mut self, limit: Weak<dyn Limit>, next: Next, published: u64) {
-        match next {
-            Next::After(items) => self.insert(published.saturating_add(items), limit),
-            Next::Always => Arc::make_mut(&mut self.always).push(limit),
-            Next::Never => {}
-        }
-    }
-
-    fn insert(&mut self, due_at: u64, limit: Weak<dyn Limit>) {
-        self.timed.insert((due_at, address(&limit)), limit);
-        if self.always.len() + self.timed.len() > self.sweep_at {
-            self.sweep();
-        }
-    }
-
-    fn take_always(&mut self, limit: &Weak<dyn Limit>) -> Option<Weak<dyn Limit>> {
-        let at = self.always.iter().position(|other| other.ptr_eq(limit))?;
-        Some(Arc::make_mut(&mut self.always).swap_remove(at))
-    }
-
-    fn sweep(&mut self) {
-        Arc::make_mut(&mut self.always).retain(|limit| limit.strong_count() > 0);
-        self.timed.retain(|_, limit| limit.strong_count() > 0);
-        self.sweep_at = 2 * (self.always.len() + self.timed.len()) + 16;
-    }
-
-    /// Adds those of another buffer, which are to be looked at at once.
-    fn add_all(&mut self, others: Entries) {
-        if !others.always.is_empty() {
-            Arc::make_mut(&mut self.always).extend(others.always.iter().cloned());
-        }
-        for limit in others.timed.into_values() {
-            self.insert(AT_ONCE, limit);
-        }
-        let known = self.meter.take();
-        self.meter = { known.filter(|meter| meter.strong_count() > 0) }.or(others.meter);
-    }
+fn id_of<T>(leash: &Leash<T>) -> Id {
+    Id::Reader(ptr::from_ref(leash) as usize)
 }
 
-impl Record {
-    /// These are enforced with the next item: here, or where the buffer was spliced to, which is the
-    /// answer.
-    pub(crate) fn limit<'a>(
-        self: &Arc<Self>,
-        limits: impl IntoIterator<Item = &'a Arc<dyn Limit>>,
-    ) -> Arc<Self> {
-        self.limits().change(|entries| {
-            for limit in limits {
-                entries.insert(AT_ONCE, Arc::downgrade(limit));
+/// A registry under its lock, and the record that it belongs to.
+struct Open<'a, T> {
+    record: &'a Record<T>,
+    registry: MutexGuard<'a, Registry<T>>,
+    garbage: Garbage<T>,
+}
+
+impl<T> Open<'_, T> {
+    /// Looks at a reader, which the caller has to itself: if it is over its limit it loses its place,
+    /// otherwise it is registered.
+    fn look(&mut self, leash: &Arc<Leash<T>>, inside: &mut Inside<T>) -> Option<LagExceeded> {
+        let (Custody::Reader(cursor), Some(limit)) = (&mut inside.custody, inside.limit) else {
+            return None;
+        };
+        let place = cursor.slot();
+        let (allowed, lag) = self.allowed(&place, limit.items, limit.bytes_allowed());
+        if allowed.skip == 0 {
+            if cursor.is_at_a_splice() {
+                // Nothing else may keep the buffer that has ended here.
+                self.garbage.wakers.extend(cursor.take_waker());
+                let left = cursor.jump(place.ahead(0).0);
+                self.discard(left);
             }
-        });
-        // After: a splice that we do not see here sees it (the lock orders the two).
-        self.hand_limits_on().unwrap_or_else(|| Arc::clone(self))
-    }
-
-    /// The record of the buffer that this one leads to by splices.
-    pub(crate) fn last(self: Arc<Self>) -> Arc<Self> {
-        let mut last = self;
-        while let Some((next, _)) = last.onward() {
-            last = next;
-        }
-        last
-    }
-
-    pub(crate) fn meter<M: Any + Send + Sync>(&self) -> Option<Arc<M>> {
-        let meter = self.limits().entries.lock().meter.clone()?;
-        meter.upgrade()?.downcast().ok()
-    }
-
-    pub(crate) fn set_meter<M: Any + Send + Sync>(&self, meter: &Arc<M>) {
-        let meter: Weak<dyn Any + Send + Sync> = Arc::downgrade(meter) as _;
-        self.limits().entries.lock().meter = Some(meter);
-    }
-
-    /// Where the buffer has been spliced to another, it is that one's writer who goes on publishing.
-    /// The answer is where that is, if there are any: to be enforced, since what has come together
-    /// there may be too much.
-    pub(super) fn hand_limits_on(&self) -> Option<Arc<Self>> {
-        let (mut to, _) = self.onward()?;
-        let mut limits = self.limits().take_all();
-        if limits.is_empty() {
+            self.register_reader(leash, &place, &limit);
+            self.discard(place);
             return None;
         }
-        loop {
-            to.limits().change(|entries| entries.add_all(limits));
-            let Some((next, _)) = to.onward() else {
-                return Some(to);
-            };
-            limits = to.limits().take_all();
-            to = next;
-        }
-    }
-
-    /// Enforces the limits that are due. Runs foreign code.
-    #[inline]
-    pub(crate) fn enforce_limits(&self) {
-        let published = self.behind(0);
-        if self.limits().are_due(published) {
-            self.enforce_due(published);
-        }
-    }
-
-    #[cold]
-    fn enforce_due(&self, published: u64) {
-        let enforce = |limit: &Weak<dyn Limit>| {
-            let limit = limit.upgrade();
-            limit.map_or(Next::Never, |limit| limit.enforce())
-        };
-        let see_to_timed = |(key, limit): Timed| {
-            let next = enforce(&limit);
-            self.limits().change(|entries| {
-                // Where it is not there others have looked too, or it has been handed on.
-                if entries.timed.remove(&key).is_some() {
-                    entries.add(limit, next, published);
+        self.garbage.wakers.extend(cursor.take_waker());
+        let removed = self.registry.book().remove(id_of(leash));
+        self.garbage.entries.extend(removed);
+        let allowance = match limit.on_lag {
+            OnLag::Close => {
+                self.take_cursor(inside, Custody::Nobody(Some(place.mark())));
+                self.discard(place);
+                if inside
+                    .limit
+                    .take()
+                    .is_some_and(|limit| limit.bytes.is_some())
+                {
+                    self.stop_metering();
                 }
-            });
-        };
-        let see_to = |limit: &Weak<dyn Limit>| {
-            let next = enforce(limit);
-            if next != Next::Always {
-                self.limits().change(|entries| {
-                    // As above.
-                    if let Some(limit) = entries.take_always(limit) {
-                        entries.add(limit, next, published);
-                    }
-                });
+                return Some(LagExceeded { items: lag });
             }
+            OnLag::SkipToOldest => Allowance {
+                items: limit.items,
+                bytes: limit.bytes_allowed(),
+            },
+            OnLag::SkipToNewest => Allowance {
+                items: 1,
+                bytes: None,
+            },
         };
-        let (due, always) = self.limits().due(published);
-        both_even_if_one_panics(
-            || for_each_even_if_one_panics(due.into_iter(), see_to_timed),
-            || for_each_even_if_one_panics(always.iter(), see_to),
-        );
+        // First, so that the reader is an observer all the time.
+        place.record().join();
+        let parked = self.park(place, allowance);
+        self.take_cursor(inside, Custody::Trail(parked));
+        None
     }
+
+    fn look_at_entry(&mut self, id: Id) {
+        // It may have gone, or been handed on.
+        let book = self.registry.book.as_mut();
+        let Some(entry) = book.and_then(|book| book.remove(id)) else {
+            return;
+        };
+        match &entry.who {
+            Who::Trail(trail) => self.look_at_trail(trail),
+            Who::Reader(leash) => self.look_from_outside(leash),
+        }
+        self.garbage.entries.push(entry);
+    }
+
+    /// For the writer. A reader that is inside looks for itself when it leaves, and is registered then.
+    fn look_from_outside(&mut self, leash: &Arc<Leash<T>>) {
+        let Some(mut barred) = leash.bar(|orders| orders.look = true) else {
+            return;
+        };
+        let (inside, orders) = barred.parts();
+        if orders.end().is_none() {
+            let lagged = self.look(leash, inside);
+            orders.lagged = lagged.map(|lag| SharedError::new(lag.into()));
+        }
+    }
+
+    /// A reader that is limited in bytes has gone.
+    fn stop_metering(&mut self) {
+        let book = self.registry.book();
+        book.metered -= 1;
+        if book.metered == 0 {
+            let limits = self.record.limits();
+            limits.is_metered.store(false, Release);
+            if let Some(mut sums) = limits.sums() {
+                sums.end();
+            }
+        }
+    }
+
+    fn take_cursor(&mut self, inside: &mut Inside<T>, custody: Custody<T>) {
+        let before = mem::replace(&mut inside.custody, custody);
+        if let Custody::Reader(cursor) = before {
+            let place = cursor.slot();
+            // Its anchor may be further back.
+            let number = place.number_in(self.record) - 1;
+            self.garbage.places.push((number, Place::Cursor(cursor)));
+            self.discard(place);
+        }
+    }
+
+    fn discard(&mut self, slot: Slot<T>) {
+        let number = slot.number_in(self.record);
+        self.garbage.places.push((number, Place::Slot(slot)));
+    }
+
+    fn register_reader(&mut self, leash: &Arc<Leash<T>>, place: &Slot<T>, limit: &LagLimit<T>) {
+        let due = self.due(place, limit.items, limit.bytes_allowed());
+        let who = Who::Reader(Arc::clone(leash));
+        self.register(id_of(leash), who, due);
+    }
+
+    fn register(&mut self, id: Id, who: Who<T>, due: Due) {
+        let before = self.registry.book().insert(id, who, due);
+        self.garbage.entries.extend(before);
+    }
+
+    /// Shares a trail that keeps what a reader at `place` may still have.
+    fn park(&mut self, place: Slot<T>, allowance: Allowance) -> Parked<T> {
+        let class = allowance.class();
+        let (allowed, _) = self.allowed(&place, allowance.items, allowance.bytes);
+        let is_behind = |trail: &Arc<Trail<T>>, record: &Record<T>, to: i64| {
+            let state = trail.lock();
+            state.number() <= state.number_of(&place, record).saturating_add(to)
+        };
+        let skip = i64::try_from(allowed.skip).unwrap_or(i64::MAX);
+        let near = self.trail((place.region(), class));
+        let near = near.filter(|trail| is_behind(trail, self.record, skip));
+        let trail = near.unwrap_or_else(|| self.trail_near(&place, allowed.skip, class));
+        let number = {
+            let mut state = trail.lock();
+            state.join(allowance);
+            state.number_of(&place, self.record)
+        };
+        self.discard(place);
+        self.register_trail(&trail);
+        Parked {
+            trail,
+            allowance,
+            number,
+        }
+    }
+
+    /// The trail to which a place that many items further on belongs, which is moved back to that if need be.
+    fn trail_near(&mut self, place: &Slot<T>, items: u64, class: Class) -> Arc<Trail<T>> {
+        let slot = advance(place, items);
+        let Some(trail) = self.trail((slot.region(), class)) else {
+            return Trail::new(slot, class);
+        };
+        let mut state = trail.lock();
+        let number = state.number_of(&slot, self.record);
+        let left = if number < state.number() {
+            state.move_to(slot, number)
+        } else {
+            Some(slot)
+        };
+        drop(state);
+        if let Some(left) = left {
+            self.discard(left);
+        }
+        trail
+    }
+
+    fn trail(&self, key: Key) -> Option<Arc<Trail<T>>> {
+        match &self
+            .registry
+            .book
+            .as_ref()?
+            .entries
+            .get(&Id::Trail(key))?
+            .who
+        {
+            Who::Trail(trail) => Some(Arc::clone(trail)),
+            Who::Reader(_) => None,
+        }
+    }
+
+    fn register_trail(&mut self, trail: &Arc<Trail<T>>) {
+        let state = trail.lock();
+        let Allowance { items, bytes } = state.allowance();
+        if let (Some(key), Some(slot)) = (state.key(), &state.slot) {
+            let due = self.due(slot, items, bytes);
+            drop(state);
+            self.register(Id::Trail(key), Who::Trail(Arc::clone(trail)), due);
+        }
+    }
+
+    /// Moves a trail on, which is not registered now.
+    fn look_at_trail(&mut self, trail: &Arc<Trail<T>>) {
+        let mut state = trail.lock();
+        let Allowance { items, bytes } = state.allowance();
+        let Some(slot) = &state.slot else {
+            return;
+        };
+        let (allowed, _) = self.allowed(slot, items, bytes);
+        let to = advance(slot, allowed.skip);
+        let number = state.number_of(&to, self.record);
+        let left = state.move_to(to, number);
+        let key = state.key();
+        drop(state);
+        if let Some(left) = left {
+            self.discard(left);
+        }
+        let other = key.and_then(|key| self.trail(key));
+        if let Some(other) = other.filter(|other| !Arc::ptr_eq(other, trail)) {
+            if let Some(left) = trail.merge_into(&other, self.record) {
+                self.discard(left);
+            }
+            self.register_trail(&other);
+        } else {
+            self.register_trail(trail);
+        }
+    }
+
+    /// How many items a reader at `place` is behind, and what it may have of these. It may always have the
+    /// newest.
+    fn allowed(&self, place: &Slot<T>, items: u64, bytes: Option<u64>) -> (Allowed, u64) {
+        let number = place.number_in(self.record);
+        let published = i64::try_from(self.record.behind(0)).unwrap_or(i64::MAX);
+        let lag = u64::try_from(published - number).unwrap_or(0);
+        (place.allowed(lag, items, bytes), lag)
+    }
+
+    /// When a place will have fallen behind by so much, and some more, so that it is not looked at with each item.
+    fn due(&self, place: &Slot<T>, items: u64, bytes: Option<u64>) -> Due {
+        let slack = i128::from((items / 8).min(512));
+        let items = i128::from(place.number_in(self.record)) + i128::from(items) + slack + 1;
+        Due {
+            items: u64::try_from(items.max(0)).unwrap_or(NEVER),
+            bytes: bytes.map_or(NEVER, |bytes| {
+                { place.sum_at_least() }
+                    .saturating_add(bytes)
+                    .saturating_add(bytes / 16 + 1)
+            }),
+        }
+    }
+
+    fn close(self) -> Garbage<T> {
+        self.record.limits().note_due(&self.registry);
+        self.garbage
+    }
+}
+
+/// The place that many items further on. If some of them are counted and not there yet, the writer that brings
+/// them enforces the limits again.
+fn advance<T>(from: &Slot<T>, items: u64) -> Slot<T> {
+    let (mut to, mut gone) = from.ahead(items);
+    while gone < items && to.request_limits() {
+        let (next, more) = to.ahead(items - gone);
+        gone += more;
+        to = next;
+    }
+    to
+}
+
+impl<T> Record<T> {
+    /// Opens the registry of the buffer that this one leads to by splices, as far as it has been handed on, and
+    /// calls `f` with it.
+    fn open<R>(self: &Arc<Self>, f: impl FnOnce(&mut Open<'_, T>) -> R) -> (R, Garbage<T>) {
+        let mut record = Arc::clone(self);
+        loop {
+            let registry = record.limits().registry.lock();
+            if !registry.is_handed_on {
+                let mut open = Open {
+                    record: &record,
+                    registry,
+                    garbage: Garbage::new(),
+                };
+                let answer = f(&mut open);
+                return (answer, open.close());
+            }
+            drop(registry);
+            // It was spliced before it was handed on.
+            let next = record.onward();
+            record = next.map_or(record, |(next, _)| next);
+        }
+    }
+
+    /// Hands on what is registered to the buffer that this one has been spliced to. Returns where to, if there is
+    /// anything: to be enforced there.
+    pub(super) fn hand_limits_on(&self) -> Option<Arc<Self>> {
+        let (to, _) = self.onward()?;
+        let mut registry = self.limits().registry.lock();
+        registry.is_handed_on = true;
+        let handed = registry.book.take()?;
+        // Relaxed: see `are_due`.
+        self.limits().due_at.store(NEVER, Relaxed);
+        // Under both locks, so that whoever is registered is found. Registries are locked in the order of splices.
+        let ((), garbage) = to.open(|open| {
+            open.registry.book().metered += handed.metered;
+            for (id, entry) in handed.entries {
+                open.register(id, entry.who, AT_ONCE);
+            }
+        });
+        drop(registry);
+        drop(garbage);
+        Some(to)
+    }
+
+    /// Enforces the limits that are due. Runs user code.
+    #[cold]
+    pub(super) fn enforce_limits(&self) {
+        let limits = self.limits();
+        let (published, total) = (self.behind(0), limits.total());
+        // Each is looked at once, even if it is due after that: if what it is to give up is not there yet.
+        let due = match &limits.registry.lock().book {
+            Some(book) => book.due(published, total),
+            None => return,
+        };
+        let mut left = due.chunks(AT_A_TIME);
+        even_if_it_panics(|| {
+            for due in left.by_ref() {
+                let mut open = Open {
+                    record: self,
+                    registry: limits.registry.lock(),
+                    garbage: Garbage::new(),
+                };
+                for id in due {
+                    open.look_at_entry(*id);
+                }
+                drop(open.close());
+            }
+        });
+    }
+
+    /// Asks the items that were just published for their sizes, the first of which has that number and is in that
+    /// node. Returns whether limits are due. Runs user code.
+    ///
+    /// # Safety
+    ///
+    /// The node is alive throughout the call.
+    #[cold]
+    pub(super) unsafe fn measure(
+        &self,
+        node: NodePtr<T>,
+        number: u64,
+        items: u64,
+    ) -> (bool, Option<Panic>) {
+        let Some(Meter { size_of, sums }) = self.limits().meter.get().map(|meter| &**meter) else {
+            return (false, None);
+        };
+        let mut panicked = None;
+        let mut at = node;
+        let mut more = Vec::new();
+        let mut first = 0;
+        for item in 0..items {
+            // SAFETY: the first node is alive (caller), and keeps those after it alive.
+            let Found::Item(events, next) = (unsafe { at.read() }) else {
+                break;
+            };
+            let size = size_of.of_item(events, &mut panicked);
+            // Mostly it is but one.
+            if item == 0 {
+                first = size;
+            } else {
+                more.push(size);
+            }
+            at = next;
+        }
+        let mut sums = sums.lock();
+        for (size, number) in std::iter::once(first).chain(more).zip(number..) {
+            sums.add(number, size);
+        }
+        let is_due = sums.has_begun() && sums.total() >= sums.due_at;
+        (is_due, panicked)
+    }
+
+    /// The bytes in the buffers that this one leads to.
+    fn bytes_beyond(&self) -> u64 {
+        let mut onward = self.onward();
+        if onward.is_none() {
+            return 0;
+        }
+        let mut joined = self.limits().sums().and_then(|sums| sums.joined);
+        let mut bytes = 0;
+        while let Some((record, _)) = onward {
+            let (total, next) =
+                { record.limits().sums() }.map_or((0, None), |sums| (sums.total(), sums.joined));
+            bytes += joined.map_or(0, |joined| total.saturating_sub(joined));
+            joined = next;
+            onward = record.onward();
+        }
+        bytes
+    }
+}
+
+impl<T> Slot<T> {
+    /// The number that this place has in the buffer `last`, to which it leads by splices. It is negative if the
+    /// items in between are more than those of that buffer.
+    pub(super) fn number_in(&self, last: &Record<T>) -> i64 {
+        self.record().number_in(self.seq(), last)
+    }
+
+    /// Which buffer it is in.
+    pub(super) fn region(&self) -> usize {
+        ptr::from_ref(self.record()) as usize
+    }
+
+    /// What a reader here, `lag` items behind, may have of these.
+    fn allowed(&self, lag: u64, items: u64, bytes: Option<u64>) -> Allowed {
+        let most = lag.saturating_sub(1);
+        let by_items = lag.saturating_sub(items).min(most);
+        let mut allowed = bytes.map_or(Allowed::default(), |bytes| self.allowed_in_bytes(bytes));
+        let end = (allowed.skip + allowed.unsure).min(most);
+        allowed.skip = allowed.skip.min(most).max(by_items);
+        allowed.unsure = end.saturating_sub(allowed.skip);
+        allowed
+    }
+
+    fn allowed_in_bytes(&self, limit: u64) -> Allowed {
+        let mut skip = 0;
+        let mut next: Option<(Arc<Record<T>>, u64)> = None;
+        loop {
+            let (record, seq) = match &next {
+                None => (self.record(), self.seq()),
+                Some((record, seq)) => (&**record, *seq),
+            };
+            let beyond = record.bytes_beyond();
+            if let Some(onward) = record.onward().filter(|_| beyond > limit) {
+                skip += record.behind(seq);
+                next = Some(onward);
+                continue;
+            }
+            let sums = record.limits().sums();
+            let allowed = sums.map(|sums| sums.allowed(seq, limit, beyond));
+            let mut allowed = allowed.unwrap_or_default();
+            allowed.skip += skip;
+            return allowed;
+        }
+    }
+
+    /// The sum at this place, or at one a little further back, in terms of the buffer that it leads to by splices.
+    fn sum_at_least(&self) -> u64 {
+        let sums = self.record().limits().sums();
+        let mut sum = sums.map_or(0, |sums| sums.at_least(self.seq()));
+        let mut next = self.record().onward();
+        let mut limits = self.record().limits();
+        let mut record;
+        while let Some((to, _)) = next {
+            if let Some(sums) = limits.sums() {
+                let joined = sums.joined.unwrap_or(sum);
+                sum = joined.saturating_sub(sums.total().saturating_sub(sum));
+            }
+            record = to;
+            limits = record.limits();
+            next = record.onward();
+        }
+        sum
+    }
+
+    /// How many items a reader here is over its limit. Asks those whose sizes it has to know.
+    pub(super) fn over(&self, limit: &LagLimit<T>) -> (u64, Option<Panic>) {
+        let lag = self.lag();
+        if limit.bytes.is_none() {
+            return (lag.saturating_sub(limit.items), None);
+        }
+        let allowed = self.allowed(lag, limit.items, limit.bytes_allowed());
+        let Some(bytes) = limit.bytes.filter(|_| allowed.unsure > 0) else {
+            return (allowed.skip, None);
+        };
+        let (from, _) = self.ahead(allowed.skip);
+        let (sizes, panicked) = from.ask(bytes.size_of, allowed.unsure);
+        let mut sum = allowed.bytes;
+        let fit = sizes.iter().rev().take_while(|size| {
+            sum = sum.saturating_add(**size);
+            sum <= bytes.limit
+        });
+        let fit = fit.count() as u64;
+        (allowed.skip + allowed.unsure - fit, panicked)
+    }
+
+    /// Asks that many items for their sizes, from here on.
+    fn ask(&self, size_of: SizeOf<T>, items: u64) -> (Vec<u64>, Option<Panic>) {
+        let mut sizes = Vec::new();
+        let mut panicked = None;
+        self.walk(|events| {
+            let goes_on = (sizes.len() as u64) < items;
+            if goes_on {
+                sizes.push(size_of.of_item(events, &mut panicked));
+            }
+            goes_on
+        });
+        (sizes, panicked)
+    }
+
+    /// Has the writer ask each item for its size from now on, and asks those from here on that were published
+    /// before, each once.
+    fn meter(&self, size_of: SizeOf<T>) -> Option<Panic> {
+        let mut regions = vec![self.clone()];
+        let mut panicked = None;
+        while let Some(next) = regions.last().and_then(Slot::next_region) {
+            regions.push(next);
+        }
+        let mut joined = None;
+        while let Some(place) = regions.pop() {
+            let meter = place.record().limits().meter.get_or_init(|| {
+                let sums = Mutex::default();
+                Box::new(Meter { size_of, sums })
+            });
+            place.begin_sums(meter);
+            meter.sums.lock().joined = joined;
+            let (sum, panic) = place.sum(meter);
+            if let Some(panic) = panic {
+                keep_first(&mut panicked, panic);
+            }
+            joined = Some(sum);
+        }
+        panicked
+    }
+
+    /// As [`meter`](Self::meter), for the readers of this buffer, which has been spliced.
+    pub(super) fn meter_again(&self) {
+        if let Some(meter) = self.record().limits().meter.get() {
+            resume(self.meter(meter.size_of));
+        }
+    }
+
+    /// Begins the sums of this buffer at its last slot, unless they have begun.
+    fn begin_sums(&self, meter: &Meter<T>) {
+        let limits = self.record().limits();
+        let mut last = self.end_of_region();
+        // Release: pairs with the Acquire in `is_metered`.
+        limits.is_metered.store(true, Release);
+        loop {
+            // The request under the lock: the writer that fulfils it adds its item after this.
+            let mut sums = meter.sums.lock();
+            if sums.has_begun() {
+                return;
+            }
+            if last.is_last_after_request() {
+                return sums.begin(last.seq());
+            }
+            drop(sums);
+            last = last.end_of_region();
+        }
+    }
+
+    /// The sum at this place.
+    fn sum(&self, Meter { size_of, sums }: &Meter<T>) -> (u64, Option<Panic>) {
+        let seq = self.seq();
+        let (point, is_covered, total) = {
+            let sums = sums.lock();
+            (sums.at(seq), sums.covers(seq), sums.total())
+        };
+        let Some(point) = point else {
+            // Published by now, and not measured yet.
+            return (total, None);
+        };
+        let (sizes, panicked) = self.ask(*size_of, point.number - seq);
+        if !is_covered {
+            sums.lock().prepend(seq, &sizes);
+        }
+        (point.before - sizes.iter().sum::<u64>(), panicked)
+    }
+}
+
+impl<T> Record<T> {
+    /// The number that a place here has in `last`, to which this buffer leads by splices.
+    fn number_in(&self, seq: u64, last: &Self) -> i64 {
+        let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        if ptr::eq(self, last) {
+            return signed(seq);
+        }
+        let way = self.distance_to(seq, last);
+        way.map_or(i64::MAX, |(number, items)| signed(number) - signed(items))
+    }
+
+    /// The number at which this buffer leads to `other` by splices, and how many items come before, from `seq` on.
+    fn distance_to(&self, seq: u64, other: &Self) -> Option<(u64, u64)> {
+        let mut onward = self.onward();
+        let mut items = self.behind(seq);
+        loop {
+            let (record, seq) = onward?;
+            if ptr::eq(Arc::as_ptr(&record), other) {
+                return Some((seq, items));
+            }
+            items += record.behind(seq);
+            onward = record.onward();
+        }
+    }
+}
+
+/// A reader was limited, which the caller has to itself. Runs user code.
+pub(super) fn admit<T>(leash: &Arc<Leash<T>>, inside: &mut Inside<T>) -> Option<LagExceeded> {
+    let (Custody::Reader(cursor), Some(limit)) = (&mut inside.custody, &inside.limit) else {
+        return None;
+    };
+    let mut panicked = None;
+    // Neither a waker nor what it has passed is kept.
+    cursor.stop_waiting();
+    cursor.anchor_here();
+    if let Some(bytes) = &limit.bytes {
+        let slot = cursor.slot();
+        // First, so that it goes on whoever leaves meanwhile.
+        let ((), garbage) = slot.owner().open(|open| open.registry.book().metered += 1);
+        drop(garbage);
+        panicked = slot.meter(bytes.size_of);
+    }
+    let place = cursor.slot();
+    let lagged = settle_at(place, |open| open.look(leash, inside));
+    resume(panicked);
+    lagged
+}
+
+/// A reader is back, at `place`, and inside: the writer looks at it again. Runs user code.
+pub(super) fn readmit<T>(leash: &Arc<Leash<T>>, place: Slot<T>, limit: &LagLimit<T>) {
+    let here = place.clone();
+    settle_at(place, |open| {
+        open.register_reader(leash, &here, limit);
+        open.discard(here);
+    });
+}
+
+/// Looks at a limited reader, unless it is inside: then it does so itself when it leaves. Runs user code.
+pub(super) fn look_again<T>(leash: &Arc<Leash<T>>) {
+    let Some(mut barred) = leash.bar(|orders| orders.look = true) else {
+        return;
+    };
+    let place = match &barred.parts().0.custody {
+        Custody::Reader(cursor) => Some(cursor.slot()),
+        _ => None,
+    };
+    drop(barred);
+    if let Some(place) = place {
+        settle_at(place, |open| open.look_from_outside(leash));
+    }
+}
+
+/// Looks at a reader, which is at `place` or after it.
+fn settle_at<T, R>(place: Slot<T>, look: impl FnOnce(&mut Open<'_, T>) -> R) -> R {
+    let (answer, garbage) = place.owner().open(look);
+    // What is under way may have been counted before the reader was registered. Who brings it looks.
+    let mut last = place.end_of_region();
+    while last.request_limits() {
+        last = last.end_of_region();
+    }
+    let end = last.owner();
+    // What they keep is to be freed here, or by the writer.
+    drop((place, last));
+    both_even_if_one_panics(
+        || drop(garbage),
+        || {
+            if end.limits().are_due(end.behind(0)) || end.limits().are_due_in_bytes() {
+                end.enforce_limits();
+            }
+        },
+    );
+    answer
+}
+
+/// A limited reader has gone that had its place to itself.
+pub(super) fn dismiss<T>(leash: &Leash<T>, limit: &LagLimit<T>, record: &Arc<Record<T>>) {
+    let ((), garbage) = record.open(|open| {
+        let entry = open.registry.book().remove(id_of(leash));
+        open.garbage.entries.extend(entry);
+        if limit.bytes.is_some() {
+            open.stop_metering();
+        }
+    });
+    drop(garbage);
+}
+
+/// A reader leaves the trail that it shared, to come back or for good (with its limit). Returns the place, and how
+/// many items that is after the one that it would have received next.
+pub(super) fn leave_trail<T>(
+    parked: &Parked<T>,
+    limit: Option<&LagLimit<T>>,
+) -> (Option<Slot<T>>, i64, Garbage<T>) {
+    let Some(record) = parked.record() else {
+        return (None, 0, Garbage::new());
+    };
+    let ((slot, skipped), garbage) = record.open(|open| {
+        let (trail, own) = parked.find();
+        let mut state = trail.lock();
+        let skipped = state.number() - own;
+        let key = state.key();
+        let (slot, is_shared) = state.leave(parked.allowance);
+        drop(state);
+        let entry = key.and_then(|key| open.registry.book().remove(Id::Trail(key)));
+        open.garbage.entries.extend(entry);
+        if is_shared {
+            // Those that are left may be allowed less.
+            open.look_at_trail(&trail);
+        }
+        if limit.is_some_and(|limit| limit.bytes.is_some()) {
+            open.stop_metering();
+        }
+        (slot, skipped)
+    });
+    (slot, skipped, garbage)
+}
+
+/// How many items a reader that shares a trail would receive.
+pub(super) fn lag_of<T>(parked: &Parked<T>) -> (u64, Garbage<T>) {
+    let Some(record) = parked.record() else {
+        return (0, Garbage::new());
+    };
+    record.open(|open| {
+        let (trail, _) = parked.find();
+        let state = trail.lock();
+        let Allowance { items, bytes } = parked.allowance;
+        let allowed = { state.slot.as_ref() }.map(|slot| open.allowed(slot, items, bytes));
+        allowed.map_or(0, |(allowed, lag)| lag - allowed.skip - allowed.unsure)
+    })
 }

@@ -2,12 +2,12 @@
 
 use super::node::Hold;
 use super::record::Record;
-use crate::link::{Awaited, Event, HasWaiters, Waiters};
+use crate::link::{Awaited, Event, Waiters};
 
 /// A node, and the record of its buffer, which has the group of tasks that wait for it.
 pub(super) struct Link<'a, T> {
     pub(super) hold: &'a Hold<T>,
-    pub(super) record: &'a Record,
+    pub(super) record: &'a Record<T>,
 }
 
 impl<T> Link<'_, T> {

@@ -1,4 +1,4 @@
-//! A place that is not counted: a number, and the record of the buffer that it is in.
+//! A place by its number, which keeps no item alive.
 
 use std::sync::Arc;
 
@@ -6,20 +6,32 @@ use super::record::Record;
 use super::slot::Slot;
 use crate::bookmark::BookmarkError;
 
-#[derive(Clone)]
-pub(crate) struct Mark {
-    record: Arc<Record>,
+/// The number of a place, and the record of the buffer that it is in.
+pub(crate) struct Mark<T> {
+    record: Arc<Record<T>>,
     seq: u64,
 }
 
-impl Mark {
-    pub(super) fn new(record: Arc<Record>, seq: u64) -> Self {
+// SAFETY: it uses numbers and the way that the buffer ended, none of which is a `T`. With the last owner
+// of the record its list of limits is dropped, which has entries only if readers of these `T`s were
+// limited, and that takes `T: Send + Sync`.
+unsafe impl<T> Send for Mark<T> {}
+// SAFETY: likewise.
+unsafe impl<T> Sync for Mark<T> {}
+
+impl<T> Mark<T> {
+    pub(super) fn new(record: Arc<Record<T>>, seq: u64) -> Self {
         Self { record, seq }
     }
 
-    /// The marked place, for who comes to it by way of `oldest`, the first of its buffer that is
-    /// still there. The buffer has a writer, so that it leads nowhere else.
-    pub(super) fn reach<T>(&self, oldest: &Slot<T>) -> Result<Slot<T>, BookmarkError> {
+    /// A place in no buffer.
+    pub(super) fn nowhere() -> Self {
+        Self::new(Record::new(), 0)
+    }
+
+    /// The marked place, found by way of `oldest`, the oldest retained place of a buffer that still has its
+    /// writer.
+    pub(super) fn reach(&self, oldest: &Slot<T>) -> Result<Slot<T>, BookmarkError> {
         let Self {
             mut record,
             mut seq,
@@ -35,5 +47,11 @@ impl Mark {
             return Err(BookmarkError::Lost(lost));
         }
         Ok(oldest.ahead(seq - oldest.seq()).0)
+    }
+}
+
+impl<T> Clone for Mark<T> {
+    fn clone(&self) -> Self {
+        Self::new(Arc::clone(&self.record), self.seq)
     }
 }

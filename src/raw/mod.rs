@@ -41,17 +41,21 @@
 
 mod block;
 mod cursor;
+mod leash;
+mod leashed;
 mod limits;
 mod link;
 mod mark;
 mod node;
 mod record;
 mod slot;
+mod sums;
 mod tail;
+mod trail;
 
 pub(crate) use cursor::{Cursor, Walk};
-pub(crate) use limits::{Limit, Next, put_off_due};
+pub(crate) use leashed::{Entered, Leashed};
 pub(crate) use mark::Mark;
 pub(crate) use node::{Batch, Payload};
-pub(crate) use slot::{Read, Slot, WeakRegistration, waits_at};
+pub(crate) use slot::{Read, Slot};
 pub(crate) use tail::{Later, Tail};

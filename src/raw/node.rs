@@ -36,7 +36,7 @@ use crate::sync::{AtomicPtr, AtomicU64, UnsafeCell};
 use crate::unwind::both_even_if_one_panics;
 
 const WAITING: u64 = 1;
-const LIMITS: u64 = 2;
+pub(super) const LIMITS: u64 = 2;
 /// What the writer has to do, besides, when it has written a slot.
 const REQUESTS: u64 = WAITING | LIMITS;
 /// Where the two numbers of [`block`] stand, in the last node of a block.
@@ -55,7 +55,7 @@ pub(crate) enum Payload<T> {
     /// An item of several events.
     Many(Box<[T]>),
     /// The last slot of a buffer: still empty, or ended in the way its record says.
-    Last(Arc<Record>),
+    Last(Arc<Record<T>>),
 }
 
 impl<T> Payload<T> {
@@ -85,11 +85,11 @@ pub(super) struct Node<T> {
 }
 
 impl<T> Node<T> {
-    /// An empty or a private node; `closing` says what of its block goes with it.
-    pub(super) fn new(payload: Payload<T>, references: u64, closing: u64) -> Self {
+    /// An empty or a private node; `state` has all but its references.
+    pub(super) fn new(payload: Payload<T>, references: u64, state: u64) -> Self {
         Self {
             next: AtomicPtr::new(ptr::null_mut()),
-            state: AtomicU64::new((references * REF) | closing),
+            state: AtomicU64::new((references * REF) | state),
             event: Event::new(),
             payload: UnsafeCell::new(payload),
         }
@@ -115,6 +115,12 @@ impl<T> Node<T> {
     /// has been written.
     pub(super) fn request_limits(&self) {
         self.request(LIMITS);
+    }
+
+    /// For the writer, which has written the slot and seen a request.
+    pub(super) fn are_limits_requested(&self) -> bool {
+        // Acquire: pairs with the Release in `request`: what the request is for is seen.
+        self.state.load(Acquire) & LIMITS != 0
     }
 
     #[inline]
@@ -144,7 +150,7 @@ unsafe impl<T: Send + Sync> Sync for Hold<T> {}
 
 impl<T> Hold<T> {
     /// The first slot of a new buffer: empty, owning `record`.
-    pub(super) fn first(record: Arc<Record>, room: &mut Room<T>) -> Self {
+    pub(super) fn first(record: Arc<Record<T>>, room: &mut Room<T>) -> Self {
         Self(room.vacancy().fill(Payload::Last(record), 1))
     }
 

@@ -1,19 +1,19 @@
 //! What the readers of one buffer share besides its chain: counts, and how it ended.
 
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::{Arc, Weak};
 
 use super::limits::Limits;
 use crate::error::SharedError;
-use crate::link::{HasWaiters, Host, Signal, Waiters};
+use crate::link::{Host, Signal, Waiters};
 use crate::sync::{AtomicIsize, AtomicPtr, AtomicU64, Mutex};
 
 /// Set in `observers` once a splice has handed the count on.
 const SPLICED: isize = 1;
 const ONE: isize = 2;
 
-pub(crate) struct Record {
+pub(crate) struct Record<T> {
     /// Items published so far: the sequence number of the last slot. May be less where nobody could
     /// see the newest, but not at the end.
     published: AtomicU64,
@@ -27,24 +27,36 @@ pub(crate) struct Record {
     unobserved: Signal,
     /// The tasks that wait for a link of this buffer to be written.
     waiters: Waiters,
-    /// Those whose lag is limited.
-    limits: Limits,
+    /// The readers whose lag is limited.
+    limits: Limits<T>,
     /// Looked at by those who have seen the last slot written, or the `SPLICED` bit.
-    ending: Mutex<Option<Ending>>,
+    ending: Mutex<Option<Ending<T>>>,
 }
 
-#[derive(Clone)]
-pub(crate) enum Ending {
+pub(crate) enum Ending<T> {
     Closed,
     Failed(SharedError),
     /// Goes on in another buffer, at its slot number `seq`.
     Spliced {
-        to: Arc<Record>,
+        to: Arc<Record<T>>,
         seq: u64,
     },
 }
 
-impl Record {
+impl<T> Clone for Ending<T> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Closed => Self::Closed,
+            Self::Failed(error) => Self::Failed(error.clone()),
+            Self::Spliced { to, seq } => Self::Spliced {
+                to: Arc::clone(to),
+                seq: *seq,
+            },
+        }
+    }
+}
+
+impl<T> Record<T> {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             published: AtomicU64::new(0),
@@ -63,7 +75,7 @@ impl Record {
         self.published.store(seq, Release);
     }
 
-    pub(super) fn ending(&self) -> Option<Ending> {
+    pub(super) fn ending(&self) -> Option<Ending<T>> {
         self.ending.lock().clone()
     }
 
@@ -73,7 +85,7 @@ impl Record {
     /// the time is counted all the time. The answer is by how many that was too many since some
     /// left meanwhile: to be taken off the other record, which wakes whom it may.
     #[must_use]
-    pub(super) fn end(&self, ending: Ending) -> isize {
+    pub(super) fn end(&self, ending: Ending<T>) -> isize {
         let onward = match &ending {
             Ending::Spliced { to, .. } => Some(Arc::clone(to)),
             Ending::Closed | Ending::Failed(_) => None,
@@ -102,7 +114,7 @@ impl Record {
     }
 
     /// The record of the buffer that this one was spliced to, and the place in it.
-    pub(super) fn onward(&self) -> Option<(Arc<Record>, u64)> {
+    pub(super) fn onward(&self) -> Option<(Arc<Self>, u64)> {
         // Acquire: pairs with the RMW in `end`.
         if self.observers.load(Acquire) & SPLICED == 0 {
             return None;
@@ -173,8 +185,12 @@ impl Record {
         &self.unobserved
     }
 
+    pub(super) fn waiters(&self) -> &Waiters {
+        &self.waiters
+    }
+
     #[inline]
-    pub(super) fn limits(&self) -> &Limits {
+    pub(super) fn limits(&self) -> &Limits<T> {
         &self.limits
     }
 }
@@ -217,24 +233,24 @@ impl Recent {
 }
 
 /// A record that something else keeps alive.
-pub(super) struct RecordRef(NonNull<Record>);
+pub(super) struct RecordRef<T>(NonNull<Record<T>>);
 
-// SAFETY: it gives `&Record`, which is `Sync`.
-unsafe impl Send for RecordRef {}
-// SAFETY: as above.
-unsafe impl Sync for RecordRef {}
+// SAFETY: it gives `&Record<T>`, which is `Sync` under these bounds.
+unsafe impl<T: Send + Sync> Send for RecordRef<T> {}
+// SAFETY: likewise.
+unsafe impl<T: Send + Sync> Sync for RecordRef<T> {}
 
-impl RecordRef {
+impl<T> RecordRef<T> {
     /// # Safety
     ///
     /// The record is kept alive for as long as this exists.
     #[inline]
-    pub(super) unsafe fn new(record: &Record) -> Self {
+    pub(super) unsafe fn new(record: &Record<T>) -> Self {
         Self(NonNull::from(record))
     }
 }
 
-impl Host for RecordRef {
+impl<T> Host for RecordRef<T> {
     #[inline]
     fn with(&self, f: impl FnOnce(&Waiters)) {
         // SAFETY: alive (`new`).
@@ -242,23 +258,7 @@ impl Host for RecordRef {
     }
 }
 
-/// For a registration that keeps nothing alive: a record would keep those that it leads to by splices.
-impl Host for Weak<Record> {
-    fn with(&self, f: impl FnOnce(&Waiters)) {
-        // If it is gone the waker went with it.
-        if let Some(record) = self.upgrade() {
-            f(record.waiters());
-        }
-    }
-}
-
-impl HasWaiters for Record {
-    fn waiters(&self) -> &Waiters {
-        &self.waiters
-    }
-}
-
-impl Drop for Record {
+impl<T> Drop for Record<T> {
     /// A loop, since each record of a long chain of splices owns the next.
     fn drop(&mut self) {
         let mut onward = self.ending.lock().take();

@@ -1,22 +1,20 @@
 //! A counted place in a chain.
 
-use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
-use std::sync::{Arc, Weak};
-use std::task::{Poll, Waker};
+use std::sync::Arc;
 
 use super::link::Link;
 use super::mark::Mark;
 use super::node::{Found, Hold, NodePtr};
 use super::record::{Ending, Record};
 use crate::error::RecvError;
-use crate::link::{Awaited, Registration, WaitsAt, wait_for};
+use crate::link::{Awaited, wait_for};
 
 /// A place: the node, its number within its buffer, and the buffer's record.
 pub(super) struct Place<T> {
     pub(super) node: NodePtr<T>,
     pub(super) seq: u64,
-    record: NonNull<Record>,
+    record: NonNull<Record<T>>,
 }
 
 impl<T> Clone for Place<T> {
@@ -44,7 +42,7 @@ pub(super) enum Onward<T> {
 }
 
 impl<T> Place<T> {
-    pub(super) fn new(node: NodePtr<T>, seq: u64, record: &Arc<Record>) -> Self {
+    pub(super) fn new(node: NodePtr<T>, seq: u64, record: &Arc<Record<T>>) -> Self {
         // By way of the `Arc`, so that it can be made one again (`Slot::owner`).
         // SAFETY: no `Arc` points to null.
         let record = unsafe { NonNull::new_unchecked(Arc::as_ptr(record).cast_mut()) };
@@ -55,21 +53,10 @@ impl<T> Place<T> {
     ///
     /// The place is alive for `'a`: a hold on its node or on one before it exists.
     #[inline]
-    pub(super) unsafe fn record<'a>(self) -> &'a Record {
+    pub(super) unsafe fn record<'a>(self) -> &'a Record<T> {
         // SAFETY: the node is alive (caller), so all nodes after it are, up to the last slot of
         // its buffer, which owns the record.
         unsafe { self.record.as_ref() }
-    }
-
-    /// The record, as one that is not kept alive.
-    ///
-    /// # Safety
-    ///
-    /// As for [`record`](Self::record).
-    pub(super) unsafe fn weak_record(self) -> Weak<Record> {
-        // SAFETY: it comes from an `Arc` (`new`), and is alive (caller).
-        let record = ManuallyDrop::new(unsafe { Arc::from_raw(self.record.as_ptr()) });
-        Arc::downgrade(&record)
     }
 
     /// The place after this one, which holds an item.
@@ -120,7 +107,7 @@ impl<T> Place<T> {
 /// of memory that was written just before, a publish to one who waits takes a tenth longer.
 pub(super) struct Held<T> {
     hold: Hold<T>,
-    record: NonNull<Record>,
+    record: NonNull<Record<T>>,
 }
 
 // SAFETY: a `Hold` and a pointer to a `Record`, which is `Send + Sync`.
@@ -153,14 +140,14 @@ impl<T> Held<T> {
     }
 
     #[inline]
-    pub(super) fn record(&self) -> &Record {
+    pub(super) fn record(&self) -> &Record<T> {
         // SAFETY: our hold keeps the node alive, so all nodes after it are, up to the last slot of its
         // buffer, which owns the record.
         unsafe { self.record.as_ref() }
     }
 
     /// Shared ownership of the record.
-    pub(super) fn owner(&self) -> Arc<Record> {
+    pub(super) fn owner(&self) -> Arc<Record<T>> {
         let record = self.record.as_ptr();
         // SAFETY: it comes from an `Arc` (`Place::new`), and our hold keeps the slot that owns one.
         unsafe {
@@ -208,12 +195,12 @@ impl<T> Slot<T> {
         self.held.hold
     }
 
-    pub(super) fn record(&self) -> &Record {
+    pub(super) fn record(&self) -> &Record<T> {
         self.held.record()
     }
 
     /// Shared ownership of the record.
-    pub(crate) fn owner(&self) -> Arc<Record> {
+    pub(crate) fn owner(&self) -> Arc<Record<T>> {
         self.held.owner()
     }
 
@@ -285,28 +272,9 @@ impl<T> Slot<T> {
         unsafe { Self::new(at) }
     }
 
-    #[inline]
-    pub(crate) fn is_written(&self) -> bool {
-        self.held.hold.node().is_written()
-    }
-
     /// Waits until this slot is written. Cancel safe.
     pub(crate) async fn written(&self) {
         wait_for(&self.held.link()).await;
-    }
-
-    /// Polls the listener of this link: `Ready` if the slot is written.
-    pub(crate) fn poll_link(
-        &self,
-        registration: &mut Option<WeakRegistration>,
-        waker: &Waker,
-    ) -> Poll<()> {
-        let is_in = |known: &WeakRegistration| ptr::eq(known.host().as_ptr(), self.record());
-        if registration.as_ref().is_some_and(|known| !is_in(known)) {
-            *registration = None;
-        }
-        let host = || Arc::downgrade(&self.owner());
-        Registration::poll(registration, &self.held.link(), host, waker)
     }
 
     /// Asks the writer of the next item to enforce lag limits; returns whether there is one already. Follows
@@ -328,32 +296,59 @@ impl<T> Slot<T> {
         }
     }
 
+    /// The last slot of this buffer, as far as it is there.
+    pub(super) fn end_of_region(&self) -> Self {
+        let mut at = self.place();
+        // SAFETY: our hold keeps what follows alive.
+        if let Some(recent) = unsafe { at.recent() } {
+            at = recent;
+        }
+        // SAFETY: as above.
+        while let Found::Item(_, next) = unsafe { at.node.read() } {
+            at = at.followed_by(next);
+        }
+        // SAFETY: as above.
+        unsafe { Self::new(at) }
+    }
+
+    /// The place in the next buffer that this one leads to, if it was spliced.
+    pub(super) fn next_region(&self) -> Option<Self> {
+        let end = self.end_of_region();
+        // SAFETY: our hold keeps what follows alive.
+        unsafe {
+            let Found::Last(next) = end.place().node.read() else {
+                return None;
+            };
+            match end.place().onward(next) {
+                Onward::Splice(place) => Some(Self::new(place)),
+                Onward::End(_) => None,
+            }
+        }
+    }
+
+    /// Asks the writer of the next item for the limits; returns whether that is the next item, or there will be
+    /// none in this buffer.
+    pub(super) fn is_last_after_request(&self) -> bool {
+        self.held.hold.node().request_limits();
+        // SAFETY: our hold keeps the place alive.
+        !matches!(unsafe { self.held.hold.as_ptr().read() }, Found::Item(..))
+    }
+
     pub(super) fn seq(&self) -> u64 {
         self.seq
     }
 
-    pub(super) fn is_in(&self, record: &Record) -> bool {
+    pub(super) fn is_in(&self, record: &Record<T>) -> bool {
         ptr::eq(self.record(), record)
     }
 
     /// The same place, not counted.
-    pub(crate) fn mark(&self) -> Mark {
+    pub(crate) fn mark(&self) -> Mark<T> {
         Mark::new(self.owner(), self.seq)
     }
 
     pub(crate) fn lag(&self) -> u64 {
         self.record().lag(self.seq)
-    }
-}
-
-/// A registration of a task whose place may be taken away meanwhile.
-pub(crate) type WeakRegistration = Registration<Weak<Record>>;
-
-/// Where the registered task waits.
-pub(crate) fn waits_at(registration: &WeakRegistration) -> WaitsAt {
-    WaitsAt {
-        record: registration.host().clone(),
-        ticket: registration.ticket(),
     }
 }
 

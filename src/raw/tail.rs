@@ -13,7 +13,7 @@ use crate::error::SharedError;
 use crate::link::Signal;
 use crate::position::SpliceCycle;
 use crate::sync::SPLICING;
-use crate::unwind::even_if_it_panics;
+use crate::unwind::{both_even_if_one_panics, even_if_it_panics, resume};
 
 /// The writer's end.
 pub(crate) struct Tail<T> {
@@ -24,7 +24,7 @@ pub(crate) struct Tail<T> {
     /// The last slot is written: the buffer has ended, and nothing is published any more.
     ended: bool,
     seq: u64,
-    record: Arc<Record>,
+    record: Arc<Record<T>>,
     window: Option<Window<T>>,
 }
 
@@ -43,16 +43,23 @@ struct Window<T> {
     passed: Option<Hold<T>>,
 }
 
-/// The written slot, if there are [requests](Hold::take_requests) for it. Dropping this fulfils them: it wakes the
-/// tasks that wait and enforces the limits that are due. Not to be dropped under a lock.
+/// The slots just written, if there are [requests](Hold::take_requests) for the first of them. Dropping this fulfils
+/// them: it wakes the tasks that wait, and enforces the limits that are due. Not to be dropped under a lock.
 #[must_use]
-pub(crate) struct Wake<T>(Option<Held<T>>);
+pub(crate) struct Wake<T>(Option<Written<T>>);
+
+/// The first of some items just published, and its number.
+struct Written<T> {
+    held: Held<T>,
+    seq: u64,
+    items: u64,
+}
 
 impl<T> Drop for Wake<T> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(awaited) = self.0.take() {
-            fulfil(awaited, None);
+        if let Some(written) = self.0.take() {
+            fulfil(written, None);
         }
     }
 }
@@ -69,9 +76,9 @@ impl<T> Later<T> {
     /// Wakes the readers already.
     #[cfg(feature = "publisher")]
     pub(crate) fn wake(&self) {
-        if let Some(written) = &self.wake.0 {
-            if written.hold().take_waiting_bit() {
-                written.link().notify();
+        if let Some(Written { held, .. }) = &self.wake.0 {
+            if held.hold().take_waiting_bit() {
+                held.link().notify();
             }
         }
     }
@@ -80,8 +87,8 @@ impl<T> Later<T> {
 impl<T> Drop for Later<T> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(awaited) = self.wake.0.take() {
-            fulfil(awaited, self.trimmed.take());
+        if let Some(written) = self.wake.0.take() {
+            fulfil(written, self.trimmed.take());
         }
     }
 }
@@ -89,38 +96,71 @@ impl<T> Drop for Later<T> {
 /// Out of line: without requests, publishing is a few instructions.
 #[cold]
 #[inline(never)]
-fn fulfil<T>(written: Held<T>, trimmed: Option<Hold<T>>) {
+fn fulfil<T>(written: Written<T>, trimmed: Option<Hold<T>>) {
+    let requests = written.held.hold().take_requests();
     // These are dropped from below, each even if another one panics. The written slot goes first: while events are
     // dropped it would keep what follows it alive.
-    let requests = written.hold().take_requests();
-    let limits = { requests.enforce_limits }.then(|| EnforceLimits(written.owner()));
-    let (_limits, _trimmed, written) = (limits, trimmed, written);
-    if requests.wake {
-        written.link().notify();
+    let mut limits = EnforceLimits(None);
+    let (_trimmed, written) = (trimmed, written);
+    let notify = || {
+        if requests.wake {
+            written.held.link().notify();
+        }
+    };
+    if requests.enforce_limits {
+        both_even_if_one_panics(notify, || measure(&written, &mut limits));
+    } else {
+        notify();
     }
 }
 
+/// Adds the sizes of what was published to the sums, if any reader is limited in bytes.
+fn measure<T>(written: &Written<T>, limits: &mut EnforceLimits<T>) {
+    let Written { held, seq, items } = written;
+    let record = held.record();
+    let mut panicked = None;
+    let mut is_due = record.limits().are_due(record.behind(0));
+    if record.limits().is_metered() {
+        let node = held.hold().as_ptr();
+        // SAFETY: `held` keeps it alive.
+        let (due, panic) = unsafe { record.measure(node, *seq, *items) };
+        is_due |= due;
+        panicked = panic;
+    }
+    if is_due {
+        limits.0 = Some(held.owner());
+    }
+    resume(panicked);
+}
+
 /// What is to be done after a splice: dropping this wakes the readers, and enforces the limits of those
-/// that now go on elsewhere.
+/// that now continue elsewhere.
 #[must_use]
 pub(crate) struct Spliced<T> {
     // In this order: see `fulfil`.
     wake: Wake<T>,
-    _limits: Option<EnforceLimits>,
+    _limits: EnforceLimits<T>,
+    meter: Option<Slot<T>>,
 }
 
 impl<T> Spliced<T> {
-    /// Wakes the readers already.
+    /// Wakes the readers already, and has the sizes of what follows asked.
     pub(crate) fn wake(&mut self) {
         drop(mem::replace(&mut self.wake, Wake(None)));
+        if let Some(place) = self.meter.take() {
+            place.meter_again();
+        }
     }
 }
 
-struct EnforceLimits(Arc<Record>);
+/// Dropping it enforces the limits that are due.
+struct EnforceLimits<T>(Option<Arc<Record<T>>>);
 
-impl Drop for EnforceLimits {
+impl<T> Drop for EnforceLimits<T> {
     fn drop(&mut self) {
-        self.0.enforce_limits();
+        if let Some(record) = &self.0 {
+            record.enforce_limits();
+        }
     }
 }
 
@@ -202,7 +242,9 @@ impl<T> Tail<T> {
             self.begin_block(len);
             // The new last slot will be where the batch is.
             self.room.leave(self.last.node());
+            let requests = self.room.standing_requests();
             self.room = room;
+            self.room.set_standing_requests(requests);
             rest
         });
         let wake = self.fill(|| first, rest, len);
@@ -287,7 +329,24 @@ impl<T> Tail<T> {
                 }
             }
         };
-        Wake(awaited.map(|hold| Held::new(hold, place)))
+        Wake(awaited.map(|hold| self.written(hold, place, len)))
+    }
+
+    #[cold]
+    fn written(&mut self, hold: Hold<T>, place: Place<T>, items: u64) -> Written<T> {
+        if hold.node().are_limits_requested() {
+            // While events are asked for their sizes, every slot has the request from the start.
+            let is_metered = self.record.limits().is_metered();
+            if is_metered && !self.room.standing_requests() {
+                self.last.node().request_limits();
+            }
+            self.room.set_standing_requests(is_metered);
+        }
+        Written {
+            held: Held::new(hold, place),
+            seq: place.seq,
+            items,
+        }
     }
 
     /// What is done not with each item, but where it needs a new block of memory, or is one of a batch.
@@ -342,7 +401,8 @@ impl<T> Tail<T> {
                 drop(self.fail(SharedError::new(SpliceCycle.into())));
                 return Spliced {
                     wake: Wake(None),
-                    _limits: None,
+                    _limits: EnforceLimits(None),
+                    meter: None,
                 };
             }
             ahead = record.onward().map(|(next, _)| next);
@@ -352,35 +412,47 @@ impl<T> Tail<T> {
             to: Arc::clone(&to),
             seq,
         };
-        let (wake, excess) = self.end_as(ending, Some(onward.into_hold()));
-        let limited = self.record.hand_limits_on();
+        let (wake, excess, limited) = self.end_as(ending, Some(onward.into_hold()));
+        let is_metered = limited.is_some() && self.record.limits().is_metered();
         drop(splicing);
         // Here, since it may wake who waits for nobody to follow.
         to.add_observers(-excess);
         Spliced {
             wake,
-            _limits: limited.map(EnforceLimits),
+            _limits: EnforceLimits(limited),
+            meter: is_metered.then(|| self.tail()),
         }
     }
 
-    fn end(&mut self, ending: Ending) -> Wake<T> {
+    fn end(&mut self, ending: Ending<T>) -> Wake<T> {
         self.end_as(ending, None).0
     }
 
-    fn end_as(&mut self, ending: Ending, onward: Option<Hold<T>>) -> (Wake<T>, isize) {
+    fn end_as(
+        &mut self,
+        ending: Ending<T>,
+        onward: Option<Hold<T>>,
+    ) -> (Wake<T>, isize, Option<Arc<Record<T>>>) {
         if mem::replace(&mut self.ended, true) {
-            return (Wake(None), 0);
+            return (Wake(None), 0, None);
         }
         // Those that nobody saw count, too.
         self.record.publish(self.seq);
         let excess = self.record.end(ending);
+        // Before a reader can go over the splice: whoever has is registered there.
+        let limited = self.record.hand_limits_on();
         self.room.leave(self.last.node());
         let place = Place::new(self.last.as_ptr(), self.seq, &self.record);
         // SAFETY: `last` is the writer's hold on the last slot, which was empty until now, and
         // the ending is set.
         unsafe { self.last.end(onward) };
         let awaited = self.last.has_requests().then(|| self.last.clone());
-        (Wake(awaited.map(|hold| Held::new(hold, place))), excess)
+        let written = awaited.map(|hold| Written {
+            held: Held::new(hold, place),
+            seq: self.seq,
+            items: 0,
+        });
+        (Wake(written), excess, limited)
     }
 
     /// The place after the newest item.
@@ -391,7 +463,7 @@ impl<T> Tail<T> {
     }
 
     /// The marked place, where nothing after it has left the window.
-    pub(crate) fn upgrade(&self, mark: &Mark) -> Result<Slot<T>, BookmarkError> {
+    pub(crate) fn upgrade(&self, mark: &Mark<T>) -> Result<Slot<T>, BookmarkError> {
         mark.reach(&self.oldest())
     }
 
@@ -427,6 +499,21 @@ impl<T> Tail<T> {
 
     pub(crate) fn unobserved(&self) -> &Signal {
         self.record.unobserved()
+    }
+}
+
+impl<T> Slot<T> {
+    /// The end of an empty buffer, which has failed with that error.
+    pub(crate) fn failed(error: SharedError) -> Self {
+        let mut tail = Tail::new(0);
+        let slot = tail.tail();
+        drop(tail.fail(error));
+        slot
+    }
+
+    /// The end of an empty buffer.
+    pub(super) fn nowhere() -> Self {
+        Tail::new(0).tail()
     }
 }
 

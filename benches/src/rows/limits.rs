@@ -31,6 +31,7 @@ pub fn run(bench: &mut Bench) {
         let bytes = LagLimit::bytes(ITEMS * String::make(0).byte_size() as u64);
         publish::<String>(bench, readers, "the bytes of 1,000", bytes);
     }
+    different::<u64>(bench);
     bench.timed(
         Plan::new::<u64>(SECTION, "1,000 ready, received one by one", "ns/delivery"),
         BURST,
@@ -75,10 +76,35 @@ fn publish<T: Payload>(bench: &mut Bench, readers: usize, of: &str, limit: LagLi
     );
 }
 
+/// As [`publish`], each reader with another limit.
+fn different<T: Payload>(bench: &mut Bench) {
+    bench.timed(
+        Plan::new::<T>(
+            SECTION,
+            "publish, 100 stuck readers limited to 1,000, 1,001, … items",
+            "ns/event",
+        ),
+        BURST,
+        || {
+            let limits = (0..100).map(|n| LagLimit::items(ITEMS + n));
+            vec![
+                limited_each::<T, Push>(limits.clone()),
+                limited_each::<T, Extend>(limits),
+                peer::<T, TokioRecv>(TokioRecv::channel(ROOM, 100)),
+            ]
+        },
+        |_| vec![],
+    );
+}
+
 fn limited<T: Payload, W: Write>(readers: usize, limit: LagLimit<T>) -> Contestant {
+    limited_each::<T, W>(std::iter::repeat_n(limit, readers))
+}
+
+fn limited_each<T: Payload, W: Write>(limits: impl Iterator<Item = LagLimit<T>>) -> Contestant {
     let buffer = W::buffer::<T>();
-    let stuck: Vec<_> = (0..readers)
-        .map(|_| buffer.subscribe().limited(limit))
+    let stuck: Vec<_> = limits
+        .map(|limit| buffer.subscribe().limited(limit))
         .collect();
     writer(W::NAME, Role::Ours, buffer, stuck, |buffer, events| {
         W::send_all(buffer, events);

@@ -15,7 +15,7 @@ const BLOCK: usize = 32;
 #[derive(Clone, Debug)]
 pub(super) struct Limit {
     items: usize,
-    bytes: Option<u64>,
+    pub(super) bytes: Option<u64>,
     on_lag: OnLag,
     /// How many skipped items the next read reports, before those.
     pub(super) skipped: u64,
@@ -211,6 +211,9 @@ impl Model {
 
     /// What its lag may be.
     pub(super) fn possible_lag(&self, reader: &Reader) -> std::ops::RangeInclusive<u64> {
+        if self.force_closed(reader).is_some() {
+            return 0..=0;
+        }
         let lag = self.lag(reader.at);
         let Some(limit) = &reader.limit else {
             return lag..=lag;
@@ -230,6 +233,9 @@ impl Model {
 
     /// Where it stands, if it does for sure.
     pub(super) fn must_keep(&self, reader: &Reader) -> Option<Place> {
+        if self.force_closed(reader).is_some() {
+            return None;
+        }
         let Some(limit) = &reader.limit else {
             return Some(reader.at);
         };

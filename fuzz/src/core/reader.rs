@@ -611,7 +611,11 @@ impl Reader {
         Some(Self::with(Idle::Items(fresh), copy))
     }
 
-    pub(super) fn position(&mut self) -> Option<(Position<Event>, Place)> {
+    pub(super) fn position(&mut self, model: &Model) -> Option<(Position<Event>, Place)> {
+        // That of a closed reader leads nowhere.
+        if model.force_closed(&self.model).is_some() {
+            return None;
+        }
         let at = self.model.at;
         match self.idle()? {
             Idle::Items(real) => Some((real.position(), at)),
@@ -642,7 +646,7 @@ impl Reader {
 
     /// The place from which it counts as an observer, and whether it does for sure.
     pub(super) fn observes(&self, model: &Model) -> Option<(Place, bool)> {
-        if self.model.is_closed_for_lag() {
+        if self.model.is_closed_for_lag() || model.force_closed(&self.model).is_some() {
             return None;
         }
         let may_be_closed = *model.possible_lag(&self.model).start() == 0;

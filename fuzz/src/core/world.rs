@@ -80,7 +80,12 @@ impl World {
                 let writer = pick(&mut self.writers, w)?;
                 let handle = usize::from(w / 16);
                 let put_off = writer.publish(how, handle, count.into(), hint, &mut self.model);
-                if let Some(excess) = keep(&mut self.put_off, put_off?) {
+                // An item counts no bytes before what was put off is done.
+                let mut limits =
+                    { self.readers.iter() }.filter_map(|reader| reader.model.limit.as_ref());
+                if limits.any(|limit| limit.bytes.is_some()) {
+                    put_off?.drop(&mut self.model);
+                } else if let Some(excess) = keep(&mut self.put_off, put_off?) {
                     excess.drop(&mut self.model);
                 }
             }
@@ -169,7 +174,7 @@ impl World {
                 self.keep_reader(reader);
             }
             Op::PositionOf(r) => {
-                let (real, at) = pick(&mut self.readers, r)?.position()?;
+                let (real, at) = pick(&mut self.readers, r)?.position(&self.model)?;
                 keep(&mut self.marks, Mark { real, at });
             }
             Op::DropReader(r) => take(&mut self.readers, r)?.drop(),
@@ -455,11 +460,11 @@ impl World {
             .chain(self.waits.iter().map(|wait| wait.at))
             .chain(self.marks.iter().map(|mark| mark.at));
         let must = model.reach(places);
-        let passed = self
-            .readers
-            .iter()
-            .filter_map(|reader| reader.model.passed.front());
-        let limits = { self.readers.iter() }.filter_map(|reader| reader.model.limit.as_ref());
+        // Of a closed reader all is freed.
+        let open =
+            { self.readers.iter() }.filter(|reader| model.force_closed(&reader.model).is_none());
+        let passed = { open.clone() }.filter_map(|reader| reader.model.passed.front());
+        let limits = open.filter_map(|reader| reader.model.limit.as_ref());
         let keeps = limits.filter_map(|limit| limit.keeps);
         let may = model.reach(
             { passed.copied() }
