@@ -24,11 +24,23 @@ pub(crate) struct Place {
     pub(crate) index: u64,
 }
 
+impl Place {
+    fn next(self) -> Self {
+        Self {
+            index: self.index + 1,
+            ..self
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Entry {
     Item(Key),
     /// So many were skipped, it was told.
     Skipped(u64),
+    /// The drop of an event of this item panicked in a read. If it was the next item, the panic kept it from the
+    /// reader; otherwise the reader was closed in the midst of that read, and dropped all that only it kept.
+    Dropped(Key),
     /// An event was left out, which may have been the last of its item. If so set, it may be of the item
     /// before, the rest of which may still come.
     Unseen(bool),
@@ -157,18 +169,13 @@ impl Log {
         let (Fault::Drop, Some((key, ..))) = (panic.fault, panic.of) else {
             return;
         };
-        let seen = |entry: &Entry| matches!(entry, Entry::Item(seen) if *seen == key);
-        let passed = matches!(self.start, Start::At(place)
-            if place.stream == key.stream && u64::from(key.n) < place.index);
         match self.open {
             Some((open, part, parts)) if open == key => {
-                assert_eq!(part + 1, parts, "{open:?} is dropped before it was given");
-                self.open = None;
+                if part + 1 == parts {
+                    self.open = None;
+                }
             }
-            None if !passed && !self.entries.iter().any(seen) => {
-                self.entries.push(Entry::Item(key));
-            }
-            _ => {}
+            _ => self.entries.push(Entry::Dropped(key)),
         }
     }
 
@@ -275,11 +282,14 @@ impl Story {
 
     /// Whether a place is so many items on, as far as is known.
     fn may_be(&self, at: Place, on: u64, found: Place) -> bool {
-        self.go_on(at, on).is_none_or(|at| {
-            let (stream, len) = self.stream(at.stream);
-            let leads_on = matches!(stream.ending, Ending::Spliced(_, None));
-            at == found || (on > 0 && leads_on && at.index == len)
-        })
+        self.go_on(at, on)
+            .is_none_or(|at| at == found || (on > 0 && self.leads_on_somewhere(at)))
+    }
+
+    /// Whether a stream was spliced here, to a place that is not known.
+    fn leads_on_somewhere(&self, at: Place) -> bool {
+        let (stream, len) = self.stream(at.stream);
+        matches!(stream.ending, Ending::Spliced(_, None)) && at.index == len
     }
 
     /// Every item from the start on, in order, each once, but for as many as it was told; to the end if it
@@ -295,6 +305,15 @@ impl Story {
         for (number, entry) in log.entries.iter().enumerate() {
             match *entry {
                 Entry::Skipped(items) => at = at.and_then(|at| self.go_on(at, items)),
+                Entry::Dropped(key) => {
+                    let found = self.locate(key);
+                    at = at.and_then(|at| match self.go_on(at, 0)? {
+                        next if next == found => Some(found.next()),
+                        // Where that leads is not known yet.
+                        next if self.leads_on_somewhere(next) => None,
+                        _ => Some(at),
+                    });
+                }
                 Entry::Unseen(reopens) => {
                     slack += 1;
                     if let Some(at) = at.as_mut().filter(|_| reopens) {
@@ -318,10 +337,7 @@ impl Story {
                         &log.entries[number.saturating_sub(5)..=number],
                         log.start,
                     );
-                    at = Some(Place {
-                        index: found.index + 1,
-                        ..found
-                    });
+                    at = Some(found.next());
                 }
             }
         }
