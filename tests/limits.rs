@@ -6,7 +6,7 @@ mod support;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::task::{Context, Wake};
+use std::task::{Context, Poll, Wake};
 use std::thread;
 use std::time::Duration;
 
@@ -823,11 +823,24 @@ enum Step {
     Push(u8),
     Append(u8, usize),
     Extend(u8, usize),
+    /// The next that many events panic when they are dropped.
+    Bomb(usize),
     /// A reader with a limit in items, one in bytes, or both.
     Subscribe(Option<u64>, Option<u64>, OnLag),
     Read(usize, usize),
-    /// Goes on in a new buffer.
+    /// Registers a task, whose waker may panic when it is woken or dropped.
+    Wait(usize, Panics),
+    Close(usize),
+    Leave(usize),
+    /// Continues in a new buffer.
     Splice,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Panics {
+    Never,
+    Woken,
+    Dropped,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -839,14 +852,46 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..40_u8, 0..4_usize).prop_map(|(size, n)| Step::Append(size, n)),
         3 => (0..40_u8, 0..60_usize).prop_map(|(size, n)| Step::Extend(size, n)),
         2 => (items, bytes, on_lag).prop_map(|(i, b, l)| Step::Subscribe(i, b, l)),
+        1 => (0..20_usize).prop_map(Step::Bomb),
         10 => (0..8_usize, 0..50_usize).prop_map(|(reader, n)| Step::Read(reader, n)),
+        4 => (0..8_usize, select(vec![Panics::Never, Panics::Woken, Panics::Dropped]))
+            .prop_map(|(reader, panics)| Step::Wait(reader, panics)),
+        1 => (0..8_usize).prop_map(Step::Close),
+        1 => (0..8_usize).prop_map(Step::Leave),
         1 => Just(Step::Splice),
     ]
 }
 
 /// Its number, and its size.
-#[derive(Clone, Debug, PartialEq)]
-struct Event(usize, u8);
+#[derive(Debug)]
+struct Event(usize, u8, Bomb);
+
+/// Clones of it do not panic.
+#[derive(Debug)]
+struct Bomb(bool);
+
+impl Clone for Event {
+    fn clone(&self) -> Self {
+        Self(self.0, self.1, Bomb(false))
+    }
+}
+
+impl PartialEq for Event {
+    fn eq(&self, other: &Self) -> bool {
+        (self.0, self.1) == (other.0, other.1)
+    }
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(!self.0 || thread::panicking(), "asked for");
+    }
+}
+
+/// Ignores what panics on purpose.
+fn caught<R>(f: impl FnOnce() -> R) -> Option<R> {
+    catch_unwind(AssertUnwindSafe(f)).ok()
+}
 
 impl ByteSize for Event {
     fn byte_size(&self) -> usize {
@@ -906,65 +951,113 @@ impl Naive {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
-    /// What is received is what the documentation says, whenever the writer happens to look.
+    /// What is received is what the documentation says, whenever the writer happens to look and whatever panics.
     #[test]
     fn as_a_naive_reader(steps in vec(step(), 1..80)) {
         let _watchdog = watchdog();
         let mut buffer = unretained();
         let mut published: Vec<Vec<Event>> = Vec::new();
         let mut readers: Vec<(Limited<Event>, Naive)> = Vec::new();
+        let mut bombs = 0;
         for step in steps {
-            let event = |size| Event(published.len(), size);
+            let mut event = |n, size| {
+                let is_bomb = bombs > 0;
+                bombs -= usize::from(is_bomb);
+                Event(n, size, Bomb(is_bomb))
+            };
+            let n = published.len();
+            let count = readers.len().max(1);
             match step {
                 Step::Push(size) => {
-                    let event = event(size);
-                    buffer.push(event.clone());
-                    published.push(vec![event]);
+                    let event = event(n, size);
+                    published.push(vec![event.clone()]);
+                    caught(|| buffer.push(event));
                 }
-                Step::Append(size, n) => {
-                    let item: Vec<_> = (0..n).map(|_| event(size)).collect();
-                    buffer.append(item.clone());
-                    if n > 0 {
-                        published.push(item);
-                    }
+                Step::Append(size, events) => {
+                    let item: Vec<_> = (0..events).map(|_| event(n, size)).collect();
+                    published.extend((events > 0).then(|| item.clone()));
+                    caught(|| buffer.append(item));
                 }
-                Step::Extend(size, n) => {
-                    let items: Vec<_> = (0..n).map(|k| Event(published.len() + k, size)).collect();
-                    buffer.extend(items.clone());
-                    published.extend(items.into_iter().map(|event| vec![event]));
+                Step::Extend(size, items) => {
+                    let items: Vec<_> = (n..n + items).map(|n| event(n, size)).collect();
+                    published.extend(items.iter().map(|event| vec![event.clone()]));
+                    caught(|| buffer.extend(items));
                 }
+                Step::Bomb(count) => bombs = count,
                 Step::Subscribe(items, bytes, on_lag) => {
                     let mut limit = LagLimit::items(items.unwrap_or(u64::MAX)).on_lag(on_lag);
                     if let Some(bytes) = bytes {
                         limit = limit.and_bytes(bytes);
                     }
-                    readers.push((buffer.subscribe().limited(limit), Naive {
+                    let limited = caught(|| buffer.subscribe().limited(limit));
+                    readers.extend(limited.map(|limited| (limited, Naive {
                         items: items.unwrap_or(u64::MAX).max(1),
                         bytes,
                         on_lag,
-                        at: published.len(),
+                        at: n,
                         rest: Vec::new(),
                         closed: false,
-                    }));
+                    })));
                 }
-                Step::Read(reader, n) if !readers.is_empty() => {
-                    let count = readers.len();
-                    let (reader, naive) = &mut readers[reader % count];
+                Step::Read(reader, n) => if let Some((reader, naive)) = readers.get_mut(reader % count) {
                     for _ in 0..n {
                         let expected = naive.read(&published);
-                        match reader.try_recv() {
-                            Err(TryRecvError::ForceClosed(_)) => prop_assert!(naive.closed),
-                            answer => prop_assert_eq!(answer, expected),
+                        // One that panics takes nothing.
+                        let mut answer = caught(|| reader.try_recv());
+                        while answer.is_none() {
+                            answer = caught(|| reader.try_recv());
+                        }
+                        match answer {
+                            Some(Err(TryRecvError::ForceClosed(_))) => prop_assert!(naive.closed),
+                            answer => prop_assert_eq!(answer, Some(expected)),
                         }
                     }
                 }
-                Step::Read(..) => {}
+                Step::Wait(reader, panics) => if let Some((reader, naive)) = readers.get_mut(reader % count) {
+                    let waker = match panics {
+                        Panics::Never => Arc::new(Task).into(),
+                        Panics::Woken => Arc::new(PanicsWhenWoken).into(),
+                        Panics::Dropped => Arc::new(PanicsWhenDropped).into(),
+                    };
+                    let mut cx = Context::from_waker(&waker);
+                    let expected = naive.read(&published);
+                    let polled = loop {
+                        if let Some(polled) = caught(|| reader.poll_next_unpin(&mut cx)) {
+                            break polled;
+                        }
+                    };
+                    caught(|| drop(waker));
+                    match polled {
+                        Poll::Pending => prop_assert_eq!(expected, Err(TryRecvError::Empty)),
+                        Poll::Ready(Some(Ok(event))) => prop_assert_eq!(expected, Ok(event)),
+                        Poll::Ready(Some(Err(RecvError::Lagged(n)))) => {
+                            prop_assert_eq!(expected, Err(TryRecvError::Lagged(n)));
+                        }
+                        Poll::Ready(_) => prop_assert!(naive.closed),
+                    }
+                }
+                Step::Close(reader) => if let Some((reader, naive)) = readers.get_mut(reader % count) {
+                    caught(|| reader.closer().close("enough"));
+                    naive.closed = true;
+                    naive.rest.clear();
+                }
+                Step::Leave(reader) => if !readers.is_empty() {
+                    let (reader, _) = readers.swap_remove(reader % count);
+                    caught(|| drop(reader));
+                }
                 Step::Splice => {
                     let next = unretained();
-                    std::mem::replace(&mut buffer, next).splice(buffer.tail());
+                    let place = next.tail();
+                    let ended = std::mem::replace(&mut buffer, next);
+                    caught(|| ended.splice(place));
                 }
             }
         }
+        // With a reader that goes, everything goes.
+        caught(|| drop(readers));
+        prop_assert!(!buffer.is_observed());
+        prop_assert_eq!(buffer.len(), 0);
+        caught(|| drop(buffer));
     }
 }
 

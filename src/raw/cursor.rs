@@ -230,15 +230,14 @@ impl<T> Cursor<T> {
         matches!(found, Found::Last(next) if next != self.at.node)
     }
 
-    /// Goes to a place further on, and answers the one left, which keeps all in between alive.
-    pub(crate) fn jump(&mut self, to: Slot<T>) -> Slot<T> {
-        let left = self.slot();
-        self.stop_waiting();
+    /// Goes to a place further on. No task waits here. Returns what kept the place that was left, and all up to the new
+    /// one: dropping it runs user code.
+    pub(super) fn jump(&mut self, to: Slot<T>) -> Hold<T> {
+        debug_assert!(self.registration.is_none());
         self.ahead = 0;
         self.given = 0;
         self.at = to.place();
-        self.anchor = to.into_hold();
-        left
+        mem::replace(&mut self.anchor, to.into_hold())
     }
 
     /// A walk over all that is ready now.

@@ -67,7 +67,6 @@ impl<T> Leashed<T> {
             drop(taken);
             return Err(reason);
         }
-        obeying.orders.look = false;
         Ok(Entered {
             inside: obeying.enter(),
             leash: &self.0,
@@ -103,8 +102,7 @@ impl<T> Leashed<T> {
     pub(crate) fn set_limit(&mut self, limit: LagLimit<T>) {
         if let Ok(mut entered) = self.enter() {
             entered.inside().limit = Some(limit);
-            let lagged = admit(entered.leash, entered.inside());
-            entered.note_lag(lagged);
+            admit(entered.leash, entered.inside());
         }
     }
 }
@@ -296,12 +294,6 @@ impl<'a, T> Entered<'a, T> {
                 .bar(|orders| orders.lagged = Some(reason.clone())),
         );
         reason
-    }
-
-    fn note_lag(&mut self, lagged: Option<LagExceeded>) {
-        if let Some(lagged) = lagged {
-            self.close_for_lag(lagged);
-        }
     }
 
     /// Waits for the next item, and leaves. `Ready` if there is something to read, or the reader was closed or moved

@@ -18,8 +18,7 @@
 //!
 //! * **Items.** The writer compares `due_at` only when it begins a [block](super::block), which is a slow step
 //!   anyway. So a limit may be exceeded by an eighth, and by the items of a block, before it is enforced.
-//! * **Bytes.** While a reader of a buffer is limited in bytes, the writer asks each event for its size once,
-//!   after it was published, and adds it to the [sums](super::sums).
+//! * **Bytes** are [metered](super::meter) while a reader of the buffer is limited in bytes.
 //! * **Splices.** What is registered with a buffer that is spliced goes to the registry of the buffer that it
 //!   leads to: it is that one's writer who continues publishing.
 //! * **User code** (sizes, wakers, the drop of events) runs under no lock of this module. What is to be
@@ -27,28 +26,27 @@
 //!
 //! Locks are taken in this order: a registry, a leash or a trail, sums.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::{mem, ptr};
 
+use super::book::{AT_ONCE, Book, Due, Entry, Id, NEVER, Who, id_of};
 use super::cursor::Cursor;
 use super::leash::{Custody, Inside, Leash};
-use super::node::{Found, NodePtr};
+use super::meter::Meter;
+use super::node::Hold;
 use super::record::Record;
 use super::slot::Slot;
 use super::sums::{Allowed, Sums};
 use super::trail::{Allowance, Class, Key, Parked, Trail};
 use crate::error::SharedError;
-use crate::lag_limit::{LagExceeded, LagLimit, OnLag, SizeOf};
+use crate::lag_limit::{LagExceeded, LagLimit, OnLag};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard};
 use crate::unwind::{
-    Panic, both_even_if_one_panics, even_if_it_panics, for_each_even_if_one_panics, keep_first,
-    resume,
+    both_even_if_one_panics, even_if_it_panics, for_each_even_if_one_panics, resume,
 };
 
-const NEVER: u64 = u64::MAX;
 /// How many are looked at under one lock.
 const AT_A_TIME: usize = 64;
 
@@ -57,15 +55,10 @@ pub(super) struct Limits<T> {
     /// The number of published items at which the nearest is due. Written under the registry's lock.
     due_at: AtomicU64,
     /// The writer is to ask each event for its size.
-    is_metered: AtomicBool,
+    pub(super) is_metered: AtomicBool,
     registry: Mutex<Registry<T>>,
     /// From the first reader on that is limited in bytes.
-    meter: OnceLock<Box<Meter<T>>>,
-}
-
-struct Meter<T> {
-    size_of: SizeOf<T>,
-    sums: Mutex<Sums>,
+    pub(super) meter: OnceLock<Box<Meter<T>>>,
 }
 
 struct Registry<T> {
@@ -74,40 +67,6 @@ struct Registry<T> {
     /// The buffer was spliced: all was handed on to where it leads, and what comes is registered there.
     is_handed_on: bool,
 }
-
-struct Book<T> {
-    entries: BTreeMap<Id, Entry<T>>,
-    by_items: BTreeSet<(u64, Id)>,
-    by_bytes: BTreeSet<(u64, Id)>,
-    /// How many readers are limited in bytes.
-    metered: usize,
-}
-
-/// A reader by the address of its leash, or a trail.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Id {
-    Reader(usize),
-    Trail(Key),
-}
-
-struct Entry<T> {
-    who: Who<T>,
-    due: Due,
-}
-
-enum Who<T> {
-    Reader(Arc<Leash<T>>),
-    Trail(Arc<Trail<T>>),
-}
-
-/// When to look: at that number of published items, and at that total of bytes.
-#[derive(Clone, Copy)]
-struct Due {
-    items: u64,
-    bytes: u64,
-}
-
-const AT_ONCE: Due = Due { items: 0, bytes: 0 };
 
 /// What is to be dropped and woken once no lock is held.
 pub(crate) struct Garbage<T> {
@@ -119,7 +78,7 @@ pub(crate) struct Garbage<T> {
 }
 
 enum Place<T> {
-    Slot(#[expect(dead_code, reason = "it is only dropped")] Slot<T>),
+    Hold(#[expect(dead_code, reason = "it is only dropped")] Hold<T>),
     Cursor(#[expect(dead_code, reason = "it is only dropped")] Cursor<T>),
 }
 
@@ -177,7 +136,7 @@ impl<T> Limits<T> {
             .is_some_and(|sums| sums.has_begun() && sums.total() >= sums.due_at)
     }
 
-    fn sums(&self) -> Option<MutexGuard<'_, Sums>> {
+    pub(super) fn sums(&self) -> Option<MutexGuard<'_, Sums>> {
         self.meter.get().map(|meter| meter.sums.lock())
     }
 
@@ -190,11 +149,11 @@ impl<T> Limits<T> {
         let Some(book) = &registry.book else {
             return;
         };
-        let first = |queue: &BTreeSet<(u64, Id)>| queue.first().map_or(NEVER, |first| first.0);
+        let due = book.next_due();
         // Relaxed: see `are_due`.
-        self.due_at.store(first(&book.by_items), Relaxed);
+        self.due_at.store(due.items, Relaxed);
         if let Some(mut sums) = self.sums() {
-            sums.due_at = first(&book.by_bytes);
+            sums.due_at = due.bytes;
         }
     }
 }
@@ -210,47 +169,8 @@ impl<T> Default for Registry<T> {
 
 impl<T> Registry<T> {
     fn book(&mut self) -> &mut Book<T> {
-        self.book.get_or_insert_with(|| {
-            Box::new(Book {
-                entries: BTreeMap::new(),
-                by_items: BTreeSet::new(),
-                by_bytes: BTreeSet::new(),
-                metered: 0,
-            })
-        })
+        self.book.get_or_insert_with(|| Box::new(Book::new()))
     }
-}
-
-impl<T> Book<T> {
-    fn insert(&mut self, id: Id, who: Who<T>, due: Due) -> Option<Entry<T>> {
-        let before = self.remove(id);
-        if due.items < NEVER {
-            self.by_items.insert((due.items, id));
-        }
-        if due.bytes < NEVER {
-            self.by_bytes.insert((due.bytes, id));
-        }
-        self.entries.insert(id, Entry { who, due });
-        before
-    }
-
-    fn remove(&mut self, id: Id) -> Option<Entry<T>> {
-        let entry = self.entries.remove(&id)?;
-        self.by_items.remove(&(entry.due.items, id));
-        self.by_bytes.remove(&(entry.due.bytes, id));
-        Some(entry)
-    }
-
-    /// Those that are due.
-    fn due(&self, published: u64, total: u64) -> Vec<Id> {
-        let by_items = { self.by_items.iter() }.take_while(|(due, _)| *due <= published);
-        let by_bytes = { self.by_bytes.iter() }.take_while(|(due, _)| *due <= total);
-        by_items.chain(by_bytes).map(|(_, id)| *id).collect()
-    }
-}
-
-fn id_of<T>(leash: &Leash<T>) -> Id {
-    Id::Reader(ptr::from_ref(leash) as usize)
 }
 
 /// A registry under its lock, and the record that it belongs to.
@@ -263,7 +183,7 @@ struct Open<'a, T> {
 impl<T> Open<'_, T> {
     /// Looks at a reader, which the caller has to itself: if it is over its limit it loses its place,
     /// otherwise it is registered.
-    fn look(&mut self, leash: &Arc<Leash<T>>, inside: &mut Inside<T>) -> Option<LagExceeded> {
+    fn look(&mut self, leash: &Arc<Leash<T>>, inside: &mut Inside<T>) -> Option<SharedError> {
         let (Custody::Reader(cursor), Some(limit)) = (&mut inside.custody, inside.limit) else {
             return None;
         };
@@ -273,8 +193,9 @@ impl<T> Open<'_, T> {
             if cursor.is_at_a_splice() {
                 // Nothing else may keep the buffer that has ended here.
                 self.garbage.wakers.extend(cursor.take_waker());
+                let number = place.number_in(self.record) - 1;
                 let left = cursor.jump(place.ahead(0).0);
-                self.discard(left);
+                self.garbage.places.push((number, Place::Hold(left)));
             }
             self.register_reader(leash, &place, &limit);
             self.discard(place);
@@ -294,7 +215,7 @@ impl<T> Open<'_, T> {
                 {
                     self.stop_metering();
                 }
-                return Some(LagExceeded { items: lag });
+                return Some(SharedError::new(LagExceeded { items: lag }.into()));
             }
             OnLag::SkipToOldest => Allowance {
                 items: limit.items,
@@ -332,8 +253,7 @@ impl<T> Open<'_, T> {
         };
         let (inside, orders) = barred.parts();
         if orders.end().is_none() {
-            let lagged = self.look(leash, inside);
-            orders.lagged = lagged.map(|lag| SharedError::new(lag.into()));
+            orders.lagged = self.look(leash, inside);
         }
     }
 
@@ -363,7 +283,8 @@ impl<T> Open<'_, T> {
 
     fn discard(&mut self, slot: Slot<T>) {
         let number = slot.number_in(self.record);
-        self.garbage.places.push((number, Place::Slot(slot)));
+        let hold = Place::Hold(slot.into_hold());
+        self.garbage.places.push((number, hold));
     }
 
     fn register_reader(&mut self, leash: &Arc<Leash<T>>, place: &Slot<T>, limit: &LagLimit<T>) {
@@ -424,14 +345,7 @@ impl<T> Open<'_, T> {
     }
 
     fn trail(&self, key: Key) -> Option<Arc<Trail<T>>> {
-        match &self
-            .registry
-            .book
-            .as_ref()?
-            .entries
-            .get(&Id::Trail(key))?
-            .who
-        {
+        match self.registry.book.as_ref()?.get(Id::Trail(key))? {
             Who::Trail(trail) => Some(Arc::clone(trail)),
             Who::Reader(_) => None,
         }
@@ -550,8 +464,8 @@ impl<T> Record<T> {
         // Under both locks, so that whoever is registered is found. Registries are locked in the order of splices.
         let ((), garbage) = to.open(|open| {
             open.registry.book().metered += handed.metered;
-            for (id, entry) in handed.entries {
-                open.register(id, entry.who, AT_ONCE);
+            for (id, who) in handed.into_entries() {
+                open.register(id, who, AT_ONCE);
             }
         });
         drop(registry);
@@ -584,66 +498,6 @@ impl<T> Record<T> {
             }
         });
     }
-
-    /// Asks the items that were just published for their sizes, the first of which has that number and is in that
-    /// node. Returns whether limits are due. Runs user code.
-    ///
-    /// # Safety
-    ///
-    /// The node is alive throughout the call.
-    #[cold]
-    pub(super) unsafe fn measure(
-        &self,
-        node: NodePtr<T>,
-        number: u64,
-        items: u64,
-    ) -> (bool, Option<Panic>) {
-        let Some(Meter { size_of, sums }) = self.limits().meter.get().map(|meter| &**meter) else {
-            return (false, None);
-        };
-        let mut panicked = None;
-        let mut at = node;
-        let mut more = Vec::new();
-        let mut first = 0;
-        for item in 0..items {
-            // SAFETY: the first node is alive (caller), and keeps those after it alive.
-            let Found::Item(events, next) = (unsafe { at.read() }) else {
-                break;
-            };
-            let size = size_of.of_item(events, &mut panicked);
-            // Mostly it is but one.
-            if item == 0 {
-                first = size;
-            } else {
-                more.push(size);
-            }
-            at = next;
-        }
-        let mut sums = sums.lock();
-        for (size, number) in std::iter::once(first).chain(more).zip(number..) {
-            sums.add(number, size);
-        }
-        let is_due = sums.has_begun() && sums.total() >= sums.due_at;
-        (is_due, panicked)
-    }
-
-    /// The bytes in the buffers that this one leads to.
-    fn bytes_beyond(&self) -> u64 {
-        let mut onward = self.onward();
-        if onward.is_none() {
-            return 0;
-        }
-        let mut joined = self.limits().sums().and_then(|sums| sums.joined);
-        let mut bytes = 0;
-        while let Some((record, _)) = onward {
-            let (total, next) =
-                { record.limits().sums() }.map_or((0, None), |sums| (sums.total(), sums.joined));
-            bytes += joined.map_or(0, |joined| total.saturating_sub(joined));
-            joined = next;
-            onward = record.onward();
-        }
-        bytes
-    }
 }
 
 impl<T> Slot<T> {
@@ -656,163 +510,6 @@ impl<T> Slot<T> {
     /// Which buffer it is in.
     pub(super) fn region(&self) -> usize {
         ptr::from_ref(self.record()) as usize
-    }
-
-    /// What a reader here, `lag` items behind, may have of these.
-    fn allowed(&self, lag: u64, items: u64, bytes: Option<u64>) -> Allowed {
-        let most = lag.saturating_sub(1);
-        let by_items = lag.saturating_sub(items).min(most);
-        let mut allowed = bytes.map_or(Allowed::default(), |bytes| self.allowed_in_bytes(bytes));
-        let end = (allowed.skip + allowed.unsure).min(most);
-        allowed.skip = allowed.skip.min(most).max(by_items);
-        allowed.unsure = end.saturating_sub(allowed.skip);
-        allowed
-    }
-
-    fn allowed_in_bytes(&self, limit: u64) -> Allowed {
-        let mut skip = 0;
-        let mut next: Option<(Arc<Record<T>>, u64)> = None;
-        loop {
-            let (record, seq) = match &next {
-                None => (self.record(), self.seq()),
-                Some((record, seq)) => (&**record, *seq),
-            };
-            let beyond = record.bytes_beyond();
-            if let Some(onward) = record.onward().filter(|_| beyond > limit) {
-                skip += record.behind(seq);
-                next = Some(onward);
-                continue;
-            }
-            let sums = record.limits().sums();
-            let allowed = sums.map(|sums| sums.allowed(seq, limit, beyond));
-            let mut allowed = allowed.unwrap_or_default();
-            allowed.skip += skip;
-            return allowed;
-        }
-    }
-
-    /// The sum at this place, or at one a little further back, in terms of the buffer that it leads to by splices.
-    fn sum_at_least(&self) -> u64 {
-        let sums = self.record().limits().sums();
-        let mut sum = sums.map_or(0, |sums| sums.at_least(self.seq()));
-        let mut next = self.record().onward();
-        let mut limits = self.record().limits();
-        let mut record;
-        while let Some((to, _)) = next {
-            if let Some(sums) = limits.sums() {
-                let joined = sums.joined.unwrap_or(sum);
-                sum = joined.saturating_sub(sums.total().saturating_sub(sum));
-            }
-            record = to;
-            limits = record.limits();
-            next = record.onward();
-        }
-        sum
-    }
-
-    /// How many items a reader here is over its limit. Asks those whose sizes it has to know.
-    pub(super) fn over(&self, limit: &LagLimit<T>) -> (u64, Option<Panic>) {
-        let lag = self.lag();
-        if limit.bytes.is_none() {
-            return (lag.saturating_sub(limit.items), None);
-        }
-        let allowed = self.allowed(lag, limit.items, limit.bytes_allowed());
-        let Some(bytes) = limit.bytes.filter(|_| allowed.unsure > 0) else {
-            return (allowed.skip, None);
-        };
-        let (from, _) = self.ahead(allowed.skip);
-        let (sizes, panicked) = from.ask(bytes.size_of, allowed.unsure);
-        let mut sum = allowed.bytes;
-        let fit = sizes.iter().rev().take_while(|size| {
-            sum = sum.saturating_add(**size);
-            sum <= bytes.limit
-        });
-        let fit = fit.count() as u64;
-        (allowed.skip + allowed.unsure - fit, panicked)
-    }
-
-    /// Asks that many items for their sizes, from here on.
-    fn ask(&self, size_of: SizeOf<T>, items: u64) -> (Vec<u64>, Option<Panic>) {
-        let mut sizes = Vec::new();
-        let mut panicked = None;
-        self.walk(|events| {
-            let goes_on = (sizes.len() as u64) < items;
-            if goes_on {
-                sizes.push(size_of.of_item(events, &mut panicked));
-            }
-            goes_on
-        });
-        (sizes, panicked)
-    }
-
-    /// Has the writer ask each item for its size from now on, and asks those from here on that were published
-    /// before, each once.
-    fn meter(&self, size_of: SizeOf<T>) -> Option<Panic> {
-        let mut regions = vec![self.clone()];
-        let mut panicked = None;
-        while let Some(next) = regions.last().and_then(Slot::next_region) {
-            regions.push(next);
-        }
-        let mut joined = None;
-        while let Some(place) = regions.pop() {
-            let meter = place.record().limits().meter.get_or_init(|| {
-                let sums = Mutex::default();
-                Box::new(Meter { size_of, sums })
-            });
-            place.begin_sums(meter);
-            meter.sums.lock().joined = joined;
-            let (sum, panic) = place.sum(meter);
-            if let Some(panic) = panic {
-                keep_first(&mut panicked, panic);
-            }
-            joined = Some(sum);
-        }
-        panicked
-    }
-
-    /// As [`meter`](Self::meter), for the readers of this buffer, which has been spliced.
-    pub(super) fn meter_again(&self) {
-        if let Some(meter) = self.record().limits().meter.get() {
-            resume(self.meter(meter.size_of));
-        }
-    }
-
-    /// Begins the sums of this buffer at its last slot, unless they have begun.
-    fn begin_sums(&self, meter: &Meter<T>) {
-        let limits = self.record().limits();
-        let mut last = self.end_of_region();
-        // Release: pairs with the Acquire in `is_metered`.
-        limits.is_metered.store(true, Release);
-        loop {
-            // The request under the lock: the writer that fulfils it adds its item after this.
-            let mut sums = meter.sums.lock();
-            if sums.has_begun() {
-                return;
-            }
-            if last.is_last_after_request() {
-                return sums.begin(last.seq());
-            }
-            drop(sums);
-            last = last.end_of_region();
-        }
-    }
-
-    /// The sum at this place.
-    fn sum(&self, Meter { size_of, sums }: &Meter<T>) -> (u64, Option<Panic>) {
-        let seq = self.seq();
-        let (point, is_covered, total) = {
-            let sums = sums.lock();
-            (sums.at(seq), sums.covers(seq), sums.total())
-        };
-        let Some(point) = point else {
-            // Published by now, and not measured yet.
-            return (total, None);
-        };
-        let (sizes, panicked) = self.ask(*size_of, point.number - seq);
-        if !is_covered {
-            sums.lock().prepend(seq, &sizes);
-        }
-        (point.before - sizes.iter().sum::<u64>(), panicked)
     }
 }
 
@@ -843,9 +540,9 @@ impl<T> Record<T> {
 }
 
 /// A reader was limited, which the caller has to itself. Runs user code.
-pub(super) fn admit<T>(leash: &Arc<Leash<T>>, inside: &mut Inside<T>) -> Option<LagExceeded> {
+pub(super) fn admit<T>(leash: &Arc<Leash<T>>, inside: &mut Inside<T>) {
     let (Custody::Reader(cursor), Some(limit)) = (&mut inside.custody, &inside.limit) else {
-        return None;
+        return;
     };
     let mut panicked = None;
     // Neither a waker nor what it has passed is kept.
@@ -859,9 +556,15 @@ pub(super) fn admit<T>(leash: &Arc<Leash<T>>, inside: &mut Inside<T>) -> Option<
         panicked = slot.meter(bytes.size_of);
     }
     let place = cursor.slot();
-    let lagged = settle_at(place, |open| open.look(leash, inside));
-    resume(panicked);
-    lagged
+    let look = || {
+        settle_at(place, |open| {
+            if let Some(lagged) = open.look(leash, inside) {
+                // We are inside, so this is only an order.
+                drop(leash.bar(|orders| orders.lagged = Some(lagged)));
+            }
+        });
+    };
+    both_even_if_one_panics(look, || resume(panicked));
 }
 
 /// A reader is back, at `place`, and inside: the writer looks at it again. Runs user code.
@@ -898,15 +601,18 @@ fn settle_at<T, R>(place: Slot<T>, look: impl FnOnce(&mut Open<'_, T>) -> R) -> 
     }
     let end = last.owner();
     // What they keep is to be freed here, or by the writer.
-    drop((place, last));
-    both_even_if_one_panics(
-        || drop(garbage),
-        || {
+    let mut places = [Some(last), Some(place)].into_iter();
+    let mut garbage = Some(garbage);
+    let mut end = Some(end);
+    even_if_it_panics(|| {
+        places.by_ref().for_each(drop);
+        drop(garbage.take());
+        if let Some(end) = end.take() {
             if end.limits().are_due(end.behind(0)) || end.limits().are_due_in_bytes() {
                 end.enforce_limits();
             }
-        },
-    );
+        }
+    });
     answer
 }
 

@@ -40,12 +40,14 @@
 //! ```
 
 mod block;
+mod book;
 mod cursor;
 mod leash;
 mod leashed;
 mod limits;
 mod link;
 mod mark;
+mod meter;
 mod node;
 mod record;
 mod slot;

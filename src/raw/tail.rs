@@ -139,15 +139,25 @@ fn measure<T>(written: &Written<T>, limits: &mut EnforceLimits<T>) {
 pub(crate) struct Spliced<T> {
     // In this order: see `fulfil`.
     wake: Wake<T>,
+    meter: MeterAgain<T>,
     _limits: EnforceLimits<T>,
-    meter: Option<Slot<T>>,
 }
 
 impl<T> Spliced<T> {
     /// Wakes the readers already, and has the sizes of what follows asked.
     pub(crate) fn wake(&mut self) {
-        drop(mem::replace(&mut self.wake, Wake(None)));
-        if let Some(place) = self.meter.take() {
+        let wake = mem::replace(&mut self.wake, Wake(None));
+        let meter = mem::replace(&mut self.meter, MeterAgain(None));
+        both_even_if_one_panics(|| drop(wake), || drop(meter));
+    }
+}
+
+/// Dropping it has the sizes of what follows this place asked.
+struct MeterAgain<T>(Option<Slot<T>>);
+
+impl<T> Drop for MeterAgain<T> {
+    fn drop(&mut self) {
+        if let Some(place) = &self.0 {
             place.meter_again();
         }
     }
@@ -402,7 +412,7 @@ impl<T> Tail<T> {
                 return Spliced {
                     wake: Wake(None),
                     _limits: EnforceLimits(None),
-                    meter: None,
+                    meter: MeterAgain(None),
                 };
             }
             ahead = record.onward().map(|(next, _)| next);
@@ -419,8 +429,8 @@ impl<T> Tail<T> {
         to.add_observers(-excess);
         Spliced {
             wake,
+            meter: MeterAgain(is_metered.then(|| self.tail())),
             _limits: EnforceLimits(limited),
-            meter: is_metered.then(|| self.tail()),
         }
     }
 
