@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::task::{Context, Waker};
 
 use event_buffer::{
-    ByteSize, EventBuffer, LagLimit, OnLag, RecvError, Replay, SharedBuffer, TryRecvError,
+    ByteSize, Closer, EventBuffer, LagLimit, OnLag, RecvError, Replay, SharedBuffer, TryRecvError,
 };
 use loom::future::block_on;
 use loom::sync::Arc;
@@ -901,6 +901,60 @@ fn force_close_against_lag() {
 #[test]
 fn force_close_against_closer() {
     close_against(|reader| drop(reader.closer()));
+}
+
+#[test]
+fn force_close_against_drop() {
+    loom::model(|| {
+        let mut buffer = buffer();
+        let reader = buffer.subscribe().cloned();
+        let closer = reader.closer();
+        let event = Arc::new(1);
+        buffer.push(event.clone());
+        let closing = thread::spawn(move || closer.close("enough"));
+        drop(reader);
+        closing.join().unwrap();
+        assert_eq!(Arc::strong_count(&event), 1);
+        assert!(!buffer.is_observed());
+    });
+}
+
+/// A reader that is inside obeys when it leaves, whoever gave the order.
+#[test]
+fn force_close_against_a_clone_that_closes_its_own_reader() {
+    struct Event(std::sync::Arc<std::sync::OnceLock<Closer>>);
+
+    impl Clone for Event {
+        fn clone(&self) -> Self {
+            let closer = self.0.get().expect("set before it is published");
+            closer.close("from its own event");
+            Self(self.0.clone())
+        }
+    }
+
+    loom::model(|| {
+        let mut buffer = buffer();
+        let mut reader = buffer.subscribe().cloned();
+        let closer = std::sync::Arc::new(std::sync::OnceLock::new());
+        assert!(closer.set(reader.closer()).is_ok());
+        let other = reader.closer();
+        buffer.push(Event(closer.clone()));
+        let closing = thread::spawn(move || other.close("enough"));
+        let received = reader.try_recv();
+        let closed_by_other = closing.join().unwrap();
+        assert!(received.is_ok() || closed_by_other);
+        drop(received);
+        assert_eq!(
+            std::sync::Arc::strong_count(&closer),
+            1,
+            "freed by the close"
+        );
+        assert!(!buffer.is_observed());
+        assert!(matches!(
+            reader.try_recv(),
+            Err(TryRecvError::ForceClosed(_))
+        ));
+    });
 }
 
 /// The reader that gives up its place is read, dropped, or closed at the same time.
