@@ -862,17 +862,13 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Its number, and its size.
+/// Its number, its size, and whether its drop panics.
 #[derive(Debug)]
-struct Event(usize, u8, Bomb);
-
-/// Clones of it do not panic.
-#[derive(Debug)]
-struct Bomb(bool);
+struct Event(usize, u8, bool);
 
 impl Clone for Event {
     fn clone(&self) -> Self {
-        Self(self.0, self.1, Bomb(false))
+        Self(self.0, self.1, false)
     }
 }
 
@@ -882,9 +878,9 @@ impl PartialEq for Event {
     }
 }
 
-impl Drop for Bomb {
+impl Drop for Event {
     fn drop(&mut self) {
-        assert!(!self.0 || thread::panicking(), "asked for");
+        assert!(!self.2 || thread::panicking(), "asked for");
     }
 }
 
@@ -963,7 +959,7 @@ proptest! {
             let mut event = |n, size| {
                 let is_bomb = bombs > 0;
                 bombs -= usize::from(is_bomb);
-                Event(n, size, Bomb(is_bomb))
+                Event(n, size, is_bomb)
             };
             let n = published.len();
             let count = readers.len().max(1);
