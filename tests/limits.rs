@@ -1413,6 +1413,22 @@ fn a_stream_that_has_ended_is_over_where_it_is_limited_too() {
 }
 
 /// They share a place, at the greatest of their limits.
+/// One that was published before sizes were asked, and whose wake-up comes after that.
+#[test]
+fn an_item_that_is_told_late_counts_once() {
+    let _watchdog = watchdog();
+    let mut buffer = unretained();
+    let (stuck, reader) = (buffer.subscribe(), buffer.subscribe());
+    let _stuck = stuck.limited(LagLimit::items(1));
+    buffer.push(vec![0; 20]);
+    let deferred = buffer.push_deferred(vec![0; 20]);
+    let two = 2 * vec![0; 20].byte_size() as u64;
+    let mut reader = reader.limited(LagLimit::bytes(two));
+    drop(deferred);
+    assert_eq!(reader.lag(), 2);
+    assert!(reader.try_recv().is_ok(), "nothing was skipped");
+}
+
 #[test]
 fn stuck_readers_keep_what_the_greatest_of_their_limits_says() {
     let _watchdog = watchdog();

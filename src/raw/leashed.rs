@@ -225,8 +225,6 @@ impl<'a, T> Entered<'a, T> {
         if !is_back && limit.bytes.is_none() && cursor.lag() <= limit.items && *skipped == 0 {
             return Ok(());
         }
-        // First, as it may panic.
-        cursor.stop_waiting();
         let here = cursor.slot();
         let (mut over, mut panicked) = here.over(&limit);
         let has_lagged = over > 0 || *skipped > 0;
@@ -245,14 +243,16 @@ impl<'a, T> Entered<'a, T> {
         if over > 0 {
             let (to, gone) = here.ahead(over);
             *skipped += gone;
-            left = Some(cursor.jump(to));
+            left = Some((cursor.take_waker(), cursor.jump(to)));
         }
         drop(here);
         let mut place = is_back.then(|| cursor.slot());
         let leash = self.leash;
         even_if_it_panics(|| {
             // The newest first: what is behind keeps what is ahead.
-            drop(left.take());
+            if let Some((waker, left)) = left.take() {
+                both_even_if_one_panics(|| drop(waker), || drop(left));
+            }
             drop(garbage.take());
             resume(panicked.take());
             if let Some(place) = place.take() {

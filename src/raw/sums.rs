@@ -22,6 +22,8 @@ pub(super) struct Sums {
     total: u64,
     /// In order of their numbers. None if the buffer is not metered.
     points: VecDeque<Point>,
+    /// Items from this number on are added as they come. Those before were asked by whom they matter to.
+    begun_at: u64,
     /// With that many points, some are taken out.
     thin_at: usize,
     /// The total at which a limit is due.
@@ -52,6 +54,7 @@ impl Sums {
     /// Starts to sum up the items from that number on.
     pub(super) fn begin(&mut self, number: u64) {
         self.total = BASE;
+        self.begun_at = number;
         self.points.push_back(Point {
             number,
             before: BASE,
@@ -74,11 +77,8 @@ impl Sums {
 
     /// Adds an item, whose size is at least 1. They come in about the order of their numbers.
     pub(super) fn add(&mut self, number: u64, size: u64) {
-        let Some(first) = self.points.front() else {
-            return;
-        };
-        // It was published before this began, and is told late.
-        if number < first.number {
+        // It may have been published before this began, and be told late.
+        if !self.has_begun() || number < self.begun_at {
             return;
         }
         self.total += size;

@@ -105,9 +105,14 @@ impl Model {
 
     /// By how many items a reader is over its limit.
     fn over(&self, at: Place, limit: &Limit) -> usize {
+        self.over_bytes(at, limit, limit.bytes)
+    }
+
+    /// The same, with that limit in bytes instead.
+    fn over_bytes(&self, at: Place, limit: &Limit, bytes: Option<u64>) -> usize {
         let lag = self.lag(at) as usize;
         let mut within = lag.min(limit.items);
-        if let Some(most) = limit.bytes {
+        if let Some(most) = bytes {
             within = within.min(self.fit(at, most).max(1)).min(lag);
         }
         lag - within
@@ -227,7 +232,11 @@ impl Model {
             (0, _) => lag..=lag,
             (_, OnLag::Close) => 0..=lag,
             (_, OnLag::SkipToNewest) => 1 + in_hand..=lag,
-            (over, _) => lag - over as u64..=lag,
+            // A sixteenth of the bytes may be missing.
+            (..) => {
+                let bytes = limit.bytes.map(|bytes| bytes - bytes / 16);
+                lag - self.over_bytes(reader.at, limit, bytes) as u64..=lag
+            }
         }
     }
 

@@ -599,11 +599,14 @@ impl Reader {
     pub(super) fn resubscribe(&mut self, model: &mut Model) -> Option<Self> {
         let mut copy = self.copy(model);
         (copy.given, copy.failed) = (0, false);
-        while model.look(copy.at).is_ok() {
-            let (buffer, item) = model.next(copy.at);
-            copy.at = (buffer, item + 1);
+        // That of a closed one is closed in the same place.
+        if copy.closing.is_none() {
+            while model.look(copy.at).is_ok() {
+                let (buffer, item) = model.next(copy.at);
+                copy.at = (buffer, item + 1);
+            }
+            copy.at = model.next(copy.at);
         }
-        copy.at = model.next(copy.at);
         let Idle::Items(real) = self.idle()? else {
             return None;
         };
