@@ -185,11 +185,14 @@ fn read_leashed<T, R>(
     f: impl FnOnce(&mut Cursor<T>, &mut u64) -> Result<R, TryRecvError>,
 ) -> Result<R, TryRecvError> {
     let mut entered = leashed.enter().map_err(TryRecvError::ForceClosed)?;
-    entered.keep_limit().map_err(TryRecvError::ForceClosed)?;
-    let found = match entered.cursor() {
-        Some((cursor, skipped)) => f(cursor, skipped),
-        None => Err(TryRecvError::Closed),
+    let found = match entered.keep_limit() {
+        Err(reason) => Err(TryRecvError::ForceClosed(reason)),
+        Ok(()) => match entered.cursor() {
+            Some((cursor, skipped)) => f(cursor, skipped),
+            None => Err(TryRecvError::Closed),
+        },
     };
+    // Not on return, where a panic would leak what was found (rust-lang/rust#47949).
     drop(entered);
     if let Err(TryRecvError::Closed | TryRecvError::Failed(_)) = found {
         // It may have been closed before the buffer ended.
