@@ -531,7 +531,7 @@ fn foreign_code_may_use_the_buffer_and_the_reader() {
             })
         };
         for _ in 0..100 {
-            shared.push(Nosy(Some(look.clone())));
+            shared.push(Nosy(Some(look.clone()))).unwrap();
         }
         drop(reader);
     }
@@ -569,7 +569,7 @@ fn over_threads_received_and_skipped_make_up_all() {
                 let shared = shared.clone();
                 scope.spawn(move || {
                     let text = |n: u64| Arc::<str>::from(n.to_string());
-                    (0..EACH).for_each(|n| shared.push(text(n)));
+                    (0..EACH).for_each(|n| shared.push(text(n)).unwrap());
                 });
             }
             drop(shared);
@@ -626,7 +626,7 @@ fn what_is_skipped_while_its_clone_panics_is_counted() {
     impl Clone for Overtaken {
         fn clone(&self) -> Self {
             if let Some(shared) = &self.0 {
-                shared.extend((0..100).map(|_| Self(None)));
+                shared.extend((0..100).map(|_| Self(None))).unwrap();
                 panic!("asked for");
             }
             Self(None)
@@ -636,7 +636,7 @@ fn what_is_skipped_while_its_clone_panics_is_counted() {
     let _watchdog = watchdog();
     let shared = SharedBuffer::from(unretained());
     let mut reader = shared.subscribe().limited(LagLimit::items(10));
-    shared.push(Overtaken(Some(shared.clone())));
+    shared.push(Overtaken(Some(shared.clone()))).unwrap();
     assert!(catch_unwind(AssertUnwindSafe(|| reader.try_recv().is_ok())).is_err());
     assert!(matches!(reader.try_recv(), Err(TryRecvError::Lagged(91))));
     assert_eq!(std::iter::from_fn(|| reader.try_recv().ok()).count(), 10);
@@ -703,7 +703,7 @@ fn a_size_may_publish() {
             if let Some((shared, asked)) = &self.0 {
                 if asked.fetch_add(1, SeqCst) == 0 {
                     let later = shared.clone();
-                    later.push(Nosy(None));
+                    later.push(Nosy(None)).unwrap();
                 }
             }
             1
@@ -714,7 +714,9 @@ fn a_size_may_publish() {
     let shared = SharedBuffer::from(unretained());
     let asked = Arc::new(AtomicUsize::new(0));
     let stuck = shared.subscribe().limited(LagLimit::bytes(1));
-    shared.push(Nosy(Some((shared.clone(), asked.clone()))));
+    shared
+        .push(Nosy(Some((shared.clone(), asked.clone()))))
+        .unwrap();
     assert_eq!(asked.load(SeqCst), 1);
     drop(stuck);
 }
@@ -1164,7 +1166,9 @@ fn who_leaves_while_its_limit_is_enforced_is_gone_at_once() {
     let observed = Arc::new(AtomicUsize::new(0));
     let limited = shared.subscribe().limited(LagLimit::bytes(1));
     let reader = Reader::new(Some(limited).into());
-    shared.push(Leaver(shared.clone(), reader, observed.clone()));
+    shared
+        .push(Leaver(shared.clone(), reader, observed.clone()))
+        .unwrap();
     assert_eq!(observed.load(SeqCst), 1);
 }
 
@@ -1257,7 +1261,9 @@ impl ByteSize for Nested {
         let shared = self.others.lock().unwrap().pop().flatten();
         if let Some(shared) = shared {
             // A batch, with which the writer looks.
-            shared.extend([1, 1].map(|size| Self::new(size, &self.asked)));
+            shared
+                .extend([1, 1].map(|size| Self::new(size, &self.asked)))
+                .unwrap();
         }
         self.size
     }
@@ -1272,7 +1278,7 @@ fn items_published_while_another_is_asked_count_once() {
     let mut reader = shared.subscribe().limited(LagLimit::bytes(16));
     let first = Nested::new(9, &asked);
     first.others.lock().unwrap().push(Some(shared.clone()));
-    shared.push(first);
+    shared.push(first).unwrap();
     let sizes: Vec<_> = std::iter::from_fn(|| reader.try_recv().ok()).collect();
     let sizes: Vec<_> = sizes.iter().map(|event| event.size).collect();
     assert_eq!(sizes, [9, 1, 1], "all are within the limit");
@@ -1281,10 +1287,10 @@ fn items_published_while_another_is_asked_count_once() {
     // The sizes of those that came in between count for what is after them, too.
     let first = Nested::new(9, &asked);
     first.others.lock().unwrap().push(Some(shared.clone()));
-    shared.push(first);
-    (0..5).for_each(|_| shared.push(Nested::new(1, &asked)));
+    shared.push(first).unwrap();
+    (0..5).for_each(|_| shared.push(Nested::new(1, &asked)).unwrap());
     assert_eq!(reader.lag(), 8);
-    shared.push(Nested::new(1, &asked));
+    shared.push(Nested::new(1, &asked)).unwrap();
     assert!(matches!(reader.try_recv(), Err(TryRecvError::Lagged(1))));
     assert_eq!(reader.lag(), 8);
 }

@@ -260,8 +260,8 @@ fn shared_append_against_shared_append() {
         let other = shared.clone();
         // Each pushes what the other one had published out of the window.
         let pushing = thread::spawn(move || other.push(Arc::new(1)));
-        shared.push(Arc::new(2));
-        pushing.join().unwrap();
+        shared.push(Arc::new(2)).unwrap();
+        pushing.join().unwrap().unwrap();
         assert_eq!(shared.len(), 1);
     });
 }
@@ -295,7 +295,7 @@ fn snapshot_and_splice_against_publish() {
             thread::spawn(move || {
                 for index in 1..=2 {
                     state.store(index, Release);
-                    live.push(index);
+                    live.push(index).unwrap();
                 }
             })
         };
@@ -341,7 +341,7 @@ fn shared_append_against_last_reader_drop() {
         let shared: SharedBuffer<Uses> = SharedBuffer::from(buffer());
         let reader = shared.subscribe();
         let other = thread::spawn(move || drop(reader));
-        shared.push(Uses(Some(shared.clone())));
+        shared.push(Uses(Some(shared.clone()))).unwrap();
         other.join().unwrap();
     });
 }
@@ -515,8 +515,8 @@ fn shared_append_against_shared_append_with_a_limit_in_bytes() {
             let (other, item) = (shared.clone(), Item(alive.clone()));
             thread::spawn(move || other.push(item))
         };
-        shared.push(Item(alive.clone()));
-        pushing.join().unwrap();
+        shared.push(Item(alive.clone())).unwrap();
+        pushing.join().unwrap().unwrap();
         assert_eq!(Arc::strong_count(&alive), 1 + 1);
         drop(stuck);
     });
@@ -529,11 +529,11 @@ fn enforced_limit_against_batch_in_flight() {
         let shared = SharedBuffer::from(buffer());
         let stuck = shared.subscribe().limited(LagLimit::items(1));
         let alive = std::sync::Arc::new(());
-        (0..2).for_each(|_| shared.push(alive.clone()));
+        (0..2).for_each(|_| shared.push(alive.clone()).unwrap());
         let (other, event) = (shared.clone(), alive.clone());
         let other = thread::spawn(move || other.extend((0..40).map(|_| event.clone())));
-        shared.push(alive.clone());
-        other.join().unwrap();
+        shared.push(alive.clone()).unwrap();
+        other.join().unwrap().unwrap();
         let left = std::sync::Arc::strong_count(&alive) - 1;
         assert!(left <= 4, "{left} kept by a reader that may have one");
         drop(stuck);
@@ -701,7 +701,7 @@ fn two_producers_against_two_readers_at_neighbouring_links() {
         let sum = block_on(other.recv()).unwrap()[0] + block_on(other.recv()).unwrap()[0];
         assert_eq!(sum, 3);
         for producer in producers {
-            producer.join().unwrap();
+            producer.join().unwrap().unwrap();
         }
         assert!(waits.0.load(Acquire));
     });

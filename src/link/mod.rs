@@ -66,7 +66,7 @@ mod registration;
 mod signal;
 mod waiters;
 
-pub(crate) use blocking::{recv_blocking, recv_timeout};
+pub(crate) use blocking::{block_on, recv_blocking, recv_timeout};
 pub use closer::Closer;
 pub(crate) use closer::{Closable, Closed};
 pub(crate) use event_listener::Event;

@@ -5,6 +5,7 @@ use std::slice;
 use std::task::{Poll, Waker};
 
 use super::link::Link;
+use super::mark::Mark;
 use super::node::{Found, Hold, NodePtr};
 use super::record::RecordRef;
 use super::slot::{Onward, Place, Read, Slot};
@@ -55,6 +56,12 @@ impl<T> Cursor<T> {
     /// The slot that is read next, and how many events of its item have been given.
     pub(crate) fn place(&self) -> (Slot<T>, usize) {
         (self.slot(), self.given)
+    }
+
+    /// The item of which events were given last.
+    pub(crate) fn item_in_hand(&self) -> Mark<T> {
+        let here = self.slot().mark();
+        if self.given > 0 { here } else { here.before() }
     }
 
     /// The slot that is read next, counted.
@@ -310,6 +317,12 @@ impl<T> Cursor<T> {
         if self.registration.is_some() {
             self.registration = None;
         }
+    }
+
+    /// Returns `true` if nothing more will be published where it leads to.
+    pub(crate) fn has_ended(&self) -> bool {
+        // SAFETY: the anchor keeps `at` alive.
+        unsafe { self.at.record() }.has_ended()
     }
 
     pub(crate) fn lag(&self) -> u64 {
