@@ -78,8 +78,13 @@ pub struct Limited<T> {
 }
 
 impl<T: Clone> Limited<T> {
-    pub(crate) fn new(mut items: Subscription<T>, limit: LagLimit<T>) -> Self {
-        items.set_limit(limit);
+    pub(crate) fn new(items: Subscription<T>, limit: LagLimit<T>) -> Self {
+        Self::after(0, items, limit)
+    }
+
+    /// One that is to report that many skipped items first.
+    fn after(skipped: u64, mut items: Subscription<T>, limit: LagLimit<T>) -> Self {
+        items.set_limit(limit, skipped);
         Self {
             items,
             limit,
@@ -324,7 +329,7 @@ impl<T: Clone> Limited<T> {
     /// assert_eq!(reader.try_recv(), Err(TryRecvError::Lagged(90)));
     /// ```
     pub fn set_limit(&mut self, limit: LagLimit<T>) {
-        self.items.set_limit(limit);
+        self.items.set_limit(limit, 0);
         self.limit = limit;
     }
 
@@ -495,13 +500,13 @@ impl<T: Clone> Clone for Limited<T> {
         let (next, rest) = (self.next.clone(), self.rest.clone());
         let (items, skipped) = self.items.duplicate();
         Self {
-            skipped: self.skipped + skipped,
+            skipped: self.skipped,
             next,
             rest,
             is_begun: self.is_begun,
             in_hand: self.in_hand.clone(),
             closed: self.closed.clone(),
-            ..Self::new(items, self.limit)
+            ..Self::after(skipped, items, self.limit)
         }
     }
 }

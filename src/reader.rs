@@ -167,9 +167,9 @@ impl<T> Reader<T> {
         Closer::new(self.0.lock().leash().closable())
     }
 
-    /// Limits how far it may be behind. Runs user code.
-    pub(crate) fn set_limit(&mut self, limit: LagLimit<T>) {
-        self.0.get_mut().leash().set_limit(limit);
+    /// Limits how far it may be behind, and adds to what is to be reported. Runs user code.
+    pub(crate) fn set_limit(&mut self, limit: LagLimit<T>, skipped: u64) {
+        self.0.get_mut().leash().set_limit(limit, skipped);
     }
 
     /// Why it was closed by a closer.

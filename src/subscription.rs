@@ -533,9 +533,10 @@ impl<T> Subscription<T> {
         skipped.is_ok()
     }
 
-    pub(crate) fn set_limit(&mut self, limit: LagLimit<T>) {
+    /// Limits how far it may be behind, and adds to the number of skipped items that is to be reported.
+    pub(crate) fn set_limit(&mut self, limit: LagLimit<T>, skipped: u64) {
         self.reader.stop_waiting();
-        self.reader.set_limit(limit);
+        self.reader.set_limit(limit, skipped);
     }
 
     /// Another reader at the same place, and the number of items that the limit has skipped before it.

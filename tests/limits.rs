@@ -834,6 +834,8 @@ enum Step {
     Wait(usize, Panics),
     Close(usize),
     Leave(usize),
+    Clone(usize),
+    SetLimit(usize, Option<u64>, Option<u64>, OnLag),
     /// Continues in a new buffer.
     Splice,
 }
@@ -853,7 +855,10 @@ fn step() -> impl Strategy<Value = Step> {
         10 => (0..40_u8).prop_map(Step::Push),
         3 => (0..40_u8, 0..4_usize).prop_map(|(size, n)| Step::Append(size, n)),
         3 => (0..40_u8, 0..60_usize).prop_map(|(size, n)| Step::Extend(size, n)),
-        2 => (items, bytes, on_lag).prop_map(|(i, b, l)| Step::Subscribe(i, b, l)),
+        2 => (items.clone(), bytes.clone(), on_lag.clone())
+            .prop_map(|(i, b, l)| Step::Subscribe(i, b, l)),
+        1 => (0..8_usize, items, bytes, on_lag).prop_map(|(r, i, b, l)| Step::SetLimit(r, i, b, l)),
+        1 => (0..8_usize).prop_map(Step::Clone),
         1 => (0..20_usize).prop_map(Step::Bomb),
         10 => (0..8_usize, 0..50_usize).prop_map(|(reader, n)| Step::Read(reader, n)),
         4 => (0..8_usize, select(vec![Panics::Never, Panics::Woken, Panics::Dropped]))
@@ -898,11 +903,14 @@ impl ByteSize for Event {
 }
 
 /// A reader that goes by the words of the documentation.
+#[derive(Clone)]
 struct Naive {
     items: u64,
     bytes: Option<u64>,
     on_lag: OnLag,
     at: usize,
+    /// Skipped by a limit that has been replaced.
+    skipped: usize,
     rest: Vec<Event>,
     closed: bool,
 }
@@ -915,26 +923,36 @@ impl Naive {
             || (items.len() as u64 <= self.items && self.bytes.is_none_or(|most| sum <= most))
     }
 
-    fn read(&mut self, published: &[Vec<Event>]) -> Result<Event, TryRecvError> {
-        if !self.rest.is_empty() {
-            return Ok(self.rest.remove(0));
-        }
+    /// Keeps the limit.
+    fn catch_up(&mut self, published: &[Vec<Event>]) {
         let mut oldest = self.at;
         while !self.is_within(&published[oldest..]) {
             oldest += 1;
         }
-        if oldest > self.at {
-            oldest = match self.on_lag {
-                OnLag::SkipToNewest => published.len() - 1,
-                _ => oldest,
-            };
-            self.closed |= self.on_lag == OnLag::Close;
-            if !self.closed {
-                let skipped = oldest - self.at;
-                self.at = oldest + 1;
-                self.rest.clone_from(&published[oldest]);
-                return Err(TryRecvError::Lagged(skipped as u64));
+        match self.on_lag {
+            OnLag::Close => {
+                self.closed |= oldest > self.at;
+                return;
             }
+            OnLag::SkipToNewest if oldest > self.at || self.skipped > 0 => {
+                oldest = oldest.max(published.len() - 1);
+            }
+            _ => {}
+        }
+        self.skipped += oldest - self.at;
+        self.at = oldest;
+    }
+
+    fn read(&mut self, published: &[Vec<Event>]) -> Result<Event, TryRecvError> {
+        if !self.rest.is_empty() {
+            return Ok(self.rest.remove(0));
+        }
+        self.catch_up(published);
+        let skipped = std::mem::take(&mut self.skipped);
+        if skipped > 0 && !self.closed {
+            self.rest.clone_from(&published[self.at]);
+            self.at += 1;
+            return Err(TryRecvError::Lagged(skipped as u64));
         }
         let item = published.get(self.at).filter(|_| !self.closed);
         let Some(item) = item else {
@@ -943,6 +961,14 @@ impl Naive {
         self.at += 1;
         self.rest.clone_from(item);
         Ok(self.rest.remove(0))
+    }
+}
+
+fn limit_of(items: Option<u64>, bytes: Option<u64>, on_lag: OnLag) -> LagLimit<Event> {
+    let limit = LagLimit::items(items.unwrap_or(u64::MAX)).on_lag(on_lag);
+    match bytes {
+        Some(bytes) => limit.and_bytes(bytes),
+        None => limit,
     }
 }
 
@@ -983,16 +1009,14 @@ proptest! {
                 }
                 Step::Bomb(count) => bombs = count,
                 Step::Subscribe(items, bytes, on_lag) => {
-                    let mut limit = LagLimit::items(items.unwrap_or(u64::MAX)).on_lag(on_lag);
-                    if let Some(bytes) = bytes {
-                        limit = limit.and_bytes(bytes);
-                    }
+                    let limit = limit_of(items, bytes, on_lag);
                     let limited = caught(|| buffer.subscribe().limited(limit));
                     readers.extend(limited.map(|limited| (limited, Naive {
                         items: items.unwrap_or(u64::MAX).max(1),
                         bytes,
                         on_lag,
                         at: n,
+                        skipped: 0,
                         rest: Vec::new(),
                         closed: false,
                     })));
@@ -1039,6 +1063,27 @@ proptest! {
                     naive.closed = true;
                     naive.rest.clear();
                 }
+                Step::Clone(reader) => if let Some((reader, naive)) = readers.get(reader % count) {
+                    let clone = caught(|| reader.clone());
+                    let naive = naive.clone();
+                    readers.extend(clone.map(|clone| (clone, naive)));
+                }
+                Step::SetLimit(reader, items, bytes, on_lag) if !readers.is_empty() => {
+                    let (mut reader, mut naive) = readers.swap_remove(reader % count);
+                    let limit = limit_of(items, bytes, on_lag);
+                    // Either limit may hold if that panics.
+                    if caught(|| reader.set_limit(limit)).is_some() {
+                        naive.catch_up(&published);
+                        if !naive.closed {
+                            naive.items = items.unwrap_or(u64::MAX).max(1);
+                            (naive.bytes, naive.on_lag) = (bytes, on_lag);
+                        }
+                        readers.push((reader, naive));
+                    } else {
+                        caught(|| drop(reader));
+                    }
+                }
+                Step::SetLimit(..) => {}
                 Step::Leave(reader) => if !readers.is_empty() {
                     let (reader, _) = readers.swap_remove(reader % count);
                     caught(|| drop(reader));

@@ -109,9 +109,9 @@ impl<T> Leashed<T> {
         self.0.closed_from_outside()
     }
 
-    /// Limits how far it may be behind, from now on. The limit before, if any, is enforced a last time. Runs user code:
-    /// if that panics, either of the two may hold.
-    pub(crate) fn set_limit(&mut self, limit: LagLimit<T>) {
+    /// Limits how far it may be behind, from now on. The limit before, if any, is enforced a last time. That many
+    /// skipped items are to be reported besides. Runs user code: if that panics, either of the two limits may hold.
+    pub(crate) fn set_limit(&mut self, limit: LagLimit<T>, skipped: u64) {
         let Ok(mut entered) = self.enter() else {
             return;
         };
@@ -125,6 +125,7 @@ impl<T> Leashed<T> {
             dismiss(leash, &before, &cursor.slot().owner());
         }
         inside.limit = Some(limit);
+        inside.skipped += skipped;
         admit(leash, inside);
     }
 }
@@ -268,7 +269,7 @@ impl<'a, T> Entered<'a, T> {
         let (mut over, mut panicked) = here.over(&limit);
         let has_lagged = over > 0 || *skipped > 0;
         match limit.on_lag {
-            OnLag::Close if has_lagged => {
+            OnLag::Close if over > 0 => {
                 let items = here.lag();
                 drop(here);
                 let reason = self.close_for_lag(LagExceeded { items });
