@@ -173,7 +173,8 @@ fn who_waits_for_readers_may_use_the_buffer_when_it_is_woken() {
     let shared = SharedBuffer::new();
     let waker = Arc::new(Uses(shared.clone())).into();
     let mut cx = std::task::Context::from_waker(&waker);
-    let ways: [fn(&SharedBuffer<u8>) -> Subscription<u8>; 3] = [
+    type Subscribe = fn(&SharedBuffer<u8>) -> Subscription<u8>;
+    let ways: [Subscribe; 3] = [
         SharedBuffer::subscribe,
         SharedBuffer::subscribe_from_start,
         |shared| shared.upgrade(&shared.tail().bookmark()).unwrap(),
