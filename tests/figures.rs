@@ -158,6 +158,8 @@ fn a_splice_brings_the_first_reader() {
     assert_ready!(observed.poll());
 }
 
+type Subscribe = fn(&SharedBuffer<u8>) -> Subscription<u8>;
+
 /// Uses the buffer when it is woken, which must not be under its lock.
 struct Uses(SharedBuffer<u8>);
 
@@ -173,7 +175,6 @@ fn who_waits_for_readers_may_use_the_buffer_when_it_is_woken() {
     let shared = SharedBuffer::new();
     let waker = Arc::new(Uses(shared.clone())).into();
     let mut cx = std::task::Context::from_waker(&waker);
-    type Subscribe = fn(&SharedBuffer<u8>) -> Subscription<u8>;
     let ways: [Subscribe; 3] = [
         SharedBuffer::subscribe,
         SharedBuffer::subscribe_from_start,

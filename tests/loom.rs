@@ -380,6 +380,80 @@ fn observed_against_splice_and_join() {
     });
 }
 
+#[test]
+fn observed_against_subscribe() {
+    loom::model(|| {
+        let buffer = buffer::<u8>();
+        let place = buffer.tail();
+        let subscribing = thread::spawn(move || place.subscribe());
+        block_on(buffer.observed());
+        assert_eq!(buffer.subscriber_count(), 1);
+        drop(subscribing.join().unwrap());
+        assert_eq!(buffer.subscriber_count(), 0);
+    });
+}
+
+#[test]
+fn observed_against_splice() {
+    loom::model(|| {
+        let live = buffer::<u8>();
+        let snapshot = buffer();
+        let _reader = snapshot.subscribe();
+        let tail = live.tail();
+        let other = thread::spawn(move || snapshot.splice(tail));
+        block_on(live.observed());
+        assert!(live.is_observed());
+        other.join().unwrap();
+    });
+}
+
+/// Both the writer and the reader of a block look at its numbers.
+#[test]
+fn backlog_against_advance() {
+    loom::model(|| {
+        let mut buffer = buffer();
+        let mut reader = buffer.subscribe();
+        buffer.extend([1, 2, 3]);
+        let reading = thread::spawn(move || {
+            while reader.try_recv().is_ok() {}
+            reader
+        });
+        assert!(buffer.backlog() <= 3);
+        buffer.push(4);
+        drop(reading.join().unwrap());
+        assert_eq!(buffer.backlog(), 0);
+    });
+}
+
+/// Either the event is published, and received before the end, or it is given back.
+#[test]
+fn shared_close_against_push() {
+    loom::model(|| {
+        let shared = SharedBuffer::from(buffer());
+        let mut reader = shared.subscribe().cloned();
+        let other = shared.clone();
+        let closing = thread::spawn(move || other.close());
+        let published = shared.push(1).is_ok();
+        closing.join().unwrap();
+        assert_eq!(reader.try_recv().is_ok(), published);
+        assert_eq!(reader.try_recv(), Err(TryRecvError::Closed));
+    });
+}
+
+#[test]
+fn finish_against_recv() {
+    loom::model(|| {
+        let shared = SharedBuffer::from(EventBuffer::new());
+        let mut reader = shared.subscribe().cloned();
+        shared.push(1).unwrap();
+        let finishing = thread::spawn(move || shared.finish());
+        assert_eq!(block_on(reader.recv()), Ok(1));
+        assert_eq!(block_on(reader.recv()), Err(RecvError::Closed));
+        let recording = finishing.join().unwrap();
+        assert_eq!(recording.subscribe().cloned().try_recv(), Ok(1));
+    });
+}
+
 /// The writer moves the reader's place on while it reads: what it gets and what it is told was
 /// skipped make up what was published.
 fn limit_is_enforced_while_it_reads(limit: LagLimit<Number>) {
