@@ -122,15 +122,22 @@ impl<T> SharedBuffer<T> {
     /// # Ok::<(), event_buffer::TryRecvError>(())
     /// ```
     #[doc(alias = "send")]
+    #[inline]
     pub fn push(&self, event: T) -> Result<(), Ended<T>> {
         let mut buffer = self.buffer.lock();
         if buffer.tail.has_ended() {
             drop(buffer);
             return Err(Ended::new(vec![event]));
         }
+        if buffer.tail.pass_unseen(1) {
+            drop(buffer);
+            // The lock is released: user code runs now.
+            drop(event);
+            return Ok(());
+        }
         let later = buffer.tail.push_later(event);
         drop(buffer);
-        // The lock is released: user code runs now.
+        // As above.
         drop(later);
         Ok(())
     }
