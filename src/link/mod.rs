@@ -72,4 +72,4 @@ pub(crate) use closer::{Closable, Closed};
 pub(crate) use event_listener::Event;
 pub(crate) use registration::{Awaited, Host, Registration, wait_for};
 pub(crate) use signal::Signal;
-pub(crate) use waiters::Waiters;
+pub(crate) use waiters::{Ticket, Waiters};

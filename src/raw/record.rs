@@ -1,12 +1,12 @@
 //! What the readers of one buffer share besides its chain: counts, and how it ended.
 
-use std::ptr::{self, NonNull};
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use super::limits::Limits;
 use crate::error::SharedError;
-use crate::link::{Host, Signal, Waiters};
+use crate::link::{Signal, Waiters};
 use crate::sync::{AtomicIsize, AtomicPtr, AtomicU64, Mutex};
 
 /// Set in `observers` once a splice has handed the count on.
@@ -275,32 +275,6 @@ impl Recent {
         // Relaxed: ordered after the node by its Acquire. If the node belongs to a later number, this differs.
         let again = self.seq.load(Relaxed);
         (seq == again && seq != Self::NONE).then_some((seq, node))
-    }
-}
-
-/// A record that something else keeps alive.
-pub(super) struct RecordRef<T>(NonNull<Record<T>>);
-
-// SAFETY: it gives `&Record<T>`, which is `Sync` under these bounds.
-unsafe impl<T: Send + Sync> Send for RecordRef<T> {}
-// SAFETY: likewise.
-unsafe impl<T: Send + Sync> Sync for RecordRef<T> {}
-
-impl<T> RecordRef<T> {
-    /// # Safety
-    ///
-    /// The record is kept alive for as long as this exists.
-    #[inline]
-    pub(super) unsafe fn new(record: &Record<T>) -> Self {
-        Self(NonNull::from(record))
-    }
-}
-
-impl<T> Host for RecordRef<T> {
-    #[inline]
-    fn with(&self, f: impl FnOnce(&Waiters)) {
-        // SAFETY: alive (`new`).
-        f(unsafe { self.0.as_ref() }.waiters());
     }
 }
 
