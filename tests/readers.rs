@@ -117,8 +117,8 @@ fn iterators_block_until_something_comes_and_end_with_the_buffer() {
         Some(Err(RecvError::Failed(_)))
     ));
     assert!(items.iter().next().is_none());
-    assert_eq!(clones.iter().filter(Result::is_ok).count(), 50);
-    assert_eq!(limited.iter().filter(Result::is_ok).count(), 50);
+    assert_eq!(clones.iter().flatten().count(), 50);
+    assert_eq!(limited.iter().flatten().count(), 50);
     writer.join().unwrap();
 }
 
