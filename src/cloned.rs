@@ -39,6 +39,11 @@ impl<T: Clone> Cloned<T> {
         Self { items }
     }
 
+    /// The reader of items that it is made of.
+    pub(crate) fn into_items(self) -> Subscription<T> {
+        self.items
+    }
+
     /// Waits for the next event.
     ///
     /// Cancel safe: an event is taken only when the future completes.

@@ -80,7 +80,9 @@ mod raw;
 mod reader;
 mod recording;
 mod replay;
+mod share;
 mod shared_buffer;
+mod single_flight;
 mod subscription;
 mod sync;
 mod unwind;
@@ -102,6 +104,7 @@ pub use position::{Position, SpliceCycle};
 pub use publisher::{Publisher, Request, Resume, Update, Watch};
 pub use recording::Recording;
 pub use replay::{Builder, Replay};
+pub use share::{ShareExt, SharedLimited, SharedSource, SharedStream};
 pub use shared_buffer::{SharedBuffer, WeakBuffer};
 pub use subscription::Subscription;
 

@@ -920,6 +920,121 @@ fn flight_against_a_wake_up_from_outside() {
 }
 
 /// The place that a reader skips to is noted by the writer, who moves on meanwhile.
+/// Given up from outside: it is dropped, and both are told, whatever they are doing.
+#[test]
+fn flight_against_give_up() {
+    use event_buffer::publisher::models::Flight;
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    loom::model(|| {
+        let held = Arc::new(());
+        let holds = held.clone();
+        let mut first = Flight::new(Box::pin(poll_fn(move |_| {
+            _ = &holds;
+            Poll::Pending
+        })));
+        let gives_up = first.join().unwrap();
+        let giving_up = thread::spawn(move || gives_up.give_up());
+        block_on(poll_fn(|cx| first.poll(cx)));
+        giving_up.join().unwrap();
+        assert_eq!(Arc::strong_count(&held), 1);
+    });
+}
+
+#[test]
+fn flight_that_finishes_against_give_up() {
+    use event_buffer::publisher::models::Flight;
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    loom::model(|| {
+        let held = Arc::new(());
+        let holds = held.clone();
+        let mut first = Flight::new(Box::pin(poll_fn(move |cx| {
+            _ = &holds;
+            cx.waker().wake_by_ref();
+            Poll::Ready(())
+        })));
+        let mut second = first.join().unwrap();
+        let other = thread::spawn(move || {
+            second.give_up();
+            assert!(second.poll(&Context::from_waker(Waker::noop())).is_ready());
+        });
+        block_on(poll_fn(|cx| first.poll(cx)));
+        other.join().unwrap();
+        assert_eq!(Arc::strong_count(&held), 1);
+    });
+}
+
+/// A source that is woken from outside once, and then has two items and its end.
+fn woken_once() -> (
+    impl futures::Stream<Item = u32> + Send,
+    impl FnOnce() + Send,
+) {
+    let gate = Arc::new((loom::future::AtomicWaker::new(), AtomicU64::new(0)));
+    let opens = gate.clone();
+    let mut n = 0;
+    let source = futures::stream::poll_fn(move |cx| {
+        gate.0.register_by_ref(cx.waker());
+        if gate.1.load(Acquire) == 0 {
+            return std::task::Poll::Pending;
+        }
+        n += 1;
+        std::task::Poll::Ready((n <= 2).then_some(n))
+    });
+    let open = move || {
+        opens.1.store(1, Release);
+        opens.0.wake();
+    };
+    (source, open)
+}
+
+/// One follower drives and leaves; the other gets every item.
+#[test]
+fn shared_source_against_a_follower_that_leaves() {
+    use event_buffer::ShareExt;
+    use futures::StreamExt;
+
+    loom::model(|| {
+        let (source, open) = woken_once();
+        let source = source.share(Replay::None);
+        let mut stays = source.subscribe();
+        let mut leaves = source.subscribe();
+        drop(source);
+        let leaving = thread::spawn(move || {
+            open();
+            _ = leaves.poll_next_unpin(&mut Context::from_waker(Waker::noop()));
+        });
+        block_on(async {
+            assert_eq!(stays.next().await, Some(1));
+            assert_eq!(stays.next().await, Some(2));
+            assert_eq!(stays.next().await, None);
+        });
+        leaving.join().unwrap();
+    });
+}
+
+/// A late follower gets all items from some place on, and the end.
+#[test]
+fn shared_source_against_subscribe() {
+    use event_buffer::ShareExt;
+    use futures::StreamExt;
+
+    loom::model(|| {
+        let source = futures::stream::iter([1, 2]).share(Replay::Last(1));
+        let mut follower = source.subscribe();
+        let subscribing = thread::spawn(move || source.subscribe());
+        block_on(async {
+            assert_eq!(follower.next().await, Some(1));
+            assert_eq!(follower.next().await, Some(2));
+            assert_eq!(follower.next().await, None);
+        });
+        let late: Vec<u32> = block_on(subscribing.join().unwrap().collect());
+        assert!([&[1, 2][..], &[2]].contains(&&late[..]), "{late:?}");
+    });
+}
+
 #[test]
 fn append_against_resubscribe() {
     loom::model(|| {
