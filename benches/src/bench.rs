@@ -3,7 +3,6 @@
 use crate::harness::{Contestant, Harness, Measured};
 use crate::payload::Payload;
 use crate::report::Row;
-use crate::target::Target;
 
 pub struct Bench {
     pub harness: Harness,
@@ -47,24 +46,18 @@ impl Bench {
         plan: Plan,
         operations: usize,
         contestants: impl FnOnce() -> Vec<Contestant>,
-        targets: impl Fn(&str) -> Vec<Target>,
     ) {
         if let Some(plan) = self.begin(plan) {
             let measured = self.harness.compete(contestants(), operations);
-            self.add(plan, &measured, targets);
+            self.add(plan, &measured);
         }
     }
 
     /// Adds a row of counted figures, if it is asked for.
-    pub fn counted(
-        &mut self,
-        plan: Plan,
-        count: impl FnOnce() -> Vec<Measured>,
-        targets: impl Fn(&str) -> Vec<Target>,
-    ) {
+    pub fn counted(&mut self, plan: Plan, count: impl FnOnce() -> Vec<Measured>) {
         if let Some(plan) = self.begin(plan) {
             let measured = count();
-            self.add(plan, &measured, targets);
+            self.add(plan, &measured);
         }
     }
 
@@ -78,20 +71,14 @@ impl Bench {
         })
     }
 
-    pub fn add(
-        &mut self,
-        plan: Plan,
-        measured: &[Measured],
-        targets: impl Fn(&str) -> Vec<Target>,
-    ) {
+    pub fn add(&mut self, plan: Plan, measured: &[Measured]) {
         let Plan {
             section,
             scenario,
             payload,
             unit,
         } = plan;
-        self.rows.push(Row::new(
-            section, scenario, payload, unit, measured, targets,
-        ));
+        self.rows
+            .push(Row::new(section, scenario, payload, unit, measured));
     }
 }

@@ -9,7 +9,6 @@ mod peers;
 mod plot;
 mod report;
 mod rows;
-mod target;
 mod task;
 mod versions;
 
@@ -65,10 +64,12 @@ fn main() {
     rows::drain::run(&mut bench);
     rows::wake::run(&mut bench);
     rows::late_join::run(&mut bench);
+    rows::share::run(&mut bench);
     rows::latency::run(&mut bench);
     rows::crowd::run(&mut bench);
     rows::allocations::run(&mut bench);
     let growth = rows::memory::run(&mut bench);
+    let curves = saves.then(|| rows::curves::run(&bench));
 
     let run = Run {
         command: versions::command(),
@@ -82,13 +83,15 @@ fn main() {
     };
     let table = report::markdown(&run, &bench.rows);
     println!("{table}");
-    if saves {
+    if let Some(curves) = curves {
         let results = concat!(env!("CARGO_MANIFEST_DIR"), "/results");
         fs::create_dir_all(results).expect("the package's directory is writable");
         for (name, text) in [
             ("table.md", &table),
             ("table.json", &report::json(&run, &bench.rows)),
             ("memory.svg", &plot::memory(&growth)),
+            ("delivery.svg", &plot::delivery(&curves)),
+            ("backlog.svg", &plot::backlog(&curves)),
         ] {
             let path = format!("{results}/{name}");
             fs::write(&path, text).expect("the results are writable");

@@ -5,10 +5,10 @@ use std::sync::Arc;
 /// An event of one of the measured kinds.
 pub trait Payload: Clone + Send + Sync + Unpin + 'static {
     const NAME: &'static str;
-    /// A clone of it calls the allocator.
-    const ALLOCATES_ON_CLONE: bool = false;
-
     fn make(number: u64) -> Self;
+
+    /// Reads all of it, as whoever is lent an event does.
+    fn read(&self) -> u64;
 }
 
 impl Payload for u64 {
@@ -17,11 +17,16 @@ impl Payload for u64 {
     fn make(number: u64) -> Self {
         number
     }
+
+    #[inline]
+    fn read(&self) -> u64 {
+        *self
+    }
 }
 
 /// A plain struct of 256 bytes.
 #[derive(Clone)]
-pub struct Wide(#[expect(dead_code, reason = "is only carried")] [u64; 32]);
+pub struct Wide([u64; 32]);
 
 impl Payload for Wide {
     const NAME: &'static str = "256 bytes";
@@ -29,14 +34,23 @@ impl Payload for Wide {
     fn make(number: u64) -> Self {
         Self([number; 32])
     }
+
+    #[inline]
+    fn read(&self) -> u64 {
+        self.0.iter().fold(0, |all, word| all ^ word)
+    }
 }
 
 impl Payload for String {
     const NAME: &'static str = "String";
-    const ALLOCATES_ON_CLONE: bool = true;
 
     fn make(number: u64) -> Self {
         format!("an event as text, number {number:>8}")
+    }
+
+    #[inline]
+    fn read(&self) -> u64 {
+        bytes(self.as_bytes())
     }
 }
 
@@ -46,4 +60,14 @@ impl Payload for Arc<[u8]> {
     fn make(number: u64) -> Self {
         Self::from([number as u8; 64])
     }
+
+    #[inline]
+    fn read(&self) -> u64 {
+        bytes(self)
+    }
+}
+
+#[inline]
+fn bytes(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |all, byte| all ^ u64::from(*byte))
 }

@@ -1,6 +1,8 @@
-//! How memory grows, as an SVG that is legible on light and on dark ground.
+//! How costs grow, as SVGs that are legible on light and on dark ground.
 
 use std::fmt::Write;
+
+use crate::rows::curves::Curves;
 
 #[derive(Default)]
 pub struct Growth {
@@ -10,7 +12,7 @@ pub struct Growth {
 
 pub struct Curve {
     pub name: &'static str,
-    /// How many there are, and bytes in all.
+    /// How many there are, and what that costs.
     pub points: Vec<(f64, f64)>,
 }
 
@@ -27,47 +29,93 @@ const STYLE: &str = "text{font:12px sans-serif;fill:#768390}.axis{stroke:#8c959f
 @media(prefers-color-scheme:light){text{fill:#424a53}}\
 @media(prefers-color-scheme:dark){text{fill:#c9d1d9}}";
 
-/// Two panels: bytes by subscribers, and bytes by backlog.
+/// Bytes by subscribers, and bytes by backlog.
 pub fn memory(growth: &Growth) -> String {
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" \
-         aria-label=\"Memory by subscribers and by backlog\"><style>{STYLE}</style>\n"
-    );
-    let panels = [
-        (
-            60.0,
-            "subscribers, each 100 u64 events behind",
-            &growth.with_subscribers,
-        ),
-        (
-            470.0,
-            "u64 events that one subscriber has not read",
-            &growth.with_backlog,
-        ),
-    ];
-    for (left, title, curves) in panels {
-        svg += &panel(left, title, curves);
+    picture(
+        "Memory by subscribers and by backlog",
+        &[
+            (
+                "bytes, by subscribers, each 100 u64 events behind",
+                &growth.with_subscribers,
+            ),
+            (
+                "bytes, by u64 events that one subscriber has not read",
+                &growth.with_backlog,
+            ),
+        ],
+    )
+}
+
+/// What a delivery costs, by subscribers.
+pub fn delivery(curves: &Curves) -> String {
+    picture(
+        "What a delivery costs by subscribers",
+        &[
+            (
+                "ns a delivery of what is ready, by subscribers",
+                &curves.drained,
+            ),
+            (
+                "ns a delivery that wakes a task, by subscribers",
+                &curves.woken,
+            ),
+        ],
+    )
+}
+
+/// What publishing costs, by backlog.
+pub fn backlog(curves: &Curves) -> String {
+    picture(
+        "What publishing costs by backlog",
+        &[(
+            "ns an event published, by events not read",
+            &curves.published,
+        )],
+    )
+}
+
+/// Panels beside each other, each with its title, and a legend.
+fn picture(label: &str, panels: &[(&str, &Vec<Curve>)]) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for curve in panels.iter().flat_map(|(_, curves)| curves.iter()) {
+        if !names.contains(&curve.name) {
+            names.push(curve.name);
+        }
     }
-    for (place, curve) in growth.with_backlog.iter().enumerate() {
-        let x = 60.0 + (place % 4) as f64 * 190.0;
-        let y = 365.0 + (place / 4) as f64 * 20.0;
-        let colour = COLOURS[place % COLOURS.len()];
+    let width = WIDTH / 2.0 * panels.len() as f64;
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {HEIGHT}\" role=\"img\" \
+         aria-label=\"{label}\"><style>{STYLE}</style>\n"
+    );
+    for (place, (title, curves)) in panels.iter().enumerate() {
+        svg += &panel(60.0 + 410.0 * place as f64, title, curves, &names);
+    }
+    let in_a_row = 2 * panels.len();
+    for (place, name) in names.iter().enumerate() {
+        let x = 60.0 + (place % in_a_row) as f64 * 190.0;
+        let y = 365.0 + (place / in_a_row) as f64 * 20.0;
         put(
             &mut svg,
             format_args!(
-                "<rect x=\"{x}\" y=\"{}\" width=\"10\" height=\"10\" fill=\"{colour}\"/>\
-                 <text x=\"{}\" y=\"{y}\">{}</text>\n",
+                "<rect x=\"{x}\" y=\"{}\" width=\"10\" height=\"10\" fill=\"{}\"/>\
+                 <text x=\"{}\" y=\"{y}\">{name}</text>\n",
                 y - 10.0,
+                colour(names.as_slice(), name),
                 x + 16.0,
-                curve.name,
             ),
         );
     }
     svg + "</svg>\n"
 }
 
+/// The same one for a name in all panels.
+fn colour(names: &[&str], name: &str) -> &'static str {
+    let place = names.iter().position(|it| *it == name).unwrap_or(0);
+    COLOURS[place % COLOURS.len()]
+}
+
 /// Both axes are logarithmic.
-fn panel(left: f64, title: &str, curves: &[Curve]) -> String {
+fn panel(left: f64, title: &str, curves: &[Curve], names: &[&str]) -> String {
     let points = || curves.iter().flat_map(|curve| &curve.points);
     let decades_x = points()
         .map(|point| point.0.log10())
@@ -83,15 +131,12 @@ fn panel(left: f64, title: &str, curves: &[Curve]) -> String {
         .ceil();
     let bottom = TOP + PANEL.1;
     let x = |count: f64| left + count.log10() / decades_x * PANEL.0;
-    let y = |bytes: f64| bottom - (bytes.log10() - lowest) / (highest - lowest) * PANEL.1;
+    let y = |cost: f64| bottom - (cost.log10() - lowest) / (highest - lowest) * PANEL.1;
 
     let mut svg = String::new();
     put(
         &mut svg,
-        format_args!(
-            "<text x=\"{left}\" y=\"{}\">bytes, by {title}</text>\n",
-            TOP - 16.0
-        ),
+        format_args!("<text x=\"{left}\" y=\"{}\">{title}</text>\n", TOP - 16.0),
     );
     for decade in 0..=decades_x as i32 {
         let count = 10f64.powi(decade);
@@ -128,7 +173,7 @@ fn panel(left: f64, title: &str, curves: &[Curve]) -> String {
         ),
     );
     // Ours last, on top.
-    for (place, curve) in curves.iter().enumerate().rev() {
+    for curve in curves.iter().rev() {
         let path: Vec<String> = curve
             .points
             .iter()
@@ -138,8 +183,12 @@ fn panel(left: f64, title: &str, curves: &[Curve]) -> String {
             &mut svg,
             format_args!(
                 "<polyline fill=\"none\" stroke=\"{}\" stroke-width=\"{}\" points=\"{}\"><title>{}</title></polyline>\n",
-                COLOURS[place % COLOURS.len()],
-                if place == 0 { 3 } else { 1 },
+                colour(names, curve.name),
+                if curve.name.starts_with("event-buffer") {
+                    3
+                } else {
+                    1
+                },
                 path.join(" "),
                 curve.name,
             ),

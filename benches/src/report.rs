@@ -5,10 +5,6 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use crate::harness::{Measured, Role, median};
-use crate::target::Target;
-
-/// The peer that is the fastest of its row.
-const BEST: &str = "best";
 
 /// How, where and when a table was made.
 #[derive(Serialize)]
@@ -48,26 +44,21 @@ pub struct Line {
     pub best_peer: Option<&'static str>,
     /// Median, over the rounds, of ours : best peer.
     pub ratio: Option<f64>,
-    pub verdicts: Vec<Verdict>,
 }
 
-#[derive(Serialize)]
-pub struct Verdict {
-    pub of: Option<&'static str>,
-    pub reached: f64,
-    pub limit: f64,
-    pub met: bool,
+impl Line {
+    fn is_behind(&self) -> bool {
+        self.ratio.is_some_and(|ratio| ratio > 1.0)
+    }
 }
 
 impl Row {
-    /// `targets` says what a variant is to reach.
     pub fn new(
         section: &'static str,
         scenario: String,
         payload: &'static str,
         unit: &'static str,
         measured: &[Measured],
-        targets: impl Fn(&str) -> Vec<Target>,
     ) -> Self {
         let (ours, peers): (Vec<_>, Vec<_>) = measured.iter().partition(|it| it.role == Role::Ours);
         let best = peers
@@ -80,10 +71,6 @@ impl Row {
             value: it.median(),
             best_peer: best.map(|best| best.name),
             ratio: best.and_then(|best| ratio(it, best)),
-            verdicts: targets(it.name)
-                .into_iter()
-                .filter_map(|target| verdict(it, target, best, &peers))
-                .collect(),
         };
         Self {
             section,
@@ -113,32 +100,6 @@ fn ratio(ours: &Measured, peer: &Measured) -> Option<f64> {
     ratio.is_finite().then_some(ratio)
 }
 
-fn verdict(
-    ours: &Measured,
-    target: Target,
-    best: Option<&Measured>,
-    peers: &[&Measured],
-) -> Option<Verdict> {
-    let (of, reached, limit) = match target {
-        Target::OfBest(limit) => (Some(BEST), ratio(ours, best?)?, limit),
-        Target::Of(name, limit) => {
-            let peer = peers.iter().find(|peer| peer.name == name)?;
-            (Some(name), ratio(ours, peer)?, limit)
-        }
-        Target::AtMost(limit) => (None, ours.median(), limit),
-        Target::AtMostOr(limit, bound) => {
-            let bound = peers.iter().find(|peer| peer.name == bound)?;
-            (None, ours.median(), limit.max(bound.median()))
-        }
-    };
-    Some(Verdict {
-        of,
-        reached,
-        limit,
-        met: reached <= limit,
-    })
-}
-
 /// The whole table as Markdown.
 pub fn markdown(run: &Run, rows: &[Row]) -> String {
     let mut text = String::new();
@@ -166,24 +127,40 @@ pub fn markdown(run: &Run, rows: &[Row]) -> String {
             ""
         },
     ));
-    let verdicts = || {
+    let lines = || {
         rows.iter()
-            .flat_map(|row| &row.ours)
-            .flat_map(|line| &line.verdicts)
+            .flat_map(|row| row.ours.iter().map(move |line| (row, line)))
     };
+    let compared = || lines().filter(|(_, line)| line.ratio.is_some());
     line(format_args!(
-        "**{} of {} targets met.**",
-        verdicts().filter(|it| it.met).count(),
-        verdicts().count(),
+        "**{} of {} lines are ahead of every peer, or even.**",
+        compared().filter(|(_, line)| !line.is_behind()).count(),
+        compared().count(),
     ));
+    line(format_args!("\n## Behind a peer\n"));
+    line(format_args!(
+        "| | payload | event-buffer | best peer | ratio |"
+    ));
+    line(format_args!("|---|---|---|---|--:|"));
+    for (row, ours) in compared().filter(|(_, line)| line.is_behind()) {
+        line(format_args!(
+            "| {}: {} | {} | {} | {} | {} |",
+            row.section,
+            row.scenario,
+            row.payload,
+            ours.variant,
+            ours.best_peer.unwrap_or_default(),
+            ours.ratio.map_or(String::new(), figure),
+        ));
+    }
 
     for section in sections(rows) {
         let rows: Vec<&Row> = rows.iter().filter(|row| row.section == section).collect();
         line(format_args!("\n## {section}\n"));
         line(format_args!(
-            "| | payload | event-buffer | | best peer | | ratio | targets |"
+            "| | payload | event-buffer | | best peer | | ratio |"
         ));
-        line(format_args!("|---|---|---|--:|---|--:|--:|---|"));
+        line(format_args!("|---|---|---|--:|---|--:|--:|"));
         for row in &rows {
             for ours in &row.ours {
                 let best = row
@@ -191,7 +168,7 @@ pub fn markdown(run: &Run, rows: &[Row]) -> String {
                     .iter()
                     .find(|peer| Some(peer.name) == ours.best_peer);
                 line(format_args!(
-                    "| {} | {} | {} | {} {} | {} | {} | {} | {} |",
+                    "| {} | {} | {} | {} {} | {} | {} | {} |",
                     row.scenario,
                     row.payload,
                     ours.variant,
@@ -199,12 +176,11 @@ pub fn markdown(run: &Run, rows: &[Row]) -> String {
                     row.unit,
                     best.map_or("", |best| best.name),
                     best.map_or(String::new(), |best| figure(best.value)),
-                    ours.ratio.map_or(String::new(), figure),
-                    ours.verdicts
-                        .iter()
-                        .map(said)
-                        .collect::<Vec<_>>()
-                        .join("; "),
+                    ours.ratio
+                        .map_or(String::new(), |ratio| match ours.is_behind() {
+                            true => format!("**{}**", figure(ratio)),
+                            false => figure(ratio),
+                        }),
                 ));
             }
         }
@@ -256,16 +232,6 @@ fn sections(rows: &[Row]) -> Vec<&'static str> {
     let mut sections: Vec<&str> = rows.iter().map(|row| row.section).collect();
     sections.dedup();
     sections
-}
-
-fn said(verdict: &Verdict) -> String {
-    let mark = if verdict.met { "met" } else { "**missed**" };
-    let limit = (verdict.limit * 1e3).round() / 1e3;
-    match verdict.of {
-        Some(BEST) => format!("ratio ≤ {limit} {mark}"),
-        Some(peer) => format!("{} of {peer} ≤ {limit} {mark}", figure(verdict.reached)),
-        None => format!("≤ {limit} {mark}"),
-    }
 }
 
 /// Three digits are more than the noise allows.

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::{env, fs};
 
-const CONTESTANTS: [&str; 9] = [
+const CONTESTANTS: [&str; 11] = [
     "event-buffer",
     "tokio",
     "tokio-stream",
@@ -13,6 +13,8 @@ const CONTESTANTS: [&str; 9] = [
     "barrage",
     "flume",
     "async-channel",
+    "futures-rx",
+    "replay-channel",
 ];
 
 /// The command that made this run.

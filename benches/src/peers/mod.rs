@@ -24,7 +24,7 @@ pub use self::asyncband::Asyncband;
 pub use self::barrage::Barrage;
 pub use self::flume_each::FlumeEach;
 pub use self::postage::Postage;
-pub use self::tokio_recv::TokioRecv;
+pub use self::tokio_recv::{TokioRecv, TokioRecvRoomy};
 pub use self::tokio_stream::TokioStream;
 
 /// One way to send events from one place to many.
@@ -105,6 +105,7 @@ pub fn readers<T: Payload>(visitor: &mut impl Visitor<T>) {
     visitor.visit::<Ours<Extend, Cloned>>();
     visitor.visit::<Ours<Extend, Chunks>>();
     channels(visitor);
+    visitor.visit::<TokioRecvRoomy>();
     visitor.visit::<TokioStream>();
     by_hand(visitor);
 }

@@ -8,16 +8,26 @@ use tokio::sync::broadcast::{self, Receiver, Sender};
 use super::Peer;
 use crate::payload::Payload;
 
-pub struct TokioRecv;
+/// With a ring of the size that is needed.
+pub type TokioRecv = TokioRing<0>;
+/// With the ring that one gives it who does not know how far receivers fall behind.
+pub type TokioRecvRoomy = TokioRing<65_536>;
 
-impl<T: Payload> Peer<T> for TokioRecv {
-    const NAME: &'static str = "tokio recv";
+/// A ring of at least so many.
+pub struct TokioRing<const ROOM: usize>;
+
+impl<T: Payload, const ROOM: usize> Peer<T> for TokioRing<ROOM> {
+    const NAME: &'static str = if ROOM > 0 {
+        "tokio recv, ring of 65,536"
+    } else {
+        "tokio recv"
+    };
 
     type Sender = Sender<T>;
     type Receiver = Receiver<T>;
 
     fn channel(capacity: usize, receivers: usize) -> (Self::Sender, Vec<Self::Receiver>) {
-        let sender = broadcast::Sender::new(capacity);
+        let sender = broadcast::Sender::new(capacity.max(ROOM));
         let receivers = (0..receivers).map(|_| sender.subscribe()).collect();
         (sender, receivers)
     }

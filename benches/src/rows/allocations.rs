@@ -4,7 +4,6 @@ use crate::alloc;
 use crate::bench::{Bench, Plan};
 use crate::harness::Measured;
 use crate::peers::{self, Peer, Visitor};
-use crate::target::Target;
 use crate::task::{self, Task};
 
 const SECTION: &str = "allocations";
@@ -19,12 +18,10 @@ pub fn run(bench: &mut Bench) {
             "allocations",
         ),
         || counted(peers::readers::<u64>, Part::Publish),
-        |_| vec![Target::AtMost(1.0)],
     );
     bench.counted(
         Plan::new::<u64>(SECTION, "per delivery of what is ready", "allocations"),
         || counted(peers::readers::<u64>, Part::Deliver),
-        |_| vec![Target::AtMost(0.0)],
     );
     bench.counted(
         Plan::new::<u64>(
@@ -33,18 +30,10 @@ pub fn run(bench: &mut Bench) {
             "allocations",
         ),
         || counted(peers::waiters::<u64>, Part::Wake),
-        |_| vec![Target::AtMost(1.0)],
     );
     bench.counted(
         Plan::new::<u64>(SECTION, "per wait, with the delivery before", "allocations"),
         || counted(peers::waiters::<u64>, Part::Wait),
-        |variant| {
-            vec![Target::AtMost(if variant.ends_with("Stream") {
-                1.0
-            } else {
-                0.0
-            })]
-        },
     );
 }
 

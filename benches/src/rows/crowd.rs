@@ -65,7 +65,7 @@ pub fn run(bench: &mut Bench) {
 
     for (part, plan) in wanted {
         let measured: Vec<Measured> = crowds.iter().filter_map(|it| it.measured(part)).collect();
-        bench.add(plan, &measured, |_| vec![]);
+        bench.add(plan, &measured);
     }
 }
 

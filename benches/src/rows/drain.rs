@@ -7,7 +7,6 @@ use crate::bench::{Bench, Plan};
 use crate::harness::Contestant;
 use crate::payload::Payload;
 use crate::peers::{self, Peer, Visitor};
-use crate::target::Target;
 
 /// Events published in one go.
 const BURST: usize = 1_000;
@@ -40,23 +39,9 @@ impl ForPayload for Drain {
                     peers::readers::<T>(&mut burst);
                     burst.contestants
                 },
-                |variant| targets::<T>(variant, subscribers),
             );
         }
     }
-}
-
-fn targets<T: Payload>(variant: &str, subscribers: usize) -> Vec<Target> {
-    let limit = match variant {
-        "cloned" if subscribers == 1 => 0.45,
-        "cloned" => 0.2,
-        "extend, cloned" if subscribers == 1 => 0.3,
-        "extend, cloned" => 0.15,
-        "items" | "extend, items" if T::ALLOCATES_ON_CLONE => 0.5,
-        "items" | "extend, items" if T::NAME == u64::NAME => 1.0,
-        _ => return vec![],
-    };
-    vec![Target::OfBest(limit)]
 }
 
 /// A burst is published; then each subscriber reads all of it. Publishing and freeing count.

@@ -5,13 +5,14 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use event_buffer::{EventBuffer, Replay};
+use futures::FutureExt;
+use replay_channel::ReplayChannel;
 
 use crate::alloc;
 use crate::bench::{Bench, Plan};
 use crate::harness::{Contestant, Role};
 use crate::peers::ours::{Chunks, Cloned, Items, Read};
 use crate::peers::{self, AsyncBroadcast, Peer, Postage, Visitor};
-use crate::target::Target;
 
 const MEMORY: &str = "as many bytes, read in a row";
 const SECTION: &str = "late join";
@@ -33,16 +34,12 @@ pub fn run(bench: &mut Bench) {
                 replay::<Chunks>("next_chunk"),
                 replay::<Items>("items"),
                 replay::<Cloned>("cloned"),
+                replay_channel(),
                 left_behind::<AsyncBroadcast>(),
                 left_behind::<Postage>(),
                 vec_kept_by_hand(),
                 bare_memory(),
             ]
-        },
-        |variant| match variant {
-            // 200 million a second.
-            "next_chunk" => vec![Target::AtMostOr(5.0, MEMORY)],
-            _ => vec![],
         },
     );
     bench.timed(
@@ -60,7 +57,6 @@ pub fn run(bench: &mut Bench) {
                 clone_behind::<Postage>(),
             ]
         },
-        |_| vec![],
     );
     bench.timed(
         Plan::new::<u64>(
@@ -91,9 +87,9 @@ pub fn run(bench: &mut Bench) {
             ));
             peers::channels::<u64>(&mut by_hand);
             peers::by_hand::<u64>(&mut by_hand);
+            by_hand.0.push(one_vec());
             by_hand.0
         },
-        |_| vec![],
     );
 }
 
@@ -118,7 +114,20 @@ fn replay<R: Read<u64>>(name: &'static str) -> Contestant {
     })
 }
 
-/// No peer replays. With these a receiver that never reads can be kept, and cloned.
+/// It replays everything, always.
+fn replay_channel() -> Contestant {
+    let channel = ReplayChannel::new();
+    let sender = channel.sender();
+    (0..RETAINED as u64).for_each(|event| sender.send(event));
+    timed("replay-channel", Role::Peer, move || {
+        let receiver = channel.receiver();
+        for _ in 0..RETAINED {
+            black_box(receiver.receive().now_or_never());
+        }
+    })
+}
+
+/// These do not replay. With them a receiver that never reads can be kept, and cloned.
 fn left_behind<P: Peer<u64, Receiver: Clone>>() -> Contestant {
     let (mut sender, receivers) = P::channel(RETAINED, 1);
     P::send_all(&mut sender, 0..RETAINED as u64);
@@ -188,6 +197,18 @@ fn spliced<R: Read<u64>>(
         let mut received = 0;
         while received < SNAPSHOT {
             received += R::try_receive(&mut reader);
+        }
+    })
+}
+
+/// The snapshot is sent as one message, and read. The counterpart of one item.
+fn one_vec() -> Contestant {
+    let events: Vec<u64> = (0..SNAPSHOT as u64).collect();
+    timed("flume, one Vec", Role::Peer, move || {
+        let (sender, receiver) = flume::unbounded();
+        sender.send(events.clone()).expect("it is open");
+        for event in receiver.try_recv().expect("it is there") {
+            black_box(event);
         }
     })
 }

@@ -39,7 +39,7 @@ pub fn run(bench: &mut Bench) {
             scenario: format!("{}: {name}", plan.scenario),
             ..plan
         };
-        bench.add(plan, &measured, |_| vec![]);
+        bench.add(plan, &measured);
     }
 }
 

@@ -44,7 +44,6 @@ pub fn run(bench: &mut Bench) {
             peers::by_hand::<u64>(&mut ready);
             ready.0
         },
-        |_| vec![],
     );
 }
 
@@ -72,7 +71,6 @@ fn publish<T: Payload>(bench: &mut Bench, readers: usize, of: &str, limit: LagLi
                 by_hand::<T>(readers),
             ]
         },
-        |_| vec![],
     );
 }
 
@@ -93,7 +91,6 @@ fn different<T: Payload>(bench: &mut Bench) {
                 peer::<T, TokioRecv>(TokioRecv::channel(ROOM, 100)),
             ]
         },
-        |_| vec![],
     );
 }
 

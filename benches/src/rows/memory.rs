@@ -11,12 +11,9 @@ use crate::payload::Payload;
 use crate::peers::ours::{Cloned, Items, Ours, Push};
 use crate::peers::{self, Peer, TokioStream, Visitor};
 use crate::plot::{Curve, Growth};
-use crate::target::Target;
 use crate::task;
 
 const SECTION: &str = "memory";
-/// Bytes of an event beyond its payload.
-const OVERHEAD: f64 = 48.0;
 /// Events in the backlog whose memory grows with the subscribers, in the plot.
 const BACKLOG: usize = 100;
 
@@ -26,7 +23,6 @@ pub fn run(bench: &mut Bench) -> Growth {
         bench.counted(
             Plan::new::<u64>(SECTION, format!("an idle subscriber of {count}"), "bytes"),
             || everybody(idlers, count, Kept::Idle),
-            |_| vec![],
         );
         bench.counted(
             Plan::new::<u64>(
@@ -35,7 +31,6 @@ pub fn run(bench: &mut Bench) -> Growth {
                 "bytes",
             ),
             || everybody(peers::waiters::<u64>, count, Kept::Waiting),
-            |_| vec![],
         );
     }
     growth(bench)
@@ -67,17 +62,9 @@ impl ForPayload for Retained {
                     peers::by_hand::<T>(&mut bytes);
                     bytes.measured
                 },
-                |_| vec![Target::AtMost(OVERHEAD + payload_bytes::<T>())],
             );
         }
     }
-}
-
-/// What an event of the kind needs for itself, also where it is not on the stack.
-fn payload_bytes<T: Payload>() -> f64 {
-    let (event, usage) = alloc::count(|| T::make(0));
-    drop(event);
-    size_of::<T>() as f64 + usage.live_bytes
 }
 
 /// Everybody whose handle is of a kind of its own.

@@ -2,6 +2,7 @@
 
 pub mod allocations;
 pub mod crowd;
+pub mod curves;
 pub mod drain;
 pub mod late_join;
 pub mod latency;
@@ -9,6 +10,7 @@ pub mod limits;
 pub mod memory;
 pub mod publish;
 pub mod publisher;
+pub mod share;
 pub mod wake;
 
 use std::sync::Arc;

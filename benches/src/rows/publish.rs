@@ -8,7 +8,6 @@ use crate::harness::Contestant;
 use crate::payload::Payload;
 use crate::peers::ours::{Extend, Items, Ours, Push, PushRetaining, Shared, SharedRetaining};
 use crate::peers::{self, Peer, Visitor};
-use crate::target::Target;
 use crate::task::{self, Task};
 
 const SECTION: &str = "publish";
@@ -38,13 +37,6 @@ impl ForPayload for Publish {
                 peers::channels::<T>(&mut unobserved);
                 unobserved.0
             },
-            |_| {
-                vec![
-                    Target::OfBest(0.05),
-                    Target::Of("tokio recv", 0.05),
-                    Target::Of("asyncband", 0.05),
-                ]
-            },
         );
         bench.timed(
             Plan::new::<T>(SECTION, "a subscriber behind", UNIT),
@@ -54,7 +46,6 @@ impl ForPayload for Publish {
                 Visitor::<T>::visit::<Ours<Extend, Items>>(&mut behind);
                 writers::<T, _>(behind).0
             },
-            |_| vec![Target::OfBest(0.5)],
         );
         bench.timed(
             Plan::new::<T>(SECTION, "a subscriber woken, not yet polled", UNIT),
@@ -64,13 +55,11 @@ impl ForPayload for Publish {
                 Visitor::<T>::visit::<Ours<Extend, Items>>(&mut woken);
                 writers::<T, _>(woken).0
             },
-            |_| vec![Target::OfBest(0.5)],
         );
         bench.timed(
             Plan::new::<T>(SECTION, "a waiting subscriber", UNIT),
             CHANNELS,
             || writers::<T, _>(Waiting(Vec::new())).0,
-            |_| vec![],
         );
     }
 }

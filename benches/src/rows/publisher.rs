@@ -13,16 +13,12 @@ use futures::{FutureExt, Stream, StreamExt};
 
 use crate::bench::{Bench, Plan};
 use crate::harness::{Contestant, Measured, Role};
-use crate::target::Target;
 use crate::task::{self, Flag, Task};
 
 const SECTION: &str = "publisher";
 const UNIT: &str = "ns/event";
 /// The parts that nobody who publishes under keys can do without.
 const BY_HAND: &str = "lookup and push";
-/// How many times that a publisher may cost.
-const LIMIT: f64 = 1.5;
-
 /// Events published in one go, unless there are more keys than that.
 const BURST: u64 = 1_000;
 /// Keys where their number is not the question.
@@ -61,7 +57,6 @@ pub fn run(bench: &mut Bench) {
                 behind(&scene, ByHand::default()),
             ]
         },
-        limit,
     );
 
     woken(bench);
@@ -112,12 +107,7 @@ fn row<K: Key>(bench: &mut Bench, scenario: impl Into<String>, scene: &Scene<K>)
                 behind(scene, ByHand::default()),
             ]
         },
-        limit,
     );
-}
-
-fn limit(_: &str) -> Vec<Target> {
-    vec![Target::Of(BY_HAND, LIMIT)]
 }
 
 /// What topics are told apart by.
@@ -344,7 +334,6 @@ fn woken(bench: &mut Bench) {
         ),
         KEYS as usize,
         || vec![waiting(Topics::default()), waiting(ByHand::default())],
-        limit,
     );
     bench.counted(
         Plan::new::<u64>(
@@ -359,7 +348,6 @@ fn woken(bench: &mut Bench) {
                 rounds: vec![wakers_woken()],
             }]
         },
-        |_| vec![Target::AtMost(1.0)],
     );
 }
 
@@ -417,8 +405,6 @@ fn subscribe(bench: &mut Bench) {
                 subscribers(SHORT_SNAPSHOT, Role::Bound, 1),
             ]
         },
-        // O(1) in the number of parts.
-        |_| vec![Target::Of(SHORT_SNAPSHOT, 1.2)],
     );
 }
 

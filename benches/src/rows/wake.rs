@@ -7,7 +7,6 @@ use crate::fan_out::{FanOut, Threads};
 use crate::harness::Contestant;
 use crate::payload::{Payload, Wide};
 use crate::peers::{self, Peer, Visitor};
-use crate::target::Target;
 
 pub fn run(bench: &mut Bench) {
     for threads in [Threads::One, Threads::Two] {
@@ -73,15 +72,6 @@ fn row<T: Payload>(bench: &mut Bench, wake: Wake) {
             };
             peers::waiters::<T>(&mut tasks);
             tasks.contestants
-        },
-        |_| match (burst, threads) {
-            (1, _) => vec![
-                Target::Of("tokio recv", 1.0),
-                Target::Of("BroadcastStream", 0.95),
-                Target::Of("async-broadcast", 0.7),
-            ],
-            (_, Threads::One) => vec![Target::OfBest(0.35)],
-            (_, Threads::Two) => vec![Target::OfBest(0.6)],
         },
     );
 }

@@ -1,0 +1,148 @@
+//! How costs grow, for the pictures.
+
+use std::iter;
+use std::time::{Duration, Instant};
+
+use crate::bench::Bench;
+use crate::fan_out::{FanOut, Threads};
+use crate::harness::{Contestant, Harness, Role};
+use crate::peers::ours::{Cloned, ClonedStream, Extend, Items, Ours, Push};
+use crate::peers::{self, AsyncBroadcast, FlumeEach, Peer, TokioRecv};
+use crate::plot::Curve;
+
+/// Nanoseconds, by a count.
+pub struct Curves {
+    /// A delivery of what is ready, by subscribers.
+    pub drained: Vec<Curve>,
+    /// A delivery to a task that waits, by subscribers.
+    pub woken: Vec<Curve>,
+    /// Publishing an event, by events that a subscriber has not read.
+    pub published: Vec<Curve>,
+}
+
+pub fn run(bench: &Bench) -> Curves {
+    // Many points; each need not be as exact as a row.
+    let harness = &Harness {
+        rounds: bench.harness.rounds.min(5),
+        sample: Duration::from_millis(if bench.quick { 2 } else { 10 }),
+    };
+    let subscribers = if bench.quick { 1_000 } else { 100_000 };
+    let backlog = if bench.quick { 10_000 } else { 10_000_000 };
+    Curves {
+        drained: vec![
+            curve(
+                "event-buffer, push",
+                harness,
+                subscribers,
+                drain::<Ours<Push, Cloned>>,
+            ),
+            curve(
+                "event-buffer, extend",
+                harness,
+                subscribers,
+                drain::<Ours<Extend, Cloned>>,
+            ),
+            curve("tokio recv", harness, subscribers, drain::<TokioRecv>),
+            curve(
+                "async-broadcast",
+                harness,
+                subscribers,
+                drain::<AsyncBroadcast>,
+            ),
+        ],
+        woken: vec![
+            curve(
+                "event-buffer",
+                harness,
+                subscribers,
+                wake::<Ours<Push, ClonedStream>>,
+            ),
+            curve("tokio recv", harness, subscribers, wake::<TokioRecv>),
+            curve(
+                "async-broadcast",
+                harness,
+                subscribers,
+                wake::<AsyncBroadcast>,
+            ),
+        ],
+        published: vec![
+            curve(
+                "event-buffer, push",
+                harness,
+                backlog,
+                publish::<Ours<Push, Items>>,
+            ),
+            curve(
+                "event-buffer, extend",
+                harness,
+                backlog,
+                publish::<Ours<Extend, Items>>,
+            ),
+            curve("tokio recv", harness, backlog, publish::<TokioRecv>),
+            curve("flume each", harness, backlog, publish::<FlumeEach>),
+        ],
+    }
+}
+
+/// A contestant's figure for each power of ten.
+fn curve(
+    name: &'static str,
+    harness: &Harness,
+    most: usize,
+    job: impl Fn(usize) -> (usize, Box<dyn FnMut(u32) -> Duration>),
+) -> Curve {
+    eprintln!("curve: {name}, to {most}");
+    let counts = iter::successors(Some(1), |count| Some(count * 10));
+    let points = counts.take_while(|count| *count <= most).map(|count| {
+        let (operations, run) = job(count);
+        let contestant = Contestant::new(name, Role::Peer, run);
+        let measured = harness.compete(vec![contestant], operations);
+        (count as f64, measured[0].median())
+    });
+    Curve {
+        name,
+        points: points.collect(),
+    }
+}
+
+/// So many subscribers read a burst that is ready.
+fn drain<P: Peer<u64>>(subscribers: usize) -> (usize, Box<dyn FnMut(u32) -> Duration>) {
+    let burst = if subscribers > 1_000 { 10 } else { 1_000 };
+    let (mut sender, mut receivers) = P::channel(burst, subscribers);
+    let run = move |times| {
+        let start = Instant::now();
+        for _ in 0..times {
+            P::send_all(&mut sender, 0..burst as u64);
+            for receiver in &mut receivers {
+                peers::drain::<u64, P>(receiver, burst);
+            }
+        }
+        start.elapsed()
+    };
+    (burst * subscribers, Box::new(run))
+}
+
+/// So many tasks wait for an event.
+fn wake<P: Peer<u64>>(subscribers: usize) -> (usize, Box<dyn FnMut(u32) -> Duration>) {
+    let mut fan_out = FanOut::<u64, P>::new(Threads::One, subscribers, 1);
+    (subscribers, Box::new(move |times| fan_out.run(times)))
+}
+
+/// A subscriber that does not read has so many events before it.
+fn publish<P: Peer<u64>>(backlog: usize) -> (usize, Box<dyn FnMut(u32) -> Duration>) {
+    const BURST: usize = 1_000;
+    let run = move |times| {
+        let (mut sender, mut receivers) = P::channel(backlog + BURST, 1);
+        P::send_all(&mut sender, 0..backlog as u64);
+        let round = |_| {
+            let start = Instant::now();
+            P::send_all(&mut sender, 0..BURST as u64);
+            let elapsed = start.elapsed();
+            // As many as have come, so that the backlog stays.
+            peers::drain::<u64, P>(&mut receivers[0], BURST);
+            elapsed
+        };
+        (0..times).map(round).sum()
+    };
+    (BURST, Box::new(run))
+}
