@@ -20,7 +20,7 @@ use harness::Harness;
 use report::Run;
 
 const USAGE: &str = "usage: cargo run --release --manifest-path benches/Cargo.toml -- [--quick] [--row NAME]...
-  --quick     few and short rounds: under a minute
+  --quick     few and short rounds: under a minute; saves no table
   --row NAME  only rows whose name contains NAME, e.g. 'drain' or 'wake: 100 on one thread'; saves no table";
 
 fn main() {
@@ -49,7 +49,7 @@ fn main() {
             sample: Duration::from_millis(25),
         }
     };
-    let saves = wanted.is_empty();
+    let saves = wanted.is_empty() && !quick;
     let mut bench = Bench {
         harness,
         quick,
