@@ -611,7 +611,7 @@ impl<T> Window<T> {
     fn trim_all(&mut self) {
         if mem::needs_drop::<T>() && self.len - self.limit > 1 {
             // All at once, so that none keeps those after it while it is dropped.
-            return drop(self.trim_later());
+            return drop(self.forget_excess());
         }
         // One that panics does not keep the others.
         even_if_it_panics(|| {
@@ -621,15 +621,25 @@ impl<T> Window<T> {
                 self.len -= 1;
                 if !self.first.consume() {
                     self.len += 1;
-                    return drop(self.trim_later());
+                    return drop(self.forget_excess());
                 }
             }
         });
     }
 
-    /// Forgets the oldest items beyond the limit; the answer keeps them alive for the moment.
+    /// As [`trim`](Self::trim), for use under a lock: what runs user code when it is dropped is returned.
     #[inline]
     fn trim_later(&mut self) -> Option<Hold<T>> {
+        if mem::needs_drop::<T>() {
+            return self.forget_excess();
+        }
+        self.trim();
+        None
+    }
+
+    /// Forgets the oldest items beyond the limit; the answer keeps them alive for the moment.
+    #[inline]
+    fn forget_excess(&mut self) -> Option<Hold<T>> {
         let excess = self.len.saturating_sub(self.limit);
         let trimmed = (excess > 0).then(|| {
             self.len = self.limit;
