@@ -1,6 +1,5 @@
 //! A place that keeps nothing.
 
-use std::error::Error;
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
@@ -51,37 +50,6 @@ impl<T> fmt::Debug for Bookmark<T> {
         f.debug_struct("Bookmark").finish_non_exhaustive()
     }
 }
-
-/// Why a buffer did not [upgrade](crate::EventBuffer::upgrade) a [`Bookmark`].
-///
-/// ```
-/// use event_buffer::{BookmarkError, EventBuffer};
-///
-/// let (buffer, other) = (EventBuffer::<u8>::new(), EventBuffer::new());
-/// let answer = buffer.upgrade(&other.tail().bookmark());
-/// assert_eq!(answer.unwrap_err(), BookmarkError::OtherBuffer);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum BookmarkError {
-    /// So many items after the bookmark are not retained any more. What comes right after them is where
-    /// [`subscribe_from_start`](crate::EventBuffer::subscribe_from_start) begins, unless they stood in
-    /// another buffer that was spliced to this one.
-    Lost(u64),
-    /// The bookmark is in another buffer, which is not spliced to this one.
-    OtherBuffer,
-}
-
-impl fmt::Display for BookmarkError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Lost(items) => write!(f, "{items} items after the bookmark are lost"),
-            Self::OtherBuffer => f.write_str("the bookmark is in another buffer"),
-        }
-    }
-}
-
-impl Error for BookmarkError {}
 
 impl<T: RefUnwindSafe> UnwindSafe for Bookmark<T> {}
 impl<T: RefUnwindSafe> RefUnwindSafe for Bookmark<T> {}

@@ -10,7 +10,8 @@ use std::task::{Context, Poll};
 
 use futures::Sink;
 
-use crate::bookmark::{Bookmark, BookmarkError};
+use crate::bookmark::Bookmark;
+use crate::error::BookmarkError;
 use crate::error::{ResumeError, SharedError};
 use crate::indexed::Indexed;
 use crate::item::BufferItem;
@@ -640,6 +641,20 @@ impl<T> EventBuffer<T> {
     /// ```
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+impl<T> Builder<T> {
+    /// Makes the buffer. Allocates two small pieces of memory.
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    ///
+    /// let buffer = EventBuffer::<u8>::builder().build();
+    /// assert!(buffer.is_empty());
+    /// ```
+    pub fn build(self) -> EventBuffer<T> {
+        EventBuffer::with_tail(Tail::new(self.retained()))
     }
 }
 

@@ -34,6 +34,30 @@ pub struct Cloned<T> {
     items: Subscription<T>,
 }
 
+impl<T> Subscription<T> {
+    /// A stream of single events, cloned out of the items. O(1).
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use event_buffer::EventBuffer;
+    /// use futures::TryStreamExt;
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let reader = buffer.subscribe().cloned();
+    /// buffer.append([1, 2]);
+    /// buffer.push(3);
+    /// drop(buffer);
+    /// assert_eq!(reader.try_collect::<Vec<_>>().await?, [1, 2, 3]);
+    /// # Ok::<(), event_buffer::RecvError>(()) }).unwrap();
+    /// ```
+    pub fn cloned(self) -> Cloned<T>
+    where
+        T: Clone,
+    {
+        Cloned::new(self)
+    }
+}
+
 impl<T: Clone> Cloned<T> {
     pub(crate) fn new(items: Subscription<T>) -> Self {
         Self { items }

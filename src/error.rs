@@ -453,3 +453,86 @@ impl<T> fmt::Display for Ended<T> {
 }
 
 impl<T> Error for Ended<T> {}
+
+/// Why a buffer did not [upgrade](crate::EventBuffer::upgrade) a [`Bookmark`](crate::Bookmark).
+///
+/// ```
+/// use event_buffer::{BookmarkError, EventBuffer};
+///
+/// let (buffer, other) = (EventBuffer::<u8>::new(), EventBuffer::new());
+/// let answer = buffer.upgrade(&other.tail().bookmark());
+/// assert_eq!(answer.unwrap_err(), BookmarkError::OtherBuffer);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BookmarkError {
+    /// So many items after the bookmark are not retained any more. What comes right after them is where
+    /// [`subscribe_from_start`](crate::EventBuffer::subscribe_from_start) begins, unless they stood in
+    /// another buffer that was spliced to this one.
+    Lost(u64),
+    /// The bookmark is in another buffer, which is not spliced to this one.
+    OtherBuffer,
+}
+
+impl fmt::Display for BookmarkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lost(items) => write!(f, "{items} items after the bookmark are lost"),
+            Self::OtherBuffer => f.write_str("the bookmark is in another buffer"),
+        }
+    }
+}
+
+impl Error for BookmarkError {}
+
+/// What the readers of a buffer get ([`RecvError::Failed`](crate::RecvError::Failed)) where it
+/// was [spliced](crate::EventBuffer::splice) to a place that leads back to itself. They would
+/// have gone round for ever.
+///
+/// ```
+/// use event_buffer::{EventBuffer, SpliceCycle, TryRecvError};
+///
+/// let buffer = EventBuffer::<u8>::new();
+/// let mut reader = buffer.subscribe();
+/// let itself = buffer.tail();
+/// buffer.splice(itself);
+/// let Err(TryRecvError::Failed(error)) = reader.try_recv() else { panic!() };
+/// assert!(error.downcast_ref::<SpliceCycle>().is_some());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpliceCycle;
+
+impl fmt::Display for SpliceCycle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the buffer was spliced to a place that leads back to it")
+    }
+}
+
+impl Error for SpliceCycle {}
+
+/// The reason for which a reader with [`OnLag::Close`](crate::OnLag::Close) was closed.
+///
+/// ```
+/// use event_buffer::{EventBuffer, LagExceeded, LagLimit, OnLag, TryRecvError};
+///
+/// let mut buffer = EventBuffer::new();
+/// let limit = LagLimit::items(10).on_lag(OnLag::Close);
+/// let mut reader = buffer.subscribe().limited(limit);
+/// buffer.extend(0..1_000);
+/// let Err(TryRecvError::ForceClosed(reason)) = reader.try_recv() else { panic!() };
+/// assert_eq!(reason.downcast_ref::<LagExceeded>().map(|lag| lag.items), Some(1_000));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LagExceeded {
+    /// How many items it had not received when that was noticed.
+    pub items: u64,
+}
+
+impl fmt::Display for LagExceeded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "too far behind: {} items not received", self.items)
+    }
+}
+
+impl Error for LagExceeded {}

@@ -8,7 +8,6 @@ use crate::error::{RecvError, TryRecvError};
 use crate::indexed::Indexed;
 use crate::position::Position;
 use crate::raw::{Read, Slot};
-use crate::subscription::Subscription;
 
 /// A handle to one published item: the events that were appended together, as a slice.
 ///
@@ -117,23 +116,6 @@ impl<T> BufferItem<T> {
                 Err(None) => slot.written().await,
             }
         }
-    }
-
-    /// Follows the buffer from this item, which is the first one received. O(1), or O(splices
-    /// ahead).
-    ///
-    /// ```
-    /// use event_buffer::EventBuffer;
-    ///
-    /// let mut buffer = EventBuffer::new();
-    /// buffer.push(1);
-    /// let item = buffer.head().unwrap();
-    /// buffer.push(2);
-    /// let mut reader = item.subscribe().cloned();
-    /// assert_eq!((reader.try_recv(), reader.try_recv()), (Ok(1), Ok(2)));
-    /// ```
-    pub fn subscribe(&self) -> Subscription<T> {
-        self.position().subscribe()
     }
 
     /// The place of this item: reading from there starts with it. O(1).

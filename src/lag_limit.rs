@@ -1,6 +1,5 @@
 //! How far a reader may be behind.
 
-use std::error::Error;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -189,36 +188,9 @@ pub enum OnLag {
     /// by [`RecvError::Lagged`](crate::RecvError::Lagged).
     SkipToNewest,
     /// It is closed. It first receives the remaining events of an item that it has begun, then only
-    /// [`RecvError::ForceClosed`](crate::RecvError::ForceClosed) with [`LagExceeded`].
+    /// [`RecvError::ForceClosed`](crate::RecvError::ForceClosed) with [`LagExceeded`](crate::LagExceeded).
     Close,
 }
-
-/// The reason for which a reader with [`OnLag::Close`] was closed.
-///
-/// ```
-/// use event_buffer::{EventBuffer, LagExceeded, LagLimit, OnLag, TryRecvError};
-///
-/// let mut buffer = EventBuffer::new();
-/// let limit = LagLimit::items(10).on_lag(OnLag::Close);
-/// let mut reader = buffer.subscribe().limited(limit);
-/// buffer.extend(0..1_000);
-/// let Err(TryRecvError::ForceClosed(reason)) = reader.try_recv() else { panic!() };
-/// assert_eq!(reason.downcast_ref::<LagExceeded>().map(|lag| lag.items), Some(1_000));
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LagExceeded {
-    /// How many items it had not received when that was noticed.
-    pub items: u64,
-}
-
-impl fmt::Display for LagExceeded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "too far behind: {} items not received", self.items)
-    }
-}
-
-impl Error for LagExceeded {}
 
 /// An event that says how much memory it takes.
 ///

@@ -87,18 +87,21 @@ mod subscription;
 mod sync;
 mod unwind;
 
-pub use bookmark::{Bookmark, BookmarkError};
+pub use bookmark::Bookmark;
 pub use buffer::{Deferred, EventBuffer};
 pub use chunk::Chunk;
 pub use cloned::Cloned;
-pub use error::{Ended, RecvError, RecvTimeoutError, ResumeError, SharedError, TryRecvError};
+pub use error::{
+    BookmarkError, Ended, LagExceeded, RecvError, RecvTimeoutError, ResumeError, SharedError,
+    SpliceCycle, TryRecvError,
+};
 pub use indexed::Indexed;
 pub use item::BufferItem;
 pub use iter::Iter;
-pub use lag_limit::{ByteSize, LagExceeded, LagLimit, OnLag};
+pub use lag_limit::{ByteSize, LagLimit, OnLag};
 pub use limited::Limited;
 pub use link::Closer;
-pub use position::{Position, SpliceCycle};
+pub use position::Position;
 #[cfg(feature = "publisher")]
 #[doc(no_inline)]
 pub use publisher::{Publisher, Request, Resume, Update, Watch};

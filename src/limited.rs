@@ -77,6 +77,30 @@ pub struct Limited<T> {
     closed: Option<SharedError>,
 }
 
+impl<T> Subscription<T> {
+    /// A reader of clones that may not be further behind than `limit`, and whose place is taken away
+    /// where it is: see [`Limited`].
+    ///
+    /// O(1), or O([`lag`](Self::lag)) where it is over the limit already or bytes are counted. Allocates
+    /// what it shares with the writer, and takes a lock for a moment. Closers and the place are kept.
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, LagLimit, TryRecvError};
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe().limited(LagLimit::items(100));
+    /// buffer.extend(0..1_000);
+    /// assert_eq!(reader.try_recv(), Err(TryRecvError::Lagged(900)));
+    /// assert_eq!(reader.try_recv(), Ok(900));
+    /// ```
+    pub fn limited(self, limit: LagLimit<T>) -> Limited<T>
+    where
+        T: Clone + Send + Sync + 'static,
+    {
+        Limited::new(self, limit)
+    }
+}
+
 impl<T: Clone> Limited<T> {
     pub(crate) fn new(items: Subscription<T>, limit: LagLimit<T>) -> Self {
         Self::after(0, items, limit)

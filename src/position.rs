@@ -1,12 +1,10 @@
 //! A place in a buffer.
 
-use std::error::Error;
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use crate::bookmark::Bookmark;
-use crate::raw::{Cursor, Slot};
-use crate::subscription::Subscription;
+use crate::raw::Slot;
 
 /// A place in a buffer, from which reading can start, now or later.
 ///
@@ -27,23 +25,6 @@ use crate::subscription::Subscription;
 pub struct Position<T>(pub(crate) Slot<T>);
 
 impl<T> Position<T> {
-    /// Starts reading here. O(1), or O(splices ahead); allocates nothing.
-    ///
-    /// ```
-    /// use event_buffer::EventBuffer;
-    ///
-    /// let mut buffer = EventBuffer::new();
-    /// let here = buffer.tail();
-    /// buffer.push("event");
-    /// for _ in 0..2 {
-    ///     assert_eq!(here.subscribe().try_recv()?.events(), ["event"]);
-    /// }
-    /// # Ok::<(), event_buffer::TryRecvError>(())
-    /// ```
-    pub fn subscribe(&self) -> Subscription<T> {
-        Subscription::new(Cursor::new(self.0.clone()))
-    }
-
     /// The same place, but one that keeps nothing alive. O(1).
     ///
     /// ```
@@ -86,31 +67,6 @@ impl<T> fmt::Debug for Position<T> {
         f.debug_struct("Position").finish_non_exhaustive()
     }
 }
-
-/// What the readers of a buffer get ([`RecvError::Failed`](crate::RecvError::Failed)) where it
-/// was [spliced](crate::EventBuffer::splice) to a place that leads back to itself. They would
-/// have gone round for ever.
-///
-/// ```
-/// use event_buffer::{EventBuffer, SpliceCycle, TryRecvError};
-///
-/// let buffer = EventBuffer::<u8>::new();
-/// let mut reader = buffer.subscribe();
-/// let itself = buffer.tail();
-/// buffer.splice(itself);
-/// let Err(TryRecvError::Failed(error)) = reader.try_recv() else { panic!() };
-/// assert!(error.downcast_ref::<SpliceCycle>().is_some());
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SpliceCycle;
-
-impl fmt::Display for SpliceCycle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the buffer was spliced to a place that leads back to it")
-    }
-}
-
-impl Error for SpliceCycle {}
 
 impl<T: RefUnwindSafe> UnwindSafe for Position<T> {}
 impl<T: RefUnwindSafe> RefUnwindSafe for Position<T> {}

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use crate::buffer::EventBuffer;
 use crate::error::ResumeError;
 use crate::indexed::Indexed;
 use crate::raw::{Slot, Tail};
@@ -31,13 +30,14 @@ pub enum Replay {
 }
 
 impl Default for Replay {
-    /// The newest item, which [`EventBuffer::head`] answers.
+    /// The newest item, which [`EventBuffer::head`](crate::EventBuffer::head) answers.
     fn default() -> Self {
         Self::Last(1)
     }
 }
 
-/// Settings of a new [`EventBuffer`], made by [`EventBuffer::builder`]. A clone makes another
+/// Settings of a new [`EventBuffer`](crate::EventBuffer), made by
+/// [`EventBuffer::builder`](crate::EventBuffer::builder). A clone makes another
 /// buffer with the same ones.
 ///
 /// ```
@@ -74,21 +74,16 @@ impl<T> Builder<T> {
     pub fn replay(self, replay: Replay) -> Self {
         Self { replay, ..self }
     }
+}
 
-    /// Makes the buffer. Allocates two small pieces of memory.
-    ///
-    /// ```
-    /// use event_buffer::EventBuffer;
-    ///
-    /// let buffer = EventBuffer::<u8>::builder().build();
-    /// assert!(buffer.is_empty());
-    /// ```
-    pub fn build(self) -> EventBuffer<T> {
-        EventBuffer::with_tail(Tail::new(match self.replay {
+impl<T> Builder<T> {
+    /// How many items are to be retained.
+    pub(crate) fn retained(&self) -> usize {
+        match self.replay {
             Replay::None => 0,
             Replay::Last(n) => n,
             Replay::All => usize::MAX,
-        }))
+        }
     }
 }
 

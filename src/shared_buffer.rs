@@ -9,8 +9,9 @@ use std::task::{Context, Poll};
 
 use futures::Sink;
 
-use crate::bookmark::{Bookmark, BookmarkError};
+use crate::bookmark::Bookmark;
 use crate::buffer::EventBuffer;
+use crate::error::BookmarkError;
 use crate::error::{Ended, ResumeError, SharedError};
 use crate::indexed::Indexed;
 use crate::item::BufferItem;

@@ -11,12 +11,10 @@ use futures::stream::{FusedStream, Stream};
 
 use crate::bookmark::Bookmark;
 use crate::chunk::Chunk;
-use crate::cloned::Cloned;
 use crate::error::{RecvError, RecvTimeoutError, SharedError, TryRecvError};
 use crate::item::BufferItem;
 use crate::iter::Iter;
 use crate::lag_limit::LagLimit;
-use crate::limited::Limited;
 use crate::link::{Closer, recv_blocking, recv_timeout};
 use crate::position::Position;
 use crate::raw::{Cursor, Mark, Read, Slot, Standing};
@@ -235,50 +233,6 @@ impl<T> Subscription<T> {
             Ok(cursor) => Ok(Chunk::new(cursor.walk())),
             Err(end) => Err(end.unwrap_or(RecvError::Closed)),
         }
-    }
-
-    /// A stream of single events, cloned out of the items. O(1).
-    ///
-    /// ```
-    /// # futures::executor::block_on(async {
-    /// use event_buffer::EventBuffer;
-    /// use futures::TryStreamExt;
-    ///
-    /// let mut buffer = EventBuffer::new();
-    /// let reader = buffer.subscribe().cloned();
-    /// buffer.append([1, 2]);
-    /// buffer.push(3);
-    /// drop(buffer);
-    /// assert_eq!(reader.try_collect::<Vec<_>>().await?, [1, 2, 3]);
-    /// # Ok::<(), event_buffer::RecvError>(()) }).unwrap();
-    /// ```
-    pub fn cloned(self) -> Cloned<T>
-    where
-        T: Clone,
-    {
-        Cloned::new(self)
-    }
-
-    /// A reader of clones that may not be further behind than `limit`, and whose place is taken away
-    /// where it is: see [`Limited`].
-    ///
-    /// O(1), or O([`lag`](Self::lag)) where it is over the limit already or bytes are counted. Allocates
-    /// what it shares with the writer, and takes a lock for a moment. Closers and the place are kept.
-    ///
-    /// ```
-    /// use event_buffer::{EventBuffer, LagLimit, TryRecvError};
-    ///
-    /// let mut buffer = EventBuffer::new();
-    /// let mut reader = buffer.subscribe().limited(LagLimit::items(100));
-    /// buffer.extend(0..1_000);
-    /// assert_eq!(reader.try_recv(), Err(TryRecvError::Lagged(900)));
-    /// assert_eq!(reader.try_recv(), Ok(900));
-    /// ```
-    pub fn limited(self, limit: LagLimit<T>) -> Limited<T>
-    where
-        T: Clone + Send + Sync + 'static,
-    {
-        Limited::new(self, limit)
     }
 
     /// A handle that closes this subscription from outside. See [`Closer`].
@@ -638,6 +592,44 @@ impl<T> Subscription<T> {
     /// Ends the registration of the task that waits.
     pub(crate) fn stop_waiting(&mut self) {
         self.reader.stop_waiting();
+    }
+}
+
+impl<T> Position<T> {
+    /// Starts reading here. O(1), or O(splices ahead); allocates nothing.
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let here = buffer.tail();
+    /// buffer.push("event");
+    /// for _ in 0..2 {
+    ///     assert_eq!(here.subscribe().try_recv()?.events(), ["event"]);
+    /// }
+    /// # Ok::<(), event_buffer::TryRecvError>(())
+    /// ```
+    pub fn subscribe(&self) -> Subscription<T> {
+        Subscription::new(Cursor::new(self.0.clone()))
+    }
+}
+
+impl<T> BufferItem<T> {
+    /// Follows the buffer from this item, which is the first one received. O(1), or O(splices
+    /// ahead).
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// buffer.push(1);
+    /// let item = buffer.head().unwrap();
+    /// buffer.push(2);
+    /// let mut reader = item.subscribe().cloned();
+    /// assert_eq!((reader.try_recv(), reader.try_recv()), (Ok(1), Ok(2)));
+    /// ```
+    pub fn subscribe(&self) -> Subscription<T> {
+        self.position().subscribe()
     }
 }
 

@@ -12,8 +12,9 @@ use super::limits::{
 };
 use super::mark::Mark;
 use super::slot::Slot;
+use crate::error::LagExceeded;
 use crate::error::SharedError;
-use crate::lag_limit::{LagExceeded, LagLimit, OnLag};
+use crate::lag_limit::{LagLimit, OnLag};
 use crate::link::{Closable, Closed};
 use crate::unwind::{both_even_if_one_panics, even_if_it_panics, resume};
 

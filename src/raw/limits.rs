@@ -40,8 +40,9 @@ use super::record::Record;
 use super::slot::Slot;
 use super::sums::{Allowed, Sums};
 use super::trail::{Allowance, Class, Key, Parked, Trail};
+use crate::error::LagExceeded;
 use crate::error::SharedError;
-use crate::lag_limit::{LagExceeded, LagLimit, OnLag};
+use crate::lag_limit::{LagLimit, OnLag};
 use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard};
 use crate::unwind::{
     both_even_if_one_panics, even_if_it_panics, for_each_even_if_one_panics, resume,

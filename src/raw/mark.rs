@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::record::Record;
 use super::slot::Slot;
-use crate::bookmark::BookmarkError;
+use crate::error::BookmarkError;
 
 /// The number of a place, and the record of the buffer that it is in.
 pub(crate) struct Mark<T> {

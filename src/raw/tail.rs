@@ -9,9 +9,9 @@ use super::mark::Mark;
 use super::node::{Batch, Hold, Payload, Rest};
 use super::record::{Ending, Record};
 use super::slot::{Held, Place, Slot};
-use crate::bookmark::BookmarkError;
+use crate::error::BookmarkError;
 use crate::error::SharedError;
-use crate::position::SpliceCycle;
+use crate::error::SpliceCycle;
 use crate::sync::SPLICING;
 use crate::unwind::{both_even_if_one_panics, even_if_it_panics, resume};
 
