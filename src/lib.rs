@@ -111,6 +111,11 @@ pub use share::{ShareExt, SharedLimited, SharedSource, SharedStream};
 pub use shared_buffer::{SharedBuffer, WeakBuffer};
 pub use subscription::Subscription;
 
+/// The examples of the document for those who come from tokio, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/MIGRATING.md")]
+struct Migrating;
+
 /// The README's examples, as tests.
 #[cfg(all(doctest, feature = "publisher"))]
 #[doc = include_str!("../README.md")]
