@@ -96,7 +96,7 @@ pub use link::Closer;
 pub use position::{Position, SpliceCycle};
 #[cfg(feature = "publisher")]
 #[doc(no_inline)]
-pub use publisher::{Publisher, Request, Resume, Update, Watch};
+pub use publisher::{Begin, Publisher, Request, Resume, Update, Watch};
 pub use replay::{Builder, Replay};
 pub use shared_buffer::SharedBuffer;
 pub use subscription::Subscription;

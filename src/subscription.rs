@@ -435,6 +435,21 @@ impl<T> Subscription<T> {
         visited.map_err(|end| self.ended(end))
     }
 
+    /// Shows the first event of the next item to `look`, and leaves it there.
+    #[cfg(feature = "publisher")]
+    pub(crate) fn peek<R>(&mut self, look: impl FnOnce(&T) -> R) -> Result<R, TryRecvError> {
+        let seen = self.reader.read(|cursor, _| match cursor.read() {
+            Read::Item => {
+                let slot = cursor.slot();
+                let first = slot.events().first();
+                first.map(look).ok_or(TryRecvError::Empty)
+            }
+            Read::Empty => Err(TryRecvError::Empty),
+            Read::End(end) => Err(end.into()),
+        });
+        seen.map_err(|end| self.ended(end))
+    }
+
     /// Shows the events of the next item that have not been received to `visit`, with the number of items skipped
     /// before, which is to be reported. `visit` says how many events it takes.
     pub(crate) fn visit_rest<R>(

@@ -239,7 +239,7 @@ fn unwatched_keys_leave_memory_flat() {
     }
     assert!(live().abs_diff(empty) < 4096, "watched one by one");
 
-    // Nor do crowds keep theirs: what is left are the indexes that snapshots had before the first commit.
+    // Nor do crowds keep theirs.
     let publisher = Publisher::<u64, u64>::builder().build();
     let _watch = publisher.subscribe(Request::new(0));
     let empty = live();

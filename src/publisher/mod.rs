@@ -1,14 +1,15 @@
 //! Topics on top of the buffer: subscribe, get a snapshot, then follow, as one step that loses
 //! and doubles nothing.
 //!
-//! A [`Publisher`] has one buffer per key. Whoever [subscribes](Publisher::subscribe) to a key gets
+//! A [`Publisher`] has one chain of commits per key. Whoever [subscribes](Publisher::subscribe) to a key gets
 //! a [`Watch`]: first the state of the key, made by a [handler](Builder::snapshot), then every
-//! commit that is not part of that state. Whoever has been there before [resumes](Request::after)
-//! where they left, if what came since is still there, and is told to start anew otherwise.
+//! commit that is not part of that state. A client that comes back [resumes](Request::after)
+//! where it left, if what came since is still in the [history](Builder::history), and is told to begin anew
+//! otherwise.
 //!
 //! ```
 //! # futures::executor::block_on(async {
-//! use event_buffer::publisher::{Publisher, Request, Update};
+//! use event_buffer::publisher::{Begin, Publisher, Request, Update};
 //! use futures::StreamExt;
 //!
 //! let publisher = Publisher::builder()
@@ -23,76 +24,133 @@
 //! publisher.publish(7, [("answer", "part of the snapshot".to_string())])?;
 //! publisher.publish(8, [("answer", "answer is 42".to_string()), ("other", "…".to_string())])?;
 //!
+//! let Some(Ok(Update::Begin(Begin::Fresh))) = watch.next().await else { panic!() };
 //! let Some(Ok(Update::Snapshot(part))) = watch.next().await else { panic!() };
 //! assert_eq!(part.iter().next().unwrap(), "answer is 1");
 //! let Some(Ok(Update::EndOfSnapshot { index: 7 })) = watch.next().await else { panic!() };
 //! let Some(Ok(Update::Events(events))) = watch.next().await else { panic!() };
-//! assert_eq!((events.index(), events.iter().next().unwrap().as_str()), (8, "answer is 42"));
+//! assert_eq!((events.index(), events.iter().next().unwrap().as_str()), (Some(8), "answer is 42"));
 //! # Ok::<(), event_buffer::publisher::PublishError>(()) }).unwrap();
 //! ```
 //!
 //! # What holds
 //!
-//! * **Nothing lost, doubled or older.** The place in the live buffer is taken before the handler
-//!   begins; the snapshot leads to the first commit with an index greater than its own.
-//! * **One snapshot at a time for a key**, shared by all who wait for it, and by whoever comes
+//! * **Nothing lost, doubled or older.** A watch's place in the chain is taken before the handler
+//!   begins; it then skips the commits that are part of the snapshot.
+//! * **One history.** The publisher retains the last *n* commits over all keys. Whoever resumes within it continues
+//!   exactly, also on a key that was quiet or unwatched meanwhile. A watch's place is as far as the publisher, not as
+//!   its key.
+//! * **One snapshot at a time for a key**, shared by all who wait for it, and by those who come
 //!   within [`snapshot_ttl`](Builder::snapshot_ttl) after. There is no task and no timer: the
-//!   watches that wait drive the handler. It goes on when the one that began it goes, and ends with
-//!   the last.
-//! * **A publish wakes only watchers of the keys it touches**, and no foreign code runs under a lock
-//!   but the keys' `Hash`, `Eq` and `Clone`: a handler, a waker or an event's drop may use the
-//!   publisher.
-//! * **Memory**: a key that nobody watches and of which nothing is kept has no buffer. A watch that
-//!   is not read keeps what it has not received, until it is closed or dropped;
-//!   [`stats`](Publisher::stats) tells who is slowest.
+//!   watches that wait drive the handler. If the watch that began it goes, the others continue; it ends with
+//!   the last. (While one frees the parts that have been read there may be a second, for all who came too late for it.)
+//! * **A publish wakes only watchers of the keys it touches**, and no user code runs under a lock
+//!   but the keys' `Hash` and `Eq`: a handler, a waker or an event's drop may use the publisher.
+//! * **Memory**: a key without a watch, a snapshot or a commit in the history costs nothing. A watch that
+//!   is not read keeps what it has not received, until it is closed, dropped, or over its [limit](Request::limit). An
+//!   update in the user's hand keeps its own commit, and nothing after it.
 //!
 //! # What it asks for
 //!
 //! * **Change the state first, then publish.** A snapshot must not be older than what was published
 //!   before it was asked for: see [`Builder::snapshot`].
-//! * **Indexes grow** from commit to commit, from 1 on, and start again only in another
+//! * **Indexes grow** strictly from commit to commit, and start again only in another
 //!   [epoch](Publisher::reset).
+//!
+//! # Several producers and a database
+//!
+//! Indexes must grow, so commits must be published in the order of their indexes. Producers that take an index
+//! from a database and publish it after their transactions have committed may overtake each other, and the one that
+//! comes late is refused. What cannot lose one is to let the database keep the order: write each change to a table,
+//! numbered by the transaction (an *outbox*), and have one task publish what is new there, in order.
+//!
+//! ```
+//! use event_buffer::publisher::{PublishError, Publisher};
+//! use std::collections::BTreeMap;
+//! use std::sync::Mutex;
+//! use std::thread;
+//!
+//! // The table of changes: a transaction adds its row, and becomes visible, as one step.
+//! let table: Mutex<BTreeMap<u64, (&str, u64)>> = Mutex::default();
+//! let commit = |key: &'static str| {
+//!     let mut table = table.lock().unwrap();
+//!     let index = table.last_key_value().map_or(1, |(last, _)| last + 1);
+//!     table.insert(index, (key, index));
+//! };
+//! let publisher = Publisher::builder().history(100).build();
+//! // Called after each transaction, by any producer: one at a time publishes all that is new.
+//! let publishing = Mutex::new(());
+//! let publish_new = || -> Result<(), PublishError> {
+//!     let _one_at_a_time = publishing.lock().unwrap();
+//!     let new: Vec<_> = { table.lock().unwrap().range(publisher.index() + 1..) }
+//!         .map(|(index, change)| (*index, *change))
+//!         .collect();
+//!     new.into_iter().try_for_each(|(index, change)| publisher.publish(index, [change]))
+//! };
+//! thread::scope(|scope| {
+//!     for key in ["a", "b"] {
+//!         scope.spawn(move || {
+//!             for _ in 0..10 {
+//!                 commit(key);
+//!                 publish_new().unwrap();
+//!             }
+//!         });
+//!     }
+//! });
+//! assert_eq!(publisher.index(), 20);
+//! ```
+//!
+//! A state that only this process has needs no table: one lock around the change and
+//! [`publish_next`](Publisher::publish_next) keeps both in the same order.
 //!
 //! The idea is that of Consul's event streaming: snapshots spliced in front of shared buffers.
 
 mod builder;
-mod entry;
+mod commit;
+mod control;
 mod error;
+mod events;
 mod flight;
+mod following;
 mod hub;
+mod inbox;
 mod request;
+mod resume;
 mod snapshot;
 mod stats;
-mod topic;
+mod track;
 mod update;
 mod watch;
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::hash::Hash;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::{Arc, Weak};
 
-use hub::{Hub, Pending};
+use hub::{At, Hub, Pending};
 
 pub use builder::Builder;
 pub use error::{
-    BoxError, CloseReason, PublishError, SnapshotOutdated, SnapshotOver, SnapshotPanicked,
-    WatchError,
+    BoxError, CloseReason, PublishError, SnapshotGivenUp, SnapshotOutdated, SnapshotOver,
+    SnapshotPanicked, WatchError,
 };
+pub use events::{Events, Iter, WithKeys};
 #[cfg(loom)]
 #[doc(hidden)]
 pub use flight::models;
-pub use request::{Request, Resume};
+pub use request::{OverLimit, Request};
+pub use resume::{ParseResumeError, Resume};
 pub use snapshot::SnapshotAppender;
-pub use stats::{Slowest, Stats};
-pub use update::{Events, Iter, ResetReason, Update};
+pub use stats::{Resets, Slowest, Stats};
+pub use update::{Begin, ResetReason, Update};
 pub use watch::Watch;
 
 /// Publishes events under keys, for any number of watchers. A cheap handle: clones publish to the
 /// same watchers.
 ///
 /// When the last handle is dropped all watches end, cleanly: they deliver what was published, then
-/// answer `None`. A [`WeakPublisher`] does not count as a handle, and neither does a watch.
+/// end with `None`. A [`WeakPublisher`] does not count as a handle, and neither does a watch.
 ///
 /// Every method but `clone`, `builder` and `downgrade` takes the one lock of the publisher for a moment.
 /// Watches take it only when they begin and end, and to finish a snapshot. See the [module](self) for what
@@ -108,9 +166,10 @@ pub use watch::Watch;
 /// publisher.clone().publish(1, [("key", "event")])?;
 /// drop(publisher);
 ///
+/// let Some(Ok(Update::Begin(_))) = watch.next().await else { panic!() };
 /// let Some(Ok(Update::EndOfSnapshot { index: 0 })) = watch.next().await else { panic!() };
 /// let Some(Ok(Update::Events(commit))) = watch.next().await else { panic!() };
-/// assert_eq!(commit.index(), 1);
+/// assert_eq!(commit.index(), Some(1));
 /// assert!(watch.next().await.is_none());
 /// # Ok::<(), event_buffer::publisher::PublishError>(()) }).unwrap();
 /// ```
@@ -120,12 +179,12 @@ pub struct Publisher<K, T>(Arc<Owner<K, T>>);
 struct Owner<K, T>(Arc<Hub<K, T>>);
 
 impl<K, T> Publisher<K, T> {
-    /// Settings for a new publisher.
+    /// Returns the settings of a new publisher.
     ///
     /// ```
-    /// use event_buffer::{Replay, publisher::Publisher};
+    /// use event_buffer::publisher::Publisher;
     ///
-    /// let publisher = Publisher::builder().replay(Replay::Last(100)).build();
+    /// let publisher = Publisher::builder().history(100).build();
     /// publisher.publish(1, [("key", "event")])?;
     /// # Ok::<(), event_buffer::publisher::PublishError>(())
     /// ```
@@ -175,6 +234,22 @@ impl<K, T> Publisher<K, T> {
         self.hub().epoch()
     }
 
+    /// Returns the last index: that of the newest commit, or where the publisher [starts](Builder::start_at).
+    /// O(1).
+    ///
+    /// ```
+    /// use event_buffer::publisher::Publisher;
+    ///
+    /// let publisher = Publisher::<&str, u32>::builder().start_at(7).build();
+    /// assert_eq!(publisher.index(), 7);
+    /// publisher.publish(9, [("key", 1)])?;
+    /// assert_eq!(publisher.index(), 9);
+    /// # Ok::<(), event_buffer::publisher::PublishError>(())
+    /// ```
+    pub fn index(&self) -> u64 {
+        self.hub().index()
+    }
+
     /// Says that the state was replaced: indexes start again, of another epoch. All watches are
     /// closed with [`CloseReason::StateReset`], and what was retained or cached is gone. Whoever
     /// resumes from the old epoch is told to start anew. The new epoch must be one that was not
@@ -217,29 +292,32 @@ impl<K, T> Publisher<K, T> {
 
 impl<K, T> Publisher<K, T>
 where
-    K: Hash + Eq + Clone + Send + 'static,
+    K: Hash + Eq + Clone + Send + Sync + 'static,
     T: Send + Sync + 'static,
 {
     /// Publishes one commit: all events that came to be at one index, under any number of keys.
     ///
     /// The events of a key are delivered together, in their order, and each watcher of a touched
-    /// key is woken once. Events under keys that nobody watches, and of which nothing is kept, are
-    /// dropped. Publishing nothing is a commit all the same: the index counts.
+    /// key is woken once. Events under keys of which nothing is kept are dropped, unless there is a
+    /// [history](Builder::history). A commit without events is one all the same: the index counts.
     ///
-    /// Indexes grow strictly, from 1: index 0 is that of the state before any commit. All events of one index belong
-    /// in one call.
-    ///
-    /// O(events), and the wake-up of whoever waits; takes one lock, under which each key is hashed
-    /// once, and now and then those whose snapshots have expired. The iterator runs before that. Allocates
-    /// a block of places for commits now and then, and lists where there are several events.
-    ///
-    /// A waker or an event's drop that panics does so when all is published.
+    /// All events of one index belong in one call.
     ///
     /// # Errors
     ///
-    /// [`PublishError::IndexBackwards`] if the index is not greater than the last one published (0 is never),
-    /// [`PublishError::ShutDown`] after a [`shutdown`](Self::shutdown). Nothing is published
+    /// [`PublishError::IndexNotGreater`] if the index is not greater than the [last](Self::index) one, so that index 0
+    /// is refused always; [`PublishError::ShutDown`] after a [`shutdown`](Self::shutdown). Nothing is published
     /// then, and the events are gone.
+    ///
+    /// # Panics
+    ///
+    /// If a waker or an event's drop panics. All is published by then.
+    ///
+    /// # Cost
+    ///
+    /// O(events), and the wake-up of those who wait; takes one lock, under which each key is hashed, and now and then
+    /// those whose snapshots have expired. The iterator runs before that. Allocates the commit, and a block of places
+    /// for commits now and then; with a history a key that was not known is cloned twice.
     ///
     /// ```
     /// use event_buffer::publisher::{PublishError, Publisher};
@@ -248,7 +326,7 @@ where
     /// publisher.publish(1, [("fruit", "apple"), ("tree", "oak"), ("fruit", "pear")])?;
     /// publisher.publish(5, [("tree", "elm")])?;
     /// let late = publisher.publish(4, [("tree", "ash")]);
-    /// assert_eq!(late, Err(PublishError::IndexBackwards { index: 4, last: 5 }));
+    /// assert_eq!(late, Err(PublishError::IndexNotGreater { index: 4, last: 5 }));
     /// # Ok::<(), PublishError>(())
     /// ```
     #[inline]
@@ -257,24 +335,60 @@ where
         index: u64,
         events: impl IntoIterator<Item = (K, T)>,
     ) -> Result<(), PublishError> {
+        self.publish_at(At::Index(index), events).map(drop)
+    }
+
+    /// Publishes one commit like [`publish`](Self::publish), at the index after the [last](Self::index) one, which it
+    /// returns. For producers that have no indexes of their own.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError::IndexesExhausted`] if the last index is the greatest number; [`PublishError::ShutDown`] as
+    /// above.
+    ///
+    /// ```
+    /// use event_buffer::publisher::Publisher;
+    ///
+    /// let publisher = Publisher::builder().build();
+    /// assert_eq!(publisher.publish_next([("key", "event")])?, 1);
+    /// assert_eq!(publisher.publish_next([("key", "event")])?, 2);
+    /// # Ok::<(), event_buffer::publisher::PublishError>(())
+    /// ```
+    #[inline]
+    pub fn publish_next(
+        &self,
+        events: impl IntoIterator<Item = (K, T)>,
+    ) -> Result<u64, PublishError> {
+        self.publish_at(At::Next, events)
+    }
+
+    #[inline]
+    fn publish_at(
+        &self,
+        at: At,
+        events: impl IntoIterator<Item = (K, T)>,
+    ) -> Result<u64, PublishError> {
         let mut events = events.into_iter();
         match (events.next(), events.next()) {
-            (Some((key, event)), None) => self.hub().publish_one(index, &key, event),
+            (Some(event), None) => self.hub().publish_one(at, event),
             (first, second) => {
                 let events = first.into_iter().chain(second).chain(events);
                 let events = events.map(Pending::new).collect();
-                self.hub().publish_many(index, events)
+                self.hub().publish_many(at, events)
             }
         }
     }
 
-    /// Watches a key: a snapshot of its state and what comes after it, or what came after the place
-    /// to [resume](Request::after) from.
+    /// Watches a key, or [several](Request::keys): a snapshot of the state and what comes after it, or what came after
+    /// the place to [resume](Request::after) from.
     ///
-    /// O(1), but O(retained commits of the key) to resume in the midst of them, which is done
-    /// without a lock. The snapshot's handler is not called here, but when the watch is polled.
+    /// The snapshot's handler is not called here, but when the watch is polled. The watch keeps what it has not
+    /// received, from now on; a snapshot that is made for it, too.
     ///
-    /// The watch keeps what it has not received, from now on; a snapshot that is made for it, too.
+    /// # Cost
+    ///
+    /// O(keys), and O(log n) for each to resume within a history of n commits. Takes one lock; keys are cloned
+    /// before that.
     ///
     /// ```
     /// use event_buffer::publisher::{Publisher, Request};
@@ -291,12 +405,43 @@ where
         self.hub().subscribe(request)
     }
 
+    /// Gives idle watches an [`Update::Progress`] with the present index, so that their clients have a place that is
+    /// not old: what Kubernetes calls a bookmark.
+    ///
+    /// Wakes only those who have not come to that index. A watch that has something to receive gets no mark: its last
+    /// update says as much. A mark leaves nothing in memory and counts for no limit.
+    ///
+    /// # Cost
+    ///
+    /// O(watches), in steps between which the lock is released. Wakers run under no lock.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use event_buffer::publisher::{Publisher, Request, Update};
+    /// use futures::StreamExt;
+    ///
+    /// let publisher = Publisher::builder().history(10).build();
+    /// let mut watch = publisher.subscribe(Request::new("quiet"));
+    /// watch.next().await; // how it begins
+    /// watch.next().await; // the end of the snapshot
+    /// publisher.publish(7, [("busy", "event")])?;
+    /// publisher.mark_progress();
+    /// assert!(matches!(watch.next().await, Some(Ok(Update::Progress { index: 7 }))));
+    /// # Ok::<(), event_buffer::publisher::PublishError>(()) }).unwrap();
+    /// ```
+    pub fn mark_progress(&self) {
+        self.hub().mark_progress();
+    }
+
     /// Closes all watches that carry the token, with [`CloseReason::AccessChanged`]. Nothing more
-    /// is delivered to them. O(keys + watches), under the publisher's lock.
+    /// is delivered to them.
     ///
     /// Closing wakes the tasks that wait, and frees at once what only those watches kept, even if they are never
-    /// polled again. An update that a client still holds keeps what follows it. A watch that begins right after is
-    /// not closed, so take the access away first.
+    /// polled again. A watch that begins right after is not closed, so take the access away first.
+    ///
+    /// # Cost
+    ///
+    /// O(watches of the token), under the publisher's lock.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -313,17 +458,34 @@ where
     /// # });
     /// ```
     pub fn close_token(&self, token: impl AsRef<str>) {
-        let token = token.as_ref();
-        self.hub()
-            .close_where(CloseReason::AccessChanged, None, |watch| {
-                watch.token.as_deref() == Some(token)
-            });
+        self.hub().close_token(token.as_ref());
+    }
+
+    /// Closes all watches for whose tokens the predicate is true, with [`CloseReason::AccessChanged`].
+    ///
+    /// The predicate runs under no lock, once for each watch that is there when the call begins.
+    ///
+    /// # Cost
+    ///
+    /// O(watches), in steps between which the lock is released.
+    ///
+    /// ```
+    /// use event_buffer::publisher::{Publisher, Request};
+    ///
+    /// let publisher = Publisher::<&str, u32>::builder().build();
+    /// let watch = publisher.subscribe(Request::new("key").token("alice").token("connection 7"));
+    /// publisher.close_where(|tokens| tokens.iter().any(|token| token.starts_with("connection")));
+    /// assert_eq!(publisher.stats().subscriptions, 0);
+    /// # drop(watch);
+    /// ```
+    pub fn close_where(&self, is_meant: impl FnMut(&[Arc<str>]) -> bool) {
+        self.hub().close_where(CloseReason::AccessChanged, is_meant);
     }
 
     /// Closes all watches of the key, with [`CloseReason::KeyClosed`]. Nothing more is delivered
-    /// to them. O(watches of the key).
+    /// to them. A snapshot of it that is being made is given up.
     ///
-    /// What is retained or cached of the key stays, and it can be watched again.
+    /// What is retained or cached of the key stays, and it can be watched again. O(watches of the key).
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -337,13 +499,18 @@ where
     /// assert_eq!(closed, WatchError::Closed(CloseReason::KeyClosed));
     /// # });
     /// ```
-    pub fn close_key(&self, key: &K) {
-        self.hub()
-            .close_where(CloseReason::KeyClosed, Some(key), |_| true);
+    pub fn close_key<Q>(&self, key: &Q)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.hub().close_key(key);
     }
 
-    /// Closes all watches, with [`CloseReason::AllClosed`]. Nothing more is delivered to them.
-    /// O(keys + watches).
+    /// Closes all watches, with [`CloseReason::AllClosed`]. Nothing more is delivered to them. Snapshots that only they
+    /// waited for are given up.
+    ///
+    /// O(watches), in steps between which the lock is released. A watch that begins meanwhile is not closed.
     ///
     /// ```
     /// use event_buffer::publisher::{Publisher, Request};
@@ -355,11 +522,132 @@ where
     /// # drop(watches);
     /// ```
     pub fn close_all(&self) {
-        self.hub()
-            .close_where(CloseReason::AllClosed, None, |_| true);
+        self.hub().close_where(CloseReason::AllClosed, |_| true);
     }
 
-    /// Figures: what is kept, and by whom. O(keys + watches), under the publisher's lock.
+    /// Says that what is known of the key is void: its cached snapshot and history are forgotten, a snapshot that is
+    /// being made is given up, and its watches begin anew, with [`ResetReason::Refreshed`].
+    ///
+    /// Leaves a mark in the history at the present index: whoever resumes from there or from before begins anew, too. (So
+    /// does a client whose place was taken after the call, at the same index, until the next commit.) The key is made
+    /// from the borrowed form to be remembered.
+    ///
+    /// O(watches and retained commits of the key).
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use event_buffer::publisher::{Begin, Publisher, Request, ResetReason, Update};
+    /// use futures::StreamExt;
+    ///
+    /// let publisher = Publisher::<String, u32>::builder().build();
+    /// let mut watch = publisher.subscribe(Request::new("key".to_string()));
+    /// watch.next().await; // how it begins
+    /// watch.next().await; // the end of the snapshot
+    /// publisher.refresh("key");
+    /// let Some(Ok(Update::Begin(begin))) = watch.next().await else { panic!() };
+    /// assert_eq!(begin, Begin::Reset(ResetReason::Refreshed));
+    /// # });
+    /// ```
+    pub fn refresh<Q>(&self, key: &Q)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        self.hub().refresh(key);
+    }
+
+    /// Like [`refresh`](Self::refresh), but closes the key's watches, with [`CloseReason::KeyForgotten`].
+    ///
+    /// ```
+    /// use event_buffer::publisher::{Publisher, Request};
+    ///
+    /// let publisher = Publisher::<String, u32>::builder().build();
+    /// let watch = publisher.subscribe(Request::new("gone".to_string()));
+    /// publisher.forget("gone");
+    /// assert!(watch.is_closed());
+    /// ```
+    pub fn forget<Q>(&self, key: &Q)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        self.hub().forget(key);
+    }
+
+    /// Says that the key is complete: its watches receive all that was published, then [`Update::Completed`], and end
+    /// with the last of their keys.
+    ///
+    /// The end is an entry of the history. Whoever comes later gets the snapshot, if there is a
+    /// handler, what the history has after it, or after its place, and the end. For ends that have left the history the
+    /// handler can [say it](SnapshotAppender::complete). Without a handler a fresh watch of a completed key gets all of
+    /// it, if nothing of it can have left the history (which is certain as long as nothing has), and the end alone
+    /// otherwise.
+    ///
+    /// Publishing to the key again begins it anew: what was kept of it is void, and whoever resumes from before begins
+    /// anew. Completing it twice does nothing. O(watches of several keys, among them this one).
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use event_buffer::publisher::{Publisher, Request, Update};
+    /// use futures::StreamExt;
+    ///
+    /// let publisher = Publisher::<String, &str>::builder().history(100).build();
+    /// publisher.publish_next([("job".to_string(), "output")])?;
+    /// publisher.complete("job");
+    ///
+    /// let late = publisher.subscribe(Request::new("job".to_string()));
+    /// let updates: Vec<_> = late.collect().await;
+    /// assert!(matches!(updates[2], Ok(Update::Events(_))));
+    /// assert!(matches!(updates[3], Ok(Update::Completed(_))));
+    /// # Ok::<(), event_buffer::publisher::PublishError>(()) }).unwrap();
+    /// ```
+    pub fn complete<Q>(&self, key: &Q)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        self.hub().complete(key);
+    }
+
+    /// Returns how many watches the key has. O(1).
+    ///
+    /// ```
+    /// use event_buffer::publisher::{Publisher, Request};
+    ///
+    /// let publisher = Publisher::<String, u32>::builder().build();
+    /// let watch = publisher.subscribe(Request::new("key".to_string()));
+    /// assert_eq!((publisher.watchers("key"), publisher.watchers("other")), (1, 0));
+    /// # drop(watch);
+    /// ```
+    pub fn watchers<Q>(&self, key: &Q) -> usize
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        self.hub().watchers(key)
+    }
+
+    /// Returns figures: what is there, and what has happened so far. O(1).
+    ///
+    /// ```
+    /// use event_buffer::publisher::{Publisher, Request};
+    ///
+    /// let publisher = Publisher::builder().build();
+    /// let watch = publisher.subscribe(Request::new("key"));
+    /// publisher.publish(1, [("key", 1)])?;
+    /// assert_eq!((publisher.stats().subscriptions, publisher.stats().commits), (1, 1));
+    /// # drop(watch);
+    /// # Ok::<(), event_buffer::publisher::PublishError>(())
+    /// ```
+    pub fn stats(&self) -> Stats {
+        self.hub().stats()
+    }
+
+    /// Returns the `n` watches that are furthest behind, the furthest first.
+    ///
+    /// # Cost
+    ///
+    /// O(watches), in steps between which the lock is released. Keys are cloned under no lock.
     ///
     /// ```
     /// use event_buffer::publisher::{Publisher, Request};
@@ -368,13 +656,13 @@ where
     /// let watch = publisher.subscribe(Request::new("key").token("alice"));
     /// publisher.publish(1, [("key", 1)])?;
     /// publisher.publish(2, [("key", 2)])?;
-    /// let slowest = publisher.stats().slowest.unwrap();
-    /// assert_eq!((slowest.token.as_deref(), slowest.lag), (Some("alice"), 2));
+    /// let slowest = &publisher.slowest(1)[0];
+    /// assert_eq!((&*slowest.tokens[0], slowest.lag), ("alice", 2));
     /// # drop(watch);
     /// # Ok::<(), event_buffer::publisher::PublishError>(())
     /// ```
-    pub fn stats(&self) -> Stats<K> {
-        self.hub().stats()
+    pub fn slowest(&self, n: usize) -> Vec<Slowest<K>> {
+        self.hub().slowest(n)
     }
 }
 
