@@ -17,7 +17,8 @@ use crate::item::BufferItem;
 use crate::link::wait_for;
 use crate::position::Position;
 use crate::raw::{Batch, Cursor, Later, Payload, Tail};
-use crate::replay::Builder;
+use crate::recording::Recording;
+use crate::replay::{Builder, Retained};
 use crate::subscription::Subscription;
 
 /// The single writer of an unlimited buffer that any number of [`Subscription`]s follow.
@@ -311,18 +312,8 @@ impl<T> EventBuffer<T> {
     where
         T: Indexed,
     {
-        let first = self.tail.oldest();
-        let oldest = first.events().first().map(Indexed::index);
-        let newest = self.tail.newest();
-        let newest = newest.and_then(|newest| newest.events().last().map(Indexed::index));
-        if self.tail.has_trimmed() && oldest.is_none_or(|oldest| oldest > index) {
-            return Err(ResumeError::TooOld { index, oldest });
-        }
-        if newest.is_none_or(|newest| newest < index) {
-            return Err(ResumeError::Ahead { index, newest });
-        }
-        let is_contained = |events: &[T]| events.last().is_some_and(|last| last.index() <= index);
-        Ok(Subscription::new(Cursor::new(first.walk(is_contained))))
+        let place = Retained::of(&self.tail).after(index)?;
+        Ok(Subscription::new(Cursor::new(place)))
     }
 
     /// Goes on at a [`Bookmark`], if all that was published after it is retained.
@@ -446,6 +437,57 @@ impl<T> EventBuffer<T> {
         drop(self);
     }
 
+    /// Ends the buffer like [`close`](Self::close), but keeps what it retains for readers that
+    /// come later.
+    ///
+    /// Running readers drain what is there, then end.
+    ///
+    /// # Cost
+    ///
+    /// O(1), and waking the readers that wait.
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, Replay};
+    ///
+    /// let mut log = EventBuffer::builder().replay(Replay::All).build();
+    /// log.extend(["compiling", "done"]);
+    /// let recording = log.finish();
+    /// let lines: Vec<_> = recording.subscribe().cloned().iter().collect::<Result<_, _>>()?;
+    /// assert_eq!(lines, ["compiling", "done"]);
+    /// # Ok::<(), event_buffer::RecvError>(())
+    /// ```
+    pub fn finish(mut self) -> Recording<T> {
+        let recording = Recording::of(&self.tail);
+        drop(self.tail.close());
+        recording
+    }
+
+    /// Forgets what the buffer retains for late readers, as if it had left the replay window.
+    ///
+    /// Readers lose nothing, and the window fills again with what is published from now on. A
+    /// place that has left the window cannot be resumed any more:
+    /// [`subscribe_after`](Self::subscribe_after) and [`upgrade`](Self::upgrade) say so.
+    ///
+    /// # Cost
+    ///
+    /// O(1), and the drop of the items that no reader is still to receive.
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, Replay, TryRecvError};
+    ///
+    /// let mut buffer = EventBuffer::builder().replay(Replay::All).build();
+    /// let mut reader = buffer.subscribe().cloned();
+    /// buffer.extend([1, 2]);
+    /// buffer.clear_window();
+    /// assert!(buffer.is_empty());
+    /// assert_eq!(reader.try_recv(), Ok(1));
+    /// assert_eq!(buffer.subscribe_from_start().try_recv(), Err(TryRecvError::Empty));
+    /// ```
+    #[doc(alias = "clear")]
+    pub fn clear_window(&mut self) {
+        drop(self.tail.clear_window());
+    }
+
     /// Whether anybody follows: a subscription of this buffer, or of one that is spliced to it,
     /// that has not gone beyond it. Items and positions do not count. O(1), takes no lock.
     ///
@@ -485,7 +527,87 @@ impl<T> EventBuffer<T> {
     /// # });
     /// ```
     pub async fn unobserved(&self) {
-        wait_for(&self.tail.unobserved().when(|| !self.is_observed())).await;
+        let record = self.tail.record();
+        wait_for(&record.observed().when(|| !record.is_observed())).await;
+    }
+
+    /// Waits until a reader follows (see [`is_observed`](Self::is_observed)), for instance to
+    /// start producing.
+    ///
+    /// Returns at once if one does. The reader may be gone again when this returns.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is taken.
+    ///
+    /// # Cost
+    ///
+    /// Waiting takes a lock for a moment.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use event_buffer::EventBuffer;
+    ///
+    /// let buffer = EventBuffer::<u8>::new();
+    /// let place = buffer.tail();
+    /// let (_, reader) = futures::join!(buffer.observed(), async { place.subscribe() });
+    /// assert!(buffer.is_observed());
+    /// # drop(reader);
+    /// # });
+    /// ```
+    pub async fn observed(&self) {
+        let record = self.tail.record();
+        wait_for(&record.observed().when(|| record.is_observed())).await;
+    }
+
+    /// Returns how many subscriptions can still reach the end of this buffer: its own, and those
+    /// of buffers that were spliced to it. Items and positions do not count, nor do subscriptions
+    /// that were closed from outside or for their lag.
+    ///
+    /// # Cost
+    ///
+    /// O(1). Takes no lock.
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    ///
+    /// let buffer = EventBuffer::<u8>::new();
+    /// let readers = [buffer.subscribe(), buffer.subscribe()];
+    /// assert_eq!(buffer.subscriber_count(), 2);
+    /// drop(readers);
+    /// assert_eq!(buffer.subscriber_count(), 0);
+    /// ```
+    #[doc(alias = "receiver_count")]
+    pub fn subscriber_count(&self) -> usize {
+        self.tail.subscriber_count()
+    }
+
+    /// Returns how many items of this buffer are in memory: those of the replay window, and those
+    /// that a reader, a [`BufferItem`] or a [`Position`] still keeps.
+    ///
+    /// This is the figure to watch on an unlimited buffer: it grows while the slowest reader falls
+    /// behind. It is exact to the items of a block of memory, which are at most 64, and fewer the
+    /// larger they are: some that were freed already may be counted. It is exact if only the writer
+    /// is left. Items of a buffer that was spliced to this one are not counted here.
+    ///
+    /// # Cost
+    ///
+    /// O(1). Takes no lock, and looks at no reader.
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, Replay};
+    ///
+    /// let mut buffer = EventBuffer::builder().replay(Replay::None).build();
+    /// buffer.extend(0..1_000);
+    /// assert_eq!(buffer.backlog(), 0);
+    /// let stuck = buffer.subscribe();
+    /// buffer.extend(0..1_000);
+    /// assert!((1_000..1_064).contains(&buffer.backlog()));
+    /// drop(stuck);
+    /// assert_eq!(buffer.backlog(), 0);
+    /// ```
+    pub fn backlog(&self) -> u64 {
+        self.tail.backlog()
     }
 
     /// How many items the buffer retains for late readers. O(1).

@@ -10,7 +10,9 @@ use futures::stream::{FusedStream, Stream};
 
 use crate::bookmark::Bookmark;
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
+use crate::iter::Iter;
 use crate::link::{Closer, recv_blocking, recv_timeout};
+use crate::position::Position;
 use crate::subscription::Subscription;
 
 /// A reader of single events, cloned out of the items: a [`Stream`] of `T`s.
@@ -35,6 +37,11 @@ pub struct Cloned<T> {
 impl<T: Clone> Cloned<T> {
     pub(crate) fn new(items: Subscription<T>) -> Self {
         Self { items }
+    }
+
+    /// The reader of items that it is made of.
+    pub(crate) fn into_items(self) -> Subscription<T> {
+        self.items
     }
 
     /// Waits for the next event.
@@ -206,6 +213,59 @@ impl<T: Clone> Cloned<T> {
     /// ```
     pub fn lag(&self) -> u64 {
         self.items.lag()
+    }
+
+    /// Returns `true` if nothing more will come, whatever is unread: see
+    /// [`Subscription::is_closed`].
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    ///
+    /// let buffer = EventBuffer::<u8>::new();
+    /// let reader = buffer.subscribe().cloned();
+    /// assert!(!reader.is_closed());
+    /// drop(buffer);
+    /// assert!(reader.is_closed());
+    /// ```
+    pub fn is_closed(&self) -> bool {
+        self.items.is_closed()
+    }
+
+    /// Returns a blocking iterator over the events: see [`Iter`].
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe().cloned();
+    /// buffer.append(["two", "events"]);
+    /// buffer.close();
+    /// let events: Vec<_> = reader.iter().collect::<Result<_, _>>()?;
+    /// assert_eq!(events, ["two", "events"]);
+    /// # Ok::<(), event_buffer::RecvError>(())
+    /// ```
+    pub fn iter(&mut self) -> Iter<'_, Self> {
+        Iter::new(self)
+    }
+
+    /// The place of the next item to be received, or of the one of which events are still to come:
+    /// see [`Subscription::position`].
+    ///
+    /// Who subscribes there receives that item whole.
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe().cloned();
+    /// buffer.append([1, 2]);
+    /// assert_eq!(reader.try_recv()?, 1);
+    /// let mut again = reader.position().subscribe().cloned();
+    /// assert_eq!(again.try_recv()?, 1);
+    /// # Ok::<(), event_buffer::TryRecvError>(())
+    /// ```
+    pub fn position(&self) -> Position<T> {
+        self.items.position()
     }
 
     /// The place of the next item, to go on there later: [`Subscription::bookmark`]. An item of which

@@ -1,4 +1,4 @@
-//! Why reading ended, or found nothing.
+//! Why reading ended or found nothing, and why something could not be published.
 
 use std::error::Error;
 use std::fmt;
@@ -385,3 +385,71 @@ impl fmt::Display for ResumeError {
 }
 
 impl Error for ResumeError {}
+
+/// Nothing was published, since the [`SharedBuffer`](crate::SharedBuffer) has ended. Holds the
+/// events.
+///
+/// ```
+/// use event_buffer::SharedBuffer;
+///
+/// let producer = SharedBuffer::new();
+/// producer.close();
+/// let ended = producer.append(["too", "late"]).unwrap_err();
+/// assert_eq!(ended.events(), ["too", "late"]);
+/// assert_eq!(ended.into_events(), ["too", "late"]);
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Ended<T>(Vec<T>);
+
+impl<T> Ended<T> {
+    pub(crate) fn new(events: Vec<T>) -> Self {
+        Self(events)
+    }
+
+    /// The events that were not published, in their order.
+    ///
+    /// ```
+    /// use event_buffer::SharedBuffer;
+    ///
+    /// let producer = SharedBuffer::new();
+    /// producer.close();
+    /// assert_eq!(producer.push(1).unwrap_err().events(), [1]);
+    /// ```
+    pub fn events(&self) -> &[T] {
+        &self.0
+    }
+
+    /// Returns the events that were not published, in their order.
+    ///
+    /// ```
+    /// use event_buffer::SharedBuffer;
+    ///
+    /// let producer = SharedBuffer::new();
+    /// producer.close();
+    /// assert_eq!(producer.extend([1, 2]).unwrap_err().into_events(), [1, 2]);
+    /// ```
+    pub fn into_events(self) -> Vec<T> {
+        self.0
+    }
+}
+
+/// Without the events, of which nothing is asked.
+impl<T> fmt::Debug for Ended<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ended")
+            .field("len", &self.0.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Display for Ended<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let events = self.0.len();
+        write!(
+            f,
+            "the buffer has ended: {events} events were not published"
+        )
+    }
+}
+
+impl<T> Error for Ended<T> {}

@@ -68,6 +68,7 @@ mod cloned;
 mod error;
 mod indexed;
 mod item;
+mod iter;
 mod lag_limit;
 mod limited;
 mod link;
@@ -77,8 +78,11 @@ pub mod publisher;
 #[allow(unsafe_code)]
 mod raw;
 mod reader;
+mod recording;
 mod replay;
+mod share;
 mod shared_buffer;
+mod single_flight;
 mod subscription;
 mod sync;
 mod unwind;
@@ -87,9 +91,10 @@ pub use bookmark::{Bookmark, BookmarkError};
 pub use buffer::{Deferred, EventBuffer};
 pub use chunk::Chunk;
 pub use cloned::Cloned;
-pub use error::{RecvError, RecvTimeoutError, ResumeError, SharedError, TryRecvError};
+pub use error::{Ended, RecvError, RecvTimeoutError, ResumeError, SharedError, TryRecvError};
 pub use indexed::Indexed;
 pub use item::BufferItem;
+pub use iter::Iter;
 pub use lag_limit::{ByteSize, LagExceeded, LagLimit, OnLag};
 pub use limited::Limited;
 pub use link::Closer;
@@ -97,8 +102,10 @@ pub use position::{Position, SpliceCycle};
 #[cfg(feature = "publisher")]
 #[doc(no_inline)]
 pub use publisher::{Begin, Publisher, Request, Resume, Update, Watch};
+pub use recording::Recording;
 pub use replay::{Builder, Replay};
-pub use shared_buffer::SharedBuffer;
+pub use share::{ShareExt, SharedLimited, SharedSource, SharedStream};
+pub use shared_buffer::{SharedBuffer, WeakBuffer};
 pub use subscription::Subscription;
 
 /// The README's examples, as tests.

@@ -11,9 +11,13 @@ use std::vec;
 
 use futures::stream::{FusedStream, Stream};
 
+use crate::bookmark::Bookmark;
 use crate::error::{RecvError, RecvTimeoutError, SharedError, TryRecvError};
+use crate::iter::Iter;
 use crate::lag_limit::LagLimit;
 use crate::link::{Closer, recv_blocking, recv_timeout};
+use crate::position::Position;
+use crate::raw::Mark;
 use crate::subscription::Subscription;
 use crate::unwind::discard;
 
@@ -59,6 +63,7 @@ use crate::unwind::discard;
 /// ```
 pub struct Limited<T> {
     items: Subscription<T>,
+    limit: LagLimit<T>,
     /// Items that were skipped before the clones here, which is to be reported first.
     skipped: u64,
     /// Clones of the events of an item that have not been given yet: the next one, and the others if there are several.
@@ -66,19 +71,28 @@ pub struct Limited<T> {
     rest: vec::IntoIter<T>,
     /// The item has more events than those, which could not be cloned.
     is_begun: bool,
+    /// Where the item is of which there are clones here; of no meaning if there are none.
+    in_hand: Option<Mark<T>>,
     /// Why it was closed, once it has been reported: from outside, or for its lag.
     closed: Option<SharedError>,
 }
 
 impl<T: Clone> Limited<T> {
-    pub(crate) fn new(mut items: Subscription<T>, limit: LagLimit<T>) -> Self {
-        items.set_limit(limit);
+    pub(crate) fn new(items: Subscription<T>, limit: LagLimit<T>) -> Self {
+        Self::after(0, items, limit)
+    }
+
+    /// One that is to report that many skipped items first.
+    fn after(skipped: u64, mut items: Subscription<T>, limit: LagLimit<T>) -> Self {
+        items.set_limit(limit, skipped);
         Self {
             items,
+            limit,
             skipped: 0,
             next: None,
             rest: vec::IntoIter::default(),
             is_begun: false,
+            in_hand: None,
             closed: None,
         }
     }
@@ -159,12 +173,13 @@ impl<T: Clone> Limited<T> {
             next,
             rest,
             is_begun,
+            in_hand,
             ..
         } = self;
-        let cloned = items.visit_rest(skipped, |events| {
+        let cloned = items.visit_rest(skipped, in_hand, |events| {
             let taken = clone_events(events, next, rest);
             *is_begun = taken < events.len();
-            ((), taken)
+            taken
         });
         match cloned {
             Ok(()) if self.skipped > 0 => Err(TryRecvError::Lagged(mem::take(&mut self.skipped))),
@@ -214,7 +229,7 @@ impl<T: Clone> Limited<T> {
     /// What was cloned before, or how many items were skipped before that.
     #[inline]
     fn give(&mut self) -> Result<Option<T>, TryRecvError> {
-        if self.skipped == 0 && self.next.is_none() && self.rest.len() == 0 {
+        if self.skipped == 0 && !self.has_in_hand() {
             return Ok(None);
         }
         self.check_open()?;
@@ -280,6 +295,60 @@ impl<T: Clone> Limited<T> {
         recv_timeout(self.recv(), timeout)
     }
 
+    /// Returns a blocking iterator over the events: see [`Iter`]. Lag is an `Err` that does not end
+    /// it.
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, LagLimit, RecvError};
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe().limited(LagLimit::items(1));
+    /// buffer.extend([1, 2]);
+    /// buffer.close();
+    /// let received: Vec<_> = reader.iter().collect();
+    /// assert_eq!(received, [Err(RecvError::Lagged(1)), Ok(2)]);
+    /// ```
+    pub fn iter(&mut self) -> Iter<'_, Self> {
+        Iter::new(self)
+    }
+
+    /// Sets another limit. What is over the limit before is still skipped and reported, or closes
+    /// the reader, by that limit.
+    ///
+    /// # Cost
+    ///
+    /// As for [`Subscription::limited`].
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, LagLimit, TryRecvError};
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe().limited(LagLimit::items(1_000));
+    /// buffer.extend(0..100);
+    /// reader.set_limit(LagLimit::items(10));
+    /// assert_eq!(reader.try_recv(), Err(TryRecvError::Lagged(90)));
+    /// ```
+    pub fn set_limit(&mut self, limit: LagLimit<T>) {
+        self.items.set_limit(limit, 0);
+        self.limit = limit;
+    }
+
+    /// A new reader with the same limit that starts at the tail: see
+    /// [`Subscription::resubscribe`].
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, LagLimit, TryRecvError};
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let reader = buffer.subscribe().limited(LagLimit::items(10));
+    /// buffer.push(1);
+    /// assert_eq!(reader.resubscribe().try_recv(), Err(TryRecvError::Empty));
+    /// ```
+    #[must_use]
+    pub fn resubscribe(&self) -> Self {
+        Self::new(self.items.resubscribe(), self.limit)
+    }
+
     fn poll_recv(&mut self, cx: &Context<'_>) -> Poll<Result<T, RecvError>> {
         loop {
             let nothing = match self.try_recv() {
@@ -337,6 +406,68 @@ impl<T> Limited<T> {
         self.items.closer()
     }
 
+    /// Returns `true` if nothing more will come after what is unread: see
+    /// [`Subscription::is_closed`]. A reader that was closed for its lag is closed.
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, LagLimit};
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe().limited(LagLimit::items(10));
+    /// buffer.push(1);
+    /// buffer.close();
+    /// assert!(reader.is_closed());
+    /// assert_eq!(reader.try_recv(), Ok(1));
+    /// ```
+    pub fn is_closed(&self) -> bool {
+        self.closed.is_some() || self.items.is_closed()
+    }
+
+    /// The place of the next item to be received: see [`Subscription::position`].
+    ///
+    /// The remaining events of an item that this reader has begun come before it: this reader has
+    /// cloned them, and does not keep the item. A [`bookmark`](Self::bookmark) includes them. As
+    /// long as the position is held, it keeps what follows: the limit does not bound that.
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, LagLimit};
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let reader = buffer.subscribe().limited(LagLimit::items(10));
+    /// buffer.push(1);
+    /// let position = reader.position();
+    /// assert_eq!(position.subscribe().try_recv()?.events(), [1]);
+    /// # Ok::<(), event_buffer::TryRecvError>(())
+    /// ```
+    pub fn position(&self) -> Position<T> {
+        self.items.position()
+    }
+
+    /// The place of the next item to be received, or of the one of which events are still to come,
+    /// as one that keeps nothing alive: see [`Subscription::bookmark`].
+    ///
+    /// ```
+    /// use event_buffer::{EventBuffer, LagLimit};
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe().limited(LagLimit::items(10));
+    /// buffer.append([1, 2]);
+    /// assert_eq!(reader.try_recv()?, 1);
+    /// let mut again = buffer.upgrade(&reader.bookmark()).unwrap();
+    /// assert_eq!(again.try_recv()?.events(), [1, 2]);
+    /// # Ok::<(), event_buffer::TryRecvError>(())
+    /// ```
+    pub fn bookmark(&self) -> Bookmark<T> {
+        match &self.in_hand {
+            Some(item) if self.has_in_hand() => Bookmark::new(item.clone()),
+            _ => self.items.bookmark(),
+        }
+    }
+
+    fn has_in_hand(&self) -> bool {
+        self.next.is_some() || self.rest.len() > 0
+    }
+
     /// How many items it has not received completely and not skipped, those behind splices included: one of which some
     /// events are still to come counts. Zero if it was closed for its lag, though it gives the rest of the item that it
     /// has begun. O(1), or O(splices ahead); takes a
@@ -356,9 +487,27 @@ impl<T> Limited<T> {
     /// assert_eq!(reader.lag(), 10);
     /// ```
     pub fn lag(&self) -> u64 {
-        let is_in_hand = self.next.is_some() || self.rest.len() > 0;
-        let in_hand = u64::from(is_in_hand && !self.is_begun);
+        let in_hand = u64::from(self.has_in_hand() && !self.is_begun);
         self.items.open_lag().map_or(0, |lag| lag + in_hand)
+    }
+}
+
+/// Another reader at the same place, with the same limit. It receives what this one would: skipped
+/// items are reported by both. O(1), or as for [`Subscription::limited`] if bytes are limited; clones
+/// the events of an item that this reader has begun.
+impl<T: Clone> Clone for Limited<T> {
+    fn clone(&self) -> Self {
+        let (next, rest) = (self.next.clone(), self.rest.clone());
+        let (items, skipped) = self.items.duplicate();
+        Self {
+            skipped: self.skipped,
+            next,
+            rest,
+            is_begun: self.is_begun,
+            in_hand: self.in_hand.clone(),
+            closed: self.closed.clone(),
+            ..Self::after(skipped, items, self.limit)
+        }
     }
 }
 

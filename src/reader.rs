@@ -6,7 +6,7 @@ use std::task::{Poll, Waker};
 use crate::error::{SharedError, TryRecvError};
 use crate::lag_limit::LagLimit;
 use crate::link::Closer;
-use crate::raw::{Cursor, Entered, Leashed, Mark, Slot};
+use crate::raw::{Cursor, Entered, Leashed, Mark, Shut, Standing};
 use crate::sync::Mutex;
 
 /// Behind a lock that reading does not take: it has the reader to itself. Methods by shared reference do.
@@ -28,9 +28,9 @@ impl<T> Reader<T> {
         Self(Mutex::new(Tenure::Free(cursor)))
     }
 
-    /// One that was closed at that place.
-    pub(crate) fn closed(reason: SharedError, at: Mark<T>) -> Self {
-        Self(Mutex::new(Tenure::Leashed(Leashed::closed(reason, at))))
+    /// One that is closed like another one.
+    pub(crate) fn closed(like: Shut<T>) -> Self {
+        Self(Mutex::new(Tenure::Leashed(Leashed::closed(like))))
     }
 
     /// The cursor of a reader without a leash. Reads begin with this, so that they are as short as can be.
@@ -103,32 +103,35 @@ impl<T> Reader<T> {
         lag.ok().map(|(lag, _)| lag)
     }
 
-    /// Another reader at the same place.
+    /// Where it continues.
     ///
     /// # Errors
     ///
     /// Why the reader was closed, and where.
-    pub(crate) fn another(&self) -> Result<Cursor<T>, (SharedError, Mark<T>)> {
-        let (slot, given) = self.look(Cursor::place, |entered| entered.place())?;
-        Ok(Cursor::at(slot, given))
-    }
-
-    /// The place of the next item.
-    ///
-    /// # Errors
-    ///
-    /// Why the reader was closed.
-    pub(crate) fn slot(&self) -> Result<Slot<T>, SharedError> {
-        match self.look(Cursor::place, |entered| entered.place()) {
-            Ok((slot, _)) => Ok(slot),
-            Err((reason, _)) => Err(reason),
-        }
+    pub(crate) fn standing(&self) -> Result<Standing<T>, Shut<T>> {
+        let free = |cursor: &Cursor<T>| {
+            let (slot, given) = cursor.place();
+            Standing {
+                slot,
+                given,
+                skipped: 0,
+            }
+        };
+        self.look(free, |entered| entered.standing())
     }
 
     /// The place of the next item, which keeps nothing alive. That of a closed reader is where it was.
     pub(crate) fn mark(&self) -> Mark<T> {
-        let mark = self.look(|cursor| cursor.place().0.mark(), |entered| entered.mark());
-        mark.unwrap_or_else(|(_, mark)| mark)
+        match self.standing() {
+            Ok(standing) => standing.slot.mark(),
+            Err(shut) => shut.at,
+        }
+    }
+
+    /// Returns `true` if nothing more will come, whatever is unread.
+    pub(crate) fn is_closed(&self) -> bool {
+        let has_ended = self.look(Cursor::has_ended, |entered| entered.has_ended());
+        has_ended.unwrap_or(true)
     }
 
     /// Looks at the place. Neither function runs user code.
@@ -140,7 +143,7 @@ impl<T> Reader<T> {
         &self,
         free: impl FnOnce(&Cursor<T>) -> R,
         leashed: impl FnOnce(&mut Entered<'_, T>) -> R,
-    ) -> Result<R, (SharedError, Mark<T>)> {
+    ) -> Result<R, Shut<T>> {
         let mut tenure = self.0.lock();
         let reader = match &mut *tenure {
             Tenure::Free(cursor) => return Ok(free(cursor)),
@@ -148,7 +151,7 @@ impl<T> Reader<T> {
         };
         let (found, left) = match reader.enter_to_look() {
             Ok(mut entered) => (Ok(leashed(&mut entered)), entered.leave()),
-            Err(shut) => (Err((shut.reason, shut.at)), Some(shut.left)),
+            Err(out) => (Err(out.shut), Some(out.left)),
         };
         // What is left to do runs user code.
         drop(tenure);
@@ -164,9 +167,9 @@ impl<T> Reader<T> {
         Closer::new(self.0.lock().leash().closable())
     }
 
-    /// Limits how far it may be behind. Runs user code.
-    pub(crate) fn set_limit(&mut self, limit: LagLimit<T>) {
-        self.0.get_mut().leash().set_limit(limit);
+    /// Limits how far it may be behind, and adds to what is to be reported. Runs user code.
+    pub(crate) fn set_limit(&mut self, limit: LagLimit<T>, skipped: u64) {
+        self.0.get_mut().leash().set_limit(limit, skipped);
     }
 
     /// Why it was closed by a closer.
@@ -185,11 +188,14 @@ fn read_leashed<T, R>(
     f: impl FnOnce(&mut Cursor<T>, &mut u64) -> Result<R, TryRecvError>,
 ) -> Result<R, TryRecvError> {
     let mut entered = leashed.enter().map_err(TryRecvError::ForceClosed)?;
-    entered.keep_limit().map_err(TryRecvError::ForceClosed)?;
-    let found = match entered.cursor() {
-        Some((cursor, skipped)) => f(cursor, skipped),
-        None => Err(TryRecvError::Closed),
+    let found = match entered.keep_limit() {
+        Err(reason) => Err(TryRecvError::ForceClosed(reason)),
+        Ok(()) => match entered.cursor() {
+            Some((cursor, skipped)) => f(cursor, skipped),
+            None => Err(TryRecvError::Closed),
+        },
     };
+    // Not on return, where a panic would leak what was found (rust-lang/rust#47949).
     drop(entered);
     if let Err(TryRecvError::Closed | TryRecvError::Failed(_)) = found {
         // It may have been closed before the buffer ended.

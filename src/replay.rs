@@ -4,7 +4,9 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use crate::buffer::EventBuffer;
-use crate::raw::Tail;
+use crate::error::ResumeError;
+use crate::indexed::Indexed;
+use crate::raw::{Slot, Tail};
 
 /// What a buffer retains for late readers, as long as its writer lives. Readers retain what they
 /// have not read in any case.
@@ -104,5 +106,39 @@ impl<T> fmt::Debug for Builder<T> {
         f.debug_struct("Builder")
             .field("replay", &self.replay)
             .finish()
+    }
+}
+
+/// What a buffer retained at some time.
+pub(crate) struct Retained<T> {
+    oldest: Slot<T>,
+    newest: Option<Slot<T>>,
+    has_trimmed: bool,
+}
+
+impl<T> Retained<T> {
+    pub(crate) fn of(tail: &Tail<T>) -> Self {
+        Self {
+            oldest: tail.oldest(),
+            newest: tail.newest(),
+            has_trimmed: tail.has_trimmed(),
+        }
+    }
+}
+
+impl<T: Indexed> Retained<T> {
+    /// The place of the first item that contains an event with a greater index.
+    pub(crate) fn after(&self, index: u64) -> Result<Slot<T>, ResumeError> {
+        let oldest = self.oldest.events().first().map(Indexed::index);
+        let newest = self.newest.as_ref();
+        let newest = newest.and_then(|newest| newest.events().last().map(Indexed::index));
+        if self.has_trimmed && oldest.is_none_or(|oldest| oldest > index) {
+            return Err(ResumeError::TooOld { index, oldest });
+        }
+        if newest.is_none_or(|newest| newest < index) {
+            return Err(ResumeError::Ahead { index, newest });
+        }
+        let is_contained = |events: &[T]| events.last().is_some_and(|last| last.index() <= index);
+        Ok(self.oldest.walk(is_contained))
     }
 }

@@ -14,11 +14,12 @@ use crate::chunk::Chunk;
 use crate::cloned::Cloned;
 use crate::error::{RecvError, RecvTimeoutError, SharedError, TryRecvError};
 use crate::item::BufferItem;
+use crate::iter::Iter;
 use crate::lag_limit::LagLimit;
 use crate::limited::Limited;
 use crate::link::{Closer, recv_blocking, recv_timeout};
 use crate::position::Position;
-use crate::raw::{Cursor, Read, Slot};
+use crate::raw::{Cursor, Mark, Read, Slot, Standing};
 use crate::reader::Reader;
 
 /// A reader of a buffer, at its own pace: a [`Stream`] of items, with the `recv` family beside.
@@ -304,6 +305,46 @@ impl<T> Subscription<T> {
         self.reader.closer()
     }
 
+    /// Returns `true` if nothing more will come, whatever is unread: the buffer has ended, with all
+    /// that it continues in, or the subscription was closed from outside.
+    ///
+    /// # Cost
+    ///
+    /// O(1), or O(splices ahead), each of which takes a lock for a moment.
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe();
+    /// buffer.push(1);
+    /// assert!(!reader.is_closed());
+    /// buffer.close();
+    /// assert!(reader.is_closed());
+    /// assert!(reader.try_recv().is_ok(), "it is still to be read");
+    /// ```
+    pub fn is_closed(&self) -> bool {
+        self.reader.is_closed()
+    }
+
+    /// Returns a blocking iterator over the items: see [`Iter`].
+    ///
+    /// ```
+    /// use event_buffer::EventBuffer;
+    ///
+    /// let mut buffer = EventBuffer::new();
+    /// let mut reader = buffer.subscribe();
+    /// buffer.append(["two", "events"]);
+    /// buffer.close();
+    /// for item in reader.iter() {
+    ///     assert_eq!(item?.events(), ["two", "events"]);
+    /// }
+    /// # Ok::<(), event_buffer::RecvError>(())
+    /// ```
+    pub fn iter(&mut self) -> Iter<'_, Self> {
+        Iter::new(self)
+    }
+
     /// How many items have been published that this subscription has not received, those behind
     /// splices included. O(1), or O(splices ahead), each of which takes a lock for a moment.
     ///
@@ -349,7 +390,10 @@ impl<T> Subscription<T> {
     /// # Ok::<(), event_buffer::TryRecvError>(())
     /// ```
     pub fn position(&self) -> Position<T> {
-        Position(self.reader.slot().unwrap_or_else(Slot::failed))
+        match self.reader.standing() {
+            Ok(standing) => Position(standing.slot),
+            Err(shut) => Position(Slot::failed(shut.reason)),
+        }
     }
 
     /// The place of the next item to be received, as one that keeps nothing alive: to go on there
@@ -394,12 +438,13 @@ impl<T> Subscription<T> {
     /// ```
     #[must_use]
     pub fn resubscribe(&self) -> Self {
-        match self.reader.another() {
-            Ok(mut cursor) => {
+        match self.reader.standing() {
+            Ok(standing) => {
+                let mut cursor = Cursor::new(standing.slot);
                 cursor.skip_ready();
                 Self::new(cursor)
             }
-            Err((reason, at)) => Self::of(Reader::closed(reason, at)),
+            Err(shut) => Self::of(Reader::closed(shut)),
         }
     }
 
@@ -450,24 +495,28 @@ impl<T> Subscription<T> {
         seen.map_err(|end| self.ended(end))
     }
 
-    /// Shows the events of the next item that have not been received to `visit`, with the number of items skipped
-    /// before, which is to be reported. `visit` says how many events it takes.
-    pub(crate) fn visit_rest<R>(
+    /// Shows the events of the next item that have not been received to `visit`, which returns how many it takes.
+    /// Adds the number of items skipped before, which is to be reported, and says which item it was if more than one
+    /// event of it was taken, or something is to be reported first.
+    pub(crate) fn visit_rest(
         &mut self,
         lost: &mut u64,
-        visit: impl FnOnce(&[T]) -> (R, usize),
-    ) -> Result<R, TryRecvError> {
+        in_hand: &mut Option<Mark<T>>,
+        visit: impl FnOnce(&[T]) -> usize,
+    ) -> Result<(), TryRecvError> {
         let visited = self.reader.read(|cursor, skipped| {
             match cursor.visit_rest(|events, taken| {
-                let (visited, count) = visit(events);
+                *taken = visit(events);
                 *lost += mem::take(skipped);
-                *taken = count;
-                visited
+                *taken
             }) {
-                Ok(visited) => {
+                Ok(taken) => {
+                    if taken > 1 || *lost > 0 {
+                        *in_hand = Some(cursor.item_in_hand());
+                    }
                     // A limited reader keeps nothing that it has passed.
                     cursor.anchor_here();
-                    Ok(visited)
+                    Ok(())
                 }
                 Err(nothing) => {
                     *lost += mem::take(skipped);
@@ -499,9 +548,28 @@ impl<T> Subscription<T> {
         skipped.is_ok()
     }
 
-    pub(crate) fn set_limit(&mut self, limit: LagLimit<T>) {
+    /// Limits how far it may be behind, and adds to the number of skipped items that is to be reported.
+    pub(crate) fn set_limit(&mut self, limit: LagLimit<T>, skipped: u64) {
         self.reader.stop_waiting();
-        self.reader.set_limit(limit);
+        self.reader.set_limit(limit, skipped);
+    }
+
+    /// Another reader at the same place, and the number of items that the limit has skipped before it.
+    pub(crate) fn duplicate(&self) -> (Self, u64) {
+        let (reader, skipped) = match self.reader.standing() {
+            Ok(Standing {
+                slot,
+                given,
+                skipped,
+            }) => (Reader::new(Cursor::at(slot, given)), skipped),
+            Err(shut) => (Reader::closed(shut), 0),
+        };
+        let failed = self.failed;
+        let duplicate = Self {
+            failed,
+            ..Self::of(reader)
+        };
+        (duplicate, skipped)
     }
 
     /// Why a closer has closed it.
@@ -634,13 +702,7 @@ impl<T> FusedStream for Subscription<T> {
 
 impl<T> Clone for Subscription<T> {
     fn clone(&self) -> Self {
-        match self.reader.another() {
-            Ok(cursor) => Self {
-                failed: self.failed,
-                ..Self::new(cursor)
-            },
-            Err((reason, at)) => Self::of(Reader::closed(reason, at)),
-        }
+        self.duplicate().0
     }
 }
 

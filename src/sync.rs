@@ -24,8 +24,9 @@ mod imp {
     /// Held while a splice checks that it does not lead back to its own buffer: see `Tail::splice`.
     pub(crate) static SPLICING: Mutex<()> = Mutex::new(());
 
+    pub(crate) use std::sync::Arc as TrackedArc;
     #[cfg(feature = "publisher")]
-    pub(crate) use std::sync::{Arc as TrackedArc, Weak as TrackedWeak};
+    pub(crate) use std::sync::Weak as TrackedWeak;
 
     /// [`std::cell::UnsafeCell`] with loom's closure interface.
     #[derive(Debug)]
@@ -81,6 +82,12 @@ mod imp {
 
         pub(crate) fn downgrade(this: &Self) -> TrackedWeak<T> {
             TrackedWeak(std::sync::Arc::downgrade(&this.0))
+        }
+    }
+
+    impl<T> Clone for TrackedArc<T> {
+        fn clone(&self) -> Self {
+            Self(std::sync::Arc::clone(&self.0))
         }
     }
 

@@ -65,7 +65,7 @@ impl World {
         let shared = SharedBuffer::from(EventBuffer::builder().replay(replay).build());
         let alive = Arc::default();
         let reader = shared.subscribe();
-        (0..before).for_each(|_| shared.push(event(&alive)));
+        (0..before).for_each(|_| shared.push(event(&alive)).unwrap());
         drop(reader);
         let gate = Gate {
             entered: Barrier::new(2),
@@ -89,7 +89,7 @@ impl World {
     }
 
     fn push(&self, events: usize) {
-        (0..events).for_each(|_| self.shared.push(self.event()));
+        (0..events).for_each(|_| self.shared.push(self.event()).unwrap());
     }
 
     /// Runs `block` on another thread until the event that blocks is dropped, publishes while it is,
@@ -122,7 +122,7 @@ fn one_that_a_limit_drops() {
         let world = World::new(Replay::None, before);
         let stuck = world.shared.subscribe().limited(limit);
         let most = world.publish_while_blocked(|| {
-            world.shared.push(world.blocking_event());
+            world.shared.push(world.blocking_event()).unwrap();
             world.push(1_000);
         });
         assert!(most < 300, "{before}: {most}");
@@ -153,7 +153,7 @@ fn one_that_leaves_the_window() {
     for before in befores() {
         let world = World::new(Replay::Last(10), before);
         let most = world.publish_while_blocked(|| {
-            world.shared.push(world.blocking_event());
+            world.shared.push(world.blocking_event()).unwrap();
             world.push(10);
         });
         assert!(most < 30, "{before}: {most}");
@@ -167,7 +167,7 @@ fn one_that_the_last_reader_leaves_behind() {
         let world = World::new(Replay::None, before);
         let reader = world.shared.subscribe();
         world.push(before % 5);
-        world.shared.push(world.blocking_event());
+        world.shared.push(world.blocking_event()).unwrap();
         world.push(before);
         let most = world.publish_while_blocked(|| drop(reader));
         assert!(most < 80 + before, "{before}: {most}");
@@ -180,7 +180,7 @@ fn one_that_is_held_last_by_its_handle() {
     for before in befores() {
         let world = World::new(Replay::None, before);
         let mut reader = world.shared.subscribe();
-        world.shared.push(world.blocking_event());
+        world.shared.push(world.blocking_event()).unwrap();
         let held = reader.try_recv().unwrap();
         world.push(before);
         drop(reader);
@@ -196,7 +196,7 @@ fn one_that_closes_a_reader_for_its_lag() {
         let world = World::new(Replay::None, 3);
         let closed = world.shared.subscribe();
         let closed = closed.limited(limit.on_lag(OnLag::Close));
-        world.shared.push(world.blocking_event());
+        world.shared.push(world.blocking_event()).unwrap();
         let most = world.publish_while_blocked(|| world.push(100));
         assert!(most < 200, "{limit:?}: {most}");
         drop(closed);
@@ -211,7 +211,7 @@ fn one_that_a_limited_reader_leaves_behind() {
         let mut reader = world.shared.subscribe().limited(limit);
         world.push(64);
         while reader.try_recv().is_ok() {}
-        world.shared.push(world.blocking_event());
+        world.shared.push(world.blocking_event()).unwrap();
         let most = world.publish_while_blocked(|| drop(reader));
         assert!(most < 200, "{limit:?}: {most}");
     }
@@ -223,7 +223,7 @@ fn one_that_is_in_the_way_when_a_limit_is_set() {
     for limit in [LagLimit::items(10), LagLimit::bytes(10)] {
         let world = World::new(Replay::None, 3);
         let reader = world.shared.subscribe();
-        world.shared.push(world.blocking_event());
+        world.shared.push(world.blocking_event()).unwrap();
         world.push(20);
         let mut limited = None;
         let most = world.publish_while_blocked(|| limited = Some(reader.limited(limit)));
@@ -266,7 +266,7 @@ fn one_that_a_limit_drops_beside_a_window() {
         let world = World::new(Replay::Last(10), before);
         let stuck = world.shared.subscribe().limited(LagLimit::items(100));
         let most = world.publish_while_blocked(|| {
-            world.shared.push(world.blocking_event());
+            world.shared.push(world.blocking_event()).unwrap();
             world.push(1_000);
         });
         assert!(most < 300, "{before}: {most}");

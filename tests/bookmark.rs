@@ -131,7 +131,7 @@ proptest! {
         let mut bookmarks = Vec::new();
         for batch in batches {
             bookmarks.push((shared.tail().bookmark(), published));
-            shared.extend(published..published + batch);
+            shared.extend(published..published + batch).unwrap();
             published += batch;
             let oldest = published.saturating_sub(window);
             for (bookmark, at) in &bookmarks {

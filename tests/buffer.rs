@@ -389,7 +389,7 @@ fn several_producers_share_a_buffer() {
             let shared = shared.clone();
             scope.spawn(move || {
                 for n in 0..100 {
-                    shared.push((producer, n));
+                    shared.push((producer, n)).unwrap();
                 }
             });
         }
@@ -469,7 +469,7 @@ fn closing_the_sink_does_not_end_the_buffer() {
     let other = shared.clone();
     assert_ready!(task::spawn(SinkExt::<u32>::close(&mut shared)).poll()).unwrap();
     drop(shared);
-    other.push(3);
+    other.push(3).unwrap();
     for n in 1..=3 {
         assert_eq!(reader.try_recv(), Ok(n));
     }

@@ -83,9 +83,9 @@ fn a_wake_that_polls_the_reader_does_not_deadlock() {
         }
     };
     let reenter = reentering(shared.subscribe(), polls);
-    shared.push(1);
-    shared.extend([2, 3]);
-    shared.append([4, 5]);
+    shared.push(1).unwrap();
+    shared.extend([2, 3]).unwrap();
+    shared.append([4, 5]).unwrap();
     assert_eq!(*reenter.woken.lock().unwrap(), 3);
     drop(shared);
     assert_eq!(*reenter.woken.lock().unwrap(), 4);
@@ -100,7 +100,7 @@ fn a_wake_that_drops_the_reader_does_not_deadlock() {
     let drops = |reader: &mut Option<Subscription<u32>>, _| drop(reader.take());
     let one = reentering(shared.subscribe(), drops);
     let other = reentering(shared.subscribe(), drops);
-    shared.push(1);
+    shared.push(1).unwrap();
     assert_eq!(
         (*one.woken.lock().unwrap(), *other.woken.lock().unwrap()),
         (1, 1)
@@ -117,7 +117,7 @@ fn dropping_a_waker_that_publishes_does_not_deadlock() {
     }
     impl Drop for PublishOnDrop {
         fn drop(&mut self) {
-            self.0.push(99);
+            self.0.push(99).unwrap();
         }
     }
     let _watchdog = watchdog();
@@ -128,7 +128,7 @@ fn dropping_a_waker_that_publishes_does_not_deadlock() {
         let waker = Waker::from(Arc::new(PublishOnDrop(shared.clone())));
         assert!(poll(&mut reader, &waker).is_pending() || shared.head().is_some());
     }
-    shared.push(1);
+    shared.push(1).unwrap();
     drop(reader);
     assert!(shared.head().is_some());
 }
@@ -186,19 +186,19 @@ fn a_payload_that_uses_the_buffer_when_dropped_does_not_deadlock() {
     impl Drop for Reenters {
         fn drop(&mut self) {
             if let Some(shared) = self.0.take() {
-                shared.push(Reenters(None));
+                shared.push(Reenters(None)).unwrap();
             }
         }
     }
     let _watchdog = watchdog();
     let shared = SharedBuffer::new();
-    shared.push(Reenters(Some(shared.clone())));
-    shared.push(Reenters(None)); // The first leaves the window.
+    shared.push(Reenters(Some(shared.clone()))).unwrap();
+    shared.push(Reenters(None)).unwrap(); // The first leaves the window.
     assert_eq!(shared.len(), 1);
     let nothing: SharedBuffer<Reenters> =
         EventBuffer::builder().replay(Replay::None).build().into();
-    nothing.push(Reenters(Some(nothing.clone())));
-    nothing.extend([Reenters(Some(nothing.clone()))]);
+    nothing.push(Reenters(Some(nothing.clone()))).unwrap();
+    nothing.extend([Reenters(Some(nothing.clone()))]).unwrap();
 }
 
 /// rpds 41, concread 142.

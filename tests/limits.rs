@@ -531,7 +531,7 @@ fn foreign_code_may_use_the_buffer_and_the_reader() {
             })
         };
         for _ in 0..100 {
-            shared.push(Nosy(Some(look.clone())));
+            shared.push(Nosy(Some(look.clone()))).unwrap();
         }
         drop(reader);
     }
@@ -569,7 +569,7 @@ fn over_threads_received_and_skipped_make_up_all() {
                 let shared = shared.clone();
                 scope.spawn(move || {
                     let text = |n: u64| Arc::<str>::from(n.to_string());
-                    (0..EACH).for_each(|n| shared.push(text(n)));
+                    (0..EACH).for_each(|n| shared.push(text(n)).unwrap());
                 });
             }
             drop(shared);
@@ -626,7 +626,7 @@ fn what_is_skipped_while_its_clone_panics_is_counted() {
     impl Clone for Overtaken {
         fn clone(&self) -> Self {
             if let Some(shared) = &self.0 {
-                shared.extend((0..100).map(|_| Self(None)));
+                shared.extend((0..100).map(|_| Self(None))).unwrap();
                 panic!("asked for");
             }
             Self(None)
@@ -636,7 +636,7 @@ fn what_is_skipped_while_its_clone_panics_is_counted() {
     let _watchdog = watchdog();
     let shared = SharedBuffer::from(unretained());
     let mut reader = shared.subscribe().limited(LagLimit::items(10));
-    shared.push(Overtaken(Some(shared.clone())));
+    shared.push(Overtaken(Some(shared.clone()))).unwrap();
     assert!(catch_unwind(AssertUnwindSafe(|| reader.try_recv().is_ok())).is_err());
     assert!(matches!(reader.try_recv(), Err(TryRecvError::Lagged(91))));
     assert_eq!(std::iter::from_fn(|| reader.try_recv().ok()).count(), 10);
@@ -703,7 +703,7 @@ fn a_size_may_publish() {
             if let Some((shared, asked)) = &self.0 {
                 if asked.fetch_add(1, SeqCst) == 0 {
                     let later = shared.clone();
-                    later.push(Nosy(None));
+                    later.push(Nosy(None)).unwrap();
                 }
             }
             1
@@ -714,7 +714,9 @@ fn a_size_may_publish() {
     let shared = SharedBuffer::from(unretained());
     let asked = Arc::new(AtomicUsize::new(0));
     let stuck = shared.subscribe().limited(LagLimit::bytes(1));
-    shared.push(Nosy(Some((shared.clone(), asked.clone()))));
+    shared
+        .push(Nosy(Some((shared.clone(), asked.clone()))))
+        .unwrap();
     assert_eq!(asked.load(SeqCst), 1);
     drop(stuck);
 }
@@ -832,6 +834,8 @@ enum Step {
     Wait(usize, Panics),
     Close(usize),
     Leave(usize),
+    Clone(usize),
+    SetLimit(usize, Option<u64>, Option<u64>, OnLag),
     /// Continues in a new buffer.
     Splice,
 }
@@ -851,7 +855,10 @@ fn step() -> impl Strategy<Value = Step> {
         10 => (0..40_u8).prop_map(Step::Push),
         3 => (0..40_u8, 0..4_usize).prop_map(|(size, n)| Step::Append(size, n)),
         3 => (0..40_u8, 0..60_usize).prop_map(|(size, n)| Step::Extend(size, n)),
-        2 => (items, bytes, on_lag).prop_map(|(i, b, l)| Step::Subscribe(i, b, l)),
+        2 => (items.clone(), bytes.clone(), on_lag.clone())
+            .prop_map(|(i, b, l)| Step::Subscribe(i, b, l)),
+        1 => (0..8_usize, items, bytes, on_lag).prop_map(|(r, i, b, l)| Step::SetLimit(r, i, b, l)),
+        1 => (0..8_usize).prop_map(Step::Clone),
         1 => (0..20_usize).prop_map(Step::Bomb),
         10 => (0..8_usize, 0..50_usize).prop_map(|(reader, n)| Step::Read(reader, n)),
         4 => (0..8_usize, select(vec![Panics::Never, Panics::Woken, Panics::Dropped]))
@@ -896,11 +903,14 @@ impl ByteSize for Event {
 }
 
 /// A reader that goes by the words of the documentation.
+#[derive(Clone)]
 struct Naive {
     items: u64,
     bytes: Option<u64>,
     on_lag: OnLag,
     at: usize,
+    /// Skipped by a limit that has been replaced.
+    skipped: usize,
     rest: Vec<Event>,
     closed: bool,
 }
@@ -913,26 +923,36 @@ impl Naive {
             || (items.len() as u64 <= self.items && self.bytes.is_none_or(|most| sum <= most))
     }
 
-    fn read(&mut self, published: &[Vec<Event>]) -> Result<Event, TryRecvError> {
-        if !self.rest.is_empty() {
-            return Ok(self.rest.remove(0));
-        }
+    /// Keeps the limit.
+    fn catch_up(&mut self, published: &[Vec<Event>]) {
         let mut oldest = self.at;
         while !self.is_within(&published[oldest..]) {
             oldest += 1;
         }
-        if oldest > self.at {
-            oldest = match self.on_lag {
-                OnLag::SkipToNewest => published.len() - 1,
-                _ => oldest,
-            };
-            self.closed |= self.on_lag == OnLag::Close;
-            if !self.closed {
-                let skipped = oldest - self.at;
-                self.at = oldest + 1;
-                self.rest.clone_from(&published[oldest]);
-                return Err(TryRecvError::Lagged(skipped as u64));
+        match self.on_lag {
+            OnLag::Close => {
+                self.closed |= oldest > self.at;
+                return;
             }
+            OnLag::SkipToNewest if oldest > self.at || self.skipped > 0 => {
+                oldest = oldest.max(published.len() - 1);
+            }
+            _ => {}
+        }
+        self.skipped += oldest - self.at;
+        self.at = oldest;
+    }
+
+    fn read(&mut self, published: &[Vec<Event>]) -> Result<Event, TryRecvError> {
+        if !self.rest.is_empty() {
+            return Ok(self.rest.remove(0));
+        }
+        self.catch_up(published);
+        let skipped = std::mem::take(&mut self.skipped);
+        if skipped > 0 && !self.closed {
+            self.rest.clone_from(&published[self.at]);
+            self.at += 1;
+            return Err(TryRecvError::Lagged(skipped as u64));
         }
         let item = published.get(self.at).filter(|_| !self.closed);
         let Some(item) = item else {
@@ -941,6 +961,14 @@ impl Naive {
         self.at += 1;
         self.rest.clone_from(item);
         Ok(self.rest.remove(0))
+    }
+}
+
+fn limit_of(items: Option<u64>, bytes: Option<u64>, on_lag: OnLag) -> LagLimit<Event> {
+    let limit = LagLimit::items(items.unwrap_or(u64::MAX)).on_lag(on_lag);
+    match bytes {
+        Some(bytes) => limit.and_bytes(bytes),
+        None => limit,
     }
 }
 
@@ -981,16 +1009,14 @@ proptest! {
                 }
                 Step::Bomb(count) => bombs = count,
                 Step::Subscribe(items, bytes, on_lag) => {
-                    let mut limit = LagLimit::items(items.unwrap_or(u64::MAX)).on_lag(on_lag);
-                    if let Some(bytes) = bytes {
-                        limit = limit.and_bytes(bytes);
-                    }
+                    let limit = limit_of(items, bytes, on_lag);
                     let limited = caught(|| buffer.subscribe().limited(limit));
                     readers.extend(limited.map(|limited| (limited, Naive {
                         items: items.unwrap_or(u64::MAX).max(1),
                         bytes,
                         on_lag,
                         at: n,
+                        skipped: 0,
                         rest: Vec::new(),
                         closed: false,
                     })));
@@ -1037,6 +1063,27 @@ proptest! {
                     naive.closed = true;
                     naive.rest.clear();
                 }
+                Step::Clone(reader) => if let Some((reader, naive)) = readers.get(reader % count) {
+                    let clone = caught(|| reader.clone());
+                    let naive = naive.clone();
+                    readers.extend(clone.map(|clone| (clone, naive)));
+                }
+                Step::SetLimit(reader, items, bytes, on_lag) if !readers.is_empty() => {
+                    let (mut reader, mut naive) = readers.swap_remove(reader % count);
+                    let limit = limit_of(items, bytes, on_lag);
+                    // Either limit may hold if that panics.
+                    if caught(|| reader.set_limit(limit)).is_some() {
+                        naive.catch_up(&published);
+                        if !naive.closed {
+                            naive.items = items.unwrap_or(u64::MAX).max(1);
+                            (naive.bytes, naive.on_lag) = (bytes, on_lag);
+                        }
+                        readers.push((reader, naive));
+                    } else {
+                        caught(|| drop(reader));
+                    }
+                }
+                Step::SetLimit(..) => {}
                 Step::Leave(reader) => if !readers.is_empty() {
                     let (reader, _) = readers.swap_remove(reader % count);
                     caught(|| drop(reader));
@@ -1164,7 +1211,9 @@ fn who_leaves_while_its_limit_is_enforced_is_gone_at_once() {
     let observed = Arc::new(AtomicUsize::new(0));
     let limited = shared.subscribe().limited(LagLimit::bytes(1));
     let reader = Reader::new(Some(limited).into());
-    shared.push(Leaver(shared.clone(), reader, observed.clone()));
+    shared
+        .push(Leaver(shared.clone(), reader, observed.clone()))
+        .unwrap();
     assert_eq!(observed.load(SeqCst), 1);
 }
 
@@ -1257,7 +1306,9 @@ impl ByteSize for Nested {
         let shared = self.others.lock().unwrap().pop().flatten();
         if let Some(shared) = shared {
             // A batch, with which the writer looks.
-            shared.extend([1, 1].map(|size| Self::new(size, &self.asked)));
+            shared
+                .extend([1, 1].map(|size| Self::new(size, &self.asked)))
+                .unwrap();
         }
         self.size
     }
@@ -1272,7 +1323,7 @@ fn items_published_while_another_is_asked_count_once() {
     let mut reader = shared.subscribe().limited(LagLimit::bytes(16));
     let first = Nested::new(9, &asked);
     first.others.lock().unwrap().push(Some(shared.clone()));
-    shared.push(first);
+    shared.push(first).unwrap();
     let sizes: Vec<_> = std::iter::from_fn(|| reader.try_recv().ok()).collect();
     let sizes: Vec<_> = sizes.iter().map(|event| event.size).collect();
     assert_eq!(sizes, [9, 1, 1], "all are within the limit");
@@ -1281,10 +1332,10 @@ fn items_published_while_another_is_asked_count_once() {
     // The sizes of those that came in between count for what is after them, too.
     let first = Nested::new(9, &asked);
     first.others.lock().unwrap().push(Some(shared.clone()));
-    shared.push(first);
-    (0..5).for_each(|_| shared.push(Nested::new(1, &asked)));
+    shared.push(first).unwrap();
+    (0..5).for_each(|_| shared.push(Nested::new(1, &asked)).unwrap());
     assert_eq!(reader.lag(), 8);
-    shared.push(Nested::new(1, &asked));
+    shared.push(Nested::new(1, &asked)).unwrap();
     assert!(matches!(reader.try_recv(), Err(TryRecvError::Lagged(1))));
     assert_eq!(reader.lag(), 8);
 }

@@ -260,8 +260,8 @@ fn shared_append_against_shared_append() {
         let other = shared.clone();
         // Each pushes what the other one had published out of the window.
         let pushing = thread::spawn(move || other.push(Arc::new(1)));
-        shared.push(Arc::new(2));
-        pushing.join().unwrap();
+        shared.push(Arc::new(2)).unwrap();
+        pushing.join().unwrap().unwrap();
         assert_eq!(shared.len(), 1);
     });
 }
@@ -295,7 +295,7 @@ fn snapshot_and_splice_against_publish() {
             thread::spawn(move || {
                 for index in 1..=2 {
                     state.store(index, Release);
-                    live.push(index);
+                    live.push(index).unwrap();
                 }
             })
         };
@@ -341,7 +341,7 @@ fn shared_append_against_last_reader_drop() {
         let shared: SharedBuffer<Uses> = SharedBuffer::from(buffer());
         let reader = shared.subscribe();
         let other = thread::spawn(move || drop(reader));
-        shared.push(Uses(Some(shared.clone())));
+        shared.push(Uses(Some(shared.clone()))).unwrap();
         other.join().unwrap();
     });
 }
@@ -377,6 +377,80 @@ fn observed_against_splice_and_join() {
         assert!(live.is_observed());
         drop(second);
         assert!(!live.is_observed());
+    });
+}
+
+#[test]
+fn observed_against_subscribe() {
+    loom::model(|| {
+        let buffer = buffer::<u8>();
+        let place = buffer.tail();
+        let subscribing = thread::spawn(move || place.subscribe());
+        block_on(buffer.observed());
+        assert_eq!(buffer.subscriber_count(), 1);
+        drop(subscribing.join().unwrap());
+        assert_eq!(buffer.subscriber_count(), 0);
+    });
+}
+
+#[test]
+fn observed_against_splice() {
+    loom::model(|| {
+        let live = buffer::<u8>();
+        let snapshot = buffer();
+        let _reader = snapshot.subscribe();
+        let tail = live.tail();
+        let other = thread::spawn(move || snapshot.splice(tail));
+        block_on(live.observed());
+        assert!(live.is_observed());
+        other.join().unwrap();
+    });
+}
+
+/// Both the writer and the reader of a block look at its numbers.
+#[test]
+fn backlog_against_advance() {
+    loom::model(|| {
+        let mut buffer = buffer();
+        let mut reader = buffer.subscribe();
+        buffer.extend([1, 2, 3]);
+        let reading = thread::spawn(move || {
+            while reader.try_recv().is_ok() {}
+            reader
+        });
+        assert!(buffer.backlog() <= 3);
+        buffer.push(4);
+        drop(reading.join().unwrap());
+        assert_eq!(buffer.backlog(), 0);
+    });
+}
+
+/// Either the event is published, and received before the end, or it is given back.
+#[test]
+fn shared_close_against_push() {
+    loom::model(|| {
+        let shared = SharedBuffer::from(buffer());
+        let mut reader = shared.subscribe().cloned();
+        let other = shared.clone();
+        let closing = thread::spawn(move || other.close());
+        let published = shared.push(1).is_ok();
+        closing.join().unwrap();
+        assert_eq!(reader.try_recv().is_ok(), published);
+        assert_eq!(reader.try_recv(), Err(TryRecvError::Closed));
+    });
+}
+
+#[test]
+fn finish_against_recv() {
+    loom::model(|| {
+        let shared = SharedBuffer::from(EventBuffer::new());
+        let mut reader = shared.subscribe().cloned();
+        shared.push(1).unwrap();
+        let finishing = thread::spawn(move || shared.finish());
+        assert_eq!(block_on(reader.recv()), Ok(1));
+        assert_eq!(block_on(reader.recv()), Err(RecvError::Closed));
+        let recording = finishing.join().unwrap();
+        assert_eq!(recording.subscribe().cloned().try_recv(), Ok(1));
     });
 }
 
@@ -515,8 +589,8 @@ fn shared_append_against_shared_append_with_a_limit_in_bytes() {
             let (other, item) = (shared.clone(), Item(alive.clone()));
             thread::spawn(move || other.push(item))
         };
-        shared.push(Item(alive.clone()));
-        pushing.join().unwrap();
+        shared.push(Item(alive.clone())).unwrap();
+        pushing.join().unwrap().unwrap();
         assert_eq!(Arc::strong_count(&alive), 1 + 1);
         drop(stuck);
     });
@@ -529,11 +603,11 @@ fn enforced_limit_against_batch_in_flight() {
         let shared = SharedBuffer::from(buffer());
         let stuck = shared.subscribe().limited(LagLimit::items(1));
         let alive = std::sync::Arc::new(());
-        (0..2).for_each(|_| shared.push(alive.clone()));
+        (0..2).for_each(|_| shared.push(alive.clone()).unwrap());
         let (other, event) = (shared.clone(), alive.clone());
         let other = thread::spawn(move || other.extend((0..40).map(|_| event.clone())));
-        shared.push(alive.clone());
-        other.join().unwrap();
+        shared.push(alive.clone()).unwrap();
+        other.join().unwrap().unwrap();
         let left = std::sync::Arc::strong_count(&alive) - 1;
         assert!(left <= 4, "{left} kept by a reader that may have one");
         drop(stuck);
@@ -701,7 +775,7 @@ fn two_producers_against_two_readers_at_neighbouring_links() {
         let sum = block_on(other.recv()).unwrap()[0] + block_on(other.recv()).unwrap()[0];
         assert_eq!(sum, 3);
         for producer in producers {
-            producer.join().unwrap();
+            producer.join().unwrap().unwrap();
         }
         assert!(waits.0.load(Acquire));
     });
@@ -846,6 +920,121 @@ fn flight_against_a_wake_up_from_outside() {
 }
 
 /// The place that a reader skips to is noted by the writer, who moves on meanwhile.
+/// Given up from outside: it is dropped, and both are told, whatever they are doing.
+#[test]
+fn flight_against_give_up() {
+    use event_buffer::publisher::models::Flight;
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    loom::model(|| {
+        let held = Arc::new(());
+        let holds = held.clone();
+        let mut first = Flight::new(Box::pin(poll_fn(move |_| {
+            _ = &holds;
+            Poll::Pending
+        })));
+        let gives_up = first.join().unwrap();
+        let giving_up = thread::spawn(move || gives_up.give_up());
+        block_on(poll_fn(|cx| first.poll(cx)));
+        giving_up.join().unwrap();
+        assert_eq!(Arc::strong_count(&held), 1);
+    });
+}
+
+#[test]
+fn flight_that_finishes_against_give_up() {
+    use event_buffer::publisher::models::Flight;
+    use std::future::poll_fn;
+    use std::task::Poll;
+
+    loom::model(|| {
+        let held = Arc::new(());
+        let holds = held.clone();
+        let mut first = Flight::new(Box::pin(poll_fn(move |cx| {
+            _ = &holds;
+            cx.waker().wake_by_ref();
+            Poll::Ready(())
+        })));
+        let mut second = first.join().unwrap();
+        let other = thread::spawn(move || {
+            second.give_up();
+            assert!(second.poll(&Context::from_waker(Waker::noop())).is_ready());
+        });
+        block_on(poll_fn(|cx| first.poll(cx)));
+        other.join().unwrap();
+        assert_eq!(Arc::strong_count(&held), 1);
+    });
+}
+
+/// A source that is woken from outside once, and then has two items and its end.
+fn woken_once() -> (
+    impl futures::Stream<Item = u32> + Send,
+    impl FnOnce() + Send,
+) {
+    let gate = Arc::new((loom::future::AtomicWaker::new(), AtomicU64::new(0)));
+    let opens = gate.clone();
+    let mut n = 0;
+    let source = futures::stream::poll_fn(move |cx| {
+        gate.0.register_by_ref(cx.waker());
+        if gate.1.load(Acquire) == 0 {
+            return std::task::Poll::Pending;
+        }
+        n += 1;
+        std::task::Poll::Ready((n <= 2).then_some(n))
+    });
+    let open = move || {
+        opens.1.store(1, Release);
+        opens.0.wake();
+    };
+    (source, open)
+}
+
+/// One follower drives and leaves; the other gets every item.
+#[test]
+fn shared_source_against_a_follower_that_leaves() {
+    use event_buffer::ShareExt;
+    use futures::StreamExt;
+
+    loom::model(|| {
+        let (source, open) = woken_once();
+        let source = source.share(Replay::None);
+        let mut stays = source.subscribe();
+        let mut leaves = source.subscribe();
+        drop(source);
+        let leaving = thread::spawn(move || {
+            open();
+            _ = leaves.poll_next_unpin(&mut Context::from_waker(Waker::noop()));
+        });
+        block_on(async {
+            assert_eq!(stays.next().await, Some(1));
+            assert_eq!(stays.next().await, Some(2));
+            assert_eq!(stays.next().await, None);
+        });
+        leaving.join().unwrap();
+    });
+}
+
+/// A late follower gets all items from some place on, and the end.
+#[test]
+fn shared_source_against_subscribe() {
+    use event_buffer::ShareExt;
+    use futures::StreamExt;
+
+    loom::model(|| {
+        let source = futures::stream::iter([1, 2]).share(Replay::Last(1));
+        let mut follower = source.subscribe();
+        let subscribing = thread::spawn(move || source.subscribe());
+        block_on(async {
+            assert_eq!(follower.next().await, Some(1));
+            assert_eq!(follower.next().await, Some(2));
+            assert_eq!(follower.next().await, None);
+        });
+        let late: Vec<u32> = block_on(subscribing.join().unwrap().collect());
+        assert!([&[1, 2][..], &[2]].contains(&&late[..]), "{late:?}");
+    });
+}
+
 #[test]
 fn append_against_resubscribe() {
     loom::model(|| {

@@ -485,7 +485,7 @@ fn a_task_that_looks_at_an_earlier_link_keeps_no_other_asleep() {
     looks_back.run_at(Use::Clone, {
         let (shared, ahead, hook) = (shared.clone(), ahead.clone(), hooks[0].clone());
         move || {
-            shared.push(1);
+            shared.push(1).unwrap();
             let mut reader = shared.subscribe();
             assert!(poll(&mut reader, &hook.waker()).is_pending());
             *ahead.lock().unwrap() = Some(reader);
@@ -495,6 +495,6 @@ fn a_task_that_looks_at_an_earlier_link_keeps_no_other_asleep() {
     assert!(looks_back.has_run());
     let mut joins = shared.subscribe();
     assert!(poll(&mut joins, &hooks[1].waker()).is_pending());
-    shared.push(2);
+    shared.push(2).unwrap();
     assert_eq!(woken(&hooks), [1, 1]);
 }

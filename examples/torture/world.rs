@@ -521,6 +521,9 @@ impl Stage {
     }
 }
 
+/// Nobody ends it before all producers are done.
+const OPEN: &str = "the buffer has not ended";
+
 /// One of several producers.
 struct One {
     buffer: SharedBuffer<Event>,
@@ -554,9 +557,15 @@ impl One {
         let count = 1 + u32::try_from(self.rng.below(20)).expect("few");
         let parts = 1 + u16::try_from(self.rng.below(5)).expect("few");
         let (count, answer) = match self.rng.below(6) {
-            0..3 => (1, caught(|| buffer.push(maker.one(n)))),
-            3 => (1, caught(|| buffer.append(maker.item(n, parts, fails)))),
-            4 => (count, caught(|| buffer.extend(maker.each(n, count, fails)))),
+            0..3 => (1, caught(|| buffer.push(maker.one(n)).expect(OPEN))),
+            3 => (
+                1,
+                caught(|| buffer.append(maker.item(n, parts, fails)).expect(OPEN)),
+            ),
+            4 => (
+                count,
+                caught(|| buffer.extend(maker.each(n, count, fails)).expect(OPEN)),
+            ),
             _ => {
                 let answer = caught(|| send(buffer, maker.one(n)));
                 flush(buffer);

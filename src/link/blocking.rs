@@ -34,7 +34,7 @@ pub(crate) fn recv_timeout<R>(
 /// ready.
 ///
 /// Not an executor's `block_on`: it may be used inside of one, as any blocking call may.
-fn block_on<R>(future: impl Future<Output = R>, timeout: Option<Duration>) -> Option<R> {
+pub(crate) fn block_on<R>(future: impl Future<Output = R>, timeout: Option<Duration>) -> Option<R> {
     struct Unpark {
         thread: Thread,
         /// The thread's own token could be consumed by another call that parks it.

@@ -16,6 +16,30 @@ pub(crate) trait Awaited {
     fn has_happened(&self) -> bool;
 }
 
+impl Ticket {
+    /// Registers a task among the waiters, or renews its registration, and looks again: `Ready` if there is nothing to
+    /// wait for any more. Whoever has the ticket is to [leave](Waiters::leave) with it.
+    pub(crate) fn poll(
+        ticket: &mut Option<Self>,
+        awaited: &impl Awaited,
+        waker: &Waker,
+    ) -> Poll<()> {
+        let (waiters, event) = (awaited.waiters(), awaited.event());
+        let is_renewed = ticket.is_some_and(|known| waiters.renew(event, known, waker));
+        if !is_renewed {
+            if let Some(known) = ticket.take() {
+                waiters.leave(known);
+            }
+            *ticket = Some(waiters.join(event, waker, || awaited.set_waiting_bit()));
+        }
+        if awaited.has_happened() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
 /// How a [`Registration`] finds the waiters that it has joined.
 pub(crate) trait Host {
     /// Calls `f` with the waiters, if they are still there.
@@ -31,57 +55,32 @@ impl Host for &Waiters {
 /// A task's place in a group. Dropping it leaves the group; the waker that is dropped with it is user code.
 pub(crate) struct Registration<H: Host> {
     host: H,
-    ticket: Ticket,
+    ticket: Option<Ticket>,
 }
 
 impl<H: Host> Registration<H> {
-    /// Registers the task, or renews its registration. Check the condition again after this.
-    pub(crate) fn register(
-        registration: &mut Option<Self>,
-        awaited: &impl Awaited,
-        host: impl FnOnce() -> H,
-        waker: &Waker,
-    ) {
-        let (waiters, event) = (awaited.waiters(), awaited.event());
-        if let Some(known) = registration {
-            if waiters.renew(event, known.ticket, waker) {
-                return;
-            }
-            *registration = None;
-        }
-        let ticket = waiters.join(event, waker, || awaited.set_waiting_bit());
-        let host = host();
-        *registration = Some(Self { host, ticket });
-    }
-
-    /// Registers the task and looks again: `Ready` if there is nothing to wait for any more.
+    /// Registers the task, or renews its registration, and looks again: `Ready` if there is nothing to wait for any
+    /// more.
     pub(crate) fn poll(
         registration: &mut Option<Self>,
         awaited: &impl Awaited,
         host: impl FnOnce() -> H,
         waker: &Waker,
     ) -> Poll<()> {
-        Self::register(registration, awaited, host, waker);
-        if awaited.has_happened() {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
-    }
-
-    /// Ends it, and returns the waker; one that does nothing if the task has been woken.
-    pub(crate) fn into_waker(self) -> Waker {
-        let mut waker = None;
-        self.host
-            .with(|waiters| waker = Some(waiters.take_waker(self.ticket)));
-        waker.unwrap_or_else(|| Waker::noop().clone())
+        let this = registration.get_or_insert_with(|| Self {
+            host: host(),
+            ticket: None,
+        });
+        Ticket::poll(&mut this.ticket, awaited, waker)
     }
 }
 
 impl<H: Host> Drop for Registration<H> {
     #[inline]
     fn drop(&mut self) {
-        self.host.with(|waiters| waiters.leave(self.ticket));
+        if let Some(ticket) = self.ticket.take() {
+            self.host.with(|waiters| waiters.leave(ticket));
+        }
     }
 }
 

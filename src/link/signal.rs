@@ -30,9 +30,18 @@ impl Signal {
         }
     }
 
-    #[cfg(feature = "publisher")]
+    pub(crate) fn event(&self) -> &Event {
+        &self.event
+    }
+
     pub(crate) fn waiters(&self) -> &Waiters {
         &self.waiters
+    }
+
+    /// Says that a task may be waiting.
+    pub(crate) fn set_waiting_bit(&self) {
+        // AcqRel: as in `notify`.
+        self.awaited.swap(true, AcqRel);
     }
 
     /// The signal with the condition to wait for. Whoever makes it true calls [`notify`](Self::notify)
@@ -52,16 +61,15 @@ pub(crate) struct When<'a, F> {
 
 impl<F: Fn() -> bool> Awaited for When<'_, F> {
     fn event(&self) -> &Event {
-        &self.signal.event
+        self.signal.event()
     }
 
     fn waiters(&self) -> &Waiters {
-        &self.signal.waiters
+        self.signal.waiters()
     }
 
     fn set_waiting_bit(&self) {
-        // AcqRel: as in `notify`.
-        self.signal.awaited.swap(true, AcqRel);
+        self.signal.set_waiting_bit();
     }
 
     fn has_happened(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Groups of tasks that wait for an event.
 
 use std::mem;
+use std::num::NonZeroU64;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::task::Waker;
 
@@ -49,7 +50,8 @@ struct Task {
 /// A task's place in a group. Void once the task has left or the group is over.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ticket {
-    group: u64,
+    /// Not zero, so that an optional ticket is no larger.
+    group: NonZeroU64,
     task: u32,
     /// Tells the task from others that had its place in the list.
     stamp: u32,
@@ -97,7 +99,7 @@ impl Waiters {
 
     /// Takes the task off its group, if that is not over.
     #[inline]
-    pub(super) fn leave(&self, ticket: Ticket) {
+    pub(crate) fn leave(&self, ticket: Ticket) {
         if self.may_be_live(ticket) {
             self.remove(ticket);
         }
@@ -157,7 +159,7 @@ impl Waiters {
     /// Takes the waker of one task, which stays in its group: it is to be polled again. One that does nothing if
     /// the group is over.
     #[cold]
-    pub(super) fn take_waker(&self, ticket: Ticket) -> Waker {
+    pub(crate) fn take_waker(&self, ticket: Ticket) -> Waker {
         let mut waker = Waker::noop().clone();
         let mut groups = self.groups.lock();
         if let Some(task) = groups.task(ticket) {
@@ -171,7 +173,7 @@ impl Waiters {
     fn may_be_live(&self, ticket: Ticket) -> bool {
         // Acquire: pairs with the Release in `update_oldest`. A task that misses a group's end here finds it
         // under the lock.
-        ticket.group >= self.oldest.load(Acquire)
+        ticket.group.get() >= self.oldest.load(Acquire)
     }
 
     #[inline]
@@ -198,7 +200,8 @@ impl Group {
     fn add(&mut self, waker: Waker, stamp: u32) -> Ticket {
         let task = self.tasks.insert(Task { stamp, waker });
         Ticket {
-            group: self.number,
+            // The first group is number 1.
+            group: NonZeroU64::new(self.number).unwrap_or(NonZeroU64::MIN),
             // More tasks than that do not fit into memory.
             task: u32::try_from(task).unwrap_or(u32::MAX),
             stamp,
@@ -260,7 +263,7 @@ impl Groups {
     fn group(&mut self, ticket: Ticket) -> Option<&mut Group> {
         let Self { newest, older, .. } = self;
         let mut groups = [newest].into_iter().chain(older);
-        groups.find(|group| group.number == ticket.group)
+        groups.find(|group| group.number == ticket.group.get())
     }
 
     fn leave(&mut self, ticket: Ticket) -> Option<Waker> {

@@ -63,6 +63,8 @@ pub(super) struct Ordered {
     closers: Vec<Closer>,
     /// The places that were taken.
     closed: Vec<Closed>,
+    /// The task, which is woken even if another one has polled the watch by then, or dropped it.
+    waker: Option<Waker>,
 }
 
 /// Why the readers of a watch are closed: its orders say.
@@ -102,6 +104,7 @@ impl Control {
             control: Arc::clone(self),
             closers: mem::take(&mut orders.closers),
             closed: Vec::new(),
+            waker: None,
         }
     }
 
@@ -203,6 +206,7 @@ impl Ordered {
         let closers = mem::take(&mut self.closers);
         let close = |closer: &Closer| closer.close_deferred(SEE_ORDERS);
         self.closed.extend(closers.iter().filter_map(close));
+        self.waker = self.waker.take().or_else(|| self.control.waker.lock().take());
     }
 }
 
@@ -210,8 +214,9 @@ impl Drop for Ordered {
     fn drop(&mut self) {
         self.take_places();
         let mut closed = mem::take(&mut self.closed).into_iter();
+        let waker = self.waker.take();
         both_even_if_one_panics(
-            || self.control.wake_task(),
+            || waker.into_iter().for_each(Waker::wake),
             || crate::unwind::for_each_even_if_one_panics(closed.by_ref(), drop),
         );
     }

@@ -165,7 +165,7 @@ impl<K, T> Following<K, T> {
             if let Some(live) = track.live_mut() {
                 let mut limit = limit_of_entries(limit);
                 limit.items = limit.items.saturating_add(before);
-                live.set_limit(limit);
+                live.set_limit(limit, 0);
             }
         }
     }
@@ -472,7 +472,9 @@ impl<K, T> Following<K, T> {
             return Step::Again;
         };
         let update = Self::visible(events, index);
-        let heads = numbers.into_iter().map(|number| self.tracks[number as usize].head.take());
+        let heads = numbers
+            .into_iter()
+            .map(|number| self.tracks[number as usize].head.take());
         let delivered: Vec<_> = heads.collect();
         let next = self.next_of_several().unwrap_or(Some(index));
         let step = self.deliver(update, index, published, next);

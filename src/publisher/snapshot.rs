@@ -62,6 +62,9 @@ struct Making<T> {
     keeps: bool,
     count: u64,
     is_complete: bool,
+    /// The least index that it may be as of, and that of the newest commit when it was begun: since the publisher has
+    /// ended, which knew.
+    least: Option<(u64, u64)>,
 }
 
 impl<T> Parts<T> {
@@ -73,6 +76,7 @@ impl<T> Parts<T> {
             keeps,
             count: 0,
             is_complete: false,
+            least: None,
         })))
     }
 
@@ -84,6 +88,11 @@ impl<T> Parts<T> {
     /// Lets no further watch join. The returned place is not to be dropped under a lock.
     pub(super) fn shut(&self) -> Option<Position<Piece<T>>> {
         self.0.lock().start.take()
+    }
+
+    /// The publisher ends, and no longer checks of which index the snapshot is.
+    pub(super) fn detach(&self, least: u64, newest: u64) {
+        self.0.lock().least = Some((least, newest));
     }
 
     /// The first part, and how many there are.
@@ -125,6 +134,10 @@ impl<T> Parts<T> {
     /// Ends the snapshot, as of an index. Wakes who waits, which is user code.
     fn finish(&self, index: u64) {
         let mut making = self.0.lock();
+        if let Some((_, newest)) = making.least.filter(|(least, _)| *least > index) {
+            drop(making);
+            return self.fail(SnapshotOutdated { index, newest }.into());
+        }
         let is_complete = making.is_complete;
         let Some(mut buffer) = making.buffer.take() else {
             return;

@@ -3,9 +3,10 @@
 //! ```text
 //!   a block of 4, of which 3 are used:
 //!
-//!   ┌────────┬────────┬────────┬ ─ ─ ─ ─┐
-//!   │ node 0 ├▶ node 1├▶ node 2│  room     the writer's, or a batch's
-//!   └────────┴────────┴────────┴ ─ ─ ─ ─┘
+//!   ┌────────┬────────┬────────┬────────┬ ─ ─ ─ ─┐
+//!   │ header │ node 0 ├▶ node 1├▶ node 2│  room     the writer's, or a batch's
+//!   └───┼────┴────────┴────────┴────────┴ ─ ─ ─ ─┘
+//!       ▼ the buffer's count of reclaimed nodes
 //! ```
 //!
 //! A node holds a reference to its successor, so nodes die in the order of the chain: once the
@@ -13,15 +14,22 @@
 //! its last node carries the closing numbers (in its [state word](super::node)) and takes the
 //! block with it. Payloads are dropped before, or [moved out](super::node).
 //!
+//! The writer knows how many nodes it has used. What reclaims a block adds the number of its nodes to a
+//! count in the buffer's [record](super::record), which the header leads to: the difference is the number of
+//! nodes in memory, exact to a block. While a block belongs to a batch that has not been published, its
+//! header leads to the block before it instead.
+//!
 //! The blocks of a chain grow by doubling, so a quiet buffer holds a node or two and a busy one
 //! allocates once in 16 small items.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::marker::PhantomData;
 use std::mem;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::node::{CLOSING, LIMITS, Node, Payload};
+use crate::sync::AtomicU64;
 
 /// The numbers in a closing node: how many nodes of the block are used, and the block's size as
 /// a power of two.
@@ -48,8 +56,24 @@ pub(super) const fn is_of_many<T>() -> bool {
     max_size_log2::<T>() > 0
 }
 
+/// What stands in front of the nodes of a block.
+#[repr(C)]
+struct Header<T> {
+    /// The count of reclaimed nodes, an [`AtomicU64`]; or the header of the block before, as long as this one
+    /// belongs to a batch. Null at the first block of a batch, and while a batch is dropped.
+    link: *mut (),
+    /// Pads the header to the alignment of the nodes.
+    nodes: [Node<T>; 0],
+}
+
 /// The unused places of a block, and the size of the next block.
 pub(super) struct Room<T> {
+    /// Null before the first block, and after the last one was left.
+    block: *mut Header<T>,
+    /// What new blocks are counted by; null for those of a batch.
+    reclaimed: *const AtomicU64,
+    /// Nodes in the blocks before this one.
+    in_earlier_blocks: u64,
     /// Where `left` places are free. Dangling where none is.
     free: NonNull<Node<T>>,
     left: usize,
@@ -63,6 +87,9 @@ impl<T> Room<T> {
     /// None yet.
     pub(super) const fn new() -> Self {
         Self {
+            block: ptr::null_mut(),
+            reclaimed: ptr::null(),
+            in_earlier_blocks: 0,
             free: NonNull::dangling(),
             left: 0,
             size_log2: 0,
@@ -124,8 +151,41 @@ impl<T> Room<T> {
     pub(super) fn leave(&mut self, newest: &Node<T>) {
         if self.left > 0 {
             newest.close_block(self.closing());
-            self.left = 0;
         }
+        self.in_earlier_blocks = self.used();
+        self.block = ptr::null_mut();
+        self.left = 0;
+    }
+
+    /// How many nodes were placed here, and in the rooms that this one [continues](Self::join).
+    pub(super) fn used(&self) -> u64 {
+        let here = if self.block.is_null() {
+            0
+        } else {
+            (1 << self.size_log2) - self.left
+        };
+        self.in_earlier_blocks + here as u64
+    }
+
+    /// Makes this, the room of a batch, continue the room of a buffer, which was left.
+    pub(super) fn join(&mut self, before: &Self) {
+        self.in_earlier_blocks += before.used();
+        self.count_by(before.reclaimed);
+    }
+
+    /// The buffer's count of reclaimed nodes, for the blocks that are there and those to come. Null: they are not
+    /// counted.
+    ///
+    /// No other thread can reach them yet, and the count outlives them: it is in the record that the last slot of
+    /// the buffer owns.
+    pub(super) fn count_by(&mut self, reclaimed: *const AtomicU64) {
+        let mut block = self.block;
+        while !block.is_null() {
+            // SAFETY: the last node of a block, which takes it along, is yet to be placed or nobody else has it.
+            let link = unsafe { &mut (*block).link };
+            block = mem::replace(link, reclaimed.cast_mut().cast()).cast();
+        }
+        self.reclaimed = reclaimed;
     }
 
     /// The closing numbers for the node put last.
@@ -137,12 +197,26 @@ impl<T> Room<T> {
 
     #[cold]
     fn next_block(&mut self) {
+        self.in_earlier_blocks = self.used();
         self.size_log2 = self.next_size_log2;
         self.next_size_log2 = (self.size_log2 + 1).min(max_size_log2::<T>());
         let layout = layout::<T>(self.size_log2 as usize);
-        // SAFETY: a node is not zero-sized.
-        let block = unsafe { alloc(layout) };
-        self.free = NonNull::new(block.cast()).unwrap_or_else(|| handle_alloc_error(layout));
+        // SAFETY: a header is not zero-sized.
+        let block = unsafe { alloc(layout) }.cast::<Header<T>>();
+        if block.is_null() {
+            handle_alloc_error(layout);
+        }
+        let link = if self.reclaimed.is_null() {
+            self.block.cast()
+        } else {
+            self.reclaimed.cast_mut().cast()
+        };
+        // SAFETY: just allocated, with room for a header and that many nodes, which begin behind it.
+        unsafe {
+            (&raw mut (*block).link).write(link);
+            self.free = NonNull::new_unchecked(block.add(1).cast());
+        }
+        self.block = block;
         self.left = 1 << self.size_log2;
     }
 }
@@ -166,9 +240,46 @@ impl<T> Vacancy<T> {
 }
 
 fn layout<T>(size_log2: usize) -> Layout {
-    let nodes = 1 << size_log2;
+    let nodes = Layout::array::<Node<T>>(1 << size_log2);
+    let block = nodes.and_then(|nodes| Layout::new::<Header<T>>().extend(nodes));
     // Never fails: a block is one node, or a few kilobytes.
-    Layout::array::<Node<T>>(nodes).unwrap_or(Layout::new::<Node<T>>())
+    block.map_or(Layout::new::<Node<T>>(), |(block, _)| block)
+}
+
+/// The block that `node` closes with these numbers: its header, how many of its nodes are used, and the binary
+/// logarithm of its size.
+///
+/// # Safety
+///
+/// `node` is the last node of its block, and `closing` what its state word says.
+unsafe fn closed_block<T>(
+    node: NonNull<Node<T>>,
+    closing: u64,
+) -> (NonNull<Header<T>>, u64, usize) {
+    // At most a few bits each.
+    #[allow(clippy::cast_possible_truncation)]
+    let numbers = (closing >> CLOSING) as usize;
+    let used = numbers & ((1 << USED_BITS) - 1);
+    // SAFETY: the node was put into a block behind `used - 1` others and the header, by way of a pointer to the
+    // whole block.
+    let header = unsafe { node.sub(used - 1).cast::<Header<T>>().sub(1) };
+    (header, used as u64, numbers >> USED_BITS)
+}
+
+/// Counts the nodes of the block that `node` closes as reclaimed.
+///
+/// # Safety
+///
+/// As for [`closed_block`]; the record of the block's buffer is still there.
+pub(super) unsafe fn count_reclaimed<T>(node: NonNull<Node<T>>, closing: u64) {
+    // SAFETY: the caller's.
+    unsafe {
+        let (header, used, _) = closed_block(node, closing);
+        // Relaxed: only a number.
+        if let Some(reclaimed) = { header.as_ref().link.cast::<AtomicU64>() }.as_ref() {
+            reclaimed.fetch_add(used, Relaxed);
+        }
+    }
 }
 
 /// The memory of a whole block, all nodes of which are dead. Freed when dropped.
@@ -186,15 +297,10 @@ impl<T> Memory<T> {
     /// `node` is the last node of its block, `closing` what its state word says, and
     /// once the answer is dropped no node of the block is used.
     pub(super) unsafe fn of(node: NonNull<Node<T>>, closing: u64) -> Self {
-        // At most a few bits each.
-        #[allow(clippy::cast_possible_truncation)]
-        let numbers = (closing >> CLOSING) as usize;
-        let used = numbers & ((1 << USED_BITS) - 1);
-        let size_log2 = numbers >> USED_BITS;
+        // SAFETY: the caller's.
+        let (header, _, size_log2) = unsafe { closed_block(node, closing) };
         Self {
-            // SAFETY: the node was put into a block behind `used - 1` others, by way of a pointer
-            // to the whole block.
-            start: unsafe { node.sub(used - 1) }.cast(),
+            start: header.cast(),
             layout: layout::<T>(size_log2),
             _nodes: PhantomData,
         }

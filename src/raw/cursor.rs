@@ -5,27 +5,79 @@ use std::slice;
 use std::task::{Poll, Waker};
 
 use super::link::Link;
+use super::mark::Mark;
 use super::node::{Found, Hold, NodePtr};
-use super::record::RecordRef;
 use super::slot::{Onward, Place, Read, Slot};
 use crate::error::{RecvError, TryRecvError};
-use crate::link::Registration;
+use crate::link::Ticket;
 use crate::unwind::{both_even_if_one_panics, even_if_it_panics};
 
 /// How many slots a reader may be ahead of its anchor. Bounds what a reader in the middle of a
 /// backlog pins behind itself; a reader that has caught up pins nothing.
-const STRIDE: u32 = 32;
+const STRIDE: u64 = 32;
 
 /// A reader's place. Every cursor counts as an observer of the buffers it will pass.
 pub(crate) struct Cursor<T> {
     /// Keeps all that follows alive, `at` included.
     anchor: Hold<T>,
     at: Place<T>,
-    /// How many events of the item at `at` have been given already: less than it has.
-    given: usize,
-    ahead: u32,
-    /// While the task waits for `at` to be written. It ends before `at` moves.
-    registration: Option<Registration<RecordRef<T>>>,
+    progress: Progress,
+    /// While the task waits for `at` to be written, among the waiters of the record. It ends before `at` moves.
+    ticket: Option<Ticket>,
+}
+
+/// Two numbers in one word: how many events of the item at a cursor have been given already, less than it has, and how
+/// many steps the cursor is ahead of its anchor, at most [`STRIDE`].
+#[derive(Clone, Copy, Default)]
+struct Progress(u64);
+
+impl Progress {
+    const ONE_GIVEN: u64 = 1 << 8;
+
+    fn new(given: usize) -> Self {
+        Self(given as u64 * Self::ONE_GIVEN)
+    }
+
+    #[inline]
+    fn given(self) -> usize {
+        // It was one.
+        #[allow(clippy::cast_possible_truncation)]
+        let given = (self.0 / Self::ONE_GIVEN) as usize;
+        given
+    }
+
+    #[inline]
+    fn give(&mut self, events: usize) {
+        self.0 += events as u64 * Self::ONE_GIVEN;
+    }
+
+    /// None of the events of the item here have been given.
+    #[inline]
+    fn begin_item(&mut self) {
+        self.0 %= Self::ONE_GIVEN;
+    }
+
+    #[inline]
+    fn step(&mut self) {
+        debug_assert_eq!(self.given(), 0);
+        self.0 += 1;
+    }
+
+    /// Has come as far from the anchor as it may.
+    fn be_far_ahead(&mut self) {
+        self.anchor();
+        self.0 += STRIDE;
+    }
+
+    #[inline]
+    fn is_far_ahead(self) -> bool {
+        self.0 % Self::ONE_GIVEN >= STRIDE
+    }
+
+    #[inline]
+    fn anchor(&mut self) {
+        self.0 -= self.0 % Self::ONE_GIVEN;
+    }
 }
 
 // SAFETY: the anchor is `Send + Sync` under these bounds, and `at` is a place that it keeps alive.
@@ -39,22 +91,31 @@ impl<T> Cursor<T> {
         Self {
             at: slot.place(),
             anchor: slot.into_hold(),
-            given: 0,
-            ahead: 0,
-            registration: None,
+            progress: Progress::default(),
+            ticket: None,
         }
     }
 
     /// A reader in the midst of an item, of which it has been given that many events.
     pub(crate) fn at(slot: Slot<T>, given: usize) -> Self {
         let mut cursor = Self::new(slot);
-        cursor.given = given;
+        cursor.progress = Progress::new(given);
         cursor
     }
 
     /// The slot that is read next, and how many events of its item have been given.
     pub(crate) fn place(&self) -> (Slot<T>, usize) {
-        (self.slot(), self.given)
+        (self.slot(), self.progress.given())
+    }
+
+    /// The item of which events were given last.
+    pub(crate) fn item_in_hand(&self) -> Mark<T> {
+        let here = self.slot().mark();
+        if self.progress.given() > 0 {
+            here
+        } else {
+            here.before()
+        }
     }
 
     /// The slot that is read next, counted.
@@ -114,7 +175,7 @@ impl<T> Cursor<T> {
                     // dropped here may panic.
                     // SAFETY: the anchor keeps what follows alive.
                     let is_last = !unsafe { next.is_written() };
-                    if is_last || self.ahead >= STRIDE {
+                    if is_last || self.progress.is_far_ahead() {
                         self.anchor_here();
                     }
                     // Mostly an item is one event.
@@ -122,14 +183,15 @@ impl<T> Cursor<T> {
                         visit(events, &mut 0)
                     } else {
                         let mut taken = 0;
-                        let visited = visit(&events[self.given..], &mut taken);
-                        self.given += taken;
-                        if self.given < events.len() {
+                        let visited = visit(&events[self.progress.given()..], &mut taken);
+                        self.progress.give(taken);
+                        if self.progress.given() < events.len() {
                             return Ok(visited);
                         }
-                        self.given = 0;
+                        self.progress.begin_item();
                         visited
                     };
+                    self.progress.step();
                     self.step(next);
                     if is_last {
                         self.anchor_here();
@@ -145,10 +207,9 @@ impl<T> Cursor<T> {
     /// Leaves the item here, of which no events count as given any more, for the one at `next`.
     #[inline]
     fn step(&mut self, next: NodePtr<T>) {
-        debug_assert_eq!(self.given, 0);
+        debug_assert_eq!(self.progress.given(), 0);
         self.at.node = next;
         self.at.seq += 1;
-        self.ahead += 1;
     }
 
     /// Goes over the splice that the buffer ends with here, to what it leads to.
@@ -180,7 +241,7 @@ impl<T> Cursor<T> {
             if let Some(recent) = unsafe { self.at.recent() } {
                 self.at = recent;
             }
-            self.given = 0;
+            self.progress.begin_item();
             let next = loop {
                 // SAFETY: the anchor keeps `at` alive, and what comes after it.
                 match unsafe { self.at.node.read() } {
@@ -214,7 +275,7 @@ impl<T> Cursor<T> {
                     let taken = Slot::from_hold(mem::replace(&mut self.anchor, anchor), self.at);
                     self.at.node = next;
                     self.at.seq += 1;
-                    self.given = 0;
+                    self.progress = Progress::default();
                     return Ok(taken);
                 }
                 Found::Nothing => return Err(TryRecvError::Empty),
@@ -233,9 +294,8 @@ impl<T> Cursor<T> {
     /// Goes to a place further on. No task waits here. Returns what kept the place that was left, and all up to the new
     /// one: dropping it runs user code.
     pub(super) fn jump(&mut self, to: Slot<T>) -> Hold<T> {
-        debug_assert!(self.registration.is_none());
-        self.ahead = 0;
-        self.given = 0;
+        debug_assert!(self.ticket.is_none());
+        self.progress = Progress::default();
         self.at = to.place();
         mem::replace(&mut self.anchor, to.into_hold())
     }
@@ -244,6 +304,8 @@ impl<T> Cursor<T> {
     pub(crate) fn walk(&mut self) -> Walk<'_, T> {
         self.stop_waiting();
         self.anchor_here();
+        // The next read frees what was lent.
+        self.progress.be_far_ahead();
         // SAFETY: the anchor keeps `at` alive.
         let left = unsafe { self.at.record() }.behind(self.at.seq);
         Walk {
@@ -265,7 +327,7 @@ impl<T> Cursor<T> {
 
     #[inline(never)]
     fn move_anchor(&mut self) {
-        self.ahead = 0;
+        self.progress.anchor();
         if mem::needs_drop::<T>() {
             // Each step drops payloads, and leaves the anchor further on also where one panics.
             even_if_it_panics(|| self.move_anchor_on());
@@ -293,23 +355,33 @@ impl<T> Cursor<T> {
         let hold = &self.anchor;
         // SAFETY: the anchor keeps `at` alive.
         let record = unsafe { self.at.record() };
-        // SAFETY: the registration ends before the cursor leaves this buffer (`stop_waiting`) or is dropped; until
-        // then the anchor keeps the record alive.
-        let host = || unsafe { RecordRef::new(record) };
-        Registration::poll(&mut self.registration, &Link { hold, record }, host, waker)
+        Ticket::poll(&mut self.ticket, &Link { hold, record }, waker)
     }
 
     /// Ends the registration of the task that waits here, and returns its waker.
     pub(crate) fn take_waker(&mut self) -> Option<Waker> {
-        self.registration.take().map(Registration::into_waker)
+        let ticket = self.ticket.take()?;
+        // SAFETY: the anchor keeps `at` alive.
+        let waiters = unsafe { self.at.record() }.waiters();
+        let waker = waiters.take_waker(ticket);
+        // Nothing of the user is dropped with the task now.
+        waiters.leave(ticket);
+        Some(waker)
     }
 
     /// Ends the registration of a task that waited here.
     #[inline]
     pub(crate) fn stop_waiting(&mut self) {
-        if self.registration.is_some() {
-            self.registration = None;
+        if let Some(ticket) = self.ticket.take() {
+            // SAFETY: the anchor keeps `at` alive, which has not moved since the task was registered.
+            unsafe { self.at.record() }.waiters().leave(ticket);
         }
+    }
+
+    /// Returns `true` if nothing more will be published where it leads to.
+    pub(crate) fn has_ended(&self) -> bool {
+        // SAFETY: the anchor keeps `at` alive.
+        unsafe { self.at.record() }.has_ended()
     }
 
     pub(crate) fn lag(&self) -> u64 {
@@ -322,11 +394,11 @@ impl<T> Drop for Cursor<T> {
     fn drop(&mut self) {
         // SAFETY: the anchor keeps `at` alive.
         let record = unsafe { self.at.record() };
-        let Some(registration) = self.registration.take() else {
+        let Some(ticket) = self.ticket.take() else {
             return record.leave();
         };
         // One may wake tasks that wait for the last observer to leave, the other drops a waker: both may panic.
-        both_even_if_one_panics(|| record.leave(), || drop(registration));
+        both_even_if_one_panics(|| record.leave(), || record.waiters().leave(ticket));
     }
 }
 
@@ -379,7 +451,7 @@ impl<'a, T> Walk<'a, T> {
                         return Some(event);
                     }
                     self.next = next;
-                    self.item = events[self.cursor.given..].iter();
+                    self.item = events[self.cursor.progress.given()..].iter();
                     let event = self.item.next();
                     self.give();
                     return event;
@@ -398,10 +470,10 @@ impl<'a, T> Walk<'a, T> {
     /// Counts one event of an item of several as given.
     fn give(&mut self) {
         if self.item.as_slice().is_empty() {
-            self.cursor.given = 0;
+            self.cursor.progress.begin_item();
             self.cursor.step(self.next);
         } else {
-            self.cursor.given += 1;
+            self.cursor.progress.give(1);
         }
     }
 

@@ -7,7 +7,9 @@ use std::task::{Poll, Waker};
 
 use super::cursor::Cursor;
 use super::leash::{Custody, Inside, Leash, Orders};
-use super::limits::{Garbage, admit, dismiss, lag_of, leave_trail, look_again, readmit};
+use super::limits::{
+    Garbage, admit, dismiss, from_trail, lag_of, leave_trail, look_again, place_of, readmit,
+};
 use super::mark::Mark;
 use super::slot::Slot;
 use crate::error::SharedError;
@@ -24,13 +26,18 @@ impl<T> Leashed<T> {
         Self(Leash::new())
     }
 
-    /// One that is closed from the start.
-    pub(crate) fn closed(reason: SharedError, at: Mark<T>) -> Self {
+    /// One that is closed from the start, like another one.
+    pub(crate) fn closed(like: Shut<T>) -> Self {
         let leash = Leash::new();
         if let Some(mut barred) = leash.bar(|_| {}) {
             let (inside, orders) = barred.parts();
-            inside.custody = Custody::Nobody(Some(at));
-            orders.closed = Some(reason);
+            inside.custody = Custody::Nobody(Some(like.at));
+            let reason = Some(like.reason);
+            if like.for_its_lag {
+                orders.lagged = reason;
+            } else {
+                orders.closed = reason;
+            }
         }
         Self(leash)
     }
@@ -78,7 +85,7 @@ impl<T> Leashed<T> {
     /// # Errors
     ///
     /// Why the reader was closed, and where; and what is left to do.
-    pub(crate) fn enter_to_look(&mut self) -> Result<Entered<'_, T>, Box<Shut<T>>> {
+    pub(crate) fn enter_to_look(&mut self) -> Result<Entered<'_, T>, Box<ShutOut<T>>> {
         let mut obeying = self.0.obey();
         let Some(reason) = obeying.orders.end().cloned() else {
             return Ok(Entered {
@@ -86,11 +93,15 @@ impl<T> Leashed<T> {
                 leash: &self.0,
             });
         };
-        let at = mark_of(&obeying.inside().custody);
-        // As above.
+        let shut = Shut {
+            reason,
+            for_its_lag: obeying.orders.closed.is_none(),
+            at: mark_of(&obeying.inside().custody),
+        };
+        // It was inside until now, if it has lent a chunk.
         let left = Left::Taken(Taken::from(&self.0, obeying.inside()));
         obeying.leave();
-        Err(Box::new(Shut { reason, at, left }))
+        Err(Box::new(ShutOut { shut, left }))
     }
 
     /// Why it was closed by a closer, rather than for its lag.
@@ -98,12 +109,24 @@ impl<T> Leashed<T> {
         self.0.closed_from_outside()
     }
 
-    /// Limits how far it may be behind. Runs user code.
-    pub(crate) fn set_limit(&mut self, limit: LagLimit<T>) {
-        if let Ok(mut entered) = self.enter() {
-            entered.inside().limit = Some(limit);
-            admit(entered.leash, entered.inside());
+    /// Limits how far it may be behind, from now on. The limit before, if any, is enforced a last time. That many
+    /// skipped items are to be reported besides. Runs user code: if that panics, either of the two limits may hold.
+    pub(crate) fn set_limit(&mut self, limit: LagLimit<T>, skipped: u64) {
+        let Ok(mut entered) = self.enter() else {
+            return;
+        };
+        // Brings it back to a place of its own.
+        if entered.keep_limit().is_err() {
+            return;
         }
+        let leash = entered.leash;
+        let inside = entered.inside();
+        if let (Custody::Reader(cursor), Some(before)) = (&inside.custody, inside.limit.take()) {
+            dismiss(leash, &before, &cursor.slot().owner());
+        }
+        inside.limit = Some(limit);
+        inside.skipped += skipped;
+        admit(leash, inside);
     }
 }
 
@@ -181,20 +204,37 @@ impl<'a, T> Entered<'a, T> {
         }
     }
 
-    /// The place of the next item, and how many of its events have been given. That of a reader that fell behind its
-    /// limit may be further back than what it will receive.
-    pub(crate) fn place(&mut self) -> (Slot<T>, usize) {
-        let slot = match &self.inside().custody {
-            Custody::Reader(cursor) => return cursor.place(),
-            Custody::Trail(parked) => parked.slot(),
-            Custody::Nobody(_) => None,
+    /// Where the reader continues.
+    pub(crate) fn standing(&mut self) -> Standing<T> {
+        let Inside {
+            custody, skipped, ..
+        } = self.inside();
+        let (slot, given, passed) = match custody {
+            Custody::Reader(cursor) => {
+                let (slot, given) = cursor.place();
+                (Some(slot), given, 0)
+            }
+            Custody::Trail(parked) => {
+                let (slot, passed) = place_of(parked);
+                (slot, 0, passed)
+            }
+            Custody::Nobody(_) => (None, 0, 0),
         };
-        // It has one of these.
-        (slot.unwrap_or_else(Slot::nowhere), 0)
+        Standing {
+            // It has one of these.
+            slot: slot.unwrap_or_else(Slot::nowhere),
+            given,
+            skipped: *skipped + passed,
+        }
     }
 
-    pub(crate) fn mark(&mut self) -> Mark<T> {
-        mark_of(&self.inside().custody)
+    /// Returns `true` if nothing more will come.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        match &self.inside().custody {
+            Custody::Reader(cursor) => cursor.has_ended(),
+            Custody::Trail(parked) => parked.record().is_none_or(|record| record.has_ended()),
+            Custody::Nobody(_) => true,
+        }
     }
 
     /// Takes the place back if it was given up, and sees to it that the reader is within its limit. Runs user code.
@@ -229,7 +269,7 @@ impl<'a, T> Entered<'a, T> {
         let (mut over, mut panicked) = here.over(&limit);
         let has_lagged = over > 0 || *skipped > 0;
         match limit.on_lag {
-            OnLag::Close if has_lagged => {
+            OnLag::Close if over > 0 => {
                 let items = here.lag();
                 drop(here);
                 let reason = self.close_for_lag(LagExceeded { items });
@@ -275,10 +315,7 @@ impl<'a, T> Entered<'a, T> {
         // It has one as long as readers share it.
         let slot = slot?;
         let record = slot.owner();
-        let (slot, skipped) = match u64::try_from(ahead) {
-            Ok(skipped) => (slot, skipped),
-            Err(_) => (slot.ahead(ahead.unsigned_abs()).0, 0),
-        };
+        let (slot, skipped) = from_trail(slot, ahead);
         inside.skipped += skipped;
         inside.custody = Custody::Reader(Cursor::new(slot));
         // After that, so that the reader is an observer all the time: the last one to leave wakes who waits for that.
@@ -334,6 +371,16 @@ impl<T> Drop for Entered<'_, T> {
     }
 }
 
+/// Where a reader continues.
+pub(crate) struct Standing<T> {
+    /// The place of the next item.
+    pub(crate) slot: Slot<T>,
+    /// How many of its events have been received.
+    pub(crate) given: usize,
+    /// Items that the limit has skipped, not reported yet.
+    pub(crate) skipped: u64,
+}
+
 /// Where a reader is, or was when it was closed. That of one that fell behind its limit is that of its trail.
 fn mark_of<T>(custody: &Custody<T>) -> Mark<T> {
     let mark = match custody {
@@ -358,10 +405,17 @@ fn leave_barred<T>(leash: &Arc<Leash<T>>) -> Option<Left<T>> {
     left
 }
 
-/// Why a reader is closed, and where; and what is left to do.
+/// Why a reader is closed, and where.
 pub(crate) struct Shut<T> {
     pub(crate) reason: SharedError,
+    /// Not by a closer.
+    for_its_lag: bool,
     pub(crate) at: Mark<T>,
+}
+
+/// A reader that was closed when it wanted to enter, and what is left to do.
+pub(crate) struct ShutOut<T> {
+    pub(crate) shut: Shut<T>,
     pub(crate) left: Left<T>,
 }
 

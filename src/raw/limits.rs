@@ -658,6 +658,29 @@ pub(super) fn leave_trail<T>(
     (slot, skipped, garbage)
 }
 
+/// Where a reader that shares a trail continues, and how many items it is to be told of.
+pub(super) fn place_of<T>(parked: &Parked<T>) -> (Option<Slot<T>>, u64) {
+    let Some(record) = parked.record() else {
+        return (None, 0);
+    };
+    let ((slot, ahead), _nothing) = record.open(|_| {
+        let (trail, own) = parked.find();
+        let state = trail.lock();
+        (state.slot.clone(), state.number() - own)
+    });
+    let place = slot.map(|slot| from_trail(slot, ahead));
+    place.map_or((None, 0), |(slot, skipped)| (Some(slot), skipped))
+}
+
+/// Where a reader continues whose trail is at `slot`, that many items after the one that it would have received next;
+/// and how many items it has lost.
+pub(super) fn from_trail<T>(slot: Slot<T>, ahead: i64) -> (Slot<T>, u64) {
+    match u64::try_from(ahead) {
+        Ok(skipped) => (slot, skipped),
+        Err(_) => (slot.ahead(ahead.unsigned_abs()).0, 0),
+    }
+}
+
 /// How many items a reader that shares a trail would receive.
 pub(super) fn lag_of<T>(parked: &Parked<T>) -> (u64, Garbage<T>) {
     let Some(record) = parked.record() else {

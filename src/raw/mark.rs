@@ -25,6 +25,11 @@ impl<T> Mark<T> {
     }
 
     /// A place in no buffer.
+    /// The place one item before, which is in the same buffer.
+    pub(super) fn before(self) -> Self {
+        Self::new(self.record, self.seq.saturating_sub(1))
+    }
+
     pub(super) fn nowhere() -> Self {
         Self::new(Record::new(), 0)
     }

@@ -56,8 +56,8 @@ mod tail;
 mod trail;
 
 pub(crate) use cursor::{Cursor, Walk};
-pub(crate) use leashed::{Entered, Leashed};
+pub(crate) use leashed::{Entered, Leashed, Shut, Standing};
 pub(crate) use mark::Mark;
 pub(crate) use node::{Batch, Payload};
 pub(crate) use slot::{Read, Slot};
-pub(crate) use tail::{Later, Tail};
+pub(crate) use tail::{Later, Tail, Wake};

@@ -73,6 +73,14 @@ impl<T> Payload<T> {
             }
         })
     }
+
+    fn move_to(self, events: &mut Vec<T>) {
+        match self {
+            Self::One(event) => events.push(event),
+            Self::Many(several) => events.extend(several),
+            Self::Last(_) => {}
+        }
+    }
 }
 
 pub(super) struct Node<T> {
@@ -338,8 +346,8 @@ impl<T> Hold<T> {
         };
         // The link's reference becomes ours.
         let passed = mem::replace(self, Self(next)).into_raw();
-        // SAFETY: unique, and the only reference was ours.
-        unsafe { free::node(passed) };
+        // SAFETY: unique, and the only reference was ours. What follows keeps the record.
+        unsafe { free::node::<T, true>(passed) };
         true
     }
 
@@ -559,6 +567,30 @@ impl<T> Batch<T> {
         self.len
     }
 
+    /// Takes the items apart again.
+    pub(crate) fn into_events(mut self) -> Vec<T> {
+        let mut events = Vec::new();
+        let Some((first, rest)) = self.take() else {
+            return events;
+        };
+        first.move_to(&mut events);
+        if let Some((rest, mut room)) = rest {
+            room.count_by(ptr::null());
+            // SAFETY: the batch owned the chain, which is ours now.
+            room.leave(unsafe { rest.last.as_ref() });
+            let mut at = Hold(rest.first);
+            loop {
+                // SAFETY: nobody else sees the chain, and each of its slots has an item.
+                let item = unsafe { at.replace(Payload::Many(Box::default())) };
+                item.move_to(&mut events);
+                if !at.consume() {
+                    break;
+                }
+            }
+        }
+        events
+    }
+
     /// The first item, and the others with the room their nodes are in.
     #[expect(clippy::type_complexity, reason = "taken apart at once, by one caller")]
     pub(super) fn take(&mut self) -> Option<(Payload<T>, Option<(Rest<T>, Room<T>)>)> {
@@ -589,6 +621,7 @@ impl<T> FromIterator<T> for Batch<T> {
 impl<T> Drop for Batch<T> {
     fn drop(&mut self) {
         if let Some(rest) = self.rest.take() {
+            self.room.count_by(ptr::null());
             // SAFETY: the batch owns the chain.
             self.room.leave(unsafe { rest.last.as_ref() });
             // The first node's one reference, kept for the link that now is never made.

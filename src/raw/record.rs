@@ -1,12 +1,12 @@
 //! What the readers of one buffer share besides its chain: counts, and how it ended.
 
-use std::ptr::{self, NonNull};
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use super::limits::Limits;
 use crate::error::SharedError;
-use crate::link::{Host, Signal, Waiters};
+use crate::link::{Signal, Waiters};
 use crate::sync::{AtomicIsize, AtomicPtr, AtomicU64, Mutex};
 
 /// Set in `observers` once a splice has handed the count on.
@@ -17,14 +17,16 @@ pub(crate) struct Record<T> {
     /// Items published so far: the sequence number of the last slot. May be less where nobody could
     /// see the newest, but not at the end.
     published: AtomicU64,
+    /// Nodes in the blocks of memory that were given back.
+    reclaimed: AtomicU64,
     /// A slot that was the last one not long ago, for readers that skip their backlog.
     recent: Recent,
     /// Subscriptions that will come to this buffer's end: those in it, and those in buffers that
     /// are spliced to it. Nobody asks after a splice, since that takes the writer: who goes over it
     /// is not taken off.
     observers: AtomicIsize,
-    /// Notified when the last observer leaves.
-    unobserved: Signal,
+    /// Notified when the first observer joins, and when the last one leaves.
+    observed: Signal,
     /// The tasks that wait for a link of this buffer to be written.
     waiters: Waiters,
     /// The readers whose lag is limited.
@@ -60,9 +62,10 @@ impl<T> Record<T> {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             published: AtomicU64::new(0),
+            reclaimed: AtomicU64::new(0),
             recent: Recent::new(),
             observers: AtomicIsize::new(0),
-            unobserved: Signal::default(),
+            observed: Signal::default(),
             waiters: Waiters::default(),
             limits: Limits::new(),
             ending: Mutex::default(),
@@ -83,7 +86,7 @@ impl<T> Record<T> {
     ///
     /// A splice hands the count of observers on *before* it is visible, so that whoever follows all
     /// the time is counted all the time. The answer is by how many that was too many since some
-    /// left meanwhile: to be taken off the other record, which wakes whom it may.
+    /// left meanwhile: to be taken off the other record, before its [`notify_observed`](Self::notify_observed).
     #[must_use]
     pub(super) fn end(&self, ending: Ending<T>) -> isize {
         let onward = match &ending {
@@ -98,7 +101,7 @@ impl<T> Record<T> {
         let mut handed = 0;
         loop {
             if seen > handed {
-                next.add_observers(seen - handed);
+                next.add_observers_quietly(seen - handed);
                 handed = seen;
             }
             // AcqRel: whoever sees the bit from here on sees the ending too, and hands on itself.
@@ -131,6 +134,10 @@ impl<T> Record<T> {
         self.published.load(Acquire).saturating_sub(seq)
     }
 
+    pub(super) fn reclaimed(&self) -> &AtomicU64 {
+        &self.reclaimed
+    }
+
     pub(super) fn recent(&self) -> &Recent {
         &self.recent
     }
@@ -155,19 +162,31 @@ impl<T> Record<T> {
         self.add_observers(-ONE);
     }
 
+    /// Adds to the count, here and in the buffers that this one leads to. Wakes the tasks that wait for the first
+    /// observer, or for the last one to leave.
     pub(super) fn add_observers(&self, count: isize) {
-        let mut onward = self.add_observers_here(count);
+        let mut onward = self.add_observers_here(count, true);
         while let Some(record) = onward {
-            onward = record.add_observers_here(count);
+            onward = record.add_observers_here(count, true);
         }
     }
 
-    /// The answer is the next record to be told.
-    fn add_observers_here(&self, count: isize) -> Option<Arc<Self>> {
+    /// Adds to the count without waking a task: to be followed by [`notify_observed`](Self::notify_observed).
+    fn add_observers_quietly(&self, count: isize) {
+        let mut onward = self.add_observers_here(count, false);
+        while let Some(record) = onward {
+            onward = record.add_observers_here(count, false);
+        }
+    }
+
+    /// Returns the next record to be told.
+    fn add_observers_here(&self, count: isize, notifies: bool) -> Option<Arc<Self>> {
         // AcqRel: pairs with the `fetch_or` in `end`, and with `is_observed`.
         let before = self.observers.fetch_add(count, AcqRel);
-        if count < 0 && (before & !SPLICED) + count <= 0 {
-            self.unobserved.notify();
+        let was_observed = before & !SPLICED > 0;
+        let is_observed = (before & !SPLICED) + count > 0;
+        if notifies && was_observed != is_observed {
+            self.observed.notify();
         }
         if before & SPLICED == 0 {
             return None;
@@ -175,14 +194,41 @@ impl<T> Record<T> {
         self.onward().map(|(next, _)| next)
     }
 
+    /// Wakes the tasks that wait for observers, or for none, here and in the buffers that this one leads to.
+    pub(super) fn notify_observed(&self) {
+        self.observed.notify();
+        let mut onward = self.onward();
+        while let Some((record, _)) = onward {
+            record.observed.notify();
+            onward = record.onward();
+        }
+    }
+
     #[inline]
-    pub(super) fn is_observed(&self) -> bool {
+    pub(crate) fn is_observed(&self) -> bool {
         // Acquire: pairs with the RMW in `add_observers`.
         self.observers.load(Acquire) & !SPLICED > 0
     }
 
-    pub(super) fn unobserved(&self) -> &Signal {
-        &self.unobserved
+    /// How many there are.
+    pub(super) fn observers(&self) -> usize {
+        // Acquire: as above.
+        let observers = self.observers.load(Acquire) / ONE;
+        usize::try_from(observers).unwrap_or(0)
+    }
+
+    /// For conditions on [`is_observed`](Self::is_observed).
+    pub(crate) fn observed(&self) -> &Signal {
+        &self.observed
+    }
+
+    /// Whether nothing more will be published here, nor in the buffers that this one leads to.
+    pub(super) fn has_ended(&self) -> bool {
+        let mut ending = self.ending();
+        while let Some(Ending::Spliced { to, .. }) = ending {
+            ending = to.ending();
+        }
+        ending.is_some()
     }
 
     pub(super) fn waiters(&self) -> &Waiters {
@@ -229,32 +275,6 @@ impl Recent {
         // Relaxed: ordered after the node by its Acquire. If the node belongs to a later number, this differs.
         let again = self.seq.load(Relaxed);
         (seq == again && seq != Self::NONE).then_some((seq, node))
-    }
-}
-
-/// A record that something else keeps alive.
-pub(super) struct RecordRef<T>(NonNull<Record<T>>);
-
-// SAFETY: it gives `&Record<T>`, which is `Sync` under these bounds.
-unsafe impl<T: Send + Sync> Send for RecordRef<T> {}
-// SAFETY: likewise.
-unsafe impl<T: Send + Sync> Sync for RecordRef<T> {}
-
-impl<T> RecordRef<T> {
-    /// # Safety
-    ///
-    /// The record is kept alive for as long as this exists.
-    #[inline]
-    pub(super) unsafe fn new(record: &Record<T>) -> Self {
-        Self(NonNull::from(record))
-    }
-}
-
-impl<T> Host for RecordRef<T> {
-    #[inline]
-    fn with(&self, f: impl FnOnce(&Waiters)) {
-        // SAFETY: alive (`new`).
-        f(unsafe { self.0.as_ref() }.waiters());
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::block::Room;
 use super::mark::Mark;
@@ -10,7 +11,6 @@ use super::record::{Ending, Record};
 use super::slot::{Held, Place, Slot};
 use crate::bookmark::BookmarkError;
 use crate::error::SharedError;
-use crate::link::Signal;
 use crate::position::SpliceCycle;
 use crate::sync::SPLICING;
 use crate::unwind::{both_even_if_one_panics, even_if_it_panics, resume};
@@ -134,21 +134,37 @@ fn measure<T>(written: &Written<T>, limits: &mut EnforceLimits<T>) {
 }
 
 /// What is to be done after a splice: dropping this wakes the readers, and enforces the limits of those
-/// that now continue elsewhere.
+/// that now continue elsewhere. Not to be dropped under a lock.
 #[must_use]
 pub(crate) struct Spliced<T> {
-    // In this order: see `fulfil`.
+    // Dropped in this order, each even if another one panics: see `fulfil`.
     wake: Wake<T>,
+    observers: HandedOn<T>,
     meter: MeterAgain<T>,
     _limits: EnforceLimits<T>,
+    /// The place, if it led back to the buffer.
+    _refused: Option<Slot<T>>,
 }
 
 impl<T> Spliced<T> {
-    /// Wakes the readers already, and has the sizes of what follows asked.
+    /// Tells all that wait, and asks what follows for its sizes, before events are dropped.
     pub(crate) fn wake(&mut self) {
         let wake = mem::replace(&mut self.wake, Wake(None));
+        let observers = mem::replace(&mut self.observers, HandedOn(None));
         let meter = mem::replace(&mut self.meter, MeterAgain(None));
-        both_even_if_one_panics(|| drop(wake), || drop(meter));
+        drop((wake, observers, meter));
+    }
+}
+
+/// Dropping it tells the tasks that wait for observers of this buffer, or for none, that there are more, after taking off
+/// those that had left.
+struct HandedOn<T>(Option<(Arc<Record<T>>, isize)>);
+
+impl<T> Drop for HandedOn<T> {
+    fn drop(&mut self) {
+        if let Some((to, excess)) = &self.0 {
+            both_even_if_one_panics(|| to.add_observers(-excess), || to.notify_observed());
+        }
     }
 }
 
@@ -179,6 +195,7 @@ impl<T> Tail<T> {
     pub(crate) fn new(limit: usize) -> Self {
         let record = Record::new();
         let mut room = Room::new();
+        room.count_by(record.reclaimed());
         let last = Hold::first(Arc::clone(&record), &mut room);
         let window = (limit > 0).then(|| Window {
             first: last.clone(),
@@ -253,7 +270,8 @@ impl<T> Tail<T> {
             // The new last slot will be where the batch is.
             self.room.leave(self.last.node());
             let requests = self.room.standing_requests();
-            self.room = room;
+            let before = mem::replace(&mut self.room, room);
+            self.room.join(&before);
             self.room.set_standing_requests(requests);
             rest
         });
@@ -396,7 +414,7 @@ impl<T> Tail<T> {
         self.end(Ending::Failed(error))
     }
 
-    /// Continues in the slot given. Where that would make a ring, ends with an error instead.
+    /// Continues at the place given. If that would make a ring, ends with an error instead.
     pub(crate) fn splice(&mut self, onward: Slot<T>) -> Spliced<T> {
         let to = onward.owner();
         // Makes "it does not lead back to us" and "now it leads there" one step, or two buffers could be spliced to
@@ -406,13 +424,12 @@ impl<T> Tail<T> {
         while let Some(record) = ahead {
             if Arc::ptr_eq(&record, &self.record) {
                 drop(splicing);
-                // Now: `onward` is dropped on return, which may take its time, or panic and leak the answer
-                // (rust-lang/rust#47949).
-                drop(self.fail(SharedError::new(SpliceCycle.into())));
                 return Spliced {
-                    wake: Wake(None),
-                    _limits: EnforceLimits(None),
+                    wake: self.fail(SharedError::new(SpliceCycle.into())),
+                    observers: HandedOn(None),
                     meter: MeterAgain(None),
+                    _limits: EnforceLimits(None),
+                    _refused: Some(onward),
                 };
             }
             ahead = record.onward().map(|(next, _)| next);
@@ -425,12 +442,12 @@ impl<T> Tail<T> {
         let (wake, excess, limited) = self.end_as(ending, Some(onward.into_hold()));
         let is_metered = limited.is_some() && self.record.limits().is_metered();
         drop(splicing);
-        // Here, since it may wake who waits for nobody to follow.
-        to.add_observers(-excess);
         Spliced {
             wake,
+            observers: HandedOn(Some((to, excess))),
             meter: MeterAgain(is_metered.then(|| self.tail())),
             _limits: EnforceLimits(limited),
+            _refused: None,
         }
     }
 
@@ -503,12 +520,46 @@ impl<T> Tail<T> {
         self.seq > self.retained() as u64
     }
 
+    /// How many items of this buffer are in memory, exact to a block of them.
+    pub(crate) fn backlog(&self) -> u64 {
+        if self.window.is_none() && self.last.is_unique() {
+            return 0;
+        }
+        if self.may_replace() {
+            return 1;
+        }
+        // All but the last slot, which is empty, hold items.
+        let slots = self.room.used() - 1;
+        // Relaxed: only a number, of blocks whose nodes were placed before.
+        slots.saturating_sub(self.record.reclaimed().load(Relaxed))
+    }
+
+    pub(crate) fn subscriber_count(&self) -> usize {
+        self.record.observers()
+    }
+
     pub(crate) fn is_observed(&self) -> bool {
         self.record.is_observed()
     }
 
-    pub(crate) fn unobserved(&self) -> &Signal {
-        self.record.unobserved()
+    /// The record, of which the counts of observers may be awaited.
+    pub(crate) fn record(&self) -> &Arc<Record<T>> {
+        &self.record
+    }
+
+    /// Whether nothing can be published any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Forgets what is retained for late readers. The answer keeps it alive for the moment: dropping it runs user code.
+    pub(crate) fn clear_window(&mut self) -> Option<impl Sized + use<T>> {
+        let window = self.window.as_mut()?;
+        window.len = 0;
+        window.newest = None;
+        let first = mem::replace(&mut window.first, self.last.clone());
+        // What has passed leads to the others.
+        Some(window.passed.take().unwrap_or(first))
     }
 }
 

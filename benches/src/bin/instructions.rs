@@ -79,7 +79,7 @@ fn publish_unobserved_but_retained() -> Job {
 
 fn publish_shared() -> Job {
     let buffer = SharedBuffer::new();
-    Box::new(move || (0..TIMES).for_each(|event| buffer.push(black_box(event))))
+    Box::new(move || (0..TIMES).for_each(|event| buffer.push(black_box(event)).unwrap()))
 }
 
 fn publish_observed() -> Job {

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::marker::PhantomData;
 
-use event_buffer::{EventBuffer, LagLimit, Replay, Subscription};
+use event_buffer::{EventBuffer, LagLimit, Replay, SharedBuffer, Subscription};
 use futures::{FutureExt, StreamExt};
 
 use super::Peer;
@@ -19,6 +19,10 @@ pub struct Push;
 pub struct PushRetaining;
 /// One `extend` per burst.
 pub struct Extend;
+/// One `push` per event, in a buffer for several producers that retains nothing.
+pub struct Shared;
+/// The same in one as `SharedBuffer::new` makes it.
+pub struct SharedRetaining;
 
 /// Handles: `try_recv`, `recv`.
 pub struct Items;
@@ -33,29 +37,69 @@ pub struct Limited;
 /// Events lent: `next_chunk`.
 pub struct Chunks;
 
-pub trait Write: 'static {
-    const NAME: &'static str;
+/// A writer, for one producer or for several.
+pub trait Writer<T>: Send + 'static {
+    fn subscribe(&self) -> Subscription<T>;
+    fn push(&mut self, event: T);
+}
 
-    fn buffer<T: Payload>() -> EventBuffer<T> {
-        EventBuffer::builder().replay(Replay::None).build()
+impl<T: Payload> Writer<T> for EventBuffer<T> {
+    fn subscribe(&self) -> Subscription<T> {
+        Self::subscribe(self)
     }
 
     #[inline]
-    fn send_all<T: Payload>(buffer: &mut EventBuffer<T>, events: impl Iterator<Item = T>) {
+    fn push(&mut self, event: T) {
+        Self::push(self, event);
+    }
+}
+
+impl<T: Payload> Writer<T> for SharedBuffer<T> {
+    fn subscribe(&self) -> Subscription<T> {
+        Self::subscribe(self)
+    }
+
+    #[inline]
+    fn push(&mut self, event: T) {
+        Self::push(self, event).expect("the buffer is open");
+    }
+}
+
+pub trait Write: 'static {
+    const NAME: &'static str;
+
+    type Writer<T: Payload>: Writer<T>;
+
+    fn writer<T: Payload>() -> Self::Writer<T>;
+
+    #[inline]
+    fn send_all<T: Payload>(writer: &mut Self::Writer<T>, events: impl Iterator<Item = T>) {
         for event in events {
-            buffer.push(event);
+            writer.push(event);
         }
     }
 }
 
+fn unretained<T>() -> EventBuffer<T> {
+    EventBuffer::builder().replay(Replay::None).build()
+}
+
 impl Write for Push {
     const NAME: &'static str = "push";
+
+    type Writer<T: Payload> = EventBuffer<T>;
+
+    fn writer<T: Payload>() -> EventBuffer<T> {
+        unretained()
+    }
 }
 
 impl Write for PushRetaining {
     const NAME: &'static str = "push, newest retained";
 
-    fn buffer<T: Payload>() -> EventBuffer<T> {
+    type Writer<T: Payload> = EventBuffer<T>;
+
+    fn writer<T: Payload>() -> EventBuffer<T> {
         EventBuffer::new()
     }
 }
@@ -63,9 +107,35 @@ impl Write for PushRetaining {
 impl Write for Extend {
     const NAME: &'static str = "extend";
 
+    type Writer<T: Payload> = EventBuffer<T>;
+
+    fn writer<T: Payload>() -> EventBuffer<T> {
+        unretained()
+    }
+
     #[inline]
-    fn send_all<T: Payload>(buffer: &mut EventBuffer<T>, events: impl Iterator<Item = T>) {
-        buffer.extend(events);
+    fn send_all<T: Payload>(writer: &mut EventBuffer<T>, events: impl Iterator<Item = T>) {
+        writer.extend(events);
+    }
+}
+
+impl Write for Shared {
+    const NAME: &'static str = "shared push";
+
+    type Writer<T: Payload> = SharedBuffer<T>;
+
+    fn writer<T: Payload>() -> SharedBuffer<T> {
+        unretained().into()
+    }
+}
+
+impl Write for SharedRetaining {
+    const NAME: &'static str = "shared push, newest retained";
+
+    type Writer<T: Payload> = SharedBuffer<T>;
+
+    fn writer<T: Payload>() -> SharedBuffer<T> {
+        SharedBuffer::new()
     }
 }
 
@@ -203,20 +273,20 @@ macro_rules! contestants {
             const ROLE: Role = Role::Ours;
             const WRITES: &'static str = <$write as Write>::NAME;
 
-            type Sender = EventBuffer<T>;
+            type Sender = <$write as Write>::Writer<T>;
             type Receiver = <$read as Read<T>>::Reader;
 
             fn channel(_: usize, receivers: usize) -> (Self::Sender, Vec<Self::Receiver>) {
-                let buffer = $write::buffer();
+                let writer = $write::writer();
                 let readers = (0..receivers)
-                    .map(|_| <$read as Read<T>>::reader(buffer.subscribe()))
+                    .map(|_| <$read as Read<T>>::reader(Writer::subscribe(&writer)))
                     .collect();
-                (buffer, readers)
+                (writer, readers)
             }
 
             #[inline]
             fn send(sender: &mut Self::Sender, event: T) {
-                sender.push(event);
+                Writer::push(sender, event);
             }
 
             #[inline]
@@ -245,6 +315,8 @@ contestants! {
     Push, Limited: "limited";
     Push, Chunks: "next_chunk";
     PushRetaining, Items: "newest retained, items";
+    Shared, Items: "shared, items";
+    SharedRetaining, Items: "shared, newest retained, items";
     Extend, Items: "extend, items";
     Extend, Cloned: "extend, cloned";
     Extend, Chunks: "extend, next_chunk";

@@ -13,7 +13,7 @@ use event_buffer::{ByteSize, LagLimit};
 use crate::bench::{Bench, Plan};
 use crate::harness::{Contestant, Role};
 use crate::payload::Payload;
-use crate::peers::ours::{Cloned, Extend, Limited, Ours, Push, Write};
+use crate::peers::ours::{Cloned, Extend, Limited, Ours, Push, Write, Writer};
 use crate::peers::{self, AsyncBroadcast, Peer, TokioRecv, TokioStream, Visitor};
 
 const SECTION: &str = "lag limit";
@@ -102,7 +102,7 @@ fn limited<T: Payload, W: Write>(readers: usize, limit: LagLimit<T>) -> Contesta
 }
 
 fn limited_each<T: Payload, W: Write>(limits: impl Iterator<Item = LagLimit<T>>) -> Contestant {
-    let buffer = W::buffer::<T>();
+    let buffer = W::writer::<T>();
     let stuck: Vec<_> = limits
         .map(|limit| buffer.subscribe().limited(limit))
         .collect();

@@ -6,7 +6,7 @@ use super::ForPayload;
 use crate::bench::{Bench, Plan};
 use crate::harness::Contestant;
 use crate::payload::Payload;
-use crate::peers::ours::{Extend, Items, Ours, Push, PushRetaining};
+use crate::peers::ours::{Extend, Items, Ours, Push, PushRetaining, Shared, SharedRetaining};
 use crate::peers::{self, Peer, Visitor};
 use crate::target::Target;
 use crate::task::{self, Task};
@@ -33,6 +33,8 @@ impl ForPayload for Publish {
                 let mut unobserved = Unobserved(Vec::new());
                 Visitor::<T>::visit::<Ours<Push, Items>>(&mut unobserved);
                 Visitor::<T>::visit::<Ours<PushRetaining, Items>>(&mut unobserved);
+                Visitor::<T>::visit::<Ours<Shared, Items>>(&mut unobserved);
+                Visitor::<T>::visit::<Ours<SharedRetaining, Items>>(&mut unobserved);
                 peers::channels::<T>(&mut unobserved);
                 unobserved.0
             },
@@ -76,6 +78,8 @@ impl ForPayload for Publish {
 fn writers<T: Payload, V: Visitor<T>>(mut visitor: V) -> V {
     visitor.visit::<Ours<Push, Items>>();
     visitor.visit::<Ours<PushRetaining, Items>>();
+    visitor.visit::<Ours<Shared, Items>>();
+    visitor.visit::<Ours<SharedRetaining, Items>>();
     peers::channels(&mut visitor);
     peers::by_hand(&mut visitor);
     visitor

@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::task::{Context, Waker};
 
 use event_buffer::{
-    Bookmark, BookmarkError, BufferItem, Deferred, EventBuffer, Position, Replay, ResumeError,
-    SharedBuffer, Subscription,
+    Bookmark, BookmarkError, BufferItem, Deferred, Ended, EventBuffer, Position, Replay,
+    ResumeError, SharedBuffer, Subscription,
 };
 use futures::Sink;
 
@@ -369,13 +369,13 @@ fn publish_shared(
     let (ids, mut events) = making(count, hint);
     let shared = Some(real.clone());
     let outcome = match how {
-        Publish::Append | Publish::AppendDeferred => act_with(shared, || real.append(events)),
-        Publish::Extend => act_with(shared, || real.extend(events)),
+        Publish::Append | Publish::AppendDeferred => {
+            act_with(shared, || real.append(events)).map(is_open)
+        }
+        Publish::Extend => act_with(shared, || real.extend(events)).map(is_open),
         Publish::Push | Publish::PushDeferred => {
             let event = events.next();
-            act_with(shared, || {
-                event.into_iter().for_each(|event| real.push(event))
-            })
+            act_with(shared, || event.map_or(Ok(()), |event| real.push(event))).map(is_open)
         }
         Publish::Send => {
             events.for_each(|event| _ = act_with(shared.clone(), || send(real, event)));
@@ -383,6 +383,11 @@ fn publish_shared(
         }
     };
     note_published(how, outcome, ids, number, model);
+}
+
+/// Nobody ends a buffer that is shared, but for the last handle.
+fn is_open(published: Result<(), Ended<Event>>) {
+    assert!(published.is_ok(), "not published");
 }
 
 /// What the iterator made was published, unless it panicked.

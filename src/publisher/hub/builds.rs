@@ -235,7 +235,9 @@ where
             let builds = { topic.and_then(|topic| topic.live()) }.map(|live| &live.builds);
             let build = builds.and_then(|builds| builds.iter().find(|build| build.id == id));
             let Some((topic, build)) = topic.zip(build) else {
-                // It was given up.
+                // It was given up, which has been told, or the publisher has ended.
+                drop(state);
+                tell();
                 return Ok(());
             };
             // Those since it was begun are kept for it.
@@ -254,7 +256,9 @@ where
         let mut garbage = Garbage::new();
         let mut state = self.state.lock();
         let Some(build) = state.take_build(slot, id) else {
+            // As above.
             drop(state);
+            tell();
             return Ok(());
         };
         let early = state.topics[slot].early(index, build.start.number);

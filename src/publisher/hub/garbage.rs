@@ -53,6 +53,7 @@ impl<I: Default + IntoIterator> Drop for EachDropped<I> {
 impl<K, T> Drop for GivenUp<K, T> {
     fn drop(&mut self) {
         self.0.parts.fail(SnapshotGivenUp.into());
+        self.0.flight.give_up();
     }
 }
 

@@ -164,6 +164,11 @@ impl<K, T> Hub<K, T> {
             state.shut = true;
             let era = Arc::clone(&state.era);
             era.end();
+            if state.figures.snapshots_in_flight > 0 {
+                // They go on without the publisher.
+                let topics = state.topics.iter();
+                topics.for_each(|(_, topic)| topic.detach_builds());
+            }
             let watches = mem::replace(&mut state.watches, Watches::new());
             let expiries = mem::take(&mut state.expiries);
             (state.take_tables(), watches, expiries, era)

@@ -321,6 +321,15 @@ impl<K, T> Topic<K, T> {
         self.void == 0 && self.entries.len() == 0 && self.live.as_ref().is_none_or(|l| l.is_idle())
     }
 
+    /// Gives the snapshots that are being made what they need to end without the topic.
+    pub(super) fn detach_builds(&self) {
+        for build in self.live().iter().flat_map(|live| &live.builds) {
+            // What is part of the snapshot is passed over.
+            let _ = build.early.set(self.early(0, build.start.number));
+            build.parts.detach(self.own_left.min(build.newest), build.newest);
+        }
+    }
+
     /// Ends the chain, once.
     pub(super) fn end(&mut self) {
         if let Some(live) = &mut self.live {

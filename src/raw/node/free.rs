@@ -79,8 +79,8 @@ unsafe fn without_drops<T>(mut at: NonNull<Node<T>>) {
         // Given up also where an error that a buffer has failed with panics when it is dropped.
         // SAFETY: nobody else has a reference (caller, or `let_go`).
         let next = unsafe { link(at) }.map(Hold);
-        // SAFETY: as above, and what it links to is taken care of.
-        unsafe { node(at) };
+        // SAFETY: as above, and what it links to is taken care of. That or the node keeps the record.
+        unsafe { node::<T, true>(at) };
         match next.and_then(let_go) {
             Some(next) => at = next,
             None => return,
@@ -99,10 +99,10 @@ unsafe fn in_order<T>(first: NonNull<Node<T>>) {
     even_if_it_panics(|| {
         while let Some(at) = ours.take().or_else(|| next.take().and_then(let_go)) {
             // SAFETY: nobody else has a reference (caller, or `let_go`), and what it links to is
-            // taken care of.
+            // taken care of. That or the node keeps the record.
             unsafe {
                 next = link(at).map(Hold);
-                node(at);
+                node::<T, true>(at);
             }
         }
     });
@@ -123,6 +123,8 @@ unsafe fn links_first<T>(first: NonNull<Node<T>>) {
         let (next, closing) = unsafe { (link(last), closing(last)) };
         if closing != 0 {
             open = next;
+            // SAFETY: as above; the node, or what it links to, keeps the record until then.
+            unsafe { block::count_reclaimed(last, closing) };
         }
         // A buffer's last slot closes its block.
         let Some(next) = next.map(Hold) else {
@@ -161,7 +163,7 @@ unsafe fn links_first<T>(first: NonNull<Node<T>>) {
             // SAFETY: not freed yet, and what it links to is taken care of.
             unsafe {
                 at = link(ours);
-                node(ours);
+                node::<T, false>(ours);
             }
         }
         for payload in copies.by_ref() {
@@ -259,13 +261,14 @@ unsafe fn closing<T>(node: NonNull<Node<T>>) -> u64 {
 }
 
 /// Frees one node: drops its payload and its event, and gives back the memory of the block that it closes, if it does.
+/// Counts that block as reclaimed if `COUNT` is set.
 ///
 /// # Safety
 ///
-/// The node is the caller's, and so is its reference on the next.
+/// The node is the caller's, and so is its reference on the next. If `COUNT` is set, the record is still there.
 #[inline(always)]
 #[allow(clippy::inline_always, reason = "a tenth of a read, counted")]
-pub(super) unsafe fn node<T>(node: NonNull<Node<T>>) {
+pub(super) unsafe fn node<T, const COUNT: bool>(node: NonNull<Node<T>>) {
     // SAFETY: the caller's.
     let closing = unsafe { closing(node) };
     // SAFETY: as above.
@@ -278,7 +281,7 @@ pub(super) unsafe fn node<T>(node: NonNull<Node<T>>) {
         unsafe { std::ptr::drop_in_place(&raw mut (*node.as_ptr()).event) };
     } else {
         // SAFETY: as above.
-        unsafe { whole_node(node, closing) }
+        unsafe { whole_node::<T, COUNT>(node, closing) }
     }
 }
 
@@ -289,7 +292,12 @@ pub(super) unsafe fn node<T>(node: NonNull<Node<T>>) {
 /// The same; `closing` are its closing numbers.
 #[cold]
 #[inline(never)]
-unsafe fn whole_node<T>(node: NonNull<Node<T>>, closing: u64) {
+unsafe fn whole_node<T, const COUNT: bool>(node: NonNull<Node<T>>, closing: u64) {
+    if COUNT && closing != 0 {
+        // First: with the node, the record may go.
+        // SAFETY: the caller's.
+        unsafe { block::count_reclaimed(node, closing) };
+    }
     // Dropped after the payload, also where that panics.
     // SAFETY: nodes die in the order of the chain, freed or copied from, so with the node that closes its
     // block all others in it are dead.

@@ -1,0 +1,589 @@
+//! A stream that many follow.
+#![cfg(not(loom))]
+
+mod support;
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::marker::PhantomPinned;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+
+use event_buffer::{
+    LagExceeded, LagLimit, OnLag, RecvError, Replay, ShareExt, SharedLimited, SharedSource,
+    SharedStream,
+};
+use futures::channel::mpsc;
+use futures::executor::block_on;
+use futures::stream::{self, BoxStream, FusedStream, LocalBoxStream};
+use futures::{FutureExt, Stream, StreamExt};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use support::{PanicsWhenDropped, PanicsWhenWoken, watchdog};
+use tokio_test::task;
+
+type Sendable = BoxStream<'static, u8>;
+type Local = LocalBoxStream<'static, u8>;
+type Unshareable = BoxStream<'static, Cell<u8>>;
+
+static_assertions::assert_impl_all!(SharedSource<Sendable>: Send, Sync, Unpin, Clone);
+static_assertions::assert_impl_all!(SharedStream<Sendable>: Send, Sync, Unpin, Clone, FusedStream);
+static_assertions::assert_impl_all!(SharedLimited<Sendable>: Send, Sync, Unpin, Clone, FusedStream);
+static_assertions::assert_not_impl_any!(SharedSource<Local>: Send, Sync);
+static_assertions::assert_not_impl_any!(SharedStream<Local>: Send, Sync);
+static_assertions::assert_not_impl_any!(SharedStream<Unshareable>: Send, Sync);
+static_assertions::assert_impl_all!(SharedStream<Local>: Unpin, Clone);
+
+/// What a source does when it is polled.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Step {
+    Item(u32),
+    End,
+    Panic,
+}
+
+#[derive(Default)]
+struct Script {
+    steps: VecDeque<Step>,
+    waker: Option<Waker>,
+    polls: usize,
+    dropped: bool,
+}
+
+/// A source that is told what to do, and is pending otherwise. Neither `Send` nor `Unpin`.
+struct Source(Rc<RefCell<Script>>, PhantomPinned);
+
+impl Stream for Source {
+    type Item = u32;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<u32>> {
+        let mut script = self.0.borrow_mut();
+        script.polls += 1;
+        match script.steps.pop_front() {
+            Some(Step::Item(n)) => Poll::Ready(Some(n)),
+            Some(Step::End) => Poll::Ready(None),
+            Some(Step::Panic) => panic!("the source's own panic"),
+            None => {
+                script.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.0.borrow_mut().dropped = true;
+    }
+}
+
+fn source(replay: Replay) -> (Rc<RefCell<Script>>, SharedSource<Source>) {
+    let script = Rc::<RefCell<Script>>::default();
+    let source = Source(script.clone(), PhantomPinned).share(replay);
+    (script, source)
+}
+
+fn act(script: &Rc<RefCell<Script>>, steps: impl IntoIterator<Item = Step>) {
+    script.borrow_mut().steps.extend(steps);
+    let waker = script.borrow_mut().waker.take();
+    waker.into_iter().for_each(Waker::wake);
+}
+
+fn ready<T>(follower: &mut (impl Stream<Item = T> + Unpin)) -> Vec<T> {
+    std::iter::from_fn(|| follower.next().now_or_never().flatten()).collect()
+}
+
+/// The message that a panic carries.
+fn panics(f: impl FnOnce()) -> String {
+    let panic = catch_unwind(AssertUnwindSafe(f)).unwrap_err();
+    match panic.downcast_ref::<String>() {
+        Some(message) => message.clone(),
+        None => (*panic.downcast_ref::<&str>().unwrap()).to_owned(),
+    }
+}
+
+#[test]
+fn every_follower_gets_every_item_once() {
+    let _watchdog = watchdog();
+    let source = stream::iter(0..100).share(Replay::None);
+    let mut followers = vec![source.subscribe(); 5];
+    for n in 0..100 {
+        for follower in &mut followers {
+            assert_eq!(follower.next().now_or_never(), Some(Some(n)));
+        }
+    }
+    for follower in &mut followers {
+        assert_eq!(follower.next().now_or_never(), Some(None));
+        assert!(follower.is_terminated());
+    }
+}
+
+#[test]
+fn one_item_is_pulled_for_each_that_the_driver_takes() {
+    let _watchdog = watchdog();
+    let pulled = AtomicUsize::new(0);
+    let endless = stream::repeat_with(|| pulled.fetch_add(1, SeqCst));
+    let source = endless.share(Replay::None);
+    let ten: Vec<_> = block_on(source.subscribe().take(10).collect());
+    assert_eq!(ten, (0..10).collect::<Vec<_>>());
+    assert_eq!(pulled.load(SeqCst), 10);
+}
+
+#[test]
+fn late_followers_get_the_window_and_then_what_is_pulled() {
+    let _watchdog = watchdog();
+    let (script, source) = source(Replay::Last(2));
+    act(&script, (0..5).map(Step::Item));
+    assert_eq!(ready(&mut source.subscribe()), [0, 1, 2, 3, 4]);
+    let mut late = source.subscribe();
+    act(&script, [Step::Item(5), Step::End]);
+    assert_eq!(ready(&mut late), [3, 4, 5]);
+    assert!(script.borrow().dropped, "at its end");
+    assert_eq!(ready(&mut source.subscribe()), [4, 5]);
+    assert_eq!(ready(&mut late.clone()), []);
+}
+
+#[test]
+fn a_follower_that_is_not_polled_misses_nothing() {
+    let _watchdog = watchdog();
+    let source = stream::iter(0..1_000).share(Replay::None);
+    let slow = source.subscribe();
+    let mut clone = slow.clone();
+    assert_eq!(block_on(source.subscribe().count()), 1_000);
+    assert_eq!(ready(&mut clone).len(), 1_000);
+    assert_eq!(
+        block_on(slow.collect::<Vec<_>>()),
+        (0..1_000).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn a_source_is_polled_at_most_twice_for_an_item_however_many_follow() {
+    let _watchdog = watchdog();
+    let (script, source) = source(Replay::None);
+    let mut tasks: Vec<_> = (0..1_000)
+        .map(|_| task::spawn(source.subscribe()))
+        .collect();
+    assert!(tasks.iter_mut().all(|task| task.poll_next().is_pending()));
+    assert_eq!(script.borrow().polls, 1);
+    // Polled for other reasons.
+    assert!(tasks.iter_mut().all(|task| task.poll_next().is_pending()));
+    assert_eq!(script.borrow().polls, 1);
+    for n in 0..10 {
+        act(&script, [Step::Item(n)]);
+        assert!(tasks.iter().all(task::Spawn::is_woken));
+        for task in &mut tasks {
+            assert_eq!(task.poll_next(), Poll::Ready(Some(n)));
+        }
+        assert!(tasks.iter_mut().all(|task| task.poll_next().is_pending()));
+    }
+    assert_eq!(script.borrow().polls, 1 + 2 * 10);
+}
+
+#[test]
+fn a_follower_that_was_woken_and_is_never_polled_again_stops_nobody() {
+    let _watchdog = watchdog();
+    let (script, source) = source(Replay::None);
+    let mut lazy = task::spawn(source.subscribe());
+    let mut gone = task::spawn(source.subscribe());
+    let mut eager = task::spawn(source.subscribe());
+    for task in [&mut lazy, &mut gone, &mut eager] {
+        assert!(task.poll_next().is_pending());
+    }
+    act(&script, [Step::Item(1)]);
+    assert!(gone.is_woken());
+    drop(gone);
+    assert!(eager.is_woken());
+    assert_eq!(eager.poll_next(), Poll::Ready(Some(1)));
+    assert!(eager.poll_next().is_pending());
+    act(&script, [Step::Item(2), Step::End]);
+    assert!(eager.is_woken());
+    assert_eq!(eager.poll_next(), Poll::Ready(Some(2)));
+    assert_eq!(eager.poll_next(), Poll::Ready(None));
+    assert_eq!(ready(&mut lazy.into_inner()), [1, 2]);
+}
+
+#[test]
+fn the_source_goes_with_the_last_handle_and_follower() {
+    let _watchdog = watchdog();
+    let (script, source) = source(Replay::None);
+    let mut follower = task::spawn(source.subscribe());
+    assert!(follower.poll_next().is_pending());
+    let clone = source.clone();
+    drop((source, clone));
+    assert!(!script.borrow().dropped);
+    // Its waker, which the script keeps, owns no part of it.
+    drop(follower);
+    assert!(script.borrow().dropped);
+    assert!(script.borrow().waker.is_some());
+}
+
+#[test]
+fn a_source_that_panics_is_no_clean_end() {
+    let _watchdog = watchdog();
+    let (script, source) = source(Replay::Last(1));
+    let mut driver = source.subscribe();
+    let mut other = task::spawn(source.subscribe());
+    let mut limited = source.subscribe().limited(LagLimit::items(10));
+    assert!(other.poll_next().is_pending());
+    act(&script, [Step::Item(1), Step::Panic]);
+    assert_eq!(driver.next().now_or_never(), Some(Some(1)));
+    assert_eq!(
+        panics(|| _ = driver.next().now_or_never()),
+        "the source's own panic"
+    );
+    assert_eq!(driver.next().now_or_never(), Some(None));
+    assert!(script.borrow().dropped && driver.is_terminated());
+
+    assert!(other.is_woken());
+    assert_eq!(other.poll_next(), Poll::Ready(Some(1)), "what came before");
+    assert_eq!(
+        panics(|| _ = other.poll_next()),
+        "the shared source panicked"
+    );
+    assert_eq!(other.poll_next(), Poll::Ready(None));
+
+    assert_eq!(limited.next().now_or_never(), Some(Some(Ok(1))));
+    let Some(Some(Err(RecvError::Failed(error)))) = limited.next().now_or_never() else {
+        panic!("no error");
+    };
+    assert_eq!(error.to_string(), "the shared source panicked");
+    assert_eq!(limited.next().now_or_never(), Some(None));
+
+    let mut late = source.subscribe();
+    assert_eq!(late.next().now_or_never(), Some(Some(1)));
+    assert_eq!(
+        panics(|| _ = late.next().now_or_never()),
+        "the shared source panicked"
+    );
+    assert_eq!(late.next().now_or_never(), Some(None));
+}
+
+#[test]
+fn a_limited_follower_is_told_of_its_lag_and_keeps_no_more_than_its_limit() {
+    let _watchdog = watchdog();
+    let event = Arc::new(());
+    let source = stream::repeat(event.clone()).share(Replay::None);
+    let mut slow = source.subscribe().limited(LagLimit::items(10));
+    let mut closed = source
+        .subscribe()
+        .limited(LagLimit::items(10).on_lag(OnLag::Close));
+    let mut fast = source.subscribe();
+    for _ in 0..1_000 {
+        fast.next().now_or_never().flatten().unwrap();
+    }
+    assert!(Arc::strong_count(&event) < 100);
+    assert_eq!(
+        slow.next().now_or_never(),
+        Some(Some(Err(RecvError::Lagged(990))))
+    );
+    assert_eq!(
+        slow.clone().next().now_or_never(),
+        Some(Some(Ok(event.clone())))
+    );
+    let Some(Some(Err(RecvError::ForceClosed(reason)))) = closed.next().now_or_never() else {
+        panic!("it is closed");
+    };
+    assert!(reason.downcast_ref::<LagExceeded>().is_some());
+    assert_eq!(closed.next().now_or_never(), Some(None));
+    // It drives, too.
+    assert!((0..20).all(|_| slow.next().now_or_never() == Some(Some(Ok(event.clone())))));
+}
+
+#[test]
+fn a_source_that_polls_a_follower_of_itself_finds_it_pending() {
+    let _watchdog = watchdog();
+    let itself = Rc::new(RefCell::new(
+        None::<SharedStream<LocalBoxStream<'static, u8>>>,
+    ));
+    let inner = itself.clone();
+    let mut n = 0;
+    let source = stream::poll_fn(move |cx| {
+        let mut inner = inner.borrow_mut();
+        let inner = inner.as_mut().unwrap();
+        assert!(inner.poll_next_unpin(cx).is_pending());
+        n += 1;
+        Poll::Ready((n < 4).then_some(n))
+    });
+    let source = source.boxed_local().share(Replay::None);
+    *itself.borrow_mut() = Some(source.subscribe());
+    let mut follower = source.subscribe();
+    // The inner one is taken to be polled by the source alone.
+    assert_eq!(follower.next().now_or_never(), Some(Some(1)));
+    let mut inner = itself.borrow_mut().take().unwrap();
+    assert_eq!(inner.next().now_or_never(), Some(Some(1)));
+}
+
+#[test]
+fn neither_the_source_nor_its_items_need_be_static_or_send() {
+    let _watchdog = watchdog();
+    let text = String::from("one two three");
+    let words = stream::iter(text.split(' ')).map(Rc::<str>::from);
+    let source = words.share(Replay::All);
+    let joined: Vec<_> = block_on(source.subscribe().collect());
+    assert_eq!(joined.concat(), "onetwothree");
+    assert_eq!(block_on(source.subscribe().count()), 3);
+}
+
+#[test]
+fn wakers_that_panic_cost_nobody_an_item() {
+    let _watchdog = watchdog();
+    let (script, source) = source(Replay::None);
+    let mut panicking = source.subscribe();
+    let mut other = task::spawn(source.subscribe());
+    for waker in [
+        Arc::new(PanicsWhenWoken).into(),
+        Arc::new(PanicsWhenDropped).into(),
+    ] {
+        let polled = panicking.poll_next_unpin(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        _ = catch_unwind(AssertUnwindSafe(|| drop(waker)));
+        assert!(other.poll_next().is_pending());
+        let woken = AssertUnwindSafe(|| act(&script, [Step::Item(1)]));
+        _ = catch_unwind(woken);
+        assert!(other.is_woken());
+        assert_eq!(other.poll_next(), Poll::Ready(Some(1)));
+        let mut received = None;
+        while received.is_none() {
+            let next = AssertUnwindSafe(|| panicking.next().now_or_never().flatten());
+            received = catch_unwind(next).ok().flatten();
+        }
+        assert_eq!(received, Some(1));
+    }
+}
+
+/// The drop of an item that leaves the window is no panic of the source.
+#[test]
+fn a_drop_that_panics_ends_nothing() {
+    /// Clones do not panic.
+    struct Bomb(bool);
+
+    impl Clone for Bomb {
+        fn clone(&self) -> Self {
+            Self(false)
+        }
+    }
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            assert!(!self.0 || thread::panicking(), "asked for");
+        }
+    }
+
+    let _watchdog = watchdog();
+    let source = stream::repeat_with(|| Bomb(true))
+        .take(3)
+        .share(Replay::Last(1));
+    let mut follower = source.subscribe();
+    let (mut received, mut panicked) = (0, 0);
+    loop {
+        let next = || follower.next().now_or_never().flatten();
+        match catch_unwind(AssertUnwindSafe(next)) {
+            Ok(Some(_)) => received += 1,
+            Ok(None) => break,
+            Err(_) => panicked += 1,
+        }
+    }
+    assert_eq!((received, panicked), (3, 2), "what left the window");
+    let gone = catch_unwind(AssertUnwindSafe(|| drop((follower, source))));
+    assert!(gone.is_err(), "the newest");
+}
+
+#[test]
+fn followers_on_several_executors_share_one_source() {
+    const ITEMS: u64 = 2_000;
+    let _watchdog = watchdog();
+    let (sender, receiver) = mpsc::unbounded();
+    let source = receiver.share(Replay::None);
+    let expected = ITEMS * (ITEMS - 1) / 2;
+    let follow = |follower: SharedStream<_>| follower.fold(0, async |sum, n: u64| sum + n);
+    let multi = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .build()
+        .unwrap();
+    let spawned: Vec<_> = (0..4)
+        .map(|_| multi.spawn(follow(source.subscribe())))
+        .collect();
+    let followers: Vec<_> = (0..6).map(|_| source.subscribe()).collect();
+    thread::scope(|scope| {
+        for (n, follower) in followers.into_iter().enumerate() {
+            scope.spawn(move || {
+                let sum = match n % 3 {
+                    0 => block_on(follow(follower)),
+                    1 => smol::block_on(smol::spawn(follow(follower))),
+                    _ => {
+                        let current = tokio::runtime::Builder::new_current_thread();
+                        let runtime = { current }.build().unwrap();
+                        runtime.block_on(follow(follower))
+                    }
+                };
+                assert_eq!(sum, expected);
+            });
+        }
+        scope.spawn(|| {
+            for n in 0..ITEMS {
+                sender.unbounded_send(n).unwrap();
+                if n % 16 == 0 {
+                    thread::yield_now();
+                }
+            }
+            drop(sender);
+        });
+    });
+    for follower in spawned {
+        assert_eq!(multi.block_on(follower).unwrap(), expected);
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Do {
+    Source(Vec<Step>),
+    Subscribe,
+    Clone(usize),
+    Leave(usize),
+    Poll(usize, usize),
+}
+
+fn what() -> impl Strategy<Value = Do> {
+    let step = prop_oneof![
+        20 => (0..1_000_u32).prop_map(Step::Item),
+        1 => Just(Step::End),
+        1 => Just(Step::Panic),
+    ];
+    prop_oneof![
+        4 => vec(step, 0..6).prop_map(Do::Source),
+        2 => Just(Do::Subscribe),
+        1 => (0..8_usize).prop_map(Do::Clone),
+        1 => (0..8_usize).prop_map(Do::Leave),
+        8 => (0..8_usize, 0..6_usize).prop_map(|(follower, n)| Do::Poll(follower, n)),
+    ]
+}
+
+/// A follower by the words of the documentation: the next item, of all that were pulled.
+#[derive(Clone, Copy)]
+struct Naive {
+    next: usize,
+    done: bool,
+    waits: bool,
+}
+
+/// All that the followers know.
+#[derive(Default)]
+struct Model {
+    steps: VecDeque<Step>,
+    pulled: Vec<u32>,
+    over: Option<Step>,
+}
+
+impl Model {
+    /// What the next poll returns; a panic by its message.
+    fn poll(&mut self, follower: &mut Naive) -> Result<Poll<Option<u32>>, &'static str> {
+        follower.waits = false;
+        if follower.done {
+            return Ok(Poll::Ready(None));
+        }
+        if let Some(item) = self.pulled.get(follower.next) {
+            follower.next += 1;
+            return Ok(Poll::Ready(Some(*item)));
+        }
+        if self.over.is_none() {
+            match self.steps.pop_front() {
+                Some(Step::Item(item)) => {
+                    self.pulled.push(item);
+                    follower.next += 1;
+                    return Ok(Poll::Ready(Some(item)));
+                }
+                Some(Step::Panic) => {
+                    self.over = Some(Step::Panic);
+                    follower.done = true;
+                    return Err("the source's own panic");
+                }
+                end => self.over = end,
+            }
+        }
+        match self.over {
+            None => {
+                follower.waits = true;
+                Ok(Poll::Pending)
+            }
+            Some(over) => {
+                follower.done = true;
+                if over == Step::Panic {
+                    return Err("the shared source panicked");
+                }
+                Ok(Poll::Ready(None))
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn followers_do_what_a_list_of_all_items_would(
+        window in prop_oneof![Just(0), Just(1), Just(3), Just(usize::MAX)],
+        what in vec(what(), 1..60),
+    ) {
+        let _watchdog = watchdog();
+        let replay = if window == usize::MAX { Replay::All } else { Replay::Last(window) };
+        let (script, source) = source(replay);
+        let mut model = Model::default();
+        let mut followers = Vec::new();
+        let mut wakes = 0;
+        for what in what {
+            let count = followers.len().max(1);
+            match what {
+                Do::Source(steps) => {
+                    if !script.borrow().dropped {
+                        model.steps.extend(&steps);
+                    }
+                    wakes += 1;
+                    act(&script, steps);
+                }
+                Do::Subscribe => {
+                    let next = model.pulled.len().saturating_sub(window);
+                    let naive = Naive { next, done: false, waits: false };
+                    followers.push((task::spawn(source.subscribe()), naive));
+                }
+                Do::Clone(follower) => if let Some((task, naive)) = followers.get(follower % count) {
+                    let clone: &SharedStream<Source> = task;
+                    let naive = Naive { waits: false, ..*naive };
+                    followers.push((task::spawn(clone.clone()), naive));
+                }
+                Do::Leave(follower) => if !followers.is_empty() {
+                    drop(followers.swap_remove(follower % count));
+                }
+                Do::Poll(follower, n) => if let Some((task, naive)) = followers.get_mut(follower % count) {
+                    for _ in 0..n {
+                        let expected = model.poll(naive);
+                        match catch_unwind(AssertUnwindSafe(|| task.poll_next())) {
+                            Ok(polled) => prop_assert_eq!(Ok(polled), expected),
+                            Err(panic) => {
+                                let message = match panic.downcast_ref::<String>() {
+                                    Some(message) => message.as_str(),
+                                    None => panic.downcast_ref::<&str>().unwrap(),
+                                };
+                                prop_assert_eq!(Some(message), expected.err());
+                            }
+                        }
+                    }
+                }
+            }
+            // Whoever waits for something that is there has been woken.
+            for (task, naive) in &followers {
+                let is_ready = naive.next < model.pulled.len()
+                    || model.over.is_some()
+                    || !model.steps.is_empty();
+                prop_assert!(!naive.waits || !is_ready || task.is_woken());
+            }
+            prop_assert_eq!(script.borrow().dropped, model.over.is_some());
+        }
+        prop_assert!(script.borrow().polls <= 2 * model.pulled.len() + wakes + 2);
+        drop((source, followers));
+        prop_assert!(script.borrow().dropped);
+    }
+}
