@@ -301,7 +301,10 @@ async fn watch(
 
     sleeper.subscribe(&publisher);
     let reset = sleeper.step().await?;
-    let reset = matches!(reset, Some(Update::Begin(Begin::Reset(ResetReason::TooOld))));
+    let reset = matches!(
+        reset,
+        Some(Update::Begin(Begin::Reset(ResetReason::TooOld)))
+    );
     check(reset, "who is back too late starts anew")?;
     sleeper.step().await?;
     orders.send(LAST)?;
@@ -368,7 +371,8 @@ impl Watcher {
                 self.parts.clear();
             }
             Some(Update::Snapshot(part)) => {
-                part.iter().for_each(|change| apply(change, &mut self.parts));
+                part.iter()
+                    .for_each(|change| apply(change, &mut self.parts));
                 self.count("parts", 1);
             }
             Some(Update::EndOfSnapshot { .. }) => {

@@ -393,7 +393,10 @@ async fn follow(
                 });
                 let events = events.map_or(0, |events| u16::try_from(events).expect("few"));
                 DELIVERED.fetch_add(events.into(), Relaxed);
-                seen.push(Seen::Commit(commit.index().expect("a commit has one"), events));
+                seen.push(Seen::Commit(
+                    commit.index().expect("a commit has one"),
+                    events,
+                ));
             }
         }
         _ = caught(|| drop(update));

@@ -206,7 +206,10 @@ impl Ordered {
         let closers = mem::take(&mut self.closers);
         let close = |closer: &Closer| closer.close_deferred(SEE_ORDERS);
         self.closed.extend(closers.iter().filter_map(close));
-        self.waker = self.waker.take().or_else(|| self.control.waker.lock().take());
+        self.waker = self
+            .waker
+            .take()
+            .or_else(|| self.control.waker.lock().take());
     }
 }
 

@@ -243,6 +243,8 @@ impl Error for SnapshotPanicked {}
 ///
 /// let publisher = Publisher::<_, u32>::builder().snapshot(|_key: &str, _| async { Ok(1) }).build();
 /// let mut watch = publisher.subscribe(Request::new("key"));
+/// watch.next().await; // how it begins
+/// watch.next().await; // the end of an empty snapshot
 /// publisher.publish(2, [("key", 2)]).unwrap();
 ///
 /// let mut late = publisher.subscribe(Request::new("key"));

@@ -82,9 +82,10 @@
 //! let publishing = Mutex::new(());
 //! let publish_new = || -> Result<(), PublishError> {
 //!     let _one_at_a_time = publishing.lock().unwrap();
-//!     let new: Vec<_> = { table.lock().unwrap().range(publisher.index() + 1..) }
-//!         .map(|(index, change)| (*index, *change))
-//!         .collect();
+//!     let table = table.lock().unwrap();
+//!     let new = table.range(publisher.index() + 1..);
+//!     let new: Vec<_> = new.map(|(index, change)| (*index, *change)).collect();
+//!     drop(table);
 //!     new.into_iter().try_for_each(|(index, change)| publisher.publish(index, [change]))
 //! };
 //! thread::scope(|scope| {
@@ -625,6 +626,35 @@ where
         Q: Hash + Eq + ?Sized,
     {
         self.hub().watchers(key)
+    }
+
+    /// Waits until the key has a watch. Returns at once if it has one.
+    ///
+    /// For producers that need not work for keys nobody watches. Takes the publisher's lock to begin and to end.
+    /// Completes with the last handle of the publisher, or its shutdown, too: no watch will come any more.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped leaves nothing behind.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use event_buffer::publisher::{Publisher, Request};
+    ///
+    /// let publisher = Publisher::<String, u32>::builder().build();
+    /// let watch = publisher.subscribe(Request::new("key".to_string()));
+    /// publisher.watched("key").await;
+    /// # drop(watch);
+    /// # });
+    /// ```
+    pub async fn watched<Q>(&self, key: &Q)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        if let Some(arrival) = self.hub().watched(key) {
+            arrival.await;
+        }
     }
 
     /// Returns figures: what is there, and what has happened so far. O(1).

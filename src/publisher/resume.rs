@@ -39,7 +39,6 @@ pub struct Resume {
 /// assert_eq!("7".parse::<Resume>(), Err(ParseResumeError));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct ParseResumeError;
 
 impl fmt::Display for Resume {

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::events::Events;
+use super::resume::Resume;
 
 /// One step of a [`Watch`](super::Watch).
 ///
@@ -80,6 +81,36 @@ impl<K, T> Update<K, T> {
             Self::Begin(_) | Self::Snapshot(_) | Self::Completed(_) => None,
             Self::EndOfSnapshot { index } | Self::Progress { index } => Some(*index),
             Self::Events(commit) => commit.index(),
+        }
+    }
+}
+
+impl<K, T> Update<K, T> {
+    /// Returns the place after this update, if it carries one: that of the events of a commit, unless a watch of several
+    /// keys has not come to one index for all of them.
+    ///
+    /// `None` for parts of a snapshot, and for what begins one: those are no places to resume from. The other updates
+    /// are two words and carry none; right after one of them [`Watch::resume_point`](super::Watch::resume_point) has its
+    /// place.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use event_buffer::publisher::{Publisher, Request, Resume};
+    /// use futures::StreamExt;
+    ///
+    /// let publisher = Publisher::builder().epoch(1).build();
+    /// let mut watch = publisher.subscribe(Request::new("key"));
+    /// watch.next().await; // how it begins
+    /// watch.next().await; // the end of the snapshot
+    /// publisher.publish(7, [("key", "event")])?;
+    /// let update = watch.next().await.unwrap().unwrap();
+    /// assert_eq!(update.resume(), Some(Resume { epoch: 1, index: 7 }));
+    /// # Ok::<(), event_buffer::publisher::PublishError>(()) }).unwrap();
+    /// ```
+    pub fn resume(&self) -> Option<Resume> {
+        match self {
+            Self::Events(commit) => commit.place,
+            _ => None,
         }
     }
 }

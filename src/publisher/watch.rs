@@ -248,10 +248,13 @@ impl<K, T> Watch<K, T> {
                 return Poll::Ready(Some(Ok(Update::Begin(begin))));
             }
             match open.following.step(cx) {
-                Step::Deliver(update, index) => {
+                Step::Deliver(mut update, index) => {
                     // Only now: who resumes continues after what it was given.
                     let epoch = self.epoch;
                     self.place = index.map(|index| Resume { epoch, index });
+                    if let Update::Events(commit) = &mut update {
+                        commit.place = self.place;
+                    }
                     return Poll::Ready(Some(Ok(update)));
                 }
                 Step::Complete(update) => return Poll::Ready(Some(Ok(update))),

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::mem;
+use std::sync::Arc;
 
 use slab::Slab;
 
 use super::super::snapshot::Piece;
+use super::arrivals::Arrival;
 use super::topic::{Build, Kept, Live, Own, Topic};
 use super::watches::Registered;
 use crate::position::Position;
@@ -21,6 +23,8 @@ pub(super) struct Garbage<K, T> {
     pub(super) entry: Option<Own<K, T>>,
     pub(super) entries: EachDropped<Vec<Own<K, T>>>,
     pub(super) kept: EachDropped<Vec<Kept<K, T>>>,
+    /// To be told, too.
+    pub(super) arrivals: EachDropped<Vec<(K, Arc<Arrival>)>>,
     /// First parts of snapshots.
     pub(super) starts: EachDropped<Vec<Position<Piece<T>>>>,
     pub(super) registered: Vec<Registered<K>>,
@@ -60,6 +64,7 @@ impl<K, T> Drop for GivenUp<K, T> {
 impl<K, T> Drop for Garbage<K, T> {
     fn drop(&mut self) {
         self.panics.drain(..).for_each(discard);
+        for_each_even_if_one_panics(self.arrivals.0.iter(), |(_, arrival)| arrival.tell());
     }
 }
 
@@ -73,6 +78,7 @@ impl<K, T> Garbage<K, T> {
             entry: None,
             entries: EachDropped(Vec::new()),
             kept: EachDropped(Vec::new()),
+            arrivals: EachDropped(Vec::new()),
             starts: EachDropped(Vec::new()),
             registered: Vec::new(),
             builds: EachDropped(Vec::new()),

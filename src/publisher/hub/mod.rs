@@ -31,6 +31,7 @@
 //!
 //! Locks are taken in this order: the hub's, then that of a snapshot's parts, of a watch's orders, or of an inbox.
 
+mod arrivals;
 mod builds;
 mod close;
 mod era;
@@ -59,6 +60,7 @@ use crate::buffer::Deferred;
 use crate::lag_limit::SizeOf;
 use crate::sync::{Instant, Mutex};
 use crate::unwind::for_each_even_if_one_panics;
+use arrivals::Arrivals;
 use garbage::{EachDropped, Garbage, GivenUp, Tables};
 use history::History;
 use topic::Topic;
@@ -105,6 +107,7 @@ struct State<K, T> {
     topics: Slab<Topic<K, T>>,
     slots: HashMap<K, usize>,
     watches: Watches<K>,
+    arrivals: Arrivals<K>,
     /// Kept snapshots, in the order in which they expire.
     expiries: VecDeque<Expiry>,
     /// Commits since the last look at them.
@@ -136,6 +139,7 @@ impl<K, T> Hub<K, T> {
             topics: Slab::new(),
             slots: HashMap::new(),
             watches: Watches::new(),
+            arrivals: Arrivals::new(),
             expiries: VecDeque::new(),
             unswept: 0,
             next_id: 0,
@@ -159,7 +163,7 @@ impl<K, T> Hub<K, T> {
 
     /// Closes all chains, and with that all watches, cleanly.
     pub(super) fn end(&self) {
-        let (mut tables, watches, expiries, era) = {
+        let (mut tables, watches, expiries, arrivals) = {
             let mut state = self.state.lock();
             state.shut = true;
             let era = Arc::clone(&state.era);
@@ -171,13 +175,15 @@ impl<K, T> Hub<K, T> {
             }
             let watches = mem::replace(&mut state.watches, Watches::new());
             let expiries = mem::take(&mut state.expiries);
-            (state.take_tables(), watches, expiries, era)
+            let arrivals = mem::replace(&mut state.arrivals, Arrivals::new());
+            (state.take_tables(), watches, expiries, arrivals)
         };
-        drop((expiries, era));
+        drop(expiries);
         let topics = &mut tables.0.0;
         // All are told before events are dropped, which may take its time.
         for_each_even_if_one_panics(topics.iter_mut(), |(_, topic)| topic.end());
         for_each_even_if_one_panics(watches.controls(), |control| control.wake_task());
+        drop(arrivals);
     }
 
     /// Goes on in another epoch: what is known of the state is void.
@@ -200,12 +206,15 @@ impl<K, T> Hub<K, T> {
             let mut state = self.state.lock();
             change(&mut state);
             let watches = mem::replace(&mut state.watches, Watches::new());
+            let arrivals = state
+                .shut
+                .then(|| mem::replace(&mut state.arrivals, Arrivals::new()));
             let limit = state.history.limit();
             let history = mem::replace(&mut state.history, History::new(limit));
             let expiries = mem::take(&mut state.expiries);
             let tables = state.take_tables();
             state.count_given_up(&tables);
-            (tables, watches, expiries, history)
+            (tables, watches, expiries, (history, arrivals))
         };
         drop((expiries, history));
         let builds: Vec<_> = { tables.0.0.iter_mut() }

@@ -166,6 +166,15 @@ where
         let inbox = (slots.len() != 1).then(|| Inbox::new(seating.control, count));
         let mut tracks = Vec::with_capacity(slots.len());
         for ((number, slot), prepared) in (0..).zip(slots).zip(prepared) {
+            if state.topics[*slot]
+                .live()
+                .is_none_or(|live| live.watches.is_empty())
+            {
+                garbage
+                    .arrivals
+                    .0
+                    .extend(state.arrivals.take(&prepared.key));
+            }
             let live = state.topics[*slot].linked();
             let seat = Seat {
                 progress: Progress::new(0),

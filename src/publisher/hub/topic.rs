@@ -326,7 +326,9 @@ impl<K, T> Topic<K, T> {
         for build in self.live().iter().flat_map(|live| &live.builds) {
             // What is part of the snapshot is passed over.
             let _ = build.early.set(self.early(0, build.start.number));
-            build.parts.detach(self.own_left.min(build.newest), build.newest);
+            build
+                .parts
+                .detach(self.own_left.min(build.newest), build.newest);
         }
     }
 
