@@ -240,7 +240,7 @@ fn a_mark_of_progress_wakes_only_who_has_not_come_to_its_index() {
     while fresh.poll_next().is_ready() {}
     publisher.mark_progress();
     assert_eq!(
-        [&behind, &busy, &fresh].map(|watch| watch.is_woken()),
+        [&behind, &busy, &fresh].map(task::Spawn::is_woken),
         [true, false, false]
     );
     let mut behind = behind.into_inner();
@@ -365,8 +365,9 @@ fn closing_or_refreshing_a_key_drops_a_handler_that_hangs() {
             .snapshot(move |_: Key, _: SnapshotAppender<u32>| {
                 let held = by_handler.lock().unwrap().take();
                 async move {
-                    let _held = held;
-                    future::pending().await
+                    future::pending::<()>().await;
+                    drop(held);
+                    Ok(0)
                 }
             })
             .build();

@@ -149,7 +149,7 @@ impl<K, T> State<K, T> {
             let build = live.builds.remove(at);
             self.figures.snapshots_in_flight -= 1;
             self.figures.snapshots_given_up += 1;
-            garbage.builds.0.push(GivenUp(build));
+            garbage.pile().builds.0.push(GivenUp(build));
         }
     }
 
@@ -158,7 +158,11 @@ impl<K, T> State<K, T> {
         if let Some(live) = self.topics[slot].live_mut() {
             self.figures.snapshots_in_flight -= live.builds.len();
             self.figures.snapshots_given_up += live.builds.len() as u64;
-            garbage.builds.0.extend(live.builds.drain(..).map(GivenUp));
+            garbage
+                .pile()
+                .builds
+                .0
+                .extend(live.builds.drain(..).map(GivenUp));
         }
     }
 
@@ -168,7 +172,7 @@ impl<K, T> State<K, T> {
         if let Some(build) = live.and_then(|live| live.leave_build(watch)) {
             self.figures.snapshots_in_flight -= 1;
             self.figures.snapshots_given_up += 1;
-            garbage.builds.0.push(GivenUp(build));
+            garbage.pile().builds.0.push(GivenUp(build));
         }
     }
 
@@ -183,7 +187,7 @@ impl<K, T> State<K, T> {
         let is_meant = |kept: &mut Kept<K, T>| id.is_none_or(|id| id == kept.id);
         if let Some(kept) = live.and_then(|live| live.kept.take_if(is_meant)) {
             self.figures.cached_snapshots -= 1;
-            garbage.kept.0.push(kept);
+            garbage.pile().kept.0.push(kept);
         }
     }
 

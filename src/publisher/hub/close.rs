@@ -39,11 +39,8 @@ impl<K, T> Closing<K, T> {
     }
 
     fn finish(mut self) {
-        let builds = std::mem::take(&mut self.garbage.builds.0);
-        both_even_if_one_panics(
-            || finish(self.ordered, EachDropped(builds)),
-            || drop(self.garbage),
-        );
+        let builds = self.garbage.take_builds();
+        both_even_if_one_panics(|| finish(self.ordered, builds), || drop(self.garbage));
     }
 }
 
@@ -294,7 +291,7 @@ impl<K: Hash + Eq, T> State<K, T> {
     pub(super) fn unregister(&mut self, id: u64, garbage: &mut Garbage<K, T>) {
         if let Some(watch) = self.watches.remove(id) {
             self.unseat(id, &watch.slots, garbage);
-            garbage.registered.push(watch);
+            garbage.pile().registered.push(watch);
         }
     }
 
@@ -330,8 +327,9 @@ impl<K: Hash + Eq, T> State<K, T> {
         self.history.push(index, slot, Kind::Rider);
         // Who waits for a snapshot gets it, and who comes from now on another one.
         if let Some(live) = topic.live() {
-            let starts = live.builds.iter().filter_map(|build| build.parts.shut());
-            garbage.starts.0.extend(starts);
+            for build in &live.builds {
+                garbage.pile().starts.0.extend(build.parts.shut());
+            }
         }
     }
 

@@ -14,13 +14,17 @@ use crate::position::Position;
 use crate::publisher::error::SnapshotGivenUp;
 use crate::unwind::{Panic, discard, for_each_even_if_one_panics};
 
-/// Collected under the lock, dropped after it. Collecting allocates only if there is something.
+/// Collected under the lock, dropped after it. Mostly there is nothing, or one entry.
 pub(super) struct Garbage<K, T> {
+    pub(super) entry: Option<Own<K, T>>,
+    pile: Option<Box<Pile<K, T>>>,
+}
+
+/// What there is seldom.
+pub(super) struct Pile<K, T> {
     pub(super) keys: EachDropped<Vec<K>>,
     pub(super) topics: EachDropped<Vec<Topic<K, T>>>,
     pub(super) lives: EachDropped<Vec<Live<K, T>>>,
-    /// Mostly there is one.
-    pub(super) entry: Option<Own<K, T>>,
     pub(super) entries: EachDropped<Vec<Own<K, T>>>,
     pub(super) kept: EachDropped<Vec<Kept<K, T>>>,
     /// To be told, too.
@@ -50,7 +54,10 @@ pub(super) struct GivenUp<K, T>(pub(super) Build<K, T>);
 
 impl<I: Default + IntoIterator> Drop for EachDropped<I> {
     fn drop(&mut self) {
-        for_each_even_if_one_panics(mem::take(&mut self.0).into_iter(), drop);
+        let items = mem::take(&mut self.0).into_iter();
+        if items.size_hint().1 != Some(0) {
+            for_each_even_if_one_panics(items, drop);
+        }
     }
 }
 
@@ -61,7 +68,7 @@ impl<K, T> Drop for GivenUp<K, T> {
     }
 }
 
-impl<K, T> Drop for Garbage<K, T> {
+impl<K, T> Drop for Pile<K, T> {
     fn drop(&mut self) {
         self.panics.drain(..).for_each(discard);
         for_each_even_if_one_panics(self.arrivals.0.iter(), |(_, arrival)| arrival.tell());
@@ -69,13 +76,38 @@ impl<K, T> Drop for Garbage<K, T> {
 }
 
 impl<K, T> Garbage<K, T> {
-    /// Allocates nothing.
+    #[inline]
     pub(super) fn new() -> Self {
+        Self {
+            entry: None,
+            pile: None,
+        }
+    }
+
+    pub(super) fn pile(&mut self) -> &mut Pile<K, T> {
+        self.pile.get_or_insert_with(|| Box::new(Pile::new()))
+    }
+
+    #[inline]
+    pub(super) fn add_entry(&mut self, own: Own<K, T>) {
+        match &self.entry {
+            None => self.entry = Some(own),
+            Some(_) => self.pile().entries.0.push(own),
+        }
+    }
+
+    pub(super) fn take_builds(&mut self) -> EachDropped<Vec<GivenUp<K, T>>> {
+        let builds = self.pile.as_mut().map(|pile| mem::take(&mut pile.builds.0));
+        EachDropped(builds.unwrap_or_default())
+    }
+}
+
+impl<K, T> Pile<K, T> {
+    fn new() -> Self {
         Self {
             keys: EachDropped(Vec::new()),
             topics: EachDropped(Vec::new()),
             lives: EachDropped(Vec::new()),
-            entry: None,
             entries: EachDropped(Vec::new()),
             kept: EachDropped(Vec::new()),
             arrivals: EachDropped(Vec::new()),
@@ -84,13 +116,6 @@ impl<K, T> Garbage<K, T> {
             builds: EachDropped(Vec::new()),
             tables: None,
             panics: Vec::new(),
-        }
-    }
-
-    pub(super) fn add_entry(&mut self, own: Own<K, T>) {
-        match &self.entry {
-            None => self.entry = Some(own),
-            Some(_) => self.entries.0.push(own),
         }
     }
 }

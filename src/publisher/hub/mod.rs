@@ -305,7 +305,9 @@ impl<K, T> State<K, T> {
         let Some(topic) = self.topics.get_mut(slot) else {
             return;
         };
-        garbage.lives.0.extend(topic.unlink());
+        if let Some(live) = topic.unlink() {
+            garbage.pile().lives.0.push(live);
+        }
         if !topic.is_idle() {
             return;
         }
@@ -314,14 +316,15 @@ impl<K, T> State<K, T> {
         let key = AssertUnwindSafe(|| self.slots.remove_entry(&self.topics[slot].key));
         match catch_unwind(key) {
             Ok(key) => {
-                garbage.keys.0.extend(key.map(|(key, _)| key));
-                garbage.topics.0.push(self.topics.remove(slot));
+                let pile = garbage.pile();
+                pile.keys.0.extend(key.map(|(key, _)| key));
+                pile.topics.0.push(self.topics.remove(slot));
                 // Many that were there once do not keep their memory for ever.
                 if self.topics.is_empty() && self.topics.capacity() > CROWD {
-                    garbage.tables = Some(self.take_tables());
+                    pile.tables = Some(self.take_tables());
                 }
             }
-            Err(panic) => garbage.panics.push(panic),
+            Err(panic) => garbage.pile().panics.push(panic),
         }
     }
 }

@@ -329,10 +329,12 @@ impl<K: Hash + Eq, T> State<K, T> {
                 let left = live.leave_lagging();
                 self.figures.snapshots_in_flight -= left.len();
                 self.figures.snapshots_given_up += left.len() as u64;
-                let builds = &mut outcome.garbage.builds.0;
+                let builds = &mut outcome.garbage.pile().builds.0;
                 builds.extend(left.into_iter().map(GivenUp));
             }
-            self.give_up_large_kept(slot, &mut outcome.garbage);
+            if live.kept.is_some() {
+                self.give_up_large_kept(slot, &mut outcome.garbage);
+            }
         }
         deferred
     }
@@ -405,7 +407,9 @@ impl<K: Hash + Eq, T> State<K, T> {
         if let Some(own) = topic.pop() {
             garbage.add_entry(own);
         }
-        self.remove_if_idle(slot, garbage);
+        if topic.live().is_none_or(|live| live.watches.is_empty()) {
+            self.remove_if_idle(slot, garbage);
+        }
     }
 }
 

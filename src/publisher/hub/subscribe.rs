@@ -170,10 +170,9 @@ where
                 .live()
                 .is_none_or(|live| live.watches.is_empty())
             {
-                garbage
-                    .arrivals
-                    .0
-                    .extend(state.arrivals.take(&prepared.key));
+                if let Some(arrival) = state.arrivals.take(&prepared.key) {
+                    garbage.pile().arrivals.0.push(arrival);
+                }
             }
             let live = state.topics[*slot].linked();
             let seat = Seat {

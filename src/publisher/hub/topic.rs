@@ -30,6 +30,8 @@ pub(super) struct Topic<K, T> {
     /// Records in the history that come before those of `entries`, of entries that are void.
     void: usize,
     entries: Entries<K, T>,
+    /// The last entry is the end of the key.
+    is_completed: bool,
     /// What only a topic with a watch, a snapshot or many entries needs.
     live: Option<Box<Live<K, T>>>,
 }
@@ -156,6 +158,7 @@ impl<K, T> Topic<K, T> {
             own_left: 0,
             void: 0,
             entries: Entries::Many(VecDeque::new()),
+            is_completed: false,
             live: None,
         }
     }
@@ -185,6 +188,9 @@ impl<K, T> Topic<K, T> {
         entry: Entry<K, T>,
         retain: bool,
     ) -> Option<Deferred<Entry<K, T>>> {
+        if matches!(entry, Entry::Completed(_)) {
+            self.is_completed = true;
+        }
         if retain && self.live.is_none() && self.entries.len() >= 2 * LOOSE {
             self.linked();
         }
@@ -203,6 +209,7 @@ impl<K, T> Topic<K, T> {
 
     /// Voids what the history has of the topic. Who has an index up to `index` begins anew.
     pub(super) fn void(&mut self, index: u64) -> VecDeque<Own<K, T>> {
+        self.is_completed = false;
         let before = self.entries.take();
         self.void += before.len();
         let newest = before.iter().filter_map(Own::commit_index).max();
@@ -223,13 +230,13 @@ impl<K, T> Topic<K, T> {
             return None;
         }
         let own = self.entries.pop()?;
-        if let Some(index) = own.rider_index() {
-            // Not `index`: who has just that has missed the rider.
-            self.left = self.left.max(index.saturating_add(1));
-        }
         if let Some(index) = own.commit_index() {
             self.left = self.left.max(index);
             self.own_left = self.own_left.max(index);
+        } else if let Some(index) = own.rider_index() {
+            // Not `index`: who has just that has missed the rider.
+            self.left = self.left.max(index.saturating_add(1));
+            self.is_completed &= !own.is_end();
         }
         Some(own)
     }
@@ -246,7 +253,7 @@ impl<K, T> Topic<K, T> {
     }
 
     pub(super) fn is_completed(&self) -> bool {
-        matches!(self.entries.last(), Some(own) if own.is_end())
+        self.is_completed
     }
 
     /// The place of the first entry after an index. The end of the key comes after every index. O(log n).
