@@ -3,14 +3,13 @@
 use std::fmt;
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::error::BoxError;
+use super::handle::Publisher;
 use super::hub::{Hub, Settings};
 use super::snapshot::{Handler, SnapshotAppender, handler};
-use super::{Owner, Publisher};
 use crate::sync::{Instant, SystemTime};
 
 /// Settings of a new [`Publisher`], made by [`Publisher::builder`].
@@ -309,7 +308,7 @@ impl<K, T> Builder<K, T> {
             epoch: self.epoch,
             start_at: self.start_at,
         });
-        Publisher(Arc::new(Owner(Arc::new(hub))))
+        Publisher::of(hub)
     }
 }
 

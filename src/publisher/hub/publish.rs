@@ -7,7 +7,7 @@ use super::super::commit::{Commit, Entry, Part};
 use super::super::control::Control;
 use super::super::error::PublishError;
 use super::garbage::{EachDropped, Garbage, GivenUp};
-use super::history::Kind;
+use super::history::{Kind, Record};
 use super::topic::Topic;
 use super::{Hub, STEP, State, wake_all};
 use crate::buffer::Deferred;
@@ -109,27 +109,22 @@ where
         event: (K, T),
     ) -> u64 {
         let state = &mut *guard;
-        let mut outcome = Outcome::new();
+        let (mut woken, mut garbage) = (Vec::new(), Garbage::new());
         state.commit(index, 1);
-        let part = Commit::one(index, state.size_of, event);
-        let deferred = state.link(
-            index,
-            slot,
-            Entry::Commit(part),
-            Kind::LastOfCommit,
-            &mut outcome,
-        );
+        let entry = Entry::Commit(Commit::one(index, state.size_of, event));
+        let kind = Kind::LastOfCommit;
+        let deferred = state.link((index, slot), entry, kind, &mut woken, &mut garbage);
         state.era.publish(index);
-        state.leave_history(index, &mut outcome.garbage);
+        state.leave_history(index, &mut garbage);
         let is_over = state.history.is_over();
         drop(guard);
         // All are told before events are dropped, which may take its time.
-        if outcome.woken.is_empty() {
+        if woken.is_empty() {
             drop(deferred);
         } else {
-            both_even_if_one_panics(|| drop(deferred), || wake_controls(&outcome.woken));
+            both_even_if_one_panics(|| drop(deferred), || wake_controls(&woken));
         }
-        drop(outcome);
+        drop(garbage);
         if is_over {
             self.leave_in_steps();
         }
@@ -259,6 +254,11 @@ impl<K: Hash + Eq, T> State<K, T> {
 
     /// Links a commit in all chains that it touches.
     fn link_all(&mut self, index: u64, events: &mut [Pending<K, T>], outcome: &mut Outcome<K, T>) {
+        let Outcome {
+            deferred,
+            woken,
+            garbage,
+        } = outcome;
         // Those of which nothing is kept are left out, to be dropped one by one.
         let mut of_topics: Vec<(usize, u32)> = Vec::new();
         let mut content = Vec::new();
@@ -275,8 +275,10 @@ impl<K: Hash + Eq, T> State<K, T> {
         if let [(slot, _)] = of_topics[..] {
             if let Some(event) = content.pop() {
                 let entry = Entry::Commit(Commit::one(index, self.size_of, event));
-                let deferred = self.link(index, slot, entry, Kind::LastOfCommit, outcome);
-                outcome.deferred.0.extend(deferred);
+                let kind = Kind::LastOfCommit;
+                deferred
+                    .0
+                    .extend(self.link((index, slot), entry, kind, woken, garbage));
             }
             return;
         }
@@ -293,8 +295,10 @@ impl<K: Hash + Eq, T> State<K, T> {
                 Kind::Commit
             };
             let entry = Entry::Commit(Part::new(Arc::clone(&commit), start, end));
-            let deferred = self.link(index, of_topic[0].0, entry, kind, outcome);
-            outcome.deferred.0.extend(deferred);
+            let place = (index, of_topic[0].0);
+            deferred
+                .0
+                .extend(self.link(place, entry, kind, woken, garbage));
             start = end;
         }
     }
@@ -303,15 +307,15 @@ impl<K: Hash + Eq, T> State<K, T> {
     #[inline]
     fn link(
         &mut self,
-        index: u64,
-        slot: usize,
+        (index, slot): (u64, usize),
         entry: Entry<K, T>,
         kind: Kind,
-        outcome: &mut Outcome<K, T>,
+        woken: &mut Vec<Arc<Control>>,
+        garbage: &mut Garbage<K, T>,
     ) -> Option<Deferred<Entry<K, T>>> {
         let retain = self.history.limit() > 0 || kind == Kind::Rider;
         if self.topics[slot].is_completed() && kind != Kind::Rider {
-            self.begin_anew(slot, index, &mut outcome.garbage);
+            self.begin_anew(slot, index, garbage);
         }
         let topic = &mut self.topics[slot];
         let deferred = topic.push(entry, retain);
@@ -323,17 +327,17 @@ impl<K: Hash + Eq, T> State<K, T> {
         }
         if let Some(live) = topic.live_mut() {
             for (_, inbox, key) in &live.inboxes {
-                outcome.woken.extend(inbox.note(*key));
+                woken.extend(inbox.note(*key));
             }
             if live.due < live.count {
                 let left = live.leave_lagging();
                 self.figures.snapshots_in_flight -= left.len();
                 self.figures.snapshots_given_up += left.len() as u64;
-                let builds = &mut outcome.garbage.pile().builds.0;
+                let builds = &mut garbage.pile().builds.0;
                 builds.extend(left.into_iter().map(GivenUp));
             }
             if live.kept.is_some() {
-                self.give_up_large_kept(slot, &mut outcome.garbage);
+                self.give_up_large_kept(slot, garbage);
             }
         }
         deferred
@@ -378,7 +382,7 @@ impl<K: Hash + Eq, T> State<K, T> {
         self.figures.evictions += 1;
         if !self.history.is_empty() {
             while let Some(record) = self.history.pop() {
-                self.drop_entry(record.slot as usize, garbage);
+                self.drop_entry(record, garbage);
             }
         }
     }
@@ -396,15 +400,16 @@ impl<K: Hash + Eq, T> State<K, T> {
                 self.left = self.left.max(record.index);
             }
             self.figures.evictions += u64::from(record.kind == Kind::LastOfCommit);
-            self.drop_entry(record.slot as usize, garbage);
+            self.drop_entry(record, garbage);
         }
     }
 
-    fn drop_entry(&mut self, slot: usize, garbage: &mut Garbage<K, T>) {
+    fn drop_entry(&mut self, record: Record, garbage: &mut Garbage<K, T>) {
+        let slot = record.slot as usize;
         let Some(topic) = self.topics.get_mut(slot) else {
             return;
         };
-        if let Some(own) = topic.pop() {
+        if let Some(own) = topic.pop(record) {
             garbage.add_entry(own);
         }
         if topic.live().is_none_or(|live| live.watches.is_empty()) {

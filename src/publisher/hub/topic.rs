@@ -11,6 +11,7 @@ use super::super::inbox::Inbox;
 use super::super::snapshot::{Parts, Piece};
 use super::super::update::ResetReason;
 use super::CROWD;
+use super::history::{Kind, Record};
 use crate::buffer::{Deferred, EventBuffer};
 use crate::position::Position;
 use crate::replay::Replay;
@@ -224,19 +225,20 @@ impl<K, T> Topic<K, T> {
     }
 
     /// Takes the oldest entry out, or notes that a void one has left.
-    pub(super) fn pop(&mut self) -> Option<Own<K, T>> {
+    #[inline]
+    pub(super) fn pop(&mut self, record: Record) -> Option<Own<K, T>> {
         if self.void > 0 {
             self.void -= 1;
             return None;
         }
         let own = self.entries.pop()?;
-        if let Some(index) = own.commit_index() {
-            self.left = self.left.max(index);
-            self.own_left = self.own_left.max(index);
-        } else if let Some(index) = own.rider_index() {
-            // Not `index`: who has just that has missed the rider.
-            self.left = self.left.max(index.saturating_add(1));
+        if record.kind == Kind::Rider {
+            // Not the index: who has just that has missed the rider.
+            self.left = self.left.max(record.index.saturating_add(1));
             self.is_completed &= !own.is_end();
+        } else {
+            self.left = self.left.max(record.index);
+            self.own_left = self.own_left.max(record.index);
         }
         Some(own)
     }
@@ -418,14 +420,6 @@ impl<K, T> Own<K, T> {
         match self.entry()? {
             Entry::Commit(part) => Some(part.commit.index),
             Entry::Completed(_) => None,
-        }
-    }
-
-    /// The index of what is no commit.
-    fn rider_index(&self) -> Option<u64> {
-        match self {
-            Self::Mark(index) => Some(*index),
-            own => { own.entry() }.filter(|_| own.is_end()).map(Entry::index),
         }
     }
 }
