@@ -505,6 +505,20 @@ fn who_resumes_from_before_a_refresh_begins_anew() {
     }
 }
 
+/// Its state is void, and there will be no other: that is not the end of what was published.
+#[test]
+fn a_watch_that_is_to_begin_anew_does_not_end_cleanly_with_the_publisher() {
+    let _watchdog = watchdog();
+    let publisher = Publisher::builder().build();
+    let mut watch = publisher.subscribe(Request::new("a"));
+    all(&mut watch);
+    publish(&publisher, "a", 1);
+    publisher.refresh(&"a");
+    drop(publisher);
+    let shut_down = WatchError::Closed(CloseReason::ShutDown);
+    assert_eq!(all(&mut watch), [Failed(shut_down), Over]);
+}
+
 #[test]
 fn forgetting_a_key_closes_its_watches_and_no_others() {
     let _watchdog = watchdog();

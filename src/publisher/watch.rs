@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures::stream::{FusedStream, Stream};
 
 use super::control::{Control, Order};
-use super::error::WatchError;
+use super::error::{CloseReason, WatchError};
 use super::following::{Following, Step};
 use super::hub::{Registry, Start};
 use super::request::{Filter, OverLimit};
@@ -298,10 +298,11 @@ impl<K, T> Watch<K, T> {
             drop(before);
             return;
         }
-        // It was closed meanwhile, or the publisher has ended.
-        if let Some(Order::End(error)) = self.control.take_order() {
-            self.error = Some(error);
-        }
+        // It was closed meanwhile, or the publisher has ended: then this is no clean end, as it has not received all.
+        self.error = Some(match self.control.take_order() {
+            Some(Order::End(error)) => error,
+            _ => WatchError::Closed(CloseReason::ShutDown),
+        });
         self.open = None;
     }
 
