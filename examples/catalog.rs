@@ -18,8 +18,10 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::{env, fs, thread};
 
-use event_buffer::publisher::{BoxError, CloseReason, ResetReason, SnapshotAppender, WatchError};
-use event_buffer::{Publisher, Replay, Request, Resume, Update, Watch};
+use event_buffer::publisher::{
+    Begin, BoxError, CloseReason, ResetReason, SnapshotAppender, WatchError,
+};
+use event_buffer::{Publisher, Request, Resume, Update, Watch};
 use futures::StreamExt;
 use smol::{LocalExecutor, future::yield_now};
 
@@ -58,6 +60,8 @@ struct Watcher {
     watch: Option<Watch<Text, Change>>,
     resume: Option<Resume>,
     view: Entries,
+    /// Of a snapshot that is not complete.
+    parts: Entries,
     counts: BTreeMap<&'static str, usize>,
     note: String,
 }
@@ -67,7 +71,7 @@ fn main() -> ExitCode {
     match run(&path.unwrap_or("/var/lib/dpkg/status".into())) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("catalog: {error}");
+            eprintln!("catalog: {error}: {:?}", error.source());
             ExitCode::FAILURE
         }
     }
@@ -77,7 +81,7 @@ fn run(path: &Path) -> Answer<()> {
     let state = Arc::new(Mutex::new(read(path)?));
     let catalogue = Arc::clone(&state);
     let publisher = Publisher::builder()
-        .replay(Replay::Last(WINDOW))
+        .history(WINDOW)
         .snapshot(move |key, parts| append_state(Arc::clone(&catalogue), key, parts))
         .build();
     let (orders, ordered) = mpsc::channel();
@@ -297,7 +301,10 @@ async fn watch(
 
     sleeper.subscribe(&publisher);
     let reset = sleeper.step().await?;
-    let reset = matches!(reset, Some(Update::Reset(ResetReason::TooOld)));
+    let reset = matches!(
+        reset,
+        Some(Update::Begin(Begin::Reset(ResetReason::TooOld)))
+    );
     check(reset, "who is back too late starts anew")?;
     sleeper.step().await?;
     orders.send(LAST)?;
@@ -349,7 +356,7 @@ impl Watcher {
     }
 
     /// Takes the next update, if there is one, and verifies the view unless it is incomplete.
-    async fn step(&mut self) -> Answer<Option<Update<Change>>> {
+    async fn step(&mut self) -> Answer<Option<Update<Text, Change>>> {
         let Some(watch) = &mut self.watch else {
             return Ok(None);
         };
@@ -357,27 +364,35 @@ impl Watcher {
         let resume = watch.resume_point();
         let update = next.inspect_err(|error| self.note = format!("{error:?}"))?;
         match &update {
-            Some(Update::Reset(reason)) => {
-                self.note = format!("Reset({reason:?})");
-                self.view.clear();
+            Some(Update::Begin(begin)) => {
+                if let Begin::Reset(reason) = begin {
+                    self.note = format!("Reset({reason:?})");
+                }
+                self.parts.clear();
             }
             Some(Update::Snapshot(part)) => {
-                part.iter().for_each(|change| apply(change, &mut self.view));
+                part.iter()
+                    .for_each(|change| apply(change, &mut self.parts));
                 self.count("parts", 1);
             }
-            Some(Update::EndOfSnapshot { .. }) => self.count("snapshots", 1),
+            Some(Update::EndOfSnapshot { .. }) => {
+                self.view = std::mem::take(&mut self.parts);
+                self.count("snapshots", 1);
+            }
             Some(Update::Events(events)) => {
                 let view = &mut self.view;
                 events.iter().for_each(|change| apply(change, view));
                 self.count("events", events.iter().count());
             }
             Some(Update::Progress { .. }) => self.count("progress", 1),
+            Some(Update::Completed(_)) => {}
             None => return Ok(None),
         }
         let before = self.index();
-        self.resume = resume;
-        if let Some(index) = self.index() {
-            check(before < Some(index), "indexes go up")?;
+        // Until a snapshot is complete the view before it counts, and its place.
+        self.resume = resume.or(self.resume);
+        if let Some(index) = resume.map(|resume| resume.index) {
+            check(before <= Some(index), "indexes go up")?;
             self.verify(index)?;
         }
         Ok(update)

@@ -40,6 +40,17 @@ pub(crate) struct SizeOf<T>(fn(&T) -> usize);
 const MAX_SIZE: u64 = 1 << 48;
 
 impl<T> SizeOf<T> {
+    #[cfg(feature = "publisher")]
+    pub(crate) fn new(size_of: fn(&T) -> usize) -> Self {
+        Self(size_of)
+    }
+
+    /// The size of one event. User code.
+    #[cfg(feature = "publisher")]
+    pub(crate) fn of(self, event: &T) -> usize {
+        (self.0)(event)
+    }
+
     /// The size of an item. An event whose size panics makes it count for as little as can be; the first panic is
     /// kept.
     pub(crate) fn of_item(self, events: &[T], panicked: &mut Option<Panic>) -> u64 {

@@ -104,7 +104,7 @@ pub use link::Closer;
 pub use position::Position;
 #[cfg(feature = "publisher")]
 #[doc(no_inline)]
-pub use publisher::{Publisher, Request, Resume, Update, Watch};
+pub use publisher::{Begin, Publisher, Request, Resume, Update, Watch};
 pub use recording::Recording;
 pub use replay::{Builder, Replay};
 pub use share::{ShareExt, SharedLimited, SharedSource, SharedStream};

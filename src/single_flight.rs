@@ -192,10 +192,6 @@ impl<D> SingleFlight<D> {
     /// Ends it from outside: it is dropped, at once, or by the passenger that is polling it as soon as that
     /// returns. Nobody waits for that. Wakes the passengers.
     #[cfg(feature = "publisher")]
-    #[cfg_attr(
-        not(loom),
-        expect(dead_code, reason = "for snapshots that hang, which come next")
-    )]
     pub(crate) fn give_up(&self) {
         let given_up = std::mem::replace(&mut *self.0.stage.lock(), Stage::Over);
         both_even_if_one_panics(|| drop(given_up), || self.0.wakeups.signal.notify());

@@ -434,6 +434,21 @@ impl<T> Subscription<T> {
         visited.map_err(|end| self.ended(end))
     }
 
+    /// Shows the first event of the next item to `look`, and leaves it there.
+    #[cfg(feature = "publisher")]
+    pub(crate) fn peek<R>(&mut self, look: impl FnOnce(&T) -> R) -> Result<R, TryRecvError> {
+        let seen = self.reader.read(|cursor, _| match cursor.read() {
+            Read::Item => {
+                let slot = cursor.slot();
+                let first = slot.events().first();
+                first.map(look).ok_or(TryRecvError::Empty)
+            }
+            Read::Empty => Err(TryRecvError::Empty),
+            Read::End(end) => Err(end.into()),
+        });
+        seen.map_err(|end| self.ended(end))
+    }
+
     /// Shows the events of the next item that have not been received to `visit`, which returns how many it takes.
     /// Adds the number of items skipped before, which is to be reported, and says which item it was if more than one
     /// event of it was taken, or something is to be reported first.

@@ -63,35 +63,34 @@ assert_impl_all!(Closer: Send, Sync, Unpin);
 
 #[cfg(feature = "publisher")]
 mod of_a_publisher {
-    use event_buffer::publisher::{self, SnapshotAppender, Update};
+    use event_buffer::publisher::{self, SnapshotAppender};
 
     use super::*;
 
     type Publisher<T> = publisher::Publisher<String, T>;
     type WeakPublisher<T> = publisher::WeakPublisher<String, T>;
     type Watch<T> = publisher::Watch<String, T>;
-    type Events<T> = publisher::Events<T>;
-    type Iter<T> = publisher::Iter<'static, T>;
+    type Update<T> = publisher::Update<String, T>;
+    type Events<T> = publisher::Events<String, T>;
+    type Iter<T> = publisher::Iter<'static, String, T>;
     type Request<T> = publisher::Request<String, T>;
     type Builder<T> = publisher::Builder<String, T>;
 
     share_events!(Publisher, WeakPublisher, Watch, SnapshotAppender);
-    share_events!(Update, Events);
-    // Borrows the events, as a slice does.
-    assert_impl_all!(Iter<u64>: Send, Sync, Unpin);
-    assert_impl_all!(Iter<Unsent>: Send, Sync);
-    assert_not_impl_any!(Iter<Unshared>: Send, Sync);
-    assert_not_impl_any!(Iter<Local>: Send, Sync);
+    // An iterator borrows a handle that the events are shared by.
+    share_events!(Update, Events, Iter);
     // What they hold are functions that are `Send` and `Sync` themselves.
     hold_no_events!(Request, Builder);
 
-    /// Keys stay behind the publisher's lock, so that they need not be `Sync`.
+    /// Watches have the keys of what they deliver, so that these are shared like events.
     type ByKey<K> = publisher::Publisher<K, u64>;
-    assert_impl_all!(ByKey<Unshared>: Send, Sync);
+    assert_impl_all!(ByKey<u64>: Send, Sync);
+    assert_not_impl_any!(ByKey<Unshared>: Send, Sync);
     assert_not_impl_any!(ByKey<Unsent>: Send, Sync);
     assert_not_impl_any!(ByKey<Local>: Send, Sync);
     type WeakByKey<K> = publisher::WeakPublisher<K, u64>;
-    assert_impl_all!(WeakByKey<Unshared>: Send, Sync);
+    assert_impl_all!(WeakByKey<u64>: Send, Sync);
+    assert_not_impl_any!(WeakByKey<Unshared>: Send, Sync);
     assert_not_impl_any!(WeakByKey<Unsent>: Send, Sync);
     assert_not_impl_any!(WeakByKey<Local>: Send, Sync);
     /// A request is its key.

@@ -185,6 +185,7 @@ mod publisher {
                 .unwrap()
                 .unwrap()
         };
+        assert!(matches!(next(), Update::Begin(_)));
         assert!(matches!(next(), Update::EndOfSnapshot { .. }));
         let event = Event(Arc::new(()), true);
         publisher.publish(1, [("key", event)]).unwrap();

@@ -124,7 +124,7 @@ fn memory_is_bounded_by_the_slowest_reader_and_comes_back() {
     limited_readers_that_come_and_go_beside_others_leave_memory_flat();
     however_many_wait_for_a_link_allocate_as_one();
     #[cfg(feature = "publisher")]
-    unwatched_keys_leave_memory_flat();
+    of_a_publisher::all();
 }
 
 fn a_stuck_reader_keeps_what_its_limit_says() {
@@ -218,39 +218,152 @@ fn limited_readers_that_are_gone_leave_memory_flat() {
 }
 
 #[cfg(feature = "publisher")]
-fn unwatched_keys_leave_memory_flat() {
-    use event_buffer::publisher::{Publisher, Request};
+mod of_a_publisher {
+    use std::time::Duration;
+
+    use event_buffer::publisher::{OverLimit, Publisher, Request, Update, Watch};
     use futures::{FutureExt, StreamExt};
 
-    const KEYS: u64 = 100_000;
-    let publisher = Publisher::<u64, u64>::builder().build();
-    publisher.publish(1, [(0, 0)]).unwrap();
-    let empty = live();
-    for key in 0..KEYS {
-        publisher.publish(key + 2, [(key, key)]).unwrap();
-    }
-    assert!(live().abs_diff(empty) < 4096, "published and not watched");
+    use super::*;
 
-    // What was watched is freed, but for the map's and the registry's own tables.
-    for key in 0..KEYS {
-        let mut watch = publisher.subscribe(Request::new(key));
+    pub(super) fn all() {
+        unwatched_keys_leave_memory_flat();
+        a_key_that_only_the_history_knows_is_small();
+        a_kept_snapshot_of_a_hot_key_leaves_memory_flat();
+        an_update_keeps_nothing_that_comes_after_it();
+        a_limit_holds_while_a_handler_hangs();
+        who_waited_for_a_watch_leaves_memory_flat();
+    }
+
+    const MANY: u64 = 100_000;
+
+    fn drain<T>(watch: &mut Watch<u64, T>) {
         while watch.next().now_or_never().is_some() {}
-        publisher.publish(KEYS + 2 + key, [(key, key)]).unwrap();
     }
-    assert!(live().abs_diff(empty) < 4096, "watched one by one");
 
-    // Nor do crowds keep theirs: what is left are the indexes that snapshots had before the first commit.
-    let publisher = Publisher::<u64, u64>::builder().build();
-    let _watch = publisher.subscribe(Request::new(0));
-    let empty = live();
-    let crowd = (0..KEYS).map(|_| publisher.subscribe(Request::new(0)));
-    drop(crowd.collect::<Vec<_>>());
-    assert!(live().abs_diff(empty) < 4096, "a crowd of one key");
-    let publisher = Publisher::<u64, u64>::builder().build();
-    let empty = live();
-    let crowd = (0..KEYS).map(|key| publisher.subscribe(Request::new(key)));
-    drop(crowd.collect::<Vec<_>>());
-    assert!(live().abs_diff(empty) < 65_536, "a crowd of keys");
+    fn unwatched_keys_leave_memory_flat() {
+        const KEYS: u64 = 100_000;
+        let publisher = Publisher::<u64, u64>::builder().build();
+        publisher.publish(1, [(0, 0)]).unwrap();
+        let empty = live();
+        for key in 0..KEYS {
+            publisher.publish(key + 2, [(key, key)]).unwrap();
+        }
+        assert!(live().abs_diff(empty) < 4096, "published and not watched");
+
+        // What was watched is freed, but for the map's and the registry's own tables.
+        for key in 0..KEYS {
+            let mut watch = publisher.subscribe(Request::new(key));
+            while watch.next().now_or_never().is_some() {}
+            publisher.publish(KEYS + 2 + key, [(key, key)]).unwrap();
+        }
+        assert!(live().abs_diff(empty) < 4096, "watched one by one");
+
+        // Nor do crowds keep theirs.
+        let publisher = Publisher::<u64, u64>::builder().build();
+        let _watch = publisher.subscribe(Request::new(0));
+        let empty = live();
+        let crowd = (0..KEYS).map(|_| publisher.subscribe(Request::new(0)));
+        drop(crowd.collect::<Vec<_>>());
+        assert!(live().abs_diff(empty) < 4096, "a crowd of one key");
+        let publisher = Publisher::<u64, u64>::builder().build();
+        let empty = live();
+        let crowd = (0..KEYS).map(|key| publisher.subscribe(Request::new(key)));
+        drop(crowd.collect::<Vec<_>>());
+        assert!(live().abs_diff(empty) < 65_536, "a crowd of keys");
+    }
+
+    /// Beside its commit: a count, an index, the key, and the event.
+    fn a_key_that_only_the_history_knows_is_small() {
+        let publisher = Publisher::<u64, u64>::builder().history(usize::MAX).build();
+        let empty = live();
+        for key in 0..MANY {
+            publisher.publish_next([(key, key)]).unwrap();
+        }
+        let per_key = (live() - empty) / usize::try_from(MANY).unwrap();
+        assert!(per_key <= 256, "{per_key} bytes");
+        // Those that were watched once are no larger.
+        for key in 0..MANY {
+            drain(&mut publisher.subscribe(Request::new(key)));
+        }
+        let per_key = (live() - empty) / usize::try_from(MANY).unwrap();
+        assert!(per_key <= 256, "{per_key} bytes once watched");
+    }
+
+    fn a_kept_snapshot_of_a_hot_key_leaves_memory_flat() {
+        for history in [0, 10] {
+            let publisher = Publisher::<u64, u64>::builder()
+                .history(history)
+                .snapshot_ttl(Duration::from_secs(1_000_000))
+                .snapshot(|_, snapshot| async move {
+                    snapshot.push(0)?;
+                    Ok(0)
+                })
+                .build();
+            drain(&mut publisher.subscribe(Request::new(0)));
+            let before = live();
+            for _ in 0..10 * MANY {
+                publisher.publish_next([(0, 0)]).unwrap();
+            }
+            assert!(live().saturating_sub(before) < 16_384);
+        }
+    }
+
+    fn an_update_keeps_nothing_that_comes_after_it() {
+        for closes in [false, true] {
+            let publisher = Publisher::<u64, Box<[u8; 1024]>>::builder().build();
+            let publish = || publisher.publish_next([(0, Box::new([0; 1024]))]).unwrap();
+            let request = Request::new(0).token("token");
+            let mut watch = publisher.subscribe(if closes {
+                request
+            } else {
+                request.limit(LagLimit::items(10), OverLimit::Close)
+            });
+            drain(&mut watch);
+            publish();
+            let last = watch.next().now_or_never().unwrap().unwrap().unwrap();
+            assert!(matches!(last, Update::Events(_)));
+            if closes {
+                publisher.close_token("token");
+            }
+            let before = live();
+            for _ in 0..MANY {
+                publish();
+            }
+            // What the limit allows, and a block of places.
+            assert!(
+                live().saturating_sub(before) < 40 * 1024,
+                "closed: {closes}"
+            );
+            drop((last, watch));
+        }
+    }
+
+    fn a_limit_holds_while_a_handler_hangs() {
+        let publisher = Publisher::<u64, Box<[u8; 64]>>::builder()
+            .snapshot(|_, _| std::future::pending())
+            .build();
+        for over in [OverLimit::Close, OverLimit::Reset] {
+            let request = Request::new(0).limit(LagLimit::items(100), over);
+            let mut watch = publisher.subscribe(request);
+            drain(&mut watch);
+            let before = live();
+            for _ in 0..10 * MANY {
+                publisher.publish_next([(0, Box::new([0; 64]))]).unwrap();
+            }
+            assert!(live().saturating_sub(before) < 65_536, "{over:?}");
+            drop(watch);
+        }
+    }
+
+    fn who_waited_for_a_watch_leaves_memory_flat() {
+        let publisher = Publisher::<u64, u64>::builder().build();
+        let before = live();
+        for key in 0..MANY {
+            assert!(publisher.watched(&(key % 100)).now_or_never().is_none());
+        }
+        assert!(live().abs_diff(before) < 16_384);
+    }
 }
 
 fn a_crowd_that_waited_once_leaves_memory_flat() {

@@ -11,20 +11,19 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use event_buffer::Replay;
 use event_buffer::publisher::{
-    CloseReason, PublishError, Publisher, Request, ResetReason, Resume, SnapshotAppender,
+    Begin, CloseReason, PublishError, Publisher, Request, ResetReason, Resume, SnapshotAppender,
     SnapshotPanicked, Update, Watch, WatchError, WeakPublisher,
 };
 use futures::channel::oneshot;
 use futures::stream::FusedStream;
 use futures::{FutureExt, StreamExt};
 use support::{PanicsWhenWoken, watchdog};
-use tokio_test::{assert_pending, task};
+use tokio_test::task;
 
 static_assertions::assert_impl_all!(Publisher<String, Vec<u8>>: Send, Sync, Clone);
 static_assertions::assert_impl_all!(Watch<String, Vec<u8>>: Send, Unpin);
-static_assertions::assert_impl_all!(Update<Vec<u8>>: Send, Sync, Clone);
+static_assertions::assert_impl_all!(Update<String, Vec<u8>>: Send, Sync, Clone);
 static_assertions::assert_not_impl_any!(Publisher<String, std::cell::Cell<u8>>: Send, Sync);
 
 const FOREVER: Duration = Duration::from_secs(1_000_000);
@@ -39,16 +38,17 @@ enum Seen {
     End(u64),
     Events(u64, Vec<u32>),
     Progress(u64),
+    Completed,
     Failed(String),
     Closed(CloseReason),
     Over,
     Nothing,
 }
-use Seen::{Closed, End, Events, Failed, Nothing, Over, Part, Progress, Reset};
+use Seen::{Closed, Completed, End, Events, Failed, Nothing, Over, Part, Progress, Reset};
 
 /// What the watch has to say now.
 fn next<K>(watch: &mut Watch<K, u32>) -> Seen {
-    let events = |events: &event_buffer::publisher::Events<u32>| {
+    let events = |events: &event_buffer::publisher::Events<K, u32>| {
         let seen: Vec<u32> = events.iter().copied().collect();
         assert_eq!(events.len(), seen.len());
         seen
@@ -60,11 +60,14 @@ fn next<K>(watch: &mut Watch<K, u32>) -> Seen {
         Some(Some(Err(WatchError::Snapshot(error)))) => Failed(error.to_string()),
         Some(Some(Err(other))) => panic!("{other}"),
         Some(Some(Ok(update))) => match update {
-            Update::Reset(reason) => Reset(reason),
+            // How it begins is another test's business, unless it is why it begins anew.
+            Update::Begin(Begin::Reset(reason)) => Reset(reason),
+            Update::Begin(Begin::Fresh | Begin::Resumed) => next(watch),
             Update::Snapshot(part) => Part(events(&part)),
             Update::EndOfSnapshot { index } => End(index),
-            Update::Events(commit) => Events(commit.index(), events(&commit)),
+            Update::Events(commit) => Events(commit.index().unwrap(), events(&commit)),
             Update::Progress { index } => Progress(index),
+            Update::Completed(_) => Completed,
         },
     }
 }
@@ -100,10 +103,10 @@ impl Store {
     }
 
     /// A part before the gate, and one after it; the gate says as of which index.
-    fn publisher(&self, replay: Replay, ttl: Duration) -> Publisher<&'static str, u32> {
+    fn publisher(&self, history: usize, ttl: Duration) -> Publisher<&'static str, u32> {
         let store = self.clone();
         Publisher::builder()
-            .replay(replay)
+            .history(history)
             .snapshot_ttl(ttl)
             .epoch(1)
             .snapshot(move |_key, snapshot: SnapshotAppender<u32>| {
@@ -127,7 +130,7 @@ impl Store {
 fn a_snapshot_streams_before_it_is_complete() {
     let _watchdog = watchdog();
     let store = Store::default();
-    let publisher = store.publisher(Replay::None, Duration::ZERO);
+    let publisher = store.publisher(0, Duration::ZERO);
     let gate = store.gate();
     let mut watch = watch(&publisher, "a");
     assert_eq!(watch.resume_point(), None);
@@ -145,7 +148,7 @@ fn what_is_published_while_a_snapshot_is_made_is_not_lost() {
     // The snapshot contains the commits up to any of those published meanwhile.
     for contained in 4..=9 {
         let store = Store::default();
-        let publisher = store.publisher(Replay::None, FOREVER);
+        let publisher = store.publisher(10, FOREVER);
         publisher.publish(4, [("a", 4)]).unwrap();
         let gate = store.gate();
         let mut first = watch(&publisher, "a");
@@ -171,7 +174,7 @@ fn what_is_published_while_a_snapshot_is_made_is_not_lost() {
         publisher.publish(10, [("a", 10)]).unwrap();
         seen.extend(all(&mut first));
         assert_eq!(seen, expected, "snapshot of index {contained}");
-        assert_eq!(publisher.stats().slowest.unwrap().lag, 0);
+        assert_eq!(publisher.slowest(1)[0].lag, 0);
 
         // Who gets the kept snapshot sees the same.
         let mut late = watch(&publisher, "a");
@@ -186,7 +189,7 @@ fn what_is_published_while_a_snapshot_is_made_is_not_lost() {
 fn what_is_meant_for_one_watch_is_not_in_the_kept_snapshot() {
     let _watchdog = watchdog();
     let store = Store::default();
-    let publisher = store.publisher(Replay::None, FOREVER);
+    let publisher = store.publisher(0, FOREVER);
     let elsewhere = Resume { epoch: 2, index: 5 };
     let mut resumed = publisher.subscribe(Request::new("a").after(elsewhere));
     assert_eq!(next(&mut resumed), Reset(ResetReason::OtherEpoch));
@@ -202,7 +205,7 @@ fn a_herd_does_not_build_the_same_snapshot_many_times() {
     const HERD: usize = 10_000;
     let _watchdog = watchdog();
     let store = Store::default();
-    let publisher = store.publisher(Replay::None, Duration::ZERO);
+    let publisher = store.publisher(0, Duration::ZERO);
     let gate = store.gate();
     let mut herd: Vec<_> = (0..HERD).map(|_| watch(&publisher, "a")).collect();
     for watch in &mut herd {
@@ -226,8 +229,7 @@ fn a_publish_does_not_wake_watchers_of_other_keys() {
         .map(|key| task::spawn(publisher.subscribe(Request::new(key))))
         .collect();
     for watch in &mut watches {
-        assert!(watch.poll_next().is_ready());
-        assert_pending!(watch.poll_next());
+        while watch.poll_next().is_ready() {}
     }
     publisher
         .publish(1, [(7, 1), (9, 1), (200, 1), (7, 2)])
@@ -243,7 +245,7 @@ fn a_publish_does_not_wake_watchers_of_other_keys() {
 fn a_kept_snapshot_does_not_lead_to_a_freed_buffer() {
     let _watchdog = watchdog();
     let store = Store::default();
-    let publisher = store.publisher(Replay::None, FOREVER);
+    let publisher = store.publisher(0, FOREVER);
     all(&mut watch(&publisher, "a"));
     // Nobody watches any more, but the snapshot is kept, and with it what it leads to.
     let figures = publisher.stats();
@@ -258,7 +260,7 @@ fn a_kept_snapshot_does_not_lead_to_a_freed_buffer() {
     publisher.publish(1, [("a", 1)]).unwrap();
     let mut late = watch(&publisher, "a");
     publisher.publish(2, [("a", 2)]).unwrap();
-    assert_eq!(publisher.stats().slowest.unwrap().lag, 2);
+    assert_eq!(publisher.slowest(1)[0].lag, 2);
     let fresh = [Part(vec![100, 101]), Part(vec![102]), End(0)];
     let expected = [&fresh[..], &[Events(1, vec![1]), Events(2, vec![2])]].concat();
     assert_eq!(all(&mut late), expected);
@@ -278,7 +280,7 @@ fn a_kept_snapshot_does_not_lead_to_a_freed_buffer() {
 fn an_expired_snapshot_is_not_given_and_frees_its_key() {
     let _watchdog = watchdog();
     let store = Store::default();
-    let publisher = store.publisher(Replay::None, MOMENT);
+    let publisher = store.publisher(0, MOMENT);
     all(&mut watch(&publisher, "a"));
     all(&mut watch(&publisher, "a"));
     assert_eq!(store.runs(), 2);
@@ -290,7 +292,7 @@ fn an_expired_snapshot_is_not_given_and_frees_its_key() {
 fn publishing_to_a_key_whose_snapshot_expires_meanwhile_does_not_panic() {
     let _watchdog = watchdog();
     let store = Store::default();
-    let publisher = store.publisher(Replay::None, MOMENT);
+    let publisher = store.publisher(0, MOMENT);
     let indexes = std::cell::RefCell::new(1..);
     let index = || indexes.borrow_mut().next().unwrap();
     let many = || publisher.publish(index(), [("a", 1), ("a", 2)]);
@@ -307,7 +309,7 @@ fn publishing_to_a_key_whose_snapshot_expires_meanwhile_does_not_panic() {
 fn an_abandoned_snapshot_is_not_kept_and_removes_no_other() {
     let _watchdog = watchdog();
     let store = Store::default();
-    let publisher = store.publisher(Replay::None, FOREVER);
+    let publisher = store.publisher(0, FOREVER);
     let never = store.gate();
     let mut abandoning = watch(&publisher, "a");
     assert_eq!(next(&mut abandoning), Part(vec![100, 101]));
@@ -391,14 +393,13 @@ fn a_stale_snapshot_neither_replaces_nor_removes_another() {
 fn a_snapshot_survives_the_one_that_began_it() {
     let _watchdog = watchdog();
     let store = Store::default();
-    let publisher = store.publisher(Replay::None, Duration::ZERO);
+    let publisher = store.publisher(0, Duration::ZERO);
     let gate = store.gate();
     let mut first = task::spawn(watch(&publisher, "a"));
     let mut second = task::spawn(watch(&publisher, "a"));
-    assert!(first.poll_next().is_ready());
-    assert_pending!(first.poll_next());
-    assert!(second.poll_next().is_ready());
-    assert_pending!(second.poll_next());
+    for watch in [&mut first, &mut second] {
+        while watch.poll_next().is_ready() {}
+    }
     drop(first);
     gate.send(3).unwrap();
     assert!(second.is_woken());
@@ -486,14 +487,14 @@ fn an_index_that_does_not_grow_publishes_nothing() {
     let publisher = Publisher::builder().build();
     let mut watch = watch(&publisher, "a");
     let error = publisher.publish(0, [("a", 0)]).unwrap_err();
-    assert_eq!(error, PublishError::IndexBackwards { index: 0, last: 0 });
+    assert_eq!(error, PublishError::IndexNotGreater { index: 0, last: 0 });
     publisher.publish(5, [("a", 1)]).unwrap();
     let error = publisher.publish(4, [("a", 2), ("b", 2)]).unwrap_err();
-    assert_eq!(error, PublishError::IndexBackwards { index: 4, last: 5 });
+    assert_eq!(error, PublishError::IndexNotGreater { index: 4, last: 5 });
     assert_eq!(publisher.publish(4, [("a", 3)]), Err(error));
     assert_eq!(publisher.publish(4, []), Err(error));
     let error = publisher.publish(5, [("a", 4)]).unwrap_err();
-    assert_eq!(error, PublishError::IndexBackwards { index: 5, last: 5 });
+    assert_eq!(error, PublishError::IndexNotGreater { index: 5, last: 5 });
     publisher.publish(u64::MAX, [("a", 5)]).unwrap();
     assert!(publisher.publish(u64::MAX, [("a", 6)]).is_err());
     assert_eq!(
@@ -506,7 +507,7 @@ fn an_index_that_does_not_grow_publishes_nothing() {
 fn a_watch_resumes_strictly_after_what_it_saw() {
     let _watchdog = watchdog();
     let store = Store::default();
-    let publisher = store.publisher(Replay::Last(3), Duration::ZERO);
+    let publisher = store.publisher(3, Duration::ZERO);
     let mut first = watch(&publisher, "a");
     for index in [10, 20, 30] {
         publisher.publish(index, [("a", 1), ("a", 2)]).unwrap();
@@ -555,7 +556,7 @@ fn a_watch_resumes_strictly_after_what_it_saw() {
 fn a_watch_that_cannot_resume_is_told_why_and_starts_anew() {
     let _watchdog = watchdog();
     let store = Store::default();
-    let publisher = store.publisher(Replay::None, Duration::ZERO);
+    let publisher = store.publisher(0, Duration::ZERO);
     let fresh = [Part(vec![100, 101]), Part(vec![102]), End(0)];
     publisher.publish(5, [("a", 1)]).unwrap();
     for (epoch, index, reason) in [
@@ -581,60 +582,56 @@ fn a_watch_that_cannot_resume_is_told_why_and_starts_anew() {
 fn a_watch_that_resumes_is_not_given_a_snapshot_older_than_what_it_has() {
     let _watchdog = watchdog();
     let store = Store::default();
-    let publisher = store.publisher(Replay::Last(2), FOREVER);
-    publisher.publish(2, [("a", 2)]).unwrap();
-    let gate = store.gate();
-    let mut slow = watch(&publisher, "a");
-    assert_eq!(next(&mut slow), Part(vec![100, 101]));
+    let publisher = store.publisher(2, FOREVER);
+    store.gate().send(5).unwrap();
+    let mut first = watch(&publisher, "a");
+    let parts = [Part(vec![100, 101]), Part(vec![102])];
+    assert_eq!(all(&mut first), [&parts[..], &[End(5)]].concat());
+    publisher.publish(7, [("a", 7)]).unwrap();
+    for index in 8..=10 {
+        publisher.publish(index, [("other", 1)]).unwrap();
+    }
     let resume = |index| {
         let point = Resume { epoch: 1, index };
         let mut watch = publisher.subscribe(Request::new("a").after(point));
         all(&mut watch)
     };
-    let events = |range: std::ops::RangeInclusive<u32>| -> Vec<_> {
-        range.map(|n| Events(n.into(), vec![n])).collect()
-    };
-    for n in 3..=20 {
-        publisher.publish(n.into(), [("a", n)]).unwrap();
-    }
-    // The window does not reach back that far, but what the snapshot leads to does.
-    assert_eq!(resume(10), events(11..=20));
-    gate.send(5).unwrap();
-    publisher.publish(21, [("a", 21)]).unwrap();
-    assert_eq!(all(&mut slow).len(), 2 + 16);
-    assert_eq!(resume(10), events(11..=21));
-    assert_eq!(resume(5), events(6..=21));
-    let fresh = [
-        Reset(ResetReason::TooOld),
-        Part(vec![100, 101]),
-        Part(vec![102]),
-        End(5),
-    ];
-    assert_eq!(resume(4), [&fresh[..], &events(6..=21)].concat());
+    // It is kept, and the commit that follows it is, too.
+    let reset = [Reset(ResetReason::TooOld)];
+    let kept = [&parts[..], &[End(5), Events(7, vec![7])]].concat();
+    assert_eq!(resume(4), [&reset[..], &kept].concat());
     assert_eq!(store.runs(), 1);
+    store.gate().send(10).unwrap();
+    let made = [&parts[..], &[End(10)]].concat();
+    assert_eq!(resume(6), [&reset[..], &made].concat());
+    assert_eq!(store.runs(), 2);
 }
 
 /// The epoch is the same, but another process may have published what this one knows nothing of.
 #[test]
 fn nobody_resumes_from_before_what_a_restarted_publisher_knows() {
     let _watchdog = watchdog();
-    for published in [false, true] {
-        let store = Store::default();
-        let publisher = store.publisher(Replay::All, Duration::ZERO);
-        let mut early = watch(&publisher, "a");
-        if published {
-            publisher.publish(21, [("other", 21)]).unwrap();
-        } else {
-            store.gate().send(20).unwrap();
-            all(&mut early);
-        }
+    let publisher = Publisher::<&str, u32>::builder()
+        .epoch(1)
+        .start_at(20)
+        .history(usize::MAX)
+        .build();
+    assert_eq!(publisher.index(), 20);
+    let backwards = PublishError::IndexNotGreater {
+        index: 20,
+        last: 20,
+    };
+    assert_eq!(publisher.publish(20, [("a", 1)]), Err(backwards));
+    for published in [20, 21] {
         let resumed = |index| {
             let point = Resume { epoch: 1, index };
             next(&mut publisher.subscribe(Request::new("a").after(point)))
         };
         assert_eq!(resumed(15), Reset(ResetReason::TooOld));
-        assert_eq!(resumed(20 + u64::from(published)), Nothing);
+        assert_eq!(resumed(20), Nothing);
+        assert_eq!(resumed(published), Nothing);
         assert_eq!(resumed(25), Reset(ResetReason::Ahead));
+        publisher.publish(published + 1, [("other", 1)]).unwrap();
     }
 }
 
@@ -646,6 +643,7 @@ fn a_kept_snapshot_older_than_what_a_watch_has_is_not_given_to_it() {
     let state = Arc::clone(&index);
     let publisher = Publisher::<&str, u32>::builder()
         .epoch(1)
+        .start_at(6)
         .snapshot_ttl(FOREVER)
         .snapshot(move |_, _| future::ready(Ok(state.load(Relaxed) as u64)))
         .build();
@@ -693,11 +691,11 @@ fn a_wake_by_a_snapshot_that_polls_or_drops_the_watch_does_not_deadlock() {
     let _watchdog = watchdog();
     for drops in [false, true] {
         let store = Store::default();
-        let publisher = store.publisher(Replay::None, Duration::ZERO);
+        let publisher = store.publisher(0, Duration::ZERO);
         let gate = store.gate();
         let mut other = watch(&publisher, "a");
-        assert_eq!(all(&mut other), [Part(vec![100, 101])]);
         let mut mine = watch(&publisher, "a");
+        assert_eq!(all(&mut other), [Part(vec![100, 101])]);
         assert_eq!(all(&mut mine), [Part(vec![100, 101])]);
         let reenters = Arc::new(Reenters(Mutex::new(Some(mine)), drops));
         {
@@ -716,7 +714,7 @@ fn a_wake_by_a_snapshot_that_polls_or_drops_the_watch_does_not_deadlock() {
 fn a_waker_that_panics_does_not_take_the_snapshot_from_others() {
     let _watchdog = watchdog();
     let store = Store::default();
-    let publisher = store.publisher(Replay::None, FOREVER);
+    let publisher = store.publisher(0, FOREVER);
     let gate = store.gate();
     let mut first = watch(&publisher, "a");
     let mut second = watch(&publisher, "a");
@@ -791,15 +789,19 @@ fn keys_are_not_dropped_under_the_lock() {
 fn nobody_resumes_over_what_a_former_process_published() {
     let _watchdog = watchdog();
     let old = || Request::new("b").after(Resume { epoch: 1, index: 5 });
-    let publisher = Publisher::builder().epoch(1).replay(Replay::All).build();
-    assert_eq!(all(&mut watch(&publisher, "b")), [End(0)]);
+    let settings = || {
+        Publisher::builder()
+            .epoch(1)
+            .start_at(8)
+            .history(usize::MAX)
+    };
+    let publisher = settings().build();
+    assert_eq!(all(&mut watch(&publisher, "b")), [End(8)]);
     publisher.publish(9, [("b", 9)]).unwrap();
     let mut resumed = publisher.subscribe(old());
     assert_eq!(next(&mut resumed), Reset(ResetReason::TooOld));
 
-    let publisher = Publisher::builder()
-        .epoch(1)
-        .replay(Replay::All)
+    let publisher = settings()
         .snapshot(|key: &str, _| future::ready(Ok(if key == "a" { 3 } else { 8 })))
         .build();
     let mut b = watch(&publisher, "b");
@@ -818,7 +820,7 @@ fn nobody_resumes_over_what_a_former_process_published() {
 fn a_watch_resumes_from_a_snapshot_that_was_ahead() {
     let _watchdog = watchdog();
     let store = Store::default();
-    let publisher = store.publisher(Replay::None, Duration::ZERO);
+    let publisher = store.publisher(0, Duration::ZERO);
     store.gate().send(8).unwrap();
     let mut first = watch(&publisher, "a");
     assert_eq!(
@@ -839,7 +841,7 @@ fn a_watch_resumes_from_a_snapshot_that_was_ahead() {
 fn hidden_events_still_move_the_place_to_resume_from() {
     let _watchdog = watchdog();
     let store = Store::default();
-    let publisher = store.publisher(Replay::Last(10), FOREVER);
+    let publisher = store.publisher(10, FOREVER);
     let request = Request::new("a").filter(|n| n % 2 == 0);
     let mut even = publisher.subscribe(request);
     let mut every = watch(&publisher, "a");
@@ -888,9 +890,9 @@ fn a_filter_that_panics_loses_nothing() {
 #[test]
 fn a_snapshot_older_than_a_commit_goes_on_from_the_window_or_fails() {
     let _watchdog = watchdog();
-    let publisher = |replay| {
+    let publisher = |history| {
         Publisher::builder()
-            .replay(replay)
+            .history(history)
             .snapshot(
                 |_: &'static str, snapshot: SnapshotAppender<u32>| async move {
                     snapshot.push(100)?;
@@ -900,11 +902,11 @@ fn a_snapshot_older_than_a_commit_goes_on_from_the_window_or_fails() {
             .build()
     };
     for (replay, complete) in [
-        (Replay::All, true),
-        (Replay::Last(3), true),
-        (Replay::Last(2), true),
-        (Replay::Last(1), false),
-        (Replay::None, false),
+        (usize::MAX, true),
+        (3, true),
+        (2, true),
+        (1, false),
+        (0, false),
     ] {
         let publisher = publisher(replay);
         // The topic is there, and has seen commits.
@@ -1003,7 +1005,7 @@ fn each_reason_to_close_is_told_as_itself() {
 fn a_close_wakes_at_once() {
     let _watchdog = watchdog();
     let store = Store::default();
-    let publisher = store.publisher(Replay::None, Duration::ZERO);
+    let publisher = store.publisher(0, Duration::ZERO);
     let _closed = store.gate();
     let waiting_for_events = Publisher::<&str, u32>::builder().build();
     let mut events = task::spawn(watch(&waiting_for_events, "a"));
@@ -1059,7 +1061,7 @@ fn watches_end_with_the_last_handle() {
 #[test]
 fn the_figures_tell_who_is_slow_and_what_is_kept() {
     let _watchdog = watchdog();
-    let publisher = Publisher::builder().replay(Replay::Last(2)).build();
+    let publisher = Publisher::builder().history(2).build();
     let mut fast = publisher.subscribe(Request::new("a").token("fast"));
     let slow = publisher.subscribe(Request::new("a").token("slow"));
     let other = publisher.subscribe(Request::new("b").token("other"));
@@ -1072,14 +1074,12 @@ fn the_figures_tell_who_is_slow_and_what_is_kept() {
         (figures.keys, figures.subscriptions, figures.retained_items),
         (2, 3, 2)
     );
-    let slowest = figures.slowest.unwrap();
-    assert_eq!(
-        (slowest.key, slowest.token.as_deref(), slowest.lag),
-        ("a", Some("slow"), 5)
-    );
+    let slowest = &publisher.slowest(1)[0];
+    assert_eq!((&slowest.keys[..], slowest.lag), (&["a"][..], 5));
+    assert_eq!(&*slowest.tokens[0], "slow");
     assert_eq!((fast.lag(), other.lag()), (0, 1), "the end of its snapshot");
     drop(slow);
-    assert_eq!(publisher.stats().slowest.unwrap().lag, 0);
+    assert_eq!(publisher.slowest(1)[0].lag, 0);
 }
 
 /// The tables of a crowd of keys are given up, but not with keys in them.
@@ -1100,34 +1100,29 @@ fn keys_that_are_left_of_a_crowd_are_followed_still() {
     assert_eq!(all(&mut again), [End(1), Events(2, vec![2])]);
 }
 
-/// As from its window: one can resume from there.
+/// Without a history it may keep as many commits as it has parts.
 #[test]
-fn what_a_kept_snapshot_keeps_is_counted_as_retained() {
+fn a_kept_snapshot_that_retains_more_than_the_history_is_given_up() {
     let _watchdog = watchdog();
-    let store = Store::default();
-    let publisher = store.publisher(Replay::None, FOREVER);
-    let gate = store.gate();
-    let mut first = watch(&publisher, "a");
-    assert_eq!(next(&mut first), Part(vec![100, 101]));
-    for index in 1..=5 {
-        publisher.publish(index, [("a", 1)]).unwrap();
+    for (history, most) in [(0, 2), (5, 5)] {
+        let store = Store::default();
+        let publisher = store.publisher(history, FOREVER);
+        all(&mut watch(&publisher, "a"));
+        let kept = || publisher.stats().cached_snapshots;
+        for index in 1..=most {
+            publisher.publish(2 * index, [("a", 1)]).unwrap();
+            publisher.publish(2 * index + 1, [("b", 1)]).unwrap();
+            assert_eq!(kept(), 1, "after {index} commits");
+        }
+        publisher.publish(100, [("a", 1)]).unwrap();
+        assert_eq!(kept(), 0);
     }
-    gate.send(5).unwrap();
-    assert_eq!(all(&mut first), [Part(vec![102]), End(5)]);
-    drop(first);
-    for index in 6..=105 {
-        publisher.publish(index, [("a", 1)]).unwrap();
-    }
-    let index = 50;
-    let mut resumed = publisher.subscribe(Request::new("a").after(Resume { epoch: 1, index }));
-    assert_eq!(all(&mut resumed).len(), 55);
-    assert_eq!(publisher.stats().retained_items, 100);
 }
 
 #[test]
 fn unwatched_keys_keep_nothing() {
     let _watchdog = watchdog();
-    let publisher = Publisher::builder().replay(Replay::Last(3)).build();
+    let publisher = Publisher::builder().history(0).build();
     for key in 0..100_000_u32 {
         publisher
             .publish(u64::from(key) + 1, [(key, Arc::new(key))])
@@ -1161,8 +1156,8 @@ fn nothing_foreign_runs_under_the_lock() {
         }
     }
     let _watchdog = watchdog();
-    for replay in [Replay::None, Replay::Last(1)] {
-        let publisher = Publisher::builder().replay(replay).build();
+    for history in [0, 1] {
+        let publisher = Publisher::builder().history(history).build();
         let event = || Arc::new(Reenters(Some(publisher.clone())));
         publisher.publish(1, [(0, event()), (1, event())]).unwrap();
         let mut watch = publisher.subscribe(Request::new(0));
@@ -1209,7 +1204,7 @@ fn a_snapshot_is_over_once_its_handler_has_returned() {
 fn the_figures_count_from_where_a_kept_snapshot_leads_to() {
     let _watchdog = watchdog();
     let store = Store::default();
-    let publisher = store.publisher(Replay::None, FOREVER);
+    let publisher = store.publisher(0, FOREVER);
     let gate = store.gate();
     let mut first = watch(&publisher, "a");
     assert_eq!(next(&mut first), Part(vec![100, 101]));
@@ -1221,7 +1216,7 @@ fn the_figures_count_from_where_a_kept_snapshot_leads_to() {
     drop(first);
     // The first two are part of it.
     let mut late = watch(&publisher, "a");
-    let lag = || publisher.stats().slowest.unwrap().lag;
+    let lag = || publisher.slowest(1)[0].lag;
     assert_eq!(lag(), 1);
     let parts = [Part(vec![100, 101]), Part(vec![102]), End(2)];
     assert_eq!(all(&mut late), [&parts[..], &[Events(3, vec![3])]].concat());
@@ -1232,8 +1227,8 @@ fn the_figures_count_from_where_a_kept_snapshot_leads_to() {
 fn the_figures_count_from_where_a_watch_begins() {
     let _watchdog = watchdog();
     let store = Store::default();
-    let publisher = store.publisher(Replay::All, Duration::ZERO);
-    let lag = || publisher.stats().slowest.unwrap().lag;
+    let publisher = store.publisher(usize::MAX, Duration::ZERO);
+    let lag = || publisher.slowest(1)[0].lag;
     all(&mut watch(&publisher, "a"));
     let mut early = watch(&publisher, "a");
     for n in 1..=5 {
@@ -1275,8 +1270,8 @@ fn the_slowest_of_many_is_found_wherever_it_stands() {
             let key = (slowest + 1 + behind) % 3;
             publisher.publish(index, [(key, 1)]).unwrap();
         }
-        let found = publisher.stats().slowest.unwrap();
-        assert_eq!((found.key, found.lag), (slowest, 3));
+        let found = &publisher.slowest(1)[0];
+        assert_eq!((found.keys[0], found.lag), (slowest, 3));
     }
 }
 
@@ -1309,7 +1304,7 @@ fn an_expired_snapshot_is_freed_by_publishing_alone() {
 fn a_window_that_reaches_further_back_than_a_snapshot_is_resumed_from() {
     let _watchdog = watchdog();
     let store = Store::default();
-    let publisher = store.publisher(Replay::All, FOREVER);
+    let publisher = store.publisher(usize::MAX, FOREVER);
     let gate = store.gate();
     let mut first = watch(&publisher, "a");
     assert_eq!(next(&mut first), Part(vec![100, 101]));
@@ -1376,7 +1371,7 @@ fn a_watch_that_goes_does_not_leave_its_task_with_the_snapshot() {
     }
     let _watchdog = watchdog();
     let store = Store::default();
-    let publisher = store.publisher(Replay::None, Duration::ZERO);
+    let publisher = store.publisher(0, Duration::ZERO);
     let _never = store.gate();
     let mut stays = watch(&publisher, "a");
     let mut goes = watch(&publisher, "a");
@@ -1409,7 +1404,7 @@ fn what_ends_a_watch_says_why() {
         assert!(error.to_string().contains(text) && error.source().is_none());
     }
     assert!(PublishError::ShutDown.to_string().contains("shut down"));
-    let backwards = PublishError::IndexBackwards { index: 4, last: 5 };
+    let backwards = PublishError::IndexNotGreater { index: 4, last: 5 };
     assert!(backwards.to_string().contains("index 4") && backwards.to_string().contains("index 5"));
 
     let publisher = Publisher::<&str, u32>::builder()
@@ -1418,7 +1413,9 @@ fn what_ends_a_watch_says_why() {
             async { panic!("as planned") }
         })
         .build();
-    let failed = watch(&publisher, "a").next().now_or_never();
+    let mut failed = watch(&publisher, "a");
+    failed.next().now_or_never();
+    let failed = failed.next().now_or_never();
     let Some(Some(Err(error))) = failed else {
         panic!("no snapshot")
     };
@@ -1504,7 +1501,7 @@ fn a_key_whose_clone_panics_leaves_nothing_behind() {
 
     // The figures name the slowest key.
     clones.store(0, Relaxed);
-    let stats = std::panic::AssertUnwindSafe(|| publisher.stats());
+    let stats = std::panic::AssertUnwindSafe(|| publisher.slowest(1));
     assert!(std::panic::catch_unwind(stats).is_err());
     clones.store(NEVER, Relaxed);
     publisher.publish(1, [(key(0), 1)]).unwrap();
@@ -1540,7 +1537,7 @@ fn a_close_is_not_taken_for_the_end_where_the_topic_goes_meanwhile() {
     }
 
     let _watchdog = watchdog();
-    let publisher = Publisher::builder().replay(Replay::None).build();
+    let publisher = Publisher::builder().history(0).build();
     let watch = |token| {
         let mut watch = publisher.subscribe(Request::new("key").token(token));
         assert_eq!(all(&mut watch), [End(0)]);

@@ -8,7 +8,7 @@ use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Barrier, Mutex, OnceLock};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -39,17 +39,20 @@ impl Drop for Bomb {
     }
 }
 
-/// Its drop waits to be let go.
-struct Blocks(Arc<(Barrier, Barrier)>);
+/// Its drop waits to be let go, unless it is calm.
+struct Blocks(Option<Arc<(Barrier, Barrier)>>);
 
 impl Drop for Blocks {
     fn drop(&mut self) {
-        self.0.0.wait();
-        self.0.1.wait();
+        if let Some(barriers) = &self.0 {
+            barriers.0.wait();
+            barriers.1.wait();
+        }
     }
 }
 
-/// Makes a snapshot of one part, and ends it once the gate is open.
+/// Makes a snapshot of one part, and ends it once the gate is open. It is to be kept until then, and given up at the end
+/// since more commits have followed than it has parts.
 fn gated<T: Send + Sync + 'static>(
     part: T,
     end: Result<u64, &'static str>,
@@ -57,6 +60,7 @@ fn gated<T: Send + Sync + 'static>(
     let (gate, opened) = oneshot::channel::<()>();
     let once = Mutex::new(Some((part, opened)));
     let publisher = Publisher::builder()
+        .snapshot_ttl(Duration::from_secs(1_000_000))
         .snapshot(move |_: &str, snapshot: SnapshotAppender<T>| {
             let once = once.lock().unwrap().take();
             async move {
@@ -88,8 +92,10 @@ fn a_drop_that_panics_costs_nobody_the_end_of_a_snapshot() {
         let armed = Arc::new(AtomicBool::new(true));
         let (publisher, gate) = gated(Bomb(armed.clone()), end);
         let mut watch = publisher.subscribe(Request::new("a"));
-        assert!(watch.next().now_or_never().is_some());
-        assert!(watch.next().now_or_never().is_none());
+        while watch.next().now_or_never().is_some() {}
+        for index in 8..=10 {
+            publisher.publish(index, [("a", Bomb::calm())]).unwrap();
+        }
         gate.send(()).unwrap();
         assert_eq!(after_a_panic(&mut watch), end.map_err(str::to_owned));
         assert!(!armed.load(SeqCst));
@@ -101,11 +107,15 @@ fn a_drop_that_blocks_keeps_nobody_from_the_end_of_a_snapshot() {
     let _watchdog = watchdog();
     for end in [Ok(7), Err("no such key")] {
         let barriers = Arc::new((Barrier::new(2), Barrier::new(2)));
-        let (publisher, gate) = gated(Blocks(barriers.clone()), end);
+        let (publisher, gate) = gated(Blocks(Some(barriers.clone())), end);
         let [mut one, mut other] =
             [(); 2].map(|()| task::spawn(publisher.subscribe(Request::new("a"))));
-        assert!(one.poll_next().is_ready() && other.poll_next().is_ready());
-        assert!(other.poll_next().is_pending() && one.poll_next().is_pending());
+        for watch in [&mut one, &mut other] {
+            while watch.poll_next().is_ready() {}
+        }
+        for index in 8..=10 {
+            publisher.publish(index, [("a", Blocks(None))]).unwrap();
+        }
         gate.send(()).unwrap();
         thread::scope(|scope| {
             scope.spawn(|| one.poll_next().is_ready());
@@ -136,7 +146,7 @@ fn a_waker_and_drops_that_panic_in_one_commit_are_no_abort() {
     let Some(Some(Ok(Update::Events(commit)))) = watch.next().now_or_never() else {
         panic!("it was published all the same");
     };
-    assert_eq!(commit.index(), 1);
+    assert_eq!(commit.index(), Some(1));
 }
 
 /// A key whose hash panics while the switch is on.
@@ -158,9 +168,11 @@ impl Hash for Fragile {
 }
 
 /// Uses its publisher when it is dropped.
-struct Reenters<K: Hash + Eq + Clone + Send + 'static>(Arc<OnceLock<WeakPublisher<K, Self>>>);
+struct Reenters<K: Hash + Eq + Clone + Send + Sync + 'static>(
+    Arc<OnceLock<WeakPublisher<K, Self>>>,
+);
 
-impl<K: Hash + Eq + Clone + Send + 'static> Drop for Reenters<K> {
+impl<K: Hash + Eq + Clone + Send + Sync + 'static> Drop for Reenters<K> {
     fn drop(&mut self) {
         if let Some(publisher) = self.0.get().and_then(WeakPublisher::upgrade) {
             publisher.stats();
@@ -303,8 +315,7 @@ fn all_are_closed_before_any_is_woken() {
     for (watch, polls) in watches.iter_mut().zip(&polls) {
         let waker = Waker::from(polls.clone());
         let mut cx = Context::from_waker(&waker);
-        assert!(watch.poll_next_unpin(&mut cx).is_ready());
-        assert!(matches!(watch.poll_next_unpin(&mut cx), Poll::Pending));
+        while watch.poll_next_unpin(&mut cx).is_ready() {}
     }
     for (watch, polls) in watches.into_iter().rev().zip(&polls) {
         *polls.0.lock().unwrap() = Some(watch);

@@ -146,7 +146,10 @@ mod of_a_publisher {
     use super::*;
 
     /// Reads up to an update of that kind, or to an error.
-    fn read_to(mut watch: Watch<&'static str, u32>, is_last: fn(&Update<u32>) -> bool) -> Task {
+    fn read_to(
+        mut watch: Watch<&'static str, u32>,
+        is_last: fn(&Update<&str, u32>) -> bool,
+    ) -> Task {
         Box::pin(async move {
             while let Some(Ok(update)) = watch.next().await {
                 if is_last(&update) {
@@ -159,7 +162,7 @@ mod of_a_publisher {
     fn watches(
         publisher: &Publisher<&'static str, u32>,
         tasks: usize,
-        is_last: fn(&Update<u32>) -> bool,
+        is_last: fn(&Update<&str, u32>) -> bool,
     ) -> Vec<Task> {
         let watches = (0..tasks).map(|_| publisher.subscribe(Request::new("key").token("token")));
         watches.map(|watch| read_to(watch, is_last)).collect()

@@ -10,9 +10,8 @@ use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
-use event_buffer::Replay;
 use event_buffer::publisher::{
-    BoxError, CloseReason, Publisher, Request, SnapshotAppender, Update, Watch, WatchError,
+    Begin, BoxError, CloseReason, Publisher, Request, SnapshotAppender, Update, Watch, WatchError,
 };
 use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
@@ -72,12 +71,7 @@ pub(crate) fn run(mut rng: Rng) {
             state(key, snapshot, Arc::clone(&states), dice.lock().fork(), calm)
         })
         .snapshot_ttl(rng.pick(&ttl))
-        .replay(rng.pick(&[
-            Replay::None,
-            Replay::Last(5),
-            Replay::Last(100),
-            Replay::All,
-        ]))
+        .history(rng.pick(&[0, 5, 100, usize::MAX]))
         .epoch(1)
         .build();
     let turn = Mutex::new(());
@@ -219,7 +213,8 @@ fn produce(world: &Arc<World>, producer: u16, mut rng: Rng) -> Vec<Watching> {
                 _ = caught(|| world.publisher.reset(epoch));
                 drop(turn);
             }
-            5 => _ = caught(|| world.publisher.stats()),
+            5 => _ = caught(|| (world.publisher.stats(), world.publisher.slowest(1))),
+            20 => _ = caught(|| world.publisher.refresh(&1)),
             6..20 => thread::yield_now(),
             _ => {}
         }
@@ -355,7 +350,11 @@ async fn follow(
             }
         };
         match &update {
-            Update::Reset(_) => seen.push(Seen::Anew),
+            Update::Begin(Begin::Resumed) => {}
+            Update::Begin(_) => {
+                state = None;
+                seen.push(Seen::Anew);
+            }
             Update::Snapshot(part) => {
                 // A filter may panic here, too.
                 let whole = caught(|| part.iter().inspect(|event| event.verify()).count());
@@ -377,6 +376,7 @@ async fn follow(
                 seen.push(Seen::Snapshot(count, *index));
             }
             Update::Progress { index } => seen.push(Seen::Commit(*index, 0)),
+            Update::Completed(key) => panic!("{key} is not complete"),
             Update::Events(commit) => {
                 let events = caught(|| {
                     let whole = commit.iter().zip(0..);
@@ -385,7 +385,7 @@ async fn follow(
                             event.verify();
                             assert_eq!(
                                 (event.key.n.into(), event.part),
-                                (commit.index(), *part),
+                                (commit.index().expect("a commit has one"), *part),
                                 "a commit"
                             );
                         })
@@ -393,7 +393,10 @@ async fn follow(
                 });
                 let events = events.map_or(0, |events| u16::try_from(events).expect("few"));
                 DELIVERED.fetch_add(events.into(), Relaxed);
-                seen.push(Seen::Commit(commit.index(), events));
+                seen.push(Seen::Commit(
+                    commit.index().expect("a commit has one"),
+                    events,
+                ));
             }
         }
         _ = caught(|| drop(update));

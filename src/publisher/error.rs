@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use crate::error::SharedError;
+use crate::error::{RecvError, SharedError};
 
 /// Any error, as a snapshot handler answers it. Where a handler uses `?` only, nobody needs to say
 /// the name.
@@ -27,7 +27,7 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 ///
 /// let publisher = Publisher::builder().build();
 /// publisher.publish(2, [("key", "event")])?;
-/// if let Err(PublishError::IndexBackwards { last, .. }) = publisher.publish(1, []) {
+/// if let Err(PublishError::IndexNotGreater { last, .. }) = publisher.publish(1, []) {
 ///     publisher.publish(last + 1, [("key", "once more")])?;
 /// }
 /// # Ok::<(), PublishError>(())
@@ -35,13 +35,15 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PublishError {
-    /// The index is not greater than that of every earlier commit. The first one is at least 1.
-    IndexBackwards {
-        /// What was to be published.
+    /// The index is not greater than the [last](super::Publisher::index) one.
+    IndexNotGreater {
+        /// The index of the refused commit.
         index: u64,
-        /// The greatest index published so far.
+        /// The last index.
         last: u64,
     },
+    /// [`publish_next`](super::Publisher::publish_next) has no number left: the last index is the greatest there is.
+    IndexesExhausted,
     /// The publisher was [shut down](super::Publisher::shutdown).
     ShutDown,
 }
@@ -49,9 +51,13 @@ pub enum PublishError {
 impl fmt::Display for PublishError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::IndexBackwards { index, last } => {
-                write!(f, "index {index} was to be published after index {last}")
+            Self::IndexNotGreater { index, last } => {
+                write!(
+                    f,
+                    "index {index} is not greater than the last one, index {last}"
+                )
             }
+            Self::IndexesExhausted => f.write_str("no index is left"),
             Self::ShutDown => f.write_str("the publisher was shut down"),
         }
     }
@@ -59,7 +65,7 @@ impl fmt::Display for PublishError {
 
 impl Error for PublishError {}
 
-/// Why a [`Watch`](super::Watch) ended. It is the last thing a watch answers.
+/// Why a [`Watch`](super::Watch) ended. It is the last thing that a watch delivers.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -70,6 +76,7 @@ impl Error for PublishError {}
 ///     .snapshot(|_key: &str, _snapshot| async { Err("no such key".into()) })
 ///     .build();
 /// let mut watch = publisher.subscribe(Request::new("key"));
+/// watch.next().await; // how it begins
 /// let Some(Err(WatchError::Snapshot(error))) = watch.next().await else { panic!() };
 /// assert_eq!(error.to_string(), "no such key");
 /// # });
@@ -77,11 +84,16 @@ impl Error for PublishError {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WatchError {
-    /// The snapshot could not be made: what the handler answered, [`SnapshotPanicked`], or
-    /// [`SnapshotOutdated`].
+    /// The snapshot could not be made: the handler's error, [`SnapshotPanicked`], [`SnapshotOutdated`], or
+    /// [`SnapshotGivenUp`]. [`Watch::failed_key`](super::Watch::failed_key) tells of which key.
     Snapshot(SharedError),
     /// The watch was closed by the publisher.
     Closed(CloseReason),
+    /// The watch was further behind than its [limit](super::Request::limit): it had not received that many commits
+    /// when this was noticed.
+    Lagged(u64),
+    /// The watch was closed by [its own closer](super::Watch::closer), for this reason.
+    ForceClosed(SharedError),
 }
 
 impl WatchError {
@@ -101,7 +113,7 @@ impl WatchError {
     /// ```
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Snapshot(_) | Self::Closed(_) => true,
+            Self::Snapshot(_) | Self::Closed(_) | Self::Lagged(_) | Self::ForceClosed(_) => true,
         }
     }
 }
@@ -111,6 +123,8 @@ impl fmt::Display for WatchError {
         match self {
             Self::Snapshot(_) => f.write_str("the snapshot could not be made"),
             Self::Closed(reason) => write!(f, "the watch was closed: {reason}"),
+            Self::Lagged(commits) => write!(f, "too far behind: {commits} commits not received"),
+            Self::ForceClosed(_) => f.write_str("the watch was closed from outside"),
         }
     }
 }
@@ -118,8 +132,21 @@ impl fmt::Display for WatchError {
 impl Error for WatchError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::Snapshot(error) => Some(error.get_ref()),
-            Self::Closed(_) => None,
+            Self::Snapshot(error) | Self::ForceClosed(error) => Some(error.get_ref()),
+            Self::Closed(_) | Self::Lagged(_) => None,
+        }
+    }
+}
+
+/// What the `recv` family of a [`Watch`](super::Watch) returns: a failed snapshot is
+/// [`Failed`](RecvError::Failed), and a close [`ForceClosed`](RecvError::ForceClosed) with the [`CloseReason`].
+impl From<WatchError> for RecvError {
+    fn from(error: WatchError) -> Self {
+        match error {
+            WatchError::Snapshot(error) => Self::Failed(error),
+            WatchError::Closed(reason) => Self::ForceClosed(SharedError::new(reason.into())),
+            WatchError::Lagged(commits) => Self::Lagged(commits),
+            WatchError::ForceClosed(reason) => Self::ForceClosed(reason),
         }
     }
 }
@@ -142,10 +169,13 @@ impl Error for WatchError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// [`close_token`](super::Publisher::close_token): what the token may see has changed.
+    /// [`close_token`](super::Publisher::close_token) or [`close_where`](super::Publisher::close_where): what the
+    /// watcher may see has changed.
     AccessChanged,
     /// [`close_key`](super::Publisher::close_key).
     KeyClosed,
+    /// [`forget`](super::Publisher::forget).
+    KeyForgotten,
     /// [`close_all`](super::Publisher::close_all).
     AllClosed,
     /// [`reset`](super::Publisher::reset): the state was replaced, and is of another epoch now.
@@ -162,6 +192,7 @@ impl fmt::Display for CloseReason {
         match self {
             Self::AccessChanged => f.write_str("access has changed"),
             Self::KeyClosed => f.write_str("the key was closed"),
+            Self::KeyForgotten => f.write_str("the key was forgotten"),
             Self::AllClosed => f.write_str("all watches were closed"),
             Self::StateReset { epoch } => write!(f, "the state was replaced (epoch {epoch})"),
             Self::ShutDown => f.write_str("the publisher was shut down"),
@@ -183,6 +214,7 @@ impl Error for CloseReason {}
 ///     .snapshot(|_key: &str, _snapshot| async { panic!("a bug") })
 ///     .build();
 /// let mut watch = publisher.subscribe(Request::new("key"));
+/// watch.next().await; // how it begins
 /// let Some(Err(WatchError::Snapshot(error))) = watch.next().await else { panic!() };
 /// assert!(error.downcast_ref::<SnapshotPanicked>().is_some());
 /// # });
@@ -198,10 +230,11 @@ impl fmt::Display for SnapshotPanicked {
 
 impl Error for SnapshotPanicked {}
 
-/// The source of [`WatchError::Snapshot`] where the handler answered the state as of an index
-/// that is less than that of a commit which is not retained any more. The watcher would have missed
-/// it. A handler that asks a replica may see that. Commits to a key of which nobody watched and nothing was
-/// kept are not known, and not missed by this.
+/// The source of [`WatchError::Snapshot`] if the handler returned an index that is less than that of a commit which is
+/// not retained any more. The watcher would have missed that commit. A handler that asks a replica may see this.
+///
+/// Only commits count that were published to the key while it had a watch, a snapshot or a place in the
+/// [history](super::Builder::history). The publisher does not know of others.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -210,20 +243,23 @@ impl Error for SnapshotPanicked {}
 ///
 /// let publisher = Publisher::<_, u32>::builder().snapshot(|_key: &str, _| async { Ok(1) }).build();
 /// let mut watch = publisher.subscribe(Request::new("key"));
-/// watch.next().await.unwrap().unwrap(); // the end of an empty snapshot
+/// watch.next().await; // how it begins
+/// watch.next().await; // the end of an empty snapshot
 /// publisher.publish(2, [("key", 2)]).unwrap();
 ///
 /// let mut late = publisher.subscribe(Request::new("key"));
+/// late.next().await; // how it begins
 /// let Some(Err(WatchError::Snapshot(error))) = late.next().await else { panic!() };
 /// let outdated = error.downcast_ref::<SnapshotOutdated>();
 /// assert_eq!(outdated, Some(&SnapshotOutdated { index: 1, newest: 2 }));
+/// # drop(watch);
 /// # });
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotOutdated {
-    /// What the handler answered.
+    /// What the handler returned.
     pub index: u64,
-    /// The index of the newest commit when the snapshot was asked for.
+    /// The index of the newest commit of the key that had left the history when the snapshot was begun.
     pub newest: u64,
 }
 
@@ -255,7 +291,9 @@ impl Error for SnapshotOutdated {}
 ///         async { Ok(7) }
 ///     })
 ///     .build();
-/// publisher.subscribe(Request::new("key")).next().await;
+/// let mut watch = publisher.subscribe(Request::new("key"));
+/// watch.next().await; // how it begins
+/// watch.next().await; // the end of the snapshot
 /// assert_eq!(kept.recv().unwrap().push(1), Err(SnapshotOver));
 /// # });
 /// ```
@@ -269,3 +307,33 @@ impl fmt::Display for SnapshotOver {
 }
 
 impl Error for SnapshotOver {}
+
+/// The source of [`WatchError::Snapshot`] if the snapshot took longer than the
+/// [time limit](super::Builder::snapshot_timeout).
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// use event_buffer::publisher::{Publisher, Request, SnapshotGivenUp, WatchError};
+/// use futures::StreamExt;
+/// use std::time::Duration;
+///
+/// let publisher = Publisher::<_, u32>::builder()
+///     .snapshot(|_key: &str, _snapshot| std::future::pending())
+///     .snapshot_timeout(Duration::ZERO)
+///     .build();
+/// let mut watch = publisher.subscribe(Request::new("key"));
+/// watch.next().await; // how it begins
+/// let Some(Err(WatchError::Snapshot(error))) = watch.next().await else { panic!() };
+/// assert!(error.downcast_ref::<SnapshotGivenUp>().is_some());
+/// # });
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotGivenUp;
+
+impl fmt::Display for SnapshotGivenUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the snapshot took longer than its time limit")
+    }
+}
+
+impl Error for SnapshotGivenUp {}

@@ -59,6 +59,14 @@ impl WeakFlight {
     pub(super) fn upgrade(&self) -> Option<Flight> {
         self.0.upgrade().map(Flight::on)
     }
+
+    /// Ends it from outside, without waiting for one who polls it: the future is dropped at once, or by the passenger
+    /// that is polling it, on return. Runs user code.
+    pub(super) fn give_up(&self) {
+        if let Some(flight) = self.0.upgrade() {
+            flight.give_up();
+        }
+    }
 }
 
 /// For models of the flight by itself.

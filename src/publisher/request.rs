@@ -3,32 +3,32 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::resume::Resume;
+use crate::lag_limit::LagLimit;
+
 pub(super) type Filter<T> = Arc<dyn Fn(&T) -> bool + Send + Sync>;
 
-/// Up to where a watcher has followed: told by [`Watch::resume_point`](super::Watch::resume_point)
-/// and given back by [`Request::after`].
-///
-/// Two numbers, to be sent to a client and back. Any two will do no harm: a watch that cannot go on
-/// from there starts anew.
+/// What happens to a watch that is further behind than its [limit](Request::limit).
 ///
 /// ```
-/// use event_buffer::publisher::{Publisher, Request, Resume};
+/// use event_buffer::LagLimit;
+/// use event_buffer::publisher::{OverLimit, Publisher, Request};
 ///
-/// let publisher = Publisher::<&str, u32>::builder().epoch(1).build();
-/// publisher.publish(7, [])?;
-/// let watch = publisher.subscribe(Request::new("key").after(Resume { epoch: 1, index: 7 }));
-/// assert_eq!(watch.resume_point(), Some(Resume { epoch: 1, index: 7 }));
-/// # Ok::<(), event_buffer::publisher::PublishError>(())
+/// let publisher = Publisher::<&str, u32>::builder().build();
+/// let request = Request::new("key").limit(LagLimit::items(1_000), OverLimit::Reset);
+/// let watch = publisher.subscribe(request);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Resume {
-    /// The [epoch](super::Publisher::epoch) that the index is of.
-    pub epoch: u64,
-    /// The last index that the watcher has seen.
-    pub index: u64,
+#[non_exhaustive]
+pub enum OverLimit {
+    /// It ends with [`WatchError::Lagged`](super::WatchError::Lagged).
+    Close,
+    /// It begins anew, with [`Begin::Reset`](super::Begin::Reset)`(`[`Lagged`](super::ResetReason::Lagged)`)` and a
+    /// snapshot.
+    Reset,
 }
 
-/// What to watch: a key, and from where, for whom, and which of its events.
+/// What to watch: a key or several, and from where, for whom, how far behind, and which of the events.
 ///
 /// ```
 /// use event_buffer::publisher::{Publisher, Request};
@@ -38,10 +38,11 @@ pub struct Resume {
 /// let watch = publisher.subscribe(request);
 /// ```
 pub struct Request<K, T> {
-    pub(super) key: K,
+    pub(super) keys: Vec<K>,
     pub(super) after: Option<Resume>,
-    pub(super) token: Option<Arc<str>>,
+    pub(super) tokens: Vec<Arc<str>>,
     pub(super) filter: Option<Filter<T>>,
+    pub(super) limit: Option<(LagLimit<T>, OverLimit)>,
 }
 
 impl<K, T> Request<K, T> {
@@ -55,32 +56,65 @@ impl<K, T> Request<K, T> {
     /// assert!(watch.resume_point().is_none()); // The snapshot is still to come.
     /// ```
     pub fn new(key: K) -> Self {
-        Self {
-            key,
-            after: None,
-            token: None,
-            filter: None,
-        }
+        Self::keys([key])
     }
 
-    /// Only what came after this, where the publisher still has all of it. Otherwise the watch
-    /// begins with [`Update::Reset`](super::Update::Reset), and a snapshot follows. With `None` it
-    /// is a fresh one.
+    /// All of several keys, as one state: all snapshots first, then every commit that touches any of the keys, each
+    /// as one update.
+    ///
+    /// A commit that touches several of the keys comes whole, its events in the order in which they were published.
+    /// There is one place to resume from for all. If one key must be reset, all begin anew. Keys that are named twice
+    /// count once. Without any key the watch gets [`Begin::Fresh`](super::Begin::Fresh), an end of an empty snapshot,
+    /// and marks of progress.
+    ///
+    /// To watch *everything*, publish each event under a key of its own and under one that all events share, in one
+    /// commit, and watch that one.
     ///
     /// ```
     /// # futures::executor::block_on(async {
-    /// use event_buffer::{Replay, publisher::{Publisher, Request, Update}};
+    /// use event_buffer::publisher::{Publisher, Request, Update};
     /// use futures::StreamExt;
     ///
-    /// let publisher = Publisher::builder().replay(Replay::Last(10)).build();
+    /// let publisher = Publisher::builder().build();
+    /// let mut watch = publisher.subscribe(Request::keys(["a", "b"]));
+    /// publisher.publish(1, [("a", 1), ("b", 2), ("a", 3)])?;
+    /// # drop(publisher);
+    /// while let Some(Ok(update)) = watch.next().await {
+    ///     if let Update::Events(commit) = update {
+    ///         assert!(commit.iter().eq([&1, &2, &3]));
+    ///     }
+    /// }
+    /// # Ok::<(), event_buffer::publisher::PublishError>(()) }).unwrap();
+    /// ```
+    pub fn keys(keys: impl IntoIterator<Item = K>) -> Self {
+        Self {
+            keys: keys.into_iter().collect(),
+            after: None,
+            tokens: Vec::new(),
+            filter: None,
+            limit: None,
+        }
+    }
+
+    /// Only what came after this place, if the publisher still has all of it. Otherwise the watch begins with
+    /// [`Begin::Reset`](super::Begin::Reset), and a snapshot follows. With `None` it is a fresh one.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use event_buffer::publisher::{Begin, Publisher, Request, Update};
+    /// use futures::StreamExt;
+    ///
+    /// let publisher = Publisher::builder().history(10).build();
     /// let mut watch = publisher.subscribe(Request::new("key"));
+    /// watch.next().await; // how it begins
     /// watch.next().await; // the end of the snapshot
-    /// let point = watch.resume_point();
+    /// let place = watch.resume_point();
     /// publisher.publish(1, [("key", "missed")])?;
     ///
-    /// let mut again = publisher.subscribe(Request::new("key").after(point));
+    /// let mut again = publisher.subscribe(Request::new("key").after(place));
+    /// let Some(Ok(Update::Begin(Begin::Resumed))) = again.next().await else { panic!() };
     /// let Some(Ok(Update::Events(missed))) = again.next().await else { panic!() };
-    /// assert_eq!(missed.index(), 1);
+    /// assert_eq!(missed.index(), Some(1));
     /// # Ok::<(), event_buffer::publisher::PublishError>(()) }).unwrap();
     /// ```
     #[must_use]
@@ -89,22 +123,55 @@ impl<K, T> Request<K, T> {
         Self { after, ..self }
     }
 
-    /// Who watches: [`Publisher::close_token`](super::Publisher::close_token) closes all watches of
-    /// a token. Told by [`Stats`](super::Stats), too.
+    /// Names the watcher: [`Publisher::close_token`](super::Publisher::close_token) closes all watches of a token. A
+    /// watch may carry several. [`Slowest`](super::Slowest) tells them, too.
     ///
     /// ```
     /// use event_buffer::publisher::{Publisher, Request};
     ///
     /// let publisher = Publisher::<&str, u32>::builder().build();
-    /// let watch = publisher.subscribe(Request::new("key").token("alice"));
+    /// let watch = publisher.subscribe(Request::new("key").token("alice").token("connection 7"));
     /// publisher.close_token("alice");
     /// assert_eq!(publisher.stats().subscriptions, 0);
     /// # drop(watch);
     /// ```
     #[must_use]
-    pub fn token(self, token: impl Into<Arc<str>>) -> Self {
-        let token = Some(token.into());
-        Self { token, ..self }
+    pub fn token(mut self, token: impl Into<Arc<str>>) -> Self {
+        self.tokens.push(token.into());
+        self
+    }
+
+    /// Limits how many commits, or bytes in commits, the watch may be behind: for clients that may stop reading.
+    ///
+    /// The limit bounds what the watch keeps in memory, even if it is never polled again. It counts the commits that
+    /// the watch has not received, those since it began while its snapshot is being made or read included; parts of
+    /// a snapshot do not count. What happens over the limit is what `over` says: the limit's own
+    /// [`on_lag`](LagLimit::on_lag) does not matter. With several keys it is the limit for each of them. Bytes are
+    /// those of the events alone, and commits that were published before the first request with a limit in bytes
+    /// count one byte each.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use event_buffer::LagLimit;
+    /// use event_buffer::publisher::{OverLimit, Publisher, Request, WatchError};
+    /// use futures::StreamExt;
+    ///
+    /// let publisher = Publisher::builder().build();
+    /// let request = Request::new("key").limit(LagLimit::items(10), OverLimit::Close);
+    /// let mut stuck = publisher.subscribe(request);
+    /// while let Some(Some(Ok(_))) = futures::FutureExt::now_or_never(stuck.next()) {}
+    /// for index in 1..=1_000 {
+    ///     publisher.publish(index, [("key", index)])?;
+    /// }
+    /// assert!(matches!(stuck.next().await, Some(Err(WatchError::Lagged(_)))));
+    /// # Ok::<(), event_buffer::publisher::PublishError>(()) }).unwrap();
+    /// ```
+    #[must_use]
+    pub fn limit(self, limit: LagLimit<T>, over: OverLimit) -> Self {
+        Self {
+            limit: Some((limit, over)),
+            ..self
+        }
     }
 
     /// Hides the events for which `visible` is false. It is asked whenever an event is looked at,
@@ -120,6 +187,7 @@ impl<K, T> Request<K, T> {
     ///
     /// let publisher = Publisher::builder().build();
     /// let mut even = publisher.subscribe(Request::new("key").filter(|n| n % 2 == 0));
+    /// even.next().await; // how it begins
     /// even.next().await; // the end of the snapshot
     /// publisher.publish(1, [("key", 1)])?;
     /// publisher.publish(2, [("key", 2), ("key", 3), ("key", 4)])?;
@@ -138,10 +206,11 @@ impl<K, T> Request<K, T> {
 impl<K: fmt::Debug, T> fmt::Debug for Request<K, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request")
-            .field("key", &self.key)
+            .field("keys", &self.keys)
             .field("after", &self.after)
-            .field("token", &self.token)
+            .field("tokens", &self.tokens)
             .field("filtered", &self.filter.is_some())
+            .field("limit", &self.limit)
             .finish()
     }
 }

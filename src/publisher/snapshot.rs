@@ -1,12 +1,12 @@
-//! Making snapshots: one at a time for a key, driven by those who wait for it.
+//! Making snapshots: the parts that a handler appends, and the future that drives it.
 //!
 //! ```text
-//!   snapshot buffer:  [part]─▶[part]─▶[end of snapshot, index 7]─▶ splice
-//!                        ▲                                            │
-//!      the handler appends while watches read                         ▼
-//!   live buffer:      …─▶[commit 5]─▶[commit 7]─▶ … ─▶[commit 9]─▶[commit 12]─▶ …
-//!                            ▲ the tail, taken before             ▲ the first with an index
-//!                              the handler began                    greater than 7
+//!   parts:   [part]─▶[part]─▶[end of snapshot, index 7]
+//!      the handler appends while watches read
+//!
+//!   chain:   …─▶[commit 5]─▶[commit 7]─▶ … ─▶[commit 9]─▶[commit 12]─▶ …
+//!                   ▲ each watch's place, taken           ▲ the first one that is delivered:
+//!                     before the handler began              its index is greater than 7
 //! ```
 
 use std::future::Future;
@@ -16,67 +16,159 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::entry::Entry;
 use super::error::{BoxError, SnapshotOutdated, SnapshotOver, SnapshotPanicked};
-use super::flight::{Flight, WeakFlight};
-use super::hub::Registry;
-use super::topic::commit_of;
+use super::flight::Flight;
 use crate::buffer::EventBuffer;
 use crate::position::Position;
 use crate::replay::Replay;
+use crate::subscription::Subscription;
 use crate::sync::Mutex;
 use crate::unwind::discard;
 
 pub(super) type Handler<K, T> =
     Arc<dyn Fn(K, SnapshotAppender<T>) -> BoxFuture<'static, Result<u64, BoxError>> + Send + Sync>;
 
-/// A key's snapshot, being made or kept.
-pub(super) struct Snapshot<T> {
-    /// No other snapshot has or had it.
-    pub(super) id: u64,
-    /// The live item that it leads to, or while it is made the first that it may lead to: what
-    /// came since is kept by it, and watches can resume there. Dropped before `start`, which would
-    /// keep nothing of the live buffer while its own events are dropped.
-    pub(super) onward: Onward<T>,
-    pub(super) start: Position<Entry<T>>,
-    pub(super) stage: Stage,
-    /// How many registered watches wait for it, while it is made.
-    pub(super) passengers: usize,
+/// An item of a snapshot.
+pub(super) enum Piece<T> {
+    Part(Arc<Vec<T>>),
+    End {
+        index: u64,
+        /// Nothing more comes of the key.
+        is_complete: bool,
+    },
 }
 
-impl<T> Snapshot<T> {
-    pub(super) fn is_in_flight(&self) -> bool {
-        matches!(self.stage, Stage::InFlight(_))
-    }
-}
-
-/// A place in a topic's live buffer, and its number there.
-pub(super) struct Onward<T> {
-    pub(super) place: Position<Entry<T>>,
-    pub(super) number: u64,
-}
-
-impl<T> Clone for Onward<T> {
+impl<T> Clone for Piece<T> {
     fn clone(&self) -> Self {
-        Self {
-            place: self.place.clone(),
-            number: self.number,
+        match self {
+            Self::Part(part) => Self::Part(Arc::clone(part)),
+            Self::End { index, is_complete } => Self::End {
+                index: *index,
+                is_complete: *is_complete,
+            },
         }
     }
 }
 
-pub(super) enum Stage {
-    InFlight(WeakFlight),
-    /// As of an index.
-    Kept(u64),
+/// The parts of a snapshot, while it is made.
+pub(super) struct Parts<T>(Mutex<Making<T>>);
+
+struct Making<T> {
+    /// Gone when the snapshot is over.
+    buffer: Option<EventBuffer<Piece<T>>>,
+    /// The first part, for watches that come later. Without it the parts that all have read are freed.
+    start: Option<Position<Piece<T>>>,
+    /// The start is kept to the end.
+    keeps: bool,
+    count: u64,
+    is_complete: bool,
+    /// The least index that it may be as of, and that of the newest commit when it was begun: since the publisher has
+    /// ended, which knew.
+    least: Option<(u64, u64)>,
 }
 
-/// Where a snapshot handler puts the state: what it appends is read by all who wait for the
-/// snapshot, while it goes on.
+impl<T> Parts<T> {
+    pub(super) fn new(keeps: bool) -> Arc<Self> {
+        let buffer = EventBuffer::builder().replay(Replay::None).build();
+        Arc::new(Self(Mutex::new(Making {
+            start: Some(buffer.tail()),
+            buffer: Some(buffer),
+            keeps,
+            count: 0,
+            is_complete: false,
+            least: None,
+        })))
+    }
+
+    /// Reads all parts from the first one on, unless some may have been freed.
+    pub(super) fn join(&self) -> Option<Subscription<Piece<T>>> {
+        self.0.lock().start.as_ref().map(Position::subscribe)
+    }
+
+    /// Lets no further watch join. The returned place is not to be dropped under a lock.
+    pub(super) fn shut(&self) -> Option<Position<Piece<T>>> {
+        self.0.lock().start.take()
+    }
+
+    /// The publisher ends, and no longer checks of which index the snapshot is.
+    pub(super) fn detach(&self, least: u64, newest: u64) {
+        self.0.lock().least = Some((least, newest));
+    }
+
+    /// The first part, and how many there are.
+    pub(super) fn start(&self) -> Option<(Position<Piece<T>>, u64)> {
+        let making = self.0.lock();
+        making.start.clone().map(|start| (start, making.count))
+    }
+
+    fn append(&self, part: Vec<T>) -> Result<(), SnapshotOver> {
+        let piece = Piece::Part(Arc::new(part));
+        let mut making = self.0.lock();
+        let Some(buffer) = making.buffer.as_mut() else {
+            drop(making);
+            drop(piece);
+            return Err(SnapshotOver);
+        };
+        let deferred = buffer.push_deferred(piece);
+        making.count += 1;
+        let start = if making.keeps {
+            None
+        } else {
+            making.start.take()
+        };
+        drop(making);
+        wake(|| drop(deferred));
+        wake(|| drop(start));
+        Ok(())
+    }
+
+    fn complete(&self) -> Result<(), SnapshotOver> {
+        let mut making = self.0.lock();
+        if making.buffer.is_none() {
+            return Err(SnapshotOver);
+        }
+        making.is_complete = true;
+        Ok(())
+    }
+
+    /// Ends the snapshot, as of an index. Wakes who waits, which is user code.
+    fn finish(&self, index: u64) {
+        let mut making = self.0.lock();
+        if let Some((_, newest)) = making.least.filter(|(least, _)| *least > index) {
+            drop(making);
+            return self.fail(SnapshotOutdated { index, newest }.into());
+        }
+        let is_complete = making.is_complete;
+        let Some(mut buffer) = making.buffer.take() else {
+            return;
+        };
+        let start = making.start.take();
+        drop(making);
+        // Both are there before any task is woken, whose waker might panic.
+        let deferred = buffer.push_deferred(Piece::End { index, is_complete });
+        wake(|| buffer.close());
+        wake(|| drop(deferred));
+        wake(|| drop(start));
+    }
+
+    /// Ends the snapshot with an error, unless it has ended. Wakes who waits, which is user code.
+    pub(super) fn fail(&self, error: BoxError) {
+        let mut making = self.0.lock();
+        let (buffer, start) = (making.buffer.take(), making.start.take());
+        drop(making);
+        if let Some(buffer) = buffer {
+            wake(|| buffer.fail(error));
+        }
+        wake(|| drop(start));
+    }
+}
+
+/// Where a snapshot handler puts the state: what it appends is read by all who wait for the snapshot, while the
+/// handler runs.
 ///
-/// What was appended is kept as a whole until the handler has returned, even if all who wait have read it, and as
-/// long as the snapshot is [cached](super::Builder::snapshot_ttl). There is no back-pressure: a handler that is faster than
-/// its readers is not held up.
+/// Parts that all waiting watches have read are freed while the snapshot goes on, unless it is to be
+/// [cached](super::Builder::snapshot_ttl), or is made for those who came too late for another one. There
+/// is no back-pressure: a handler that is faster than its readers is not held up.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -92,26 +184,24 @@ pub(super) enum Stage {
 ///     })
 ///     .build();
 /// let watch = publisher.subscribe(Request::new("key"));
-/// let updates: Vec<_> = watch.take(3).collect().await;
+/// let updates: Vec<_> = watch.skip(1).take(3).collect().await;
 /// let [Ok(Update::Snapshot(_)), Ok(Update::Snapshot(page)), Ok(end)] = &updates[..] else { panic!() };
 /// assert!(page.iter().eq([&3, &4]) && matches!(end, Update::EndOfSnapshot { index: 7 }));
 /// # });
 /// ```
-pub struct SnapshotAppender<T> {
-    buffer: Arc<Mutex<Option<EventBuffer<Entry<T>>>>>,
-    index: u64,
-}
+pub struct SnapshotAppender<T>(Arc<Parts<T>>);
 
 impl<T> SnapshotAppender<T> {
-    /// Appends events as one part of the snapshot: one [`Update::Snapshot`](super::Update::Snapshot).
-    /// Nothing is appended where there are none.
-    ///
-    /// O(events). Collects them first, then takes the lock of this snapshot, and wakes who waits
-    /// after it.
+    /// Appends events as one part of the snapshot: one [`Update::Snapshot`](super::Update::Snapshot). Appends
+    /// nothing if there are none.
     ///
     /// # Errors
     ///
-    /// [`SnapshotOver`] where the handler has returned already, or nobody waits any more.
+    /// [`SnapshotOver`] if the handler has returned, or the snapshot was given up.
+    ///
+    /// # Cost
+    ///
+    /// O(events). Collects them first, then takes the lock of this snapshot, and wakes the waiting tasks after it.
     ///
     /// ```
     /// use event_buffer::publisher::Publisher;
@@ -126,27 +216,18 @@ impl<T> SnapshotAppender<T> {
     /// # use event_buffer::publisher::{Request, Update};
     /// # use futures::StreamExt;
     /// # let mut watch = publisher.subscribe(Request::new("key"));
+    /// # watch.next().await;
     /// # let Some(Ok(Update::Snapshot(part))) = watch.next().await else { panic!() };
     /// # assert!(part.iter().eq(&['k', 'e', 'y']));
     /// # });
     /// ```
     pub fn append(&self, events: impl IntoIterator<Item = T>) -> Result<(), SnapshotOver> {
-        let index = self.index;
-        let entry = |event| Entry::Event {
-            index,
-            from: index,
-            event,
-        };
-        // Before the lock: the iterator is foreign code.
-        let entries: Vec<_> = events.into_iter().map(entry).collect();
-        let mut buffer = self.buffer.lock();
-        let deferred = buffer
-            .as_mut()
-            .ok_or(SnapshotOver)?
-            .append_deferred(entries);
-        drop(buffer);
-        wake(|| drop(deferred));
-        Ok(())
+        // Before the lock: the iterator is user code.
+        let part: Vec<T> = events.into_iter().collect();
+        if part.is_empty() {
+            return Ok(());
+        }
+        self.0.append(part)
     }
 
     /// Appends one event as a part of the snapshot: for a state that is one value. Many should be
@@ -169,12 +250,43 @@ impl<T> SnapshotAppender<T> {
     /// # use event_buffer::publisher::{Request, Update};
     /// # use futures::StreamExt;
     /// # let mut watch = publisher.subscribe(Request::new("key"));
+    /// # watch.next().await;
     /// # let Some(Ok(Update::Snapshot(part))) = watch.next().await else { panic!() };
     /// # assert!(part.iter().eq(&[3]));
     /// # });
     /// ```
     pub fn push(&self, event: T) -> Result<(), SnapshotOver> {
         self.append([event])
+    }
+
+    /// Says that the key is complete: after the end of this snapshot watches get
+    /// [`Update::Completed`](super::Update::Completed), and nothing more of the key.
+    ///
+    /// For ends that the publisher does not know any more, or never knew. It is cached like the rest of the snapshot.
+    ///
+    /// # Errors
+    ///
+    /// As for [`append`](Self::append).
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use event_buffer::publisher::{Publisher, Request, Update};
+    /// use futures::StreamExt;
+    ///
+    /// let publisher = Publisher::builder()
+    ///     .snapshot(|_job: &str, snapshot| async move {
+    ///         snapshot.push("output of a job that has ended")?;
+    ///         snapshot.complete()?;
+    ///         Ok(7)
+    ///     })
+    ///     .build();
+    /// let watch = publisher.subscribe(Request::new("job"));
+    /// let updates: Vec<_> = watch.collect().await;
+    /// assert!(matches!(updates.last(), Some(Ok(Update::Completed("job")))));
+    /// # });
+    /// ```
+    pub fn complete(&self) -> Result<(), SnapshotOver> {
+        self.0.complete()
     }
 }
 
@@ -184,143 +296,86 @@ impl<T> std::fmt::Debug for SnapshotAppender<T> {
     }
 }
 
-/// What making a snapshot needs, from beginning to end.
-pub(super) struct Making<T> {
-    registry: Arc<dyn Registry<T>>,
-    slot: usize,
-    id: u64,
-    /// The oldest commit retained, or the tail. Taken before the handler begins: nothing published
-    /// after that is missed.
-    start: Onward<T>,
-    /// The index of the newest commit to the key by then, if one is known.
-    newest: Option<u64>,
-    buffer: Arc<Mutex<Option<EventBuffer<Entry<T>>>>>,
+/// What is told of a snapshot that is over.
+pub(super) trait Builds: Send + Sync {
+    /// The snapshot is complete as of `index`. `tell` is called when that is noted, and before events are dropped,
+    /// which may take its time or panic.
+    ///
+    /// # Errors
+    ///
+    /// The snapshot lacks commits that are not retained. It has not been noted, and nothing was told.
+    fn finished(
+        &self,
+        slot: usize,
+        build: u64,
+        index: u64,
+        tell: &mut dyn FnMut(),
+    ) -> Result<(), SnapshotOutdated>;
+
+    /// The snapshot failed. `tell` as above.
+    fn failed(&self, slot: usize, build: u64, tell: &mut dyn FnMut());
 }
 
-impl<T: Send + Sync + 'static> Making<T> {
-    pub(super) fn new(
-        registry: Arc<dyn Registry<T>>,
-        (slot, id): (usize, u64),
-        start: Onward<T>,
-        newest: Option<u64>,
-    ) -> (Self, Position<Entry<T>>) {
-        let buffer = EventBuffer::builder().replay(Replay::None).build();
-        let first = buffer.tail();
-        let making = Self {
-            registry,
-            slot,
-            id,
-            start,
-            newest,
-            buffer: Arc::new(Mutex::new(Some(buffer))),
-        };
-        (making, first)
-    }
+/// What the future that makes a snapshot needs, from beginning to end.
+pub(super) struct SnapshotBuild<T> {
+    pub(super) registry: Arc<dyn Builds>,
+    pub(super) slot: usize,
+    pub(super) id: u64,
+    pub(super) parts: Arc<Parts<T>>,
+}
 
+impl<T: Send + Sync + 'static> SnapshotBuild<T> {
     /// The future that makes it. The handler is not called before that is polled.
-    pub(super) fn fly<K: Send + 'static>(
-        self,
-        handler: Handler<K, T>,
-        key: K,
-        index: u64,
-    ) -> Flight {
-        let appender = SnapshotAppender {
-            buffer: Arc::clone(&self.buffer),
-            index,
-        };
+    pub(super) fn fly<K: Send + 'static>(self, handler: Handler<K, T>, key: K) -> Flight {
+        let appender = SnapshotAppender(Arc::clone(&self.parts));
         let flight = async move {
             let making = async { handler(key, appender).await };
             let outcome = AssertUnwindSafe(making).catch_unwind().await;
             match outcome.unwrap_or_else(|_| Err(SnapshotPanicked.into())) {
-                Ok(index) => match self.onward(index) {
-                    Ok(onward) => self.finish(index, onward),
-                    Err(outdated) => self.fail(outdated.into()),
-                },
+                Ok(index) => self.finish(index),
                 Err(error) => self.fail(error),
             }
         };
         Flight::new(flight.boxed())
     }
-
-    /// Where a snapshot of this index leads: over what is part of it. What is published meanwhile
-    /// comes behind, and a watch goes over it by itself.
-    fn onward(&self, index: u64) -> Result<Onward<T>, SnapshotOutdated> {
-        let mut onward = self.start.clone();
-        // Whether all commits after `index` are retained. They are where there is none, or one up
-        // to it, or none has left the window.
-        let mut complete = onward.number == 0 || self.newest.is_none_or(|newest| newest <= index);
-        let mut reader = onward.place.subscribe();
-        while let Ok(item) = reader.try_recv() {
-            if let Some((_, from)) = commit_of(&item).filter(|(commit, _)| *commit > index) {
-                complete |= from <= index;
-                break;
-            }
-            complete = true;
-            onward.place = item.after();
-            onward.number += 1;
-        }
-        // Not on return, where a panic would leak the answer (rust-lang/rust#47949).
-        drop(reader);
-        match self.newest {
-            Some(newest) if !complete => Err(SnapshotOutdated { index, newest }),
-            _ => Ok(onward),
-        }
-    }
-
-    fn finish(self, index: u64, onward: Onward<T>) {
-        let mut place = Some(onward.clone());
-        let mut tell = || {
-            let Some((mut buffer, onward)) = self.take_buffer().zip(place.take()) else {
-                return;
-            };
-            // Both are there before anybody is woken, who might panic.
-            let deferred = buffer.push_deferred(Entry::EndOfSnapshot {
-                index,
-                onward: onward.number,
-            });
-            wake(|| buffer.splice(onward.place));
-            wake(|| drop(deferred));
-        };
-        self.registry
-            .snapshot_done(self.slot, self.id, index, onward, &mut tell);
-    }
 }
 
-impl<T> Making<T> {
-    fn take_buffer(&self) -> Option<EventBuffer<Entry<T>>> {
-        self.buffer.lock().take()
+impl<T> SnapshotBuild<T> {
+    fn finish(&self, index: u64) {
+        let mut tell = || self.parts.finish(index);
+        let finished = self.registry.finished(self.slot, self.id, index, &mut tell);
+        if let Err(outdated) = finished {
+            self.fail(outdated.into());
+        }
     }
 
-    /// Unless it has ended already.
     fn fail(&self, error: BoxError) {
-        let Some(buffer) = self.take_buffer() else {
-            return;
-        };
-        let mut ending = Some((buffer, error));
+        let mut error = Some(error);
         let mut tell = || {
-            if let Some((buffer, error)) = ending.take() {
-                wake(|| buffer.fail(error));
+            if let Some(error) = error.take() {
+                self.parts.fail(error);
             }
         };
-        self.registry.forget_snapshot(self.slot, self.id, &mut tell);
+        self.registry.failed(self.slot, self.id, &mut tell);
     }
 }
 
-impl<T> Drop for Making<T> {
-    /// Where it was neither finished nor failed, all who waited have gone, or something panicked.
+impl<T> Drop for SnapshotBuild<T> {
+    /// If it was neither finished nor failed it was given up, or something panicked.
     fn drop(&mut self) {
         self.fail(SnapshotPanicked.into());
     }
 }
 
-/// Wakes readers. A waker that panics is no fault of the handler, nor of the others who wait.
+/// Wakes readers, or drops what they have read. A panic of theirs is no fault of the handler, nor of the others
+/// who wait.
 fn wake(woken: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(woken)) {
         discard(panic);
     }
 }
 
-/// Whatever a snapshot handler answers, made into a [`Handler`].
+/// Makes a [`Handler`] of a user's function.
 pub(super) fn handler<K, T, H, F>(handler: H) -> Handler<K, T>
 where
     H: Fn(K, SnapshotAppender<T>) -> F + Send + Sync + 'static,

@@ -1,87 +1,154 @@
-//! What a watch answers.
+//! What a watch delivers.
 
 use std::fmt;
 
-use super::entry::Entry;
-use super::request::Filter;
-use crate::item::BufferItem;
+use super::events::Events;
+use super::resume::Resume;
 
 /// One step of a [`Watch`](super::Watch).
 ///
-/// A fresh watch answers any number of `Snapshot`s, one `EndOfSnapshot`, then `Events` and
-/// `Progress` in the order of their indexes. One that resumes starts with the events it has not
-/// seen, or with `Reset` and then as a fresh one. A commit that does not touch the watched key is
-/// no update.
+/// The first update is always [`Begin`](Self::Begin). After [`Begin::Resumed`] the watcher keeps the state that it
+/// has. After [`Begin::Fresh`] and [`Begin::Reset`] come the parts of a snapshot, if there are any, and
+/// [`EndOfSnapshot`](Self::EndOfSnapshot). Then come `Events` and `Progress`, in the order of their indexes. A watch
+/// may begin anew at any time: a further `Begin::Reset` voids what was received before.
+///
+/// A consumer that collects the parts, and swaps them in at the end of the snapshot, is right whenever it is cut off:
 ///
 /// ```
 /// # futures::executor::block_on(async {
-/// use event_buffer::publisher::{Publisher, Request, Update};
+/// use event_buffer::publisher::{Begin, Publisher, Request, Resume, Update};
 /// use futures::StreamExt;
 ///
 /// # let publisher = Publisher::builder()
 /// #     .snapshot(|_key: &str, snapshot| async move { snapshot.push(1)?; Ok(7) })
 /// #     .build();
-/// let mut watch = publisher.subscribe(Request::new("key"));
-/// let mut state: Vec<u32> = Vec::new();
+/// # publisher.publish(7, [])?;
+/// // What the client has, and up to where: both change together.
+/// let (mut state, mut place): (Vec<u32>, Option<Resume>) = (Vec::new(), None);
+///
+/// let mut watch = publisher.subscribe(Request::new("key").after(place));
+/// # publisher.publish(8, [("key", 2)])?;
+/// # drop(publisher);
+/// let mut parts = Vec::new();
 /// while let Some(Ok(update)) = watch.next().await {
-///     match update {
-///         Update::Reset(_) => state.clear(),
-///         Update::Snapshot(events) | Update::Events(events) => state.extend(&events),
-///         Update::EndOfSnapshot { .. } => break, // The state is complete.
-///         Update::Progress { .. } => {}
+///     match &update {
+///         Update::Begin(_) => parts.clear(),
+///         Update::Snapshot(part) => parts.extend(part),
+///         Update::EndOfSnapshot { .. } => state = std::mem::take(&mut parts),
+///         Update::Events(commit) => state.extend(commit),
+///         _ => {}
 ///     }
+///     // `None` until the snapshot is complete: then the old state and its place are still what counts.
+///     place = watch.resume_point().or(place);
 /// }
-/// assert_eq!(state, [1]);
-/// # });
+/// assert_eq!((state, place.unwrap().index), (vec![1, 2], 8));
+/// # Ok::<(), event_buffer::publisher::PublishError>(()) }).unwrap();
 /// ```
-pub enum Update<T> {
-    /// What the watcher knows is void: a snapshot follows.
-    Reset(ResetReason),
-    /// A part of the snapshot.
-    Snapshot(Events<T>),
+pub enum Update<K, T> {
+    /// How the watch begins, or begins anew.
+    Begin(Begin),
+    /// A part of a snapshot.
+    Snapshot(Events<K, T>),
     /// The snapshot is complete: together its parts are the state as of this index.
     EndOfSnapshot {
-        /// Every event that follows has a greater index.
+        /// Every commit that follows has a greater index. With several keys, whose snapshots may be of different
+        /// indexes, it is the least of these.
         index: u64,
     },
     /// The events of one commit.
-    Events(Events<T>),
-    /// A commit of whose events this watch sees none.
+    Events(Events<K, T>),
+    /// The watcher's state is that of this index, and there is nothing to show: the watch's filter hides a whole
+    /// commit, or the publisher [marks its progress](super::Publisher::mark_progress).
     Progress {
-        /// The commit's index.
+        /// The index that the watcher's state is as of.
         index: u64,
     },
+    /// The key is [complete](super::Publisher::complete): nothing more comes of it. The watch ends with the last of
+    /// its keys.
+    Completed(K),
 }
 
-impl<T> Update<T> {
-    /// The index that the watcher's state is as of, with this update. `None` where it is not
-    /// complete.
+impl<K, T> Update<K, T> {
+    /// Returns the index that the watcher's state is as of, with this update; `None` if the state is not complete.
     ///
     /// ```
     /// use event_buffer::publisher::Update;
     ///
-    /// assert_eq!(Update::<u8>::EndOfSnapshot { index: 7 }.index(), Some(7));
+    /// assert_eq!(Update::<u8, u8>::EndOfSnapshot { index: 7 }.index(), Some(7));
     /// ```
     pub fn index(&self) -> Option<u64> {
         match self {
-            Self::Reset(_) | Self::Snapshot(_) => None,
+            Self::Begin(_) | Self::Snapshot(_) | Self::Completed(_) => None,
             Self::EndOfSnapshot { index } | Self::Progress { index } => Some(*index),
-            Self::Events(commit) => Some(commit.index()),
+            Self::Events(commit) => commit.index(),
         }
     }
 }
 
-/// Why a watch could not go on from where its [`Resume`](super::Resume) says.
+impl<K, T> Update<K, T> {
+    /// Returns the place after this update, if it carries one: that of the events of a commit, unless a watch of several
+    /// keys has not come to one index for all of them.
+    ///
+    /// `None` for parts of a snapshot, and for what begins one: those are no places to resume from. The other updates
+    /// are two words and carry none; right after one of them [`Watch::resume_point`](super::Watch::resume_point) has its
+    /// place.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use event_buffer::publisher::{Publisher, Request, Resume};
+    /// use futures::StreamExt;
+    ///
+    /// let publisher = Publisher::builder().epoch(1).build();
+    /// let mut watch = publisher.subscribe(Request::new("key"));
+    /// watch.next().await; // how it begins
+    /// watch.next().await; // the end of the snapshot
+    /// publisher.publish(7, [("key", "event")])?;
+    /// let update = watch.next().await.unwrap().unwrap();
+    /// assert_eq!(update.resume(), Some(Resume { epoch: 1, index: 7 }));
+    /// # Ok::<(), event_buffer::publisher::PublishError>(()) }).unwrap();
+    /// ```
+    pub fn resume(&self) -> Option<Resume> {
+        match self {
+            Self::Events(commit) => commit.place,
+            _ => None,
+        }
+    }
+}
+
+/// How a [`Watch`](super::Watch) begins.
 ///
 /// ```
 /// # futures::executor::block_on(async {
-/// use event_buffer::publisher::{Publisher, Request, ResetReason, Resume, Update};
+/// use event_buffer::publisher::{Begin, Publisher, Request, Update};
+/// use futures::StreamExt;
+///
+/// let publisher = Publisher::<&str, u32>::builder().build();
+/// let mut watch = publisher.subscribe(Request::new("key"));
+/// let Some(Ok(Update::Begin(begin))) = watch.next().await else { panic!() };
+/// assert_eq!(begin, Begin::Fresh);
+/// # });
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Begin {
+    /// It continues from where its [`Request`](super::Request::after) says: what the watcher has is still right.
+    Resumed,
+    /// A snapshot follows, as the request names no place to resume from.
+    Fresh,
+    /// What the watcher has is void: a snapshot follows.
+    Reset(ResetReason),
+}
+
+/// Why a watch begins anew, or cannot continue from where its [`Resume`] says.
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// use event_buffer::publisher::{Begin, Publisher, Request, ResetReason, Resume, Update};
 /// use futures::StreamExt;
 ///
 /// let publisher = Publisher::<&str, u32>::builder().epoch(2).build();
 /// let from_before = Resume { epoch: 1, index: 7 };
 /// let mut watch = publisher.subscribe(Request::new("key").after(from_before));
-/// let Some(Ok(Update::Reset(reason))) = watch.next().await else { panic!() };
+/// let Some(Ok(Update::Begin(Begin::Reset(reason)))) = watch.next().await else { panic!() };
 /// assert_eq!(reason, ResetReason::OtherEpoch);
 /// # });
 /// ```
@@ -94,212 +161,41 @@ pub enum ResetReason {
     Ahead,
     /// The index is of another epoch: the state was replaced, or the server restarted.
     OtherEpoch,
+    /// The watch was further behind than its [limit](super::Request::limit).
+    Lagged,
+    /// The key was [refreshed](super::Publisher::refresh), forgotten, or begun anew after its end.
+    Refreshed,
 }
 
-/// Events that belong together: those of one commit, or of one part of a snapshot. Only those
-/// that the watch's filter shows.
-///
-/// Cheap to clone (one or two reference counts); a held one keeps all events of its key that
-/// came after it alive, as a [`BufferItem`] does.
-///
-/// ```
-/// # futures::executor::block_on(async {
-/// use event_buffer::publisher::{Events, Publisher, Request, Update};
-/// use futures::StreamExt;
-///
-/// fn sum(events: &Events<u32>) -> u32 {
-///     events.iter().sum()
-/// }
-/// # let publisher = Publisher::builder().build();
-/// # let mut watch = publisher.subscribe(Request::new("key"));
-/// # watch.next().await;
-/// publisher.publish(1, [("key", 1), ("other", 2), ("key", 3)])?;
-/// let Some(Ok(Update::Events(commit))) = watch.next().await else { panic!() };
-/// assert_eq!(sum(&commit), 4);
-/// # Ok::<(), event_buffer::publisher::PublishError>(()) }).unwrap();
-/// ```
-pub struct Events<T> {
-    item: BufferItem<Entry<T>>,
-    filter: Option<Filter<T>>,
-    index: u64,
-}
-
-impl<T> Events<T> {
-    /// `None` where the filter hides all of them.
-    pub(super) fn visible(
-        item: BufferItem<Entry<T>>,
-        filter: Option<&Filter<T>>,
-        index: u64,
-    ) -> Option<Self> {
-        let filter = filter.cloned();
-        let events = Self {
-            item,
-            filter,
-            index,
-        };
-        events.iter().next().is_some().then_some(events)
-    }
-
-    /// The index of the commit. O(1).
-    ///
-    /// For a part of a snapshot: where the publisher was when the snapshot was begun. **That is no place to
-    /// resume:** whoever continues there never gets the rest of the snapshot. Take the place to resume from
-    /// [`Watch::resume_point`](super::Watch::resume_point), which has none until the snapshot is complete.
-    ///
-    /// ```
-    /// # futures::executor::block_on(async {
-    /// # use event_buffer::publisher::{Publisher, Request, Update};
-    /// # use futures::StreamExt;
-    /// # let publisher = Publisher::builder().build();
-    /// # let mut watch = publisher.subscribe(Request::new("key"));
-    /// # watch.next().await;
-    /// publisher.publish(7, [("key", "event")])?;
-    /// let Some(Ok(Update::Events(commit))) = watch.next().await else { panic!() };
-    /// assert_eq!(commit.index(), 7);
-    /// # Ok::<(), event_buffer::publisher::PublishError>(()) }).unwrap();
-    /// ```
-    pub fn index(&self) -> u64 {
-        self.index
-    }
-
-    /// The events, in order. There is at least one, unless the filter changes its mind. Allocates
-    /// nothing; asks the filter about each event.
-    ///
-    /// ```
-    /// # futures::executor::block_on(async {
-    /// # use event_buffer::publisher::{Publisher, Request, Update};
-    /// # use futures::StreamExt;
-    /// # let publisher = Publisher::builder().build();
-    /// # let mut watch = publisher.subscribe(Request::new("key"));
-    /// # watch.next().await;
-    /// publisher.publish(1, [("key", "first"), ("key", "second")])?;
-    /// let Some(Ok(Update::Events(commit))) = watch.next().await else { panic!() };
-    /// assert_eq!(commit.iter().collect::<Vec<_>>(), [&"first", &"second"]);
-    /// # Ok::<(), event_buffer::publisher::PublishError>(()) }).unwrap();
-    /// ```
-    pub fn iter(&self) -> Iter<'_, T> {
-        Iter {
-            entries: self.item.iter(),
-            filter: self.filter.as_ref(),
-        }
-    }
-
-    /// How many events there are, the hidden ones not counted. O(events).
-    ///
-    /// ```
-    /// # futures::executor::block_on(async {
-    /// use event_buffer::publisher::{Publisher, Request, Update};
-    /// use futures::StreamExt;
-    ///
-    /// let publisher = Publisher::builder().build();
-    /// let mut watch = publisher.subscribe(Request::new("key").filter(|n| n % 2 == 0));
-    /// publisher.publish(1, [("key", 1), ("key", 2)])?;
-    /// let Some(Ok(Update::EndOfSnapshot { .. })) = watch.next().await else { panic!() };
-    /// let Some(Ok(Update::Events(commit))) = watch.next().await else { panic!() };
-    /// assert_eq!(commit.len(), 1);
-    /// # Ok::<(), event_buffer::publisher::PublishError>(()) }).unwrap();
-    /// ```
-    #[expect(clippy::len_without_is_empty, reason = "there is at least one")]
-    pub fn len(&self) -> usize {
-        self.iter().count()
-    }
-}
-
-impl<'a, T> IntoIterator for &'a Events<T> {
-    type Item = &'a T;
-    type IntoIter = Iter<'a, T>;
-
-    fn into_iter(self) -> Iter<'a, T> {
-        self.iter()
-    }
-}
-
-/// The events of [`Events`], in order: made by [`Events::iter`], or by a `for` loop over `&Events`.
-///
-/// ```
-/// # futures::executor::block_on(async {
-/// # use event_buffer::publisher::{Publisher, Request, Update};
-/// # use futures::StreamExt;
-/// # let publisher = Publisher::builder().build();
-/// # let mut watch = publisher.subscribe(Request::new("key"));
-/// # watch.next().await;
-/// # publisher.publish(1, [("key", 1), ("key", 2)]).unwrap();
-/// let Some(Ok(Update::Events(commit))) = watch.next().await else { panic!() };
-/// for event in &commit {
-///     println!("{event}");
-/// }
-/// # assert_eq!(commit.iter().count(), 2);
-/// # });
-/// ```
-pub struct Iter<'a, T> {
-    entries: std::slice::Iter<'a, Entry<T>>,
-    filter: Option<&'a Filter<T>>,
-}
-
-impl<'a, T> Iterator for Iter<'a, T> {
-    type Item = &'a T;
-
-    fn next(&mut self) -> Option<&'a T> {
-        let filter = self.filter;
-        self.entries
-            .by_ref()
-            .filter_map(Entry::event)
-            .find(|event| filter.is_none_or(|visible| visible(event)))
-    }
-}
-
-impl<T> std::iter::FusedIterator for Iter<'_, T> {}
-
-impl<T> Clone for Iter<'_, T> {
-    fn clone(&self) -> Self {
-        Self {
-            entries: self.entries.clone(),
-            filter: self.filter,
-        }
-    }
-}
-
-impl<T: fmt::Debug> fmt::Debug for Iter<'_, T> {
+impl fmt::Display for ResetReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.clone()).finish()
+        f.write_str(match self {
+            Self::TooOld => "too old",
+            Self::Ahead => "ahead",
+            Self::OtherEpoch => "other epoch",
+            Self::Lagged => "lagged",
+            Self::Refreshed => "refreshed",
+        })
     }
 }
 
-impl<T> Clone for Events<T> {
-    fn clone(&self) -> Self {
-        Self {
-            item: self.item.clone(),
-            filter: self.filter.clone(),
-            index: self.index,
-        }
-    }
-}
-
-impl<T: fmt::Debug> fmt::Debug for Events<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Events")
-            .field("index", &self.index)
-            .field("events", &self.iter())
-            .finish_non_exhaustive()
-    }
-}
-
-impl<T> Clone for Update<T> {
+impl<K: Clone, T> Clone for Update<K, T> {
     fn clone(&self) -> Self {
         match self {
-            Self::Reset(reason) => Self::Reset(*reason),
+            Self::Begin(begin) => Self::Begin(*begin),
             Self::Snapshot(events) => Self::Snapshot(events.clone()),
             Self::EndOfSnapshot { index } => Self::EndOfSnapshot { index: *index },
             Self::Events(events) => Self::Events(events.clone()),
             Self::Progress { index } => Self::Progress { index: *index },
+            Self::Completed(key) => Self::Completed(key.clone()),
         }
     }
 }
 
-impl<T: fmt::Debug> fmt::Debug for Update<T> {
+impl<K: fmt::Debug, T: fmt::Debug> fmt::Debug for Update<K, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Reset(reason) => f.debug_tuple("Reset").field(reason).finish(),
+            Self::Begin(begin) => f.debug_tuple("Begin").field(begin).finish(),
             Self::Snapshot(events) => f.debug_tuple("Snapshot").field(events).finish(),
             Self::EndOfSnapshot { index } => {
                 let mut end = f.debug_struct("EndOfSnapshot");
@@ -307,6 +203,7 @@ impl<T: fmt::Debug> fmt::Debug for Update<T> {
             }
             Self::Events(events) => f.debug_tuple("Events").field(events).finish(),
             Self::Progress { index } => f.debug_struct("Progress").field("index", index).finish(),
+            Self::Completed(key) => f.debug_tuple("Completed").field(key).finish(),
         }
     }
 }

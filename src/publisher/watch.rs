@@ -1,38 +1,45 @@
-//! Following one key.
+//! Following keys.
 
 use std::fmt;
-use std::marker::PhantomData;
+use std::future::poll_fn;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
-use futures::StreamExt;
 use futures::stream::{FusedStream, Stream};
 
-use super::entry::Entry;
+use super::control::{Control, Order};
 use super::error::{CloseReason, WatchError};
-use super::flight::Flight;
-use super::hub::Registry;
-use super::request::{Filter, Resume};
-use super::topic::Progress;
-use super::update::{Events, ResetReason, Update};
-use crate::error::RecvError;
-use crate::item::BufferItem;
-use crate::link::Closer;
-use crate::subscription::Subscription;
+use super::following::{Following, Step};
+use super::hub::{Registry, Start};
+use super::request::{Filter, OverLimit};
+use super::resume::Resume;
+use super::update::{Begin, ResetReason, Update};
+use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
+use crate::lag_limit::LagLimit;
+use crate::link::{Closer, recv_blocking, recv_timeout};
+use crate::unwind::both_even_if_one_panics;
 
-/// Follows one key: a [`Stream`] of [`Update`]s, made by
+/// Follows a key, or several: a [`Stream`] of [`Update`]s, made by
 /// [`Publisher::subscribe`](super::Publisher::subscribe).
 ///
 /// The state that its updates describe is complete at every [`Update::EndOfSnapshot`] and at every
 /// commit after it: nothing is lost, doubled or older. While it waits for a snapshot it drives the
-/// snapshot's handler. An error is the last thing it answers. Dropping it is unsubscribing.
+/// snapshot's handler. An error is the last thing it delivers. Dropping it unsubscribes.
 ///
-/// It keeps what it has not received, until it is closed or dropped.
+/// It keeps what it has not received, until it is closed or dropped, or over its
+/// [limit](super::Request::limit). An update keeps itself, and nothing after it.
 ///
-/// Cancel safe: an update is taken only when `next` completes. What is ready is read without a
-/// lock, but for the step from the snapshot to what follows, and the end.
+/// # Cancel safety
+///
+/// An update is taken only when `next` or `recv` completes.
+///
+/// # Cost
+///
+/// What is ready is read without the publisher's lock. A watch takes that when it begins, begins anew and ends. A watch
+/// of several keys takes it when a commit is being published just then.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -50,56 +57,82 @@ use crate::subscription::Subscription;
 /// ```
 pub struct Watch<K, T> {
     /// Goes with the end.
-    following: Option<Following<T>>,
-    /// Why it ended, as long as that has not been said.
+    open: Option<Box<Open<K, T>>>,
+    /// Why it ended, as long as that has not been delivered.
     error: Option<WatchError>,
+    control: Arc<Control>,
     epoch: u64,
-    /// The last index seen.
-    index: Option<u64>,
-    _key: PhantomData<fn() -> K>,
+    /// The place after what was delivered last.
+    place: Option<Resume>,
+    failed_key: Option<Arc<K>>,
 }
 
-pub(super) struct Following<T> {
-    pub(super) reader: Subscription<Entry<T>>,
-    pub(super) closer: Closer,
-    /// The snapshot that is being made.
-    pub(super) flight: Option<Flight>,
-    /// To be said before anything else: it is for this watch alone, so it stands in no buffer.
-    pub(super) reset: Option<ResetReason>,
-    pub(super) filter: Option<Filter<T>>,
-    /// The item that a filter looks at, which may panic: it is looked at again then.
-    pub(super) unfinished: Option<BufferItem<Entry<T>>>,
-    /// Not given yet, as the drop of what it was made of may panic.
-    pub(super) update: Option<Update<T>>,
-    pub(super) in_snapshot: bool,
-    /// Commits up to this are part of what the watcher has.
-    pub(super) contained: Option<u64>,
-    pub(super) progress: Progress,
-    pub(super) _registration: Registration<T>,
+struct Open<K, T> {
+    /// To be delivered before anything else.
+    begin: Option<Begin>,
+    following: Following<K, T>,
+    limit: Limit<T>,
+    registration: Registration<K, T>,
 }
+
+type Limit<T> = Option<(LagLimit<T>, OverLimit)>;
 
 /// Leaves the registry when dropped.
-pub(super) struct Registration<T> {
-    pub(super) registry: Arc<dyn Registry<T>>,
-    pub(super) slot: usize,
-    pub(super) id: u64,
+struct Registration<K, T> {
+    registry: Arc<dyn Registry<K, T>>,
+    control: Arc<Control>,
+    id: u64,
 }
 
 impl<K, T> Watch<K, T> {
-    pub(super) fn new(following: Following<T>, epoch: u64, index: Option<u64>) -> Self {
-        Self {
-            following: Some(following),
-            error: None,
+    pub(super) fn new(
+        control: Arc<Control>,
+        (registry, id): (Arc<dyn Registry<K, T>>, u64),
+        start: Option<Start<K, T>>,
+        (filter, limit): (Option<Filter<T>>, Limit<T>),
+        place: Option<Resume>,
+        epoch: u64,
+    ) -> Self {
+        let open = start.map(|start| {
+            Box::new(Open {
+                begin: Some(start.begin),
+                registration: Registration {
+                    registry: Arc::clone(&registry),
+                    control: Arc::clone(&control),
+                    id,
+                },
+                following: Following::new(
+                    start,
+                    registry,
+                    Arc::clone(&control),
+                    (filter, limit.map(|(limit, _)| limit)),
+                ),
+                limit,
+            })
+        });
+        let error = match control.take_order() {
+            Some(Order::End(error)) if open.is_none() => Some(error),
+            _ => None,
+        };
+        let mut watch = Self {
+            open,
+            error,
+            control,
             epoch,
-            index,
-            _key: PhantomData,
+            place,
+            failed_key: None,
+        };
+        if let Some(open) = &mut watch.open {
+            open.following.keep_limit();
         }
+        watch
     }
 
-    /// Where a later watch can go on from: give it to [`Request::after`](super::Request::after).
+    /// Returns the place where a later watch can continue: give it to [`Request::after`](super::Request::after).
     ///
-    /// `None` until the first snapshot is complete. It goes on with events that are hidden from
-    /// this watch, too, and stays when the watch has ended. O(1).
+    /// It is the place after what was delivered last; `None` until the first snapshot is complete, and while a watch of
+    /// several keys has not come to one index for all of them. It moves on with events that are hidden from this watch,
+    /// too, and stays when the watch has ended. O(1).
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -109,6 +142,7 @@ impl<K, T> Watch<K, T> {
     /// let publisher = Publisher::builder().build();
     /// let mut watch = publisher.subscribe(Request::new("key"));
     /// publisher.publish(7, [("key", "event")])?;
+    /// watch.next().await; // how it begins
     /// assert_eq!(watch.resume_point(), None);
     /// watch.next().await; // the end of the snapshot
     /// watch.next().await; // the event
@@ -116,15 +150,32 @@ impl<K, T> Watch<K, T> {
     /// # Ok::<(), event_buffer::publisher::PublishError>(()) }).unwrap();
     /// ```
     pub fn resume_point(&self) -> Option<Resume> {
-        let epoch = self.epoch;
-        self.index.map(|index| Resume { epoch, index })
+        self.place
     }
 
-    /// How many items have been published that this watch has not received: commits, parts of a
-    /// snapshot, and its end. Zero where the watch has ended. O(1).
+    /// Returns the key whose snapshot failed, if that is why the watch has ended. O(1).
     ///
-    /// While its snapshot is being made that counts only what is there of the snapshot; commits
-    /// count once that is complete.
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use event_buffer::publisher::{Publisher, Request};
+    /// use futures::StreamExt;
+    ///
+    /// let publisher = Publisher::<_, u32>::builder()
+    ///     .snapshot(|key: &str, _| async move {
+    ///         if key == "b" { Err("no such key".into()) } else { Ok(0) }
+    ///     })
+    ///     .build();
+    /// let mut watch = publisher.subscribe(Request::keys(["a", "b"]));
+    /// while watch.next().await.is_some() {}
+    /// assert_eq!(watch.failed_key(), Some(&"b"));
+    /// # });
+    /// ```
+    pub fn failed_key(&self) -> Option<&K> {
+        self.failed_key.as_deref()
+    }
+
+    /// Returns how many items have been published that this watch has not received: commits, parts of a
+    /// snapshot, and its end. Zero if the watch has ended. O(keys).
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -133,6 +184,7 @@ impl<K, T> Watch<K, T> {
     ///
     /// let publisher = Publisher::builder().build();
     /// let mut watch = publisher.subscribe(Request::new("key"));
+    /// watch.next().await; // how it begins
     /// watch.next().await; // the end of the snapshot
     /// publisher.publish(1, [("key", 1), ("key", 2)])?;
     /// publisher.publish(2, [("key", 3)])?;
@@ -140,141 +192,258 @@ impl<K, T> Watch<K, T> {
     /// # Ok::<(), event_buffer::publisher::PublishError>(()) }).unwrap();
     /// ```
     pub fn lag(&self) -> u64 {
-        self.following.as_ref().map_or(0, |following| {
-            let in_hand = following.unfinished.is_some() || following.update.is_some();
-            following.reader.lag() + u64::from(in_hand)
-        })
+        { self.open.as_ref() }.map_or(0, |open| open.following.lag())
     }
 
-    fn give(&mut self, update: Update<T>) -> Poll<Option<Result<Update<T>, WatchError>>> {
-        // Only now: who resumes goes on after what it was given.
-        match &update {
-            Update::Events(commit) => self.index = Some(commit.index()),
-            Update::EndOfSnapshot { index } | Update::Progress { index } => {
-                self.index = Some(*index);
+    /// Returns a handle that closes this watch from outside, from any thread.
+    ///
+    /// The watch delivers nothing more but [`WatchError::ForceClosed`] with the closer's reason, and what it kept is
+    /// freed at once. It stays registered until it is polled or dropped. O(1).
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use event_buffer::publisher::{Publisher, Request, WatchError};
+    /// use futures::StreamExt;
+    ///
+    /// let publisher = Publisher::<&str, u32>::builder().build();
+    /// let mut watch = publisher.subscribe(Request::new("key"));
+    /// watch.closer().close("too slow");
+    /// let Some(Err(WatchError::ForceClosed(reason))) = watch.next().await else { panic!() };
+    /// assert_eq!(reason.to_string(), "too slow");
+    /// # });
+    /// ```
+    pub fn closer(&self) -> Closer {
+        Closer::new(Arc::clone(&self.control) as _)
+    }
+
+    /// Returns `true` once the watch was closed, by the publisher or by a closer. O(1).
+    ///
+    /// ```
+    /// use event_buffer::publisher::{Publisher, Request};
+    ///
+    /// let publisher = Publisher::<&str, u32>::builder().build();
+    /// let watch = publisher.subscribe(Request::new("key"));
+    /// assert!(!watch.is_closed());
+    /// publisher.close_all();
+    /// assert!(watch.is_closed());
+    /// ```
+    pub fn is_closed(&self) -> bool {
+        self.control.is_ended()
+    }
+
+    fn poll(&mut self, cx: &Context<'_>) -> Poll<Option<Result<Update<K, T>, WatchError>>> {
+        loop {
+            let Some(open) = &mut self.open else {
+                return Poll::Ready(self.error.take().map(Err));
+            };
+            match self.control.take_order() {
+                Some(Order::End(error)) => return Poll::Ready(self.end(Some(error))),
+                Some(Order::Reset(reason)) => {
+                    self.restart(reason);
+                    continue;
+                }
+                None => {}
             }
-            _ => {}
+            if let Some(begin) = open.begin.take() {
+                return Poll::Ready(Some(Ok(Update::Begin(begin))));
+            }
+            match open.following.step(cx) {
+                Step::Deliver(mut update, index) => {
+                    // Only now: who resumes continues after what it was given.
+                    let epoch = self.epoch;
+                    self.place = index.map(|index| Resume { epoch, index });
+                    if let Update::Events(commit) = &mut update {
+                        commit.place = self.place;
+                    }
+                    return Poll::Ready(Some(Ok(update)));
+                }
+                Step::Complete(update) => return Poll::Ready(Some(Ok(update))),
+                Step::Again => {}
+                Step::Pending => return Poll::Pending,
+                Step::Lagged(commits) => match open.limit {
+                    Some((_, OverLimit::Reset)) => self.restart(ResetReason::Lagged),
+                    _ => return Poll::Ready(self.end(Some(WatchError::Lagged(commits)))),
+                },
+                Step::Failed(key, error) => {
+                    self.failed_key = Some(key);
+                    return Poll::Ready(self.end(Some(WatchError::Snapshot(error))));
+                }
+                Step::End => return Poll::Ready(self.end(None)),
+            }
         }
-        Poll::Ready(Some(Ok(update)))
     }
 
-    fn end(&mut self, error: RecvError) -> Option<Result<Update<T>, WatchError>> {
-        self.error = match error {
-            RecvError::Failed(error) => Some(WatchError::Snapshot(error)),
-            RecvError::ForceClosed(reason) => {
-                let reason = reason.downcast_ref().copied();
-                Some(WatchError::Closed(reason.unwrap_or(CloseReason::AllClosed)))
-            }
-            // Its reader has no limit.
-            RecvError::Closed | RecvError::Lagged(_) => None,
-        };
+    fn end(&mut self, error: Option<WatchError>) -> Option<Result<Update<K, T>, WatchError>> {
+        self.error = error;
         // Drops what was not received, which may panic: then the next poll says why it ended.
-        self.following = None;
+        self.open = None;
         self.error.take().map(Err)
     }
-}
 
-impl<T> Following<T> {
-    /// What an item means to this watch. `None` where that is nothing.
-    fn read(&mut self, item: BufferItem<Entry<T>>) -> Option<Update<T>> {
-        match *item.first()? {
-            Entry::EndOfSnapshot { index, onward } => {
-                self.in_snapshot = false;
-                self.contained = Some(index);
-                self.progress.set(onward);
-                Some(Update::EndOfSnapshot { index })
-            }
-            Entry::Event { index, .. } if self.in_snapshot => {
-                Events::visible(item, self.filter.as_ref(), index).map(Update::Snapshot)
-            }
-            Entry::Event { index, .. } => {
-                let contained = self.contained.is_some_and(|contained| index <= contained);
-                let update = (!contained).then(|| {
-                    Events::visible(item, self.filter.as_ref(), index)
-                        .map_or(Update::Progress { index }, Update::Events)
-                });
-                // Not before: the filter may panic.
-                self.progress.set(self.progress.get() + 1);
-                update
-            }
+    fn restart(&mut self, reason: ResetReason) {
+        let Some(open) = &mut self.open else { return };
+        let begin = match open.begin.take() {
+            // It has not been told anything yet.
+            Some(begin @ (Begin::Fresh | Begin::Reset(_))) => begin,
+            Some(Begin::Resumed) | None => Begin::Reset(reason),
+        };
+        let had = self.place.map_or(0, |place| place.index);
+        let Registration { registry, id, .. } = &open.registration;
+        let limit = open.limit.map_or(u64::MAX, |(limit, _)| limit.items);
+        if let Some(start) = Arc::clone(registry).restart(*id, had, limit, reason) {
+            self.place = None;
+            open.begin = Some(begin);
+            let before = open.following.begin_anew(start);
+            open.following.keep_limit();
+            drop(before);
+            return;
         }
+        // It was closed meanwhile, or the publisher has ended: then this is no clean end, as it has not received all.
+        self.error = Some(match self.control.take_order() {
+            Some(Order::End(error)) => error,
+            _ => WatchError::Closed(CloseReason::ShutDown),
+        });
+        self.open = None;
+    }
+
+    /// Waits for the next update.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError::Closed`] when the watch has ended cleanly; [`RecvError::Failed`] if its snapshot failed;
+    /// [`RecvError::ForceClosed`] with a [`CloseReason`](super::CloseReason) if the publisher closed it, or with the
+    /// reason of its closer; [`RecvError::Lagged`] if it was closed for its lag. Each is returned once, and then
+    /// `Closed`.
+    ///
+    /// # Cancel safety
+    ///
+    /// An update is taken only when the future completes.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use event_buffer::publisher::{Begin, Publisher, Request, Update};
+    ///
+    /// let publisher = Publisher::<&str, u32>::builder().build();
+    /// let mut watch = publisher.subscribe(Request::new("key"));
+    /// assert!(matches!(watch.recv().await?, Update::Begin(Begin::Fresh)));
+    /// # Ok::<(), event_buffer::RecvError>(()) }).unwrap();
+    /// ```
+    pub async fn recv(&mut self) -> Result<Update<K, T>, RecvError> {
+        match poll_fn(|cx| self.poll(cx)).await {
+            Some(received) => received.map_err(RecvError::from),
+            None => Err(RecvError::Closed),
+        }
+    }
+
+    /// Returns the next update, if it is there. Never waits, but drives the handler of a snapshot that it waits for.
+    ///
+    /// # Errors
+    ///
+    /// [`TryRecvError::Empty`] if nothing is ready; the others as for [`recv`](Self::recv).
+    ///
+    /// ```
+    /// use event_buffer::TryRecvError;
+    /// use event_buffer::publisher::{Publisher, Request};
+    ///
+    /// let publisher = Publisher::<&str, u32>::builder().build();
+    /// let mut watch = publisher.subscribe(Request::new("key"));
+    /// while let Ok(update) = watch.try_recv() {
+    ///     println!("{update:?}");
+    /// }
+    /// drop(publisher);
+    /// assert_eq!(watch.try_recv().unwrap_err(), TryRecvError::Closed);
+    /// ```
+    pub fn try_recv(&mut self) -> Result<Update<K, T>, TryRecvError> {
+        match self.poll(&Context::from_waker(Waker::noop())) {
+            Poll::Ready(Some(received)) => received.map_err(|error| RecvError::from(error).into()),
+            Poll::Ready(None) => Err(TryRecvError::Closed),
+            Poll::Pending => Err(TryRecvError::Empty),
+        }
+    }
+
+    /// Waits for the next update, blocking the thread. Not for use in async code. Allocates a waker.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`](Self::recv).
+    ///
+    /// # Panics
+    ///
+    /// On `wasm32-unknown-unknown`, which has no threads, if nothing is ready: it would block for ever.
+    ///
+    /// ```
+    /// use event_buffer::publisher::{Publisher, Request, Update};
+    ///
+    /// let publisher = Publisher::builder().build();
+    /// let mut watch = publisher.subscribe(Request::new("key"));
+    /// let producer = std::thread::spawn(move || publisher.publish(1, [("key", "event")]));
+    /// let mut received = 0;
+    /// while let Ok(update) = watch.recv_blocking() {
+    ///     received += u64::from(matches!(update, Update::Events(_)));
+    /// }
+    /// # producer.join().unwrap().unwrap();
+    /// assert!(received <= 1);
+    /// ```
+    pub fn recv_blocking(&mut self) -> Result<Update<K, T>, RecvError> {
+        recv_blocking(self.recv())
+    }
+
+    /// Waits for the next update, blocking the thread for at most `timeout`. An update that is ready is received
+    /// whatever the timeout. Allocates a waker.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvTimeoutError::Timeout`] if none came; the others as for [`recv`](Self::recv).
+    ///
+    /// ```
+    /// use event_buffer::RecvTimeoutError;
+    /// use event_buffer::publisher::{Publisher, Request};
+    /// use std::time::Duration;
+    ///
+    /// let publisher = Publisher::<&str, u32>::builder().build();
+    /// let mut watch = publisher.subscribe(Request::new("key"));
+    /// watch.recv_timeout(Duration::ZERO)?; // how it begins
+    /// watch.recv_timeout(Duration::ZERO)?; // the end of the snapshot
+    /// let timeout = watch.recv_timeout(Duration::ZERO).unwrap_err();
+    /// assert_eq!(timeout, RecvTimeoutError::Timeout);
+    /// # Ok::<(), RecvTimeoutError>(())
+    /// ```
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Update<K, T>, RecvTimeoutError> {
+        recv_timeout(self.recv(), timeout)
     }
 }
 
 impl<K, T> Stream for Watch<K, T> {
-    type Item = Result<Update<T>, WatchError>;
+    type Item = Result<Update<K, T>, WatchError>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = self.get_mut();
-        let mut flown = false;
-        loop {
-            let Some(following) = &mut this.following else {
-                return Poll::Ready(this.error.take().map(Err));
-            };
-            if let Some(update) = following.update.take() {
-                if !following.closer.is_closed() {
-                    return this.give(update);
-                }
-            }
-            if let Some(reason) = following.reset.take() {
-                // A closed watch delivers nothing more, and says why below.
-                if !following.closer.is_closed() {
-                    return Poll::Ready(Some(Ok(Update::Reset(reason))));
-                }
-            }
-            let unfinished = following.unfinished.take();
-            let item = match unfinished.filter(|_| !following.closer.is_closed()) {
-                Some(item) => Poll::Ready(Some(Ok(item))),
-                None => following.reader.poll_next_unpin(cx),
-            };
-            match item {
-                Poll::Ready(Some(Ok(item))) => {
-                    if following.filter.is_some() {
-                        following.unfinished = Some(item.clone());
-                    }
-                    following.update = following.read(item);
-                    following.unfinished = None;
-                    match following.update.take() {
-                        Some(update) => return this.give(update),
-                        None => continue,
-                    }
-                }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(this.end(error)),
-                Poll::Ready(None) => return Poll::Ready(this.end(RecvError::Closed)),
-                Poll::Pending => {}
-            }
-            // On with the snapshot, and then once more: something may have been appended.
-            match &mut following.flight {
-                Some(flight) if !flown => {
-                    flown = true;
-                    if flight.poll(cx).is_ready() {
-                        following.flight = None;
-                    }
-                }
-                _ => return Poll::Pending,
-            }
-        }
+        self.get_mut().poll(cx)
     }
 }
 
 impl<K, T> FusedStream for Watch<K, T> {
     fn is_terminated(&self) -> bool {
-        self.following.is_none() && self.error.is_none()
+        self.open.is_none() && self.error.is_none()
     }
 }
 
-impl<T> Drop for Registration<T> {
+impl<K, T> Drop for Registration<K, T> {
     fn drop(&mut self) {
-        self.registry.unregister(self.slot, self.id);
+        both_even_if_one_panics(
+            || self.registry.unregister(self.id),
+            || self.control.stop_waiting(),
+        );
     }
 }
+
+impl<K, T> Unpin for Watch<K, T> {}
 
 impl<K, T> fmt::Debug for Watch<K, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watch")
             .field("resume_point", &self.resume_point())
             .field("lag", &self.lag())
-            .field("ended", &self.following.is_none())
+            .field("ended", &self.open.is_none())
             .finish_non_exhaustive()
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::hint::black_box;
 use std::iter;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use event_buffer::publisher::{Publisher, Request, Resume, Watch};
@@ -18,7 +18,10 @@ use crate::task::{self, Flag, Task};
 const SECTION: &str = "publisher";
 const UNIT: &str = "ns/event";
 /// The parts that nobody who publishes under keys can do without.
-const BY_HAND: &str = "lookup and push";
+const BY_HAND: &str = "lock, lookup and push";
+/// Commits that a publisher with a history retains.
+const HISTORY: usize = 100;
+
 /// Events published in one go, unless there are more keys than that.
 const BURST: u64 = 1_000;
 /// Keys where their number is not the question.
@@ -104,6 +107,7 @@ fn row<K: Key>(bench: &mut Bench, scenario: impl Into<String>, scene: &Scene<K>)
         || {
             vec![
                 behind(scene, Topics::default()),
+                behind(scene, WithHistory::default()),
                 behind(scene, ByHand::default()),
             ]
         },
@@ -111,7 +115,7 @@ fn row<K: Key>(bench: &mut Bench, scenario: impl Into<String>, scene: &Scene<K>)
 }
 
 /// What topics are told apart by.
-trait Key: Clone + Eq + Hash + Send + 'static {
+trait Key: Clone + Eq + Hash + Send + Sync + 'static {
     const NAME: &'static str;
 
     fn make(number: u64) -> Self;
@@ -205,7 +209,9 @@ impl<K: Key> Topics<K> {
             .snapshot_ttl(TTL)
             .snapshot(async |_, _| Ok(0))
             .build();
-        ready(&mut publisher.subscribe(Request::new(K::make(u64::MAX))));
+        let mut watch = publisher.subscribe(Request::new(K::make(u64::MAX)));
+        // How it begins, and the end of the snapshot.
+        (0..2).for_each(|_| ready(&mut watch));
         Self {
             publisher,
             index: 0,
@@ -225,7 +231,10 @@ impl<K: Key> Way<K> for Topics<K> {
             epoch: self.publisher.epoch(),
             index: self.index,
         };
-        self.publisher.subscribe(Request::new(key).after(now))
+        let mut watch = self.publisher.subscribe(Request::new(key).after(now));
+        // How it begins.
+        ready(&mut watch);
+        watch
     }
 
     #[inline]
@@ -243,12 +252,46 @@ impl<K: Key> Way<K> for Topics<K> {
     }
 }
 
-/// The least that finds a key's buffer and publishes there: no lock, no index.
-struct ByHand<K>(HashMap<K, EventBuffer<u64>>);
+/// A publisher that retains commits.
+struct WithHistory<K>(Topics<K>);
+
+impl<K: Key> Default for WithHistory<K> {
+    fn default() -> Self {
+        let publisher = Publisher::builder().history(HISTORY).build();
+        Self(Topics {
+            publisher,
+            index: 0,
+        })
+    }
+}
+
+impl<K: Key> Way<K> for WithHistory<K> {
+    const NAME: &'static str = "Publisher with a history";
+    const ROLE: Role = Role::Ours;
+
+    type Reader = Watch<K, u64>;
+
+    fn follow(&mut self, key: K) -> Watch<K, u64> {
+        self.0.follow(key)
+    }
+
+    #[inline]
+    fn publish(&mut self, key: K, event: u64) {
+        self.0.publish(key, event);
+    }
+
+    #[inline]
+    fn commit(&mut self, events: impl Iterator<Item = (K, u64)>) {
+        self.0.commit(events);
+    }
+}
+
+/// The least that finds a key's buffer and publishes there: no index.
+struct ByHand<K>(Mutex<HashMap<K, EventBuffer<u64>>>);
 
 impl<K> Default for ByHand<K> {
     fn default() -> Self {
-        Self(HashMap::new())
+        Self(Mutex::default())
     }
 }
 
@@ -260,12 +303,17 @@ impl<K: Key> Way<K> for ByHand<K> {
 
     fn follow(&mut self, key: K) -> Subscription<u64> {
         let buffer = || EventBuffer::builder().replay(Replay::None).build();
-        self.0.entry(key).or_insert_with(buffer).subscribe()
+        self.0
+            .lock()
+            .unwrap()
+            .entry(key)
+            .or_insert_with(buffer)
+            .subscribe()
     }
 
     #[inline]
     fn publish(&mut self, key: K, event: u64) {
-        if let Some(buffer) = self.0.get_mut(&key) {
+        if let Some(buffer) = self.0.lock().unwrap().get_mut(&key) {
             buffer.push(event);
         }
     }
@@ -418,14 +466,16 @@ fn subscribers(name: &'static str, role: Role, parts: u64) -> Contestant {
             Ok(0)
         })
         .build();
-    ready(&mut publisher.subscribe(Request::new(0_u64)));
+    let mut first = publisher.subscribe(Request::new(0_u64));
+    // How it begins, the parts, and their end.
+    (0..parts + 2).for_each(|_| ready(&mut first));
     let mut watches = Vec::with_capacity(WATCHES);
     Contestant::new(name, role, move |times| {
         let round = |_| {
             let start = Instant::now();
             for _ in 0..WATCHES {
                 let mut watch = publisher.subscribe(Request::new(0));
-                ready(&mut watch);
+                (0..2).for_each(|_| ready(&mut watch));
                 watches.push(watch);
             }
             let elapsed = start.elapsed();

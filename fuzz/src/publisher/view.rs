@@ -1,6 +1,6 @@
 //! What a watcher knows.
 
-use event_buffer::publisher::{Events, ResetReason, Update, WatchError};
+use event_buffer::publisher::{Begin, Events, ResetReason, Update, WatchError};
 
 use super::store::{Entity, Key, Payload, State, Store, apply};
 
@@ -15,8 +15,12 @@ pub(super) struct View {
     /// It has resumed, and received nothing yet: it may be told why that is not possible.
     pub(super) may_reset: bool,
     pub(super) must_reset: Option<ResetReason>,
+    /// It was subscribed with a place to continue from.
+    pub(super) resumes: bool,
     /// What it had when it was reset: it is not given anything older.
     pub(super) had: u64,
+    /// Where a later watch continues.
+    pub(super) place: Option<u64>,
     pub(super) ended: bool,
     /// It was closed, and must not get anything more.
     pub(super) closed: bool,
@@ -35,7 +39,9 @@ impl View {
             token,
             may_reset: false,
             must_reset: None,
+            resumes: false,
             had: 0,
+            place: None,
             ended: false,
             closed: false,
             may_have_ended: false,
@@ -46,22 +52,31 @@ impl View {
         !self.filtered || entity.is_multiple_of(2)
     }
 
-    pub(super) fn receive(&mut self, store: &Store, update: Result<Update<Payload>, WatchError>) {
+    pub(super) fn receive(
+        &mut self,
+        store: &Store,
+        update: Result<Update<Key, Payload>, WatchError>,
+        place: Option<u64>,
+    ) {
         if let Some(reason) = self.must_reset.take()
             && update.is_ok()
         {
-            assert!(matches!(&update, Ok(Update::Reset(why)) if *why == reason));
+            assert!(matches!(&update, Ok(Update::Begin(Begin::Reset(why))) if *why == reason));
         }
         assert!(
             !self.closed || update.is_err(),
             "closed, and something is delivered"
         );
         match update {
-            Ok(Update::Reset(_)) => {
+            Ok(Update::Begin(Begin::Resumed)) => assert!(self.may_reset),
+            Ok(Update::Begin(Begin::Fresh)) => assert!(!self.resumes && self.index.is_none()),
+            Ok(Update::Begin(Begin::Reset(_))) => {
                 assert!(self.may_reset);
                 self.state.clear();
-                self.had = self.index.take().unwrap_or(0);
+                self.index = None;
+                self.had = self.place.unwrap_or(0);
             }
+            Ok(Update::Completed(key)) => panic!("{key} is not complete"),
             Ok(Update::Snapshot(part)) => {
                 assert_eq!(self.index, None, "a part of a snapshot after its end");
                 self.apply(&part);
@@ -72,7 +87,7 @@ impl View {
                 self.check(store);
             }
             Ok(Update::Events(commit)) => {
-                self.advance(store, commit.index());
+                self.advance(store, commit.index().expect("it is of a commit"));
                 self.apply(&commit);
                 self.check(store);
             }
@@ -88,9 +103,15 @@ impl View {
             }
         }
         self.may_reset = false;
+        // Up to there nothing has come of its key.
+        if let Some((index, place)) = self.index.zip(place).filter(|_| !self.ended) {
+            assert!(index <= place, "{index} {place}");
+            assert_eq!(store.touching(self.key, index, place), 0);
+        }
+        self.place = place;
     }
 
-    fn apply(&mut self, events: &Events<Payload>) {
+    fn apply(&mut self, events: &Events<Key, Payload>) {
         for payload in events {
             payload.event.id();
             assert!(self.sees(payload.change.0));
@@ -115,13 +136,15 @@ impl View {
         assert_eq!(self.state, state, "key {} as of {index}", self.key);
     }
 
-    /// It goes on from here. Where the last poll panicked a progress mark may not have been given yet.
-    pub(super) fn leave_at(&mut self, store: &Store, index: u64) {
-        if self.may_have_ended && self.index.is_some_and(|before| before < index) {
-            self.index = Some(index);
+    /// It goes on from here: up to there nothing has come of its key, or the last poll panicked and what it had to say of
+    /// hidden events has not been received.
+    pub(super) fn leave_at(&mut self, store: &Store, place: u64) {
+        if self.index.is_some_and(|index| index < place) {
+            self.index = Some(place);
             self.check(store);
         }
-        assert_eq!(self.index, Some(index));
+        assert_eq!(self.index, Some(place));
+        self.place = Some(place);
     }
 
     /// Nothing is to come any more.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use event_buffer::Replay;
 use event_buffer::publisher::{PublishError, Publisher, Request, ResetReason, Resume, Watch};
 use futures::StreamExt;
 
@@ -39,15 +38,15 @@ impl World {
         STORE.set(Store::default());
         MANNER.set(Manner::default());
         let settings = bytes.byte();
-        let replay = match settings % 8 {
-            0 => Replay::None,
-            1 => Replay::All,
-            n => Replay::Last(n.into()),
+        let history = match settings % 8 {
+            0 => 0,
+            1 => usize::MAX,
+            n => n.into(),
         };
         // The publisher's clock cannot be set: for ever, or not at all.
         let ttl = if settings & 8 != 0 { u64::MAX / 4 } else { 0 };
         let publisher = Publisher::builder()
-            .replay(replay)
+            .history(history)
             .snapshot_ttl(Duration::from_nanos(ttl))
             .epoch(0)
             .snapshot(handle)
@@ -73,7 +72,7 @@ impl World {
                     let payload = Payload::new((0, None));
                     // What is refused is dropped, which may panic.
                     let answer = act(|| self.publisher.publish(index, [(0, payload)]));
-                    let expected = Err(PublishError::IndexBackwards { index, last });
+                    let expected = Err(PublishError::IndexNotGreater { index, last });
                     assert!(answer.is_err() || answer == Ok(expected));
                 }
             }
@@ -97,6 +96,7 @@ impl World {
                 let (point, view) = take(&mut self.left, which)?;
                 let view = View {
                     may_reset: true,
+                    resumes: true,
                     ended: false,
                     closed: false,
                     may_have_ended: false,
@@ -125,6 +125,7 @@ impl World {
                 };
                 let mut view = View::new(key, false, 0);
                 view.may_reset = true;
+                view.resumes = true;
                 view.must_reset = Some(reason);
                 self.subscribe(view, Some(point));
             }
@@ -252,7 +253,8 @@ impl Watcher {
             Ok(Poll::Ready(Some(update))) => {
                 self.waits = false;
                 assert!(!self.view.ended, "something comes after the end");
-                STORE.with_borrow(|store| self.view.receive(store, update));
+                let place = self.real.resume_point().map(|point| point.index);
+                STORE.with_borrow(|store| self.view.receive(store, update, place));
             }
             Err(_) => {
                 self.waits = false;

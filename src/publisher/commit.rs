@@ -1,0 +1,164 @@
+//! What stands in the chain of a topic: commits, each shared by all chains that it touches.
+//!
+//! ```text
+//!   chain of a:  ─▶[Entry]───────▶[Entry]─▶          Commit 8
+//!                     │              │         ┌──────────────────────────┐
+//!                     ▼              └────────▶│ events: a·1  b·2  a·3    │
+//!                  Commit 7                    │ order:   0 2 │ 1         │
+//!                                    ┌────────▶│          a   │ b         │
+//!   chain of b:  ─────────────────▶[Entry]─▶   └──────────────────────────┘
+//! ```
+//!
+//! An update holds the commit, not the place in the chain, so it keeps nothing that comes after.
+
+use std::sync::Arc;
+
+use crate::lag_limit::{Bytes, LagLimit, OnLag, SizeOf};
+
+/// An item of a topic's chain.
+pub(super) enum Entry<K, T> {
+    Commit(Part<K, T>),
+    /// The key is complete, as of this index.
+    Completed(u64),
+}
+
+/// The events of one key in a commit.
+pub(super) struct Part<K, T> {
+    pub(super) commit: Arc<Commit<K, T>>,
+    /// Where they stand in the commit's `order`.
+    start: u32,
+    len: u32,
+}
+
+pub(super) struct Commit<K, T> {
+    pub(super) index: u64,
+    /// How an event is asked for its size, if a watch is limited in bytes.
+    size_of: Option<SizeOf<T>>,
+    events: Content<K, T>,
+}
+
+enum Content<K, T> {
+    One((K, T)),
+    Many {
+        events: Vec<(K, T)>,
+        /// The positions of the events, those of each key together.
+        order: Box<[u32]>,
+    },
+}
+
+impl<K, T> Commit<K, T> {
+    pub(super) fn one(index: u64, size_of: Option<SizeOf<T>>, event: (K, T)) -> Part<K, T> {
+        let events = Content::One(event);
+        Part {
+            commit: Arc::new(Self {
+                index,
+                size_of,
+                events,
+            }),
+            start: 0,
+            len: 1,
+        }
+    }
+
+    pub(super) fn many(
+        index: u64,
+        size_of: Option<SizeOf<T>>,
+        events: Vec<(K, T)>,
+        order: Box<[u32]>,
+    ) -> Arc<Self> {
+        let events = Content::Many { events, order };
+        Arc::new(Self {
+            index,
+            size_of,
+            events,
+        })
+    }
+
+    /// The event at a position of the commit.
+    pub(super) fn event(&self, position: u32) -> Option<&(K, T)> {
+        match &self.events {
+            Content::One(event) => (position == 0).then_some(event),
+            Content::Many { events, .. } => events.get(position as usize),
+        }
+    }
+}
+
+impl<K, T> Part<K, T> {
+    /// The events at `start..end` of the commit's order, which are of one key.
+    pub(super) fn new(commit: Arc<Commit<K, T>>, start: usize, end: usize) -> Self {
+        let number = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
+        Self {
+            commit,
+            start: number(start),
+            len: number(end - start),
+        }
+    }
+
+    /// The positions of the events in the commit.
+    pub(super) fn positions(&self) -> &[u32] {
+        match &self.commit.events {
+            Content::One(_) => &[0],
+            Content::Many { order, .. } => {
+                let (start, len) = (self.start as usize, self.len as usize);
+                order.get(start..start + len).unwrap_or_default()
+            }
+        }
+    }
+
+    fn byte_size(&self) -> usize {
+        let Some(size_of) = self.commit.size_of else {
+            return 0;
+        };
+        let events = { self.positions().iter() }.filter_map(|at| self.commit.event(*at));
+        events
+            .map(|(_, event)| size_of.of(event))
+            .fold(0, usize::saturating_add)
+    }
+}
+
+impl<K, T> Entry<K, T> {
+    pub(super) fn index(&self) -> u64 {
+        match self {
+            Self::Commit(part) => part.commit.index,
+            Self::Completed(index) => *index,
+        }
+    }
+
+    fn byte_size(&self) -> usize {
+        match self {
+            Self::Commit(part) => part.byte_size(),
+            Self::Completed(_) => 0,
+        }
+    }
+}
+
+/// The limit of a watch, as one of its readers: over it the reader is closed, and the watch sees to the rest.
+pub(super) fn limit_of_entries<K, T>(limit: LagLimit<T>) -> LagLimit<Entry<K, T>> {
+    LagLimit {
+        items: limit.items,
+        bytes: limit.bytes.map(|bytes| Bytes {
+            limit: bytes.limit,
+            size_of: SizeOf::new(Entry::byte_size),
+        }),
+        on_lag: OnLag::Close,
+    }
+}
+
+impl<K, T> Clone for Entry<K, T> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Commit(part) => Self::Commit(part.clone()),
+            Self::Completed(index) => Self::Completed(*index),
+        }
+    }
+}
+
+impl<K, T> Clone for Part<K, T> {
+    fn clone(&self) -> Self {
+        Self {
+            commit: Arc::clone(&self.commit),
+            start: self.start,
+            len: self.len,
+        }
+    }
+}

@@ -1,0 +1,503 @@
+//! What a watch delivers next: the snapshots of its keys, and then their commits in the order of their indexes.
+//!
+//! # One key
+//!
+//! The watch waits for the next link of the key's chain.
+//!
+//! # Several keys
+//!
+//! The watch keeps the index of the next entry of each key that has one in a heap, and learns from its
+//! [`Inbox`] of which keys it has to look again. It reads the last index *p* first, then the inbox, then the
+//! chains that are named there, and delivers only what has an index up to *p*. Whatever touches its keys up to *p*
+//! was noted in the inbox before *p* was stored, so nothing that comes before, or belongs to the same commit, is
+//! missing. What is linked but not published yet has a greater index: the watch waits for the publisher's lock once,
+//! after which it is.
+//!
+//! # The place after an update
+//!
+//! It is the update's index, unless the update is the last one that is ready. Then it is as far as the publisher: *p*,
+//! since all that touches the keys up to *p* has been delivered.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::mem;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+use super::commit::{Entry, Part, limit_of_entries};
+use super::control::Control;
+use super::events::Events;
+use super::hub::{Era, Registry, Start};
+use super::inbox::Inbox;
+use super::request::Filter;
+use super::snapshot::Piece;
+use super::track::{Nothing, Read, Track};
+use super::update::Update;
+use crate::error::{SharedError, TryRecvError};
+use crate::lag_limit::LagLimit;
+
+/// As many snapshots of one watch are made at a time.
+const SNAPSHOTS_AT_A_TIME: usize = 16;
+
+pub(super) struct Following<K, T> {
+    registry: Arc<dyn Registry<K, T>>,
+    control: Arc<Control>,
+    /// Of the control: what wakes the task.
+    waker: Waker,
+    filter: Option<Filter<T>>,
+    limit: Option<LagLimit<T>>,
+    era: Arc<Era>,
+    tracks: Vec<Track<K, T>>,
+    /// The tracks whose snapshots have not been read.
+    unread: Vec<usize>,
+    /// The end of the snapshots has not been delivered.
+    in_snapshot: bool,
+    /// The tracks whose snapshots say that the key is complete, which has not been delivered.
+    completing: Vec<usize>,
+    /// From this index on the state is of one index for all keys.
+    whole_from: u64,
+    /// The index that the watcher has.
+    given: u64,
+    /// Delivered next: what is dropped before it is returned may panic.
+    ready: Option<Step<K, T>>,
+    /// Of several keys.
+    inbox: Option<Arc<Inbox>>,
+    touched: Vec<u32>,
+    heads: BinaryHeap<Reverse<Head>>,
+}
+
+/// The next entry of a track: its index, whether it is the end of its key, and which track.
+type Head = (u64, bool, u32);
+
+/// What a watch is to do next.
+pub(super) enum Step<K, T> {
+    /// With the index of the place after it, if there is one.
+    Deliver(Update<K, T>, Option<u64>),
+    /// A key is complete. The place stays.
+    Complete(Update<K, T>),
+    /// There may be orders.
+    Again,
+    Pending,
+    /// So many commits have not been received.
+    Lagged(u64),
+    Failed(Arc<K>, SharedError),
+    End,
+}
+
+impl<K, T> From<Nothing> for Step<K, T> {
+    fn from(nothing: Nothing) -> Self {
+        match nothing {
+            Nothing::Empty => Self::Pending,
+            Nothing::End => Self::End,
+            Nothing::Lagged(commits) => Self::Lagged(commits),
+            Nothing::Ordered => Self::Again,
+        }
+    }
+}
+
+impl<K, T> Following<K, T> {
+    pub(super) fn new(
+        start: Start<K, T>,
+        registry: Arc<dyn Registry<K, T>>,
+        control: Arc<Control>,
+        (filter, limit): (Option<Filter<T>>, Option<LagLimit<T>>),
+    ) -> Self {
+        let mut following = Self {
+            registry,
+            waker: Waker::from(Arc::clone(&control)),
+            control,
+            filter,
+            limit,
+            era: Arc::clone(&start.era),
+            tracks: Vec::new(),
+            unread: Vec::new(),
+            in_snapshot: false,
+            completing: Vec::new(),
+            whole_from: 0,
+            given: 0,
+            ready: None,
+            inbox: None,
+            touched: Vec::new(),
+            heads: BinaryHeap::new(),
+        };
+        drop(following.begin_anew(start));
+        following
+    }
+
+    /// Returns what it followed before, to be dropped.
+    pub(super) fn begin_anew(&mut self, start: Start<K, T>) -> Vec<Track<K, T>> {
+        let before = mem::replace(&mut self.tracks, start.tracks);
+        let is_resumed = start.begin == super::update::Begin::Resumed;
+        self.in_snapshot = !is_resumed;
+        let unread = { self.tracks.iter().enumerate() }
+            .filter(|(_, track)| track.reading.is_some())
+            .map(|(number, _)| number);
+        self.unread = unread.rev().collect();
+        self.whole_from = 0;
+        self.completing.clear();
+        self.inbox = start.inbox;
+        self.touched.clear();
+        self.heads.clear();
+        self.ready = None;
+        self.given = u64::MAX;
+        if is_resumed {
+            self.given = self
+                .tracks
+                .iter()
+                .map(|track| track.contained)
+                .max()
+                .unwrap_or(0);
+        }
+        self.control.give(self.given);
+        before
+    }
+
+    /// Limits the readers of the chains. While there are snapshots to read, what came before the watch began does not
+    /// count. User code: events may be asked for their size.
+    pub(super) fn keep_limit(&mut self) {
+        let Some(limit) = self.limit else { return };
+        for track in &mut self.tracks {
+            let before = if self.in_snapshot {
+                track.lag_of_chain()
+            } else {
+                0
+            };
+            if let Some(live) = track.live_mut() {
+                let mut limit = limit_of_entries(limit);
+                limit.items = limit.items.saturating_add(before);
+                live.set_limit(limit, 0);
+            }
+        }
+    }
+
+    pub(super) fn lag(&self) -> u64 {
+        let end = self.in_snapshot && self.unread.is_empty();
+        self.tracks.iter().map(Track::lag).sum::<u64>() + u64::from(end)
+    }
+
+    pub(super) fn step(&mut self, cx: &Context<'_>) -> Step<K, T> {
+        if let Some(ready) = self.ready.take() {
+            ready
+        } else if self.in_snapshot {
+            self.step_in_snapshot(cx)
+        } else if let Some(number) = self.completing.pop() {
+            self.complete(number)
+        } else if self.inbox.is_none() {
+            self.step_of_one(cx)
+        } else {
+            self.step_of_several(cx)
+        }
+    }
+
+    /// A key is complete.
+    fn complete(&mut self, number: usize) -> Step<K, T> {
+        match self.tracks[number].complete() {
+            Some(key) => Step::Complete(Update::Completed(key)),
+            None => Step::Again,
+        }
+    }
+
+    /// What follows an update as of `index`: the place after it, if the state is of one index for all keys. `published`
+    /// was read before the chains were looked at; `next` is the index of the next entry that is ready.
+    fn deliver(
+        &mut self,
+        update: Update<K, T>,
+        index: u64,
+        published: u64,
+        next: Option<u64>,
+    ) -> Step<K, T> {
+        let is_last = next.is_none_or(|next| next > published);
+        self.given = if is_last { index.max(published) } else { index };
+        self.control.give(self.given);
+        let place = (self.given >= self.whole_from).then_some(self.given);
+        Step::Deliver(update, place)
+    }
+
+    fn step_in_snapshot(&mut self, cx: &Context<'_>) -> Step<K, T> {
+        let mut at = 0;
+        while at < self.unread.len().min(SNAPSHOTS_AT_A_TIME) {
+            let number = self.unread[self.unread.len() - 1 - at];
+            match self.read_snapshot(number, cx) {
+                Ok(true) => {
+                    let done = self.unread.len() - 1 - at;
+                    self.unread.remove(done);
+                }
+                Ok(false) => at += 1,
+                Err(step) => return step,
+            }
+        }
+        if self.unread.is_empty() {
+            return self.end_snapshots();
+        }
+        if self.control.has_orders() {
+            return Step::Again;
+        }
+        Step::Pending
+    }
+
+    /// Reads on in the snapshot of a key. Returns `true` when all of it has been read, and `false` if it waits for more.
+    fn read_snapshot(&mut self, number: usize, cx: &Context<'_>) -> Result<bool, Step<K, T>> {
+        let mut has_flown = false;
+        loop {
+            let track = &mut self.tracks[number];
+            // Its limit goes for the commits since it began, also while it reads the snapshot.
+            if let Err(nothing) = track.check() {
+                return Err(nothing.into());
+            }
+            let Some(reading) = &mut track.reading else {
+                return Ok(true);
+            };
+            match reading.fill() {
+                Read::Piece => {}
+                Read::Failed(error) => return Err(Step::Failed(Arc::clone(&track.key), error)),
+                Read::Ordered => return Err(Step::Again),
+                // On with the snapshot, and then once more: something may have been appended.
+                Read::Empty if !has_flown => {
+                    has_flown = true;
+                    self.control.wait(cx.waker());
+                    self.registry.give_up_late(reading.slot);
+                    reading.fly(&Context::from_waker(&self.waker));
+                    continue;
+                }
+                Read::Empty if reading.wait(&Context::from_waker(&self.waker)) => {
+                    return Ok(false);
+                }
+                Read::Empty => continue,
+            }
+            match &reading.head {
+                Some(Piece::Part(part)) => {
+                    let (key, part) = (Arc::clone(&track.key), Arc::clone(part));
+                    let events = Events::of_snapshot(key, part, self.filter.as_ref());
+                    // It stays the head until here, as the filter may panic.
+                    let is_visible = events.is_visible();
+                    reading.head = None;
+                    if is_visible {
+                        return Err(Step::Deliver(Update::Snapshot(events), None));
+                    }
+                }
+                Some(Piece::End { index, is_complete }) => {
+                    let (index, is_complete) = (*index, *is_complete);
+                    track.end_snapshot(index);
+                    if is_complete {
+                        self.completing.push(number);
+                    }
+                    return Ok(true);
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn end_snapshots(&mut self) -> Step<K, T> {
+        let published = self.era.published();
+        let contained = self.tracks.iter().map(|track| track.contained);
+        let index = contained.clone().min().unwrap_or(published);
+        let whole_from = contained.max().unwrap_or(published);
+        let next = if self.inbox.is_none() {
+            self.next_of_one()
+        } else {
+            self.next_of_several()
+        };
+        let next = match next {
+            Ok(next) => next,
+            Err(nothing) => return nothing.into(),
+        };
+        self.in_snapshot = false;
+        self.whole_from = whole_from;
+        self.keep_limit();
+        let update = Update::EndOfSnapshot { index };
+        self.deliver(update, index, published, next)
+    }
+
+    /// The index of the next entry that is ready.
+    fn next_of_one(&mut self) -> Result<Option<u64>, Nothing> {
+        match self.tracks[0].next_index() {
+            Ok((index, _)) => Ok(Some(index)),
+            Err(Nothing::Empty | Nothing::End) => Ok(None),
+            Err(nothing) => Err(nothing),
+        }
+    }
+
+    fn step_of_one(&mut self, cx: &Context<'_>) -> Step<K, T> {
+        loop {
+            let published = self.era.published();
+            let track = &mut self.tracks[0];
+            match track.fill() {
+                Ok(()) => {}
+                Err(Nothing::Empty) => match self.idle(published, cx) {
+                    Some(step) => return step,
+                    None => continue,
+                },
+                Err(nothing) => return nothing.into(),
+            }
+            let (update, index) = match &track.head {
+                Some(Entry::Commit(part)) if part.commit.index <= track.contained => {
+                    track.head = None;
+                    continue;
+                }
+                Some(Entry::Commit(part)) => {
+                    let events = Events::of_part(part.clone(), self.filter.as_ref());
+                    (Self::visible(events, part.commit.index), part.commit.index)
+                }
+                Some(Entry::Completed(_)) => return self.complete(0),
+                None => continue,
+            };
+            let delivered = track.head.take();
+            let next = if index < published {
+                self.next_of_one().unwrap_or(Some(index))
+            } else {
+                None
+            };
+            let step = self.deliver(update, index, published, next);
+            return self.after_drop(step, delivered);
+        }
+    }
+
+    /// The filter is user code, and may panic.
+    fn visible(events: Events<K, T>, index: u64) -> Update<K, T> {
+        if events.is_visible() {
+            Update::Events(events)
+        } else {
+            Update::Progress { index }
+        }
+    }
+
+    /// Nothing is ready. Returns what there is to do, or `None` if there may be something by now.
+    fn idle(&mut self, published: u64, cx: &Context<'_>) -> Option<Step<K, T>> {
+        if self.is_marked() && published > self.given {
+            let update = Update::Progress { index: published };
+            return Some(self.deliver(update, published, published, None));
+        }
+        self.control.wait(cx.waker());
+        let waits = match &self.inbox {
+            Some(inbox) => inbox.wait(),
+            None => { self.tracks[0].live_mut() }.is_none_or(|live| {
+                let cx = Context::from_waker(&self.waker);
+                { live.end_or_poll_link(&cx, TryRecvError::Empty) }.is_some()
+            }),
+        };
+        if !waits || self.is_marked() {
+            return None;
+        }
+        if self.control.has_orders() {
+            return Some(Step::Again);
+        }
+        Some(Step::Pending)
+    }
+
+    fn is_marked(&self) -> bool {
+        self.era.marked() > self.given
+    }
+
+    /// Looks at the keys that something happened to. Returns the index of the next entry that is ready.
+    fn next_of_several(&mut self) -> Result<Option<u64>, Nothing> {
+        if let Some(inbox) = &self.inbox {
+            inbox.take(&mut self.touched);
+        }
+        while let Some(number) = self.touched.last().copied() {
+            let track = &mut self.tracks[number as usize];
+            if !track.is_queued && !track.is_complete() {
+                match track.next_index() {
+                    Ok((index, is_end)) => {
+                        self.heads.push(Reverse((index, is_end, number)));
+                        track.is_queued = true;
+                    }
+                    Err(Nothing::Empty | Nothing::End) => {}
+                    Err(nothing) => return Err(nothing),
+                }
+            }
+            self.touched.pop();
+        }
+        Ok(self.heads.peek().map(|Reverse((index, ..))| *index))
+    }
+
+    fn step_of_several(&mut self, cx: &Context<'_>) -> Step<K, T> {
+        loop {
+            // Before the inbox: what was published before the end is found there.
+            let is_ended = self.era.is_ended();
+            let published = self.era.published();
+            let next = match self.next_of_several() {
+                Ok(next) => next,
+                Err(nothing) => return nothing.into(),
+            };
+            match next {
+                None if is_ended || self.is_over() => return Step::End,
+                None => {
+                    if let Some(step) = self.idle(published, cx) {
+                        return step;
+                    }
+                }
+                // It is linked, and not published yet.
+                Some(index) if index > published => self.registry.settle(),
+                Some(index) => return self.merge(index, published),
+            }
+        }
+    }
+
+    /// Returns `true` if all keys are complete.
+    fn is_over(&self) -> bool {
+        !self.tracks.is_empty() && self.tracks.iter().all(Track::is_complete)
+    }
+
+    /// Delivers what stands next in the heap: a commit, from all tracks that it stands in, or the end of a key.
+    fn merge(&mut self, index: u64, published: u64) -> Step<K, T> {
+        let mut parts = Vec::new();
+        let mut numbers = Vec::new();
+        while let Some(Reverse((next, is_end, number))) = self.heads.peek().copied() {
+            if next != index || (is_end && !numbers.is_empty()) {
+                break;
+            }
+            self.heads.pop();
+            // First: what follows may panic, and then it is looked at again.
+            self.touched.push(number);
+            let track = &mut self.tracks[number as usize];
+            track.is_queued = false;
+            numbers.push(number);
+            if is_end {
+                break;
+            }
+        }
+        for number in &numbers {
+            let track = &mut self.tracks[*number as usize];
+            if let Err(nothing) = track.fill() {
+                return nothing.into();
+            }
+            match &track.head {
+                Some(Entry::Commit(part)) => parts.push(part.clone()),
+                Some(Entry::Completed(_)) => return self.complete(*number as usize),
+                None => {}
+            }
+        }
+        let Some(events) = self.join(parts) else {
+            return Step::Again;
+        };
+        let update = Self::visible(events, index);
+        let heads = numbers
+            .into_iter()
+            .map(|number| self.tracks[number as usize].head.take());
+        let delivered: Vec<_> = heads.collect();
+        let next = self.next_of_several().unwrap_or(Some(index));
+        let step = self.deliver(update, index, published, next);
+        self.after_drop(step, delivered)
+    }
+
+    /// Drops what has been delivered. If that panics the step comes next.
+    fn after_drop(&mut self, step: Step<K, T>, delivered: impl Sized) -> Step<K, T> {
+        self.ready = Some(step);
+        drop(delivered);
+        self.ready.take().unwrap_or(Step::Again)
+    }
+
+    /// The events of the parts of one commit, in the order in which they were published.
+    fn join(&self, mut parts: Vec<Part<K, T>>) -> Option<Events<K, T>> {
+        let filter = self.filter.as_ref();
+        let part = parts.pop()?;
+        if parts.is_empty() {
+            return Some(Events::of_part(part, filter));
+        }
+        let others = parts.iter().flat_map(Part::positions);
+        let mut positions: Vec<u32> = others.chain(part.positions()).copied().collect();
+        positions.sort_unstable();
+        Some(Events::of_commit(part.commit, positions.into(), filter))
+    }
+}

@@ -1,0 +1,312 @@
+//! Snapshots: which one a watch is given, and what becomes of them.
+
+use std::hash::Hash;
+use std::sync::Arc;
+
+use super::super::commit::Entry;
+use super::super::error::SnapshotOutdated;
+use super::super::flight::Flight;
+use super::super::snapshot::{Builds, Parts, Piece, SnapshotBuild};
+use super::garbage::{Garbage, GivenUp};
+use super::subscribe::Seating;
+use super::topic::{Build, Early, Kept, Place};
+use super::{Expiry, Hub, State};
+use crate::subscription::Subscription;
+use crate::sync::Instant;
+
+/// The snapshot that a watch is given.
+pub(super) struct Given<K, T> {
+    pub(super) parts: Subscription<Piece<T>>,
+    /// That of a snapshot that is being made.
+    pub(super) flight: Option<Flight>,
+    /// The place in the chain from which on nothing is missed but what is `early`.
+    pub(super) onward: Place<K, T>,
+    pub(super) early: Early<K, T>,
+}
+
+/// The place of the first commit after an index, and what was passed is counted. O(commits passed), no lock.
+fn first_after<K, T>(place: Place<K, T>, index: u64) -> Place<K, T> {
+    let Place { at, mut number } = place;
+    let mut reader = at.subscribe();
+    let is_contained = |entry: &Entry<K, T>| match entry {
+        Entry::Commit(part) => part.commit.index <= index,
+        Entry::Completed(_) => false,
+    };
+    while reader.peek(is_contained) == Ok(true) && reader.skip_event() {
+        number += 1;
+    }
+    Place {
+        at: reader.position(),
+        number,
+    }
+}
+
+impl<K, T> Hub<K, T>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    T: Send + Sync + 'static,
+{
+    /// The snapshot that is kept, one that is being made, or a new one; `None` without a handler. It is not older
+    /// than what the watcher has, and no more commits have followed it than the watch may be behind.
+    pub(super) fn snapshot(
+        self: &Arc<Self>,
+        state: &mut State<K, T>,
+        slot: usize,
+        key: &mut Option<K>,
+        (seating, garbage): (&Seating<'_>, &mut Garbage<K, T>),
+    ) -> Option<Given<K, T>> {
+        let (watch, had) = (seating.id, seating.had);
+        let handler = self.settings.handler.as_ref()?;
+        state.give_up_late(slot, garbage);
+        let topic = &mut state.topics[slot];
+        let live = topic.linked();
+        if let Some(kept) = &live.kept {
+            let followed = live.count - kept.onward.number;
+            if kept.index >= had && followed <= seating.limit {
+                return Some(Given {
+                    parts: kept.start.subscribe(),
+                    flight: None,
+                    onward: kept.onward.clone(),
+                    early: Arc::clone(&kept.early),
+                });
+            }
+        }
+        for build in &mut live.builds {
+            // One that is abandoned just now is not joined.
+            let joined = build.parts.join().zip(build.flight.upgrade());
+            if let Some((parts, flight)) = joined {
+                build.waiting += 1;
+                let seat = live.watches.get_mut(&watch)?;
+                seat.waits_for = Some(build.id);
+                return Some(Given {
+                    parts,
+                    flight: Some(flight),
+                    onward: build.start.clone(),
+                    early: Arc::clone(&build.early),
+                });
+            }
+        }
+        let key = key.take()?;
+        let keeps = !self.settings.ttl.is_zero() || !live.builds.is_empty();
+        let parts = Parts::new(keeps);
+        let reader = parts.join()?;
+        let (newest, onward, early) = (topic.newest(), topic.tail(), Early::default());
+        let id = state.next_id();
+        let registry: Arc<dyn Builds> = Arc::<Self>::clone(self);
+        let build = SnapshotBuild {
+            registry,
+            slot,
+            id,
+            parts: Arc::clone(&parts),
+        };
+        let flight = build.fly(Arc::clone(handler), key);
+        let timeout = self.settings.timeout;
+        let build = Build {
+            id,
+            flight: flight.downgrade(),
+            parts,
+            start: onward.clone(),
+            early: Arc::clone(&early),
+            newest,
+            waiting: 1,
+            deadline: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+        };
+        let live = state.topics[slot].linked();
+        live.builds.push(build);
+        live.watches.get_mut(&watch)?.waits_for = Some(id);
+        state.figures.snapshots_begun += 1;
+        state.figures.snapshots_in_flight += 1;
+        Some(Given {
+            parts: reader,
+            flight: Some(flight),
+            onward,
+            early,
+        })
+    }
+
+    /// Gives up the snapshots of a topic that have taken too long.
+    pub(super) fn give_up_late_of(&self, slot: usize) {
+        let mut garbage = Garbage::new();
+        let mut state = self.state.lock();
+        state.give_up_late(slot, &mut garbage);
+        drop(state);
+        drop(garbage);
+    }
+}
+
+impl<K, T> State<K, T> {
+    fn give_up_late(&mut self, slot: usize, garbage: &mut Garbage<K, T>) {
+        let Some(live) = self.topics.get_mut(slot).and_then(|topic| topic.live_mut()) else {
+            return;
+        };
+        if live.builds.iter().all(|build| build.deadline.is_none()) {
+            return;
+        }
+        let now = Instant::now();
+        while let Some(at) = { live.builds.iter() }
+            .position(|build| build.deadline.is_some_and(|deadline| deadline <= now))
+        {
+            let build = live.builds.remove(at);
+            self.figures.snapshots_in_flight -= 1;
+            self.figures.snapshots_given_up += 1;
+            garbage.pile().builds.0.push(GivenUp(build));
+        }
+    }
+
+    /// Gives up all snapshots of a topic that are being made.
+    pub(super) fn give_up_builds(&mut self, slot: usize, garbage: &mut Garbage<K, T>) {
+        if let Some(live) = self.topics[slot].live_mut() {
+            self.figures.snapshots_in_flight -= live.builds.len();
+            self.figures.snapshots_given_up += live.builds.len() as u64;
+            garbage
+                .pile()
+                .builds
+                .0
+                .extend(live.builds.drain(..).map(GivenUp));
+        }
+    }
+
+    /// A watch no longer waits for its snapshot.
+    pub(super) fn leave_build(&mut self, slot: usize, watch: u64, garbage: &mut Garbage<K, T>) {
+        let live = self.topics.get_mut(slot).and_then(|topic| topic.live_mut());
+        if let Some(build) = live.and_then(|live| live.leave_build(watch)) {
+            self.figures.snapshots_in_flight -= 1;
+            self.figures.snapshots_given_up += 1;
+            garbage.pile().builds.0.push(GivenUp(build));
+        }
+    }
+
+    /// Removes the kept snapshot, or that very one. The topic may be idle after that.
+    pub(super) fn remove_kept(
+        &mut self,
+        slot: usize,
+        id: Option<u64>,
+        garbage: &mut Garbage<K, T>,
+    ) {
+        let live = self.topics.get_mut(slot).and_then(|topic| topic.live_mut());
+        let is_meant = |kept: &mut Kept<K, T>| id.is_none_or(|id| id == kept.id);
+        if let Some(kept) = live.and_then(|live| live.kept.take_if(is_meant)) {
+            self.figures.cached_snapshots -= 1;
+            garbage.pile().kept.0.push(kept);
+        }
+    }
+
+    /// Takes a snapshot out that is over.
+    fn take_build(&mut self, slot: usize, id: u64) -> Option<Build<K, T>> {
+        let live = self.topics.get_mut(slot)?.live_mut()?;
+        let at = live.builds.iter().position(|build| build.id == id)?;
+        for seat in live.watches.values_mut() {
+            if seat.waits_for == Some(id) {
+                seat.waits_for = None;
+            }
+        }
+        self.figures.snapshots_in_flight -= 1;
+        Some(live.builds.remove(at))
+    }
+}
+
+impl<K: Hash + Eq, T> State<K, T> {
+    /// Forgets the snapshots whose time is over. The answer is to be dropped after the lock.
+    pub(super) fn sweep_now(&mut self) -> Garbage<K, T> {
+        let mut garbage = Garbage::new();
+        let now = Instant::now();
+        while let Some(&Expiry { slot, id, .. }) =
+            self.expiries.front().filter(|expiry| expiry.at <= now)
+        {
+            self.expiries.pop_front();
+            self.remove_kept(slot, Some(id), &mut garbage);
+            self.remove_if_idle(slot, &mut garbage);
+        }
+        garbage
+    }
+}
+
+impl<K, T> Builds for Hub<K, T>
+where
+    K: Hash + Eq + Send + Sync,
+    T: Send + Sync,
+{
+    fn finished(
+        &self,
+        slot: usize,
+        id: u64,
+        index: u64,
+        tell: &mut dyn FnMut(),
+    ) -> Result<(), SnapshotOutdated> {
+        let start = {
+            let state = self.state.lock();
+            let topic = state.topics.get(slot);
+            let builds = { topic.and_then(|topic| topic.live()) }.map(|live| &live.builds);
+            let build = builds.and_then(|builds| builds.iter().find(|build| build.id == id));
+            let Some((topic, build)) = topic.zip(build) else {
+                // It was given up, which has been told, or the publisher has ended.
+                drop(state);
+                tell();
+                return Ok(());
+            };
+            // Those since it was begun are kept for it.
+            if topic.own_left.min(build.newest) > index {
+                let newest = build.newest;
+                return Err(SnapshotOutdated { index, newest });
+            }
+            build.start.clone()
+        };
+        let is_kept = !self.settings.ttl.is_zero();
+        let onward = if is_kept {
+            first_after(start, index)
+        } else {
+            start
+        };
+        let mut garbage = Garbage::new();
+        let mut state = self.state.lock();
+        let Some(build) = state.take_build(slot, id) else {
+            // As above.
+            drop(state);
+            tell();
+            return Ok(());
+        };
+        let early = state.topics[slot].early(index, build.start.number);
+        // It has not been set before.
+        let _ = build.early.set(early);
+        state.known = state.known.max(index);
+        state.figures.snapshots_finished += 1;
+        let kept = { build.parts.start() }.filter(|_| is_kept);
+        if let Some((start, parts)) = kept {
+            state.remove_kept(slot, None, &mut garbage);
+            let kept = Kept {
+                id,
+                index,
+                onward,
+                early: Arc::clone(&build.early),
+                start,
+                parts,
+            };
+            if let Some(live) = state.topics[slot].live_mut() {
+                live.kept = Some(kept);
+                state.figures.cached_snapshots += 1;
+            }
+            if let Some(at) = Instant::now().checked_add(self.settings.ttl) {
+                state.expiries.push_back(Expiry { at, slot, id });
+            }
+            state.give_up_large_kept(slot, &mut garbage);
+        }
+        state.remove_if_idle(slot, &mut garbage);
+        drop(state);
+        tell();
+        drop((build, garbage));
+        Ok(())
+    }
+
+    fn failed(&self, slot: usize, id: u64, tell: &mut dyn FnMut()) {
+        let mut garbage = Garbage::<K, T>::new();
+        let mut state = self.state.lock();
+        let build = state.take_build(slot, id);
+        if build.is_some() {
+            state.figures.snapshots_failed += 1;
+            state.remove_if_idle(slot, &mut garbage);
+        }
+        drop(state);
+        tell();
+        drop((build, garbage));
+    }
+}

@@ -1,0 +1,353 @@
+//! Closing and refreshing watches, and what is told of a key: that it is void, forgotten, or complete.
+
+use std::borrow::Borrow;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use super::super::commit::Entry;
+use super::super::control::{Control, Ordered};
+use super::super::error::{CloseReason, WatchError};
+use super::super::stats::Slowest;
+use super::super::update::ResetReason;
+use super::garbage::{EachDropped, Garbage, GivenUp};
+use super::history::Kind;
+use super::topic::Topic;
+use super::{Hub, State};
+use crate::unwind::{both_even_if_one_panics, for_each_even_if_one_panics};
+
+/// Takes the places of all, then wakes each and frees what it kept, even if that panics for another one.
+pub(super) fn finish<K, T>(mut ordered: Vec<Ordered>, builds: EachDropped<Vec<GivenUp<K, T>>>) {
+    ordered.iter_mut().for_each(Ordered::take_places);
+    both_even_if_one_panics(
+        || for_each_even_if_one_panics(ordered.drain(..), drop),
+        || drop(builds),
+    );
+}
+
+/// What a call leaves to be done after the lock.
+struct Closing<K, T> {
+    ordered: Vec<Ordered>,
+    garbage: Garbage<K, T>,
+}
+
+impl<K, T> Closing<K, T> {
+    fn new() -> Self {
+        Self {
+            ordered: Vec::new(),
+            garbage: Garbage::new(),
+        }
+    }
+
+    fn finish(mut self) {
+        let builds = self.garbage.take_builds();
+        both_even_if_one_panics(|| finish(self.ordered, builds), || drop(self.garbage));
+    }
+}
+
+impl<K, T> Hub<K, T>
+where
+    K: Hash + Eq,
+{
+    /// Closes the watches that are meant, in steps.
+    pub(in super::super) fn close_where(
+        &self,
+        reason: CloseReason,
+        mut is_meant: impl FnMut(&[Arc<str>]) -> bool,
+    ) {
+        let mut closing = Closing::new();
+        let (mut after, last) = (0, self.state.lock().next_id);
+        while after < last {
+            let step: Vec<_> = {
+                let state = self.state.lock();
+                let step = state.watches.step(after);
+                step.map(|(id, watch)| (id, Arc::clone(&watch.tokens)))
+                    .collect()
+            };
+            let Some((id, _)) = step.last() else { break };
+            after = *id;
+            // Under no lock: it is user code.
+            let meant = step.iter().filter(|(id, _)| *id <= last);
+            let meant: Vec<u64> = { meant.filter(|(_, tokens)| is_meant(tokens)) }
+                .map(|(id, _)| *id)
+                .collect();
+            let mut state = self.state.lock();
+            state.close(meant, reason, &mut closing);
+        }
+        closing.finish();
+    }
+
+    pub(in super::super) fn close_token(&self, token: &str) {
+        let mut closing = Closing::new();
+        let mut state = self.state.lock();
+        let meant = state.watches.of_token(token);
+        state.close(meant, CloseReason::AccessChanged, &mut closing);
+        drop(state);
+        closing.finish();
+    }
+
+    pub(in super::super) fn close_key<Q>(&self, key: &Q)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let mut closing = Closing::new();
+        let mut state = self.state.lock();
+        if let Some(slot) = state.slots.get(key).copied() {
+            state.give_up_builds(slot, &mut closing.garbage);
+            let meant = state.watches_of(slot);
+            state.close(meant, CloseReason::KeyClosed, &mut closing);
+        }
+        drop(state);
+        closing.finish();
+    }
+
+    /// Calls `f` with the topic of a key, which is made if there is none.
+    fn with_topic<Q>(&self, key: &Q, f: impl FnOnce(&mut State<K, T>, usize, &mut Closing<K, T>))
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        let mut closing = Closing::new();
+        let mut state = self.state.lock();
+        let mut clones = None;
+        if !state.slots.contains_key(key) {
+            // Under no lock: it is user code.
+            drop(state);
+            clones = Some((key.to_owned(), key.to_owned()));
+            state = self.state.lock();
+        }
+        if !state.shut {
+            let slot = match (state.slots.get(key).copied(), clones.take()) {
+                (Some(slot), _) => Some(slot),
+                (None, Some((own, in_map))) => {
+                    let State {
+                        slots,
+                        topics,
+                        left,
+                        ..
+                    } = &mut *state;
+                    let made = || topics.insert(Topic::new(own, *left));
+                    Some(*slots.entry(in_map).or_insert_with(made))
+                }
+                // It went meanwhile, with all that is to be void.
+                (None, None) => None,
+            };
+            if let Some(slot) = slot {
+                f(&mut state, slot, &mut closing);
+                state.remove_if_idle(slot, &mut closing.garbage);
+            }
+        }
+        drop(state);
+        drop(clones);
+        closing.finish();
+    }
+
+    pub(in super::super) fn refresh<Q>(&self, key: &Q)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        self.with_topic(key, |state, slot, closing| {
+            state.void_at_last(slot, &mut closing.garbage);
+            for id in state.watches_of(slot) {
+                if let Some(watch) = state.watches.get(id) {
+                    let ordered = watch.control.reset(ResetReason::Refreshed);
+                    closing.ordered.push(ordered);
+                }
+            }
+        });
+    }
+
+    pub(in super::super) fn forget<Q>(&self, key: &Q)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        self.with_topic(key, |state, slot, closing| {
+            state.void_at_last(slot, &mut closing.garbage);
+            let meant = state.watches_of(slot);
+            state.close(meant, CloseReason::KeyForgotten, closing);
+        });
+    }
+
+    pub(in super::super) fn watchers<Q>(&self, key: &Q) -> usize
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let state = self.state.lock();
+        let slot = state.slots.get(key);
+        let live = slot.and_then(|slot| state.topics[*slot].live());
+        live.map_or(0, |live| live.watches.len())
+    }
+
+    pub(in super::super) fn complete<Q>(&self, key: &Q)
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        let mut deferred = None;
+        let mut woken = Vec::new();
+        self.with_topic(key, |state, slot, _| {
+            if !state.topics[slot].is_completed() {
+                (deferred, woken) = state.link_end(slot);
+            }
+        });
+        both_even_if_one_panics(
+            || drop(deferred),
+            || for_each_even_if_one_panics(woken.iter(), |control| control.wake_task()),
+        );
+    }
+
+    /// Marks the progress of all, in steps.
+    pub(in super::super) fn mark_progress(&self) {
+        let (era, index) = {
+            let state = self.state.lock();
+            (Arc::clone(&state.era), state.last)
+        };
+        era.mark(index);
+        let mut after = 0;
+        loop {
+            let mut step: Vec<Arc<Control>> = Vec::new();
+            {
+                let state = self.state.lock();
+                let ids = state.watches.step(after).map(|(id, watch)| {
+                    step.push(Arc::clone(&watch.control));
+                    id
+                });
+                let Some(last) = ids.last() else { break };
+                after = last;
+            }
+            for_each_even_if_one_panics(step.iter(), |control| control.wake_if_behind(index));
+        }
+    }
+
+    /// The watches that are furthest behind, in steps.
+    pub(in super::super) fn slowest(&self, most: usize) -> Vec<Slowest<K>>
+    where
+        K: Clone,
+    {
+        let mut all = Vec::new();
+        let mut after = 0;
+        loop {
+            let state = self.state.lock();
+            let before = all.len();
+            for (id, watch) in state.watches.step(after) {
+                after = id;
+                let lags = watch.slots.iter().map(|slot| state.lag(*slot, id));
+                all.push((
+                    lags.sum::<u64>(),
+                    Arc::clone(&watch.keys),
+                    Arc::clone(&watch.tokens),
+                ));
+            }
+            if all.len() == before {
+                break;
+            }
+            drop(state);
+            all.sort_by_key(|(lag, ..)| std::cmp::Reverse(*lag));
+            all.truncate(most);
+        }
+        let slowest = all.into_iter().map(|(lag, keys, tokens)| Slowest {
+            keys: keys.iter().map(|key| K::clone(key)).collect(),
+            tokens: tokens.to_vec(),
+            lag,
+        });
+        slowest.collect()
+    }
+}
+
+impl<K, T> State<K, T> {
+    fn watches_of(&self, slot: usize) -> Vec<u64> {
+        let live = self.topics.get(slot).and_then(Topic::live);
+        live.into_iter()
+            .flat_map(|live| live.watches.keys().copied())
+            .collect()
+    }
+
+    fn lag(&self, slot: usize, watch: u64) -> u64 {
+        let live = self.topics.get(slot).and_then(Topic::live);
+        let lag = live.and_then(|live| {
+            let seat = live.watches.get(&watch)?;
+            Some(live.count.saturating_sub(seat.progress.get()))
+        });
+        lag.unwrap_or(0)
+    }
+}
+
+impl<K: Hash + Eq, T> State<K, T> {
+    /// Orders watches to end, and takes them out of the registry.
+    fn close(&mut self, meant: Vec<u64>, reason: CloseReason, closing: &mut Closing<K, T>) {
+        for id in meant {
+            if let Some(watch) = self.watches.get(id) {
+                let ordered = watch.control.end(WatchError::Closed(reason));
+                closing.ordered.extend(ordered);
+                self.unregister(id, &mut closing.garbage);
+            }
+        }
+    }
+
+    /// Takes a watch out of the registry, and out of its topics.
+    pub(super) fn unregister(&mut self, id: u64, garbage: &mut Garbage<K, T>) {
+        if let Some(watch) = self.watches.remove(id) {
+            self.unseat(id, &watch.slots, garbage);
+            garbage.pile().registered.push(watch);
+        }
+    }
+
+    /// Takes a watch out of its topics.
+    pub(super) fn unseat(&mut self, id: u64, slots: &[usize], garbage: &mut Garbage<K, T>) {
+        for slot in slots {
+            self.leave_build(*slot, id, garbage);
+            if let Some(live) = self.topics.get_mut(*slot).and_then(Topic::live_mut) {
+                live.remove_watch(id);
+            }
+            self.remove_if_idle(*slot, garbage);
+        }
+    }
+
+    /// What is kept of a topic is void: who resumes from up to the last index begins anew.
+    fn void_at_last(&mut self, slot: usize, garbage: &mut Garbage<K, T>) {
+        self.give_up_builds(slot, garbage);
+        let last = self.last;
+        if self.topics[slot].is_void(last) {
+            self.remove_kept(slot, None, garbage);
+        } else {
+            self.void(slot, last, garbage);
+        }
+    }
+
+    /// What is kept of a topic is void: who resumes from up to that index begins anew.
+    pub(super) fn void(&mut self, slot: usize, index: u64, garbage: &mut Garbage<K, T>) {
+        self.remove_kept(slot, None, garbage);
+        let topic = &mut self.topics[slot];
+        for own in topic.void(index) {
+            garbage.add_entry(own);
+        }
+        self.history.push(index, slot, Kind::Rider);
+        // Who waits for a snapshot gets it, and who comes from now on another one.
+        if let Some(live) = topic.live() {
+            for build in &live.builds {
+                garbage.pile().starts.0.extend(build.parts.shut());
+            }
+        }
+    }
+
+    /// Adds the end of a topic to its entries and its chain.
+    #[expect(clippy::type_complexity, reason = "what is left to do, in two parts")]
+    fn link_end(
+        &mut self,
+        slot: usize,
+    ) -> (
+        Option<crate::buffer::Deferred<Entry<K, T>>>,
+        Vec<Arc<Control>>,
+    ) {
+        let last = self.last;
+        let topic = &mut self.topics[slot];
+        let deferred = topic.push(Entry::Completed(last), true);
+        self.history.push(last, slot, Kind::Rider);
+        let inboxes = topic.live().into_iter().flat_map(|live| &live.inboxes);
+        let woken = inboxes.filter_map(|(_, inbox, key)| inbox.note(*key));
+        (deferred, woken.collect())
+    }
+}

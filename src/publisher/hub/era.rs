@@ -1,0 +1,59 @@
+//! The indexes of one epoch.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+
+use crate::sync::{AtomicBool, AtomicU64};
+
+/// What watches read without the lock. Another epoch has another one, so that a watch of a former epoch never takes
+/// an index of the present one for its own.
+pub(in super::super) struct Era {
+    pub(in super::super) epoch: u64,
+    /// The last index. All commits up to it are linked in all chains that they touch.
+    published: AtomicU64,
+    /// The index of the last mark of progress.
+    marked: AtomicU64,
+    /// The last handle of the publisher is gone.
+    ended: AtomicBool,
+}
+
+impl Era {
+    pub(super) fn new(epoch: u64, published: u64) -> Arc<Self> {
+        Arc::new(Self {
+            epoch,
+            published: AtomicU64::new(published),
+            marked: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
+        })
+    }
+
+    /// Publishes the index, when all is linked.
+    #[inline]
+    pub(super) fn publish(&self, index: u64) {
+        // Release: pairs with the Acquire in `published`.
+        self.published.store(index, Release);
+    }
+
+    /// To be read before a chain is looked at: what is found there is then all there is up to this index.
+    #[inline]
+    pub(in super::super) fn published(&self) -> u64 {
+        // Acquire: pairs with the Release in `publish`.
+        self.published.load(Acquire)
+    }
+
+    pub(super) fn mark(&self, index: u64) {
+        self.marked.fetch_max(index, AcqRel);
+    }
+
+    pub(in super::super) fn marked(&self) -> u64 {
+        self.marked.load(Acquire)
+    }
+
+    pub(super) fn end(&self) {
+        self.ended.store(true, Release);
+    }
+
+    pub(in super::super) fn is_ended(&self) -> bool {
+        self.ended.load(Acquire)
+    }
+}

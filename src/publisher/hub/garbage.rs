@@ -1,0 +1,121 @@
+//! What is dropped, and with that woken, once the lock is released.
+
+use std::collections::HashMap;
+use std::mem;
+use std::sync::Arc;
+
+use slab::Slab;
+
+use super::super::snapshot::Piece;
+use super::arrivals::Arrival;
+use super::topic::{Build, Kept, Live, Own, Topic};
+use super::watches::Registered;
+use crate::position::Position;
+use crate::publisher::error::SnapshotGivenUp;
+use crate::unwind::{Panic, discard, for_each_even_if_one_panics};
+
+/// Collected under the lock, dropped after it. Mostly there is nothing, or one entry.
+pub(super) struct Garbage<K, T> {
+    pub(super) entry: Option<Own<K, T>>,
+    pile: Option<Box<Pile<K, T>>>,
+}
+
+/// What there is seldom.
+pub(super) struct Pile<K, T> {
+    pub(super) keys: EachDropped<Vec<K>>,
+    pub(super) topics: EachDropped<Vec<Topic<K, T>>>,
+    pub(super) lives: EachDropped<Vec<Live<K, T>>>,
+    pub(super) entries: EachDropped<Vec<Own<K, T>>>,
+    pub(super) kept: EachDropped<Vec<Kept<K, T>>>,
+    /// To be told, too.
+    pub(super) arrivals: EachDropped<Vec<(K, Arc<Arrival>)>>,
+    /// First parts of snapshots.
+    pub(super) starts: EachDropped<Vec<Position<Piece<T>>>>,
+    pub(super) registered: Vec<Registered<K>>,
+    /// Given up.
+    pub(super) builds: EachDropped<Vec<GivenUp<K, T>>>,
+    /// Empty.
+    pub(super) tables: Option<Tables<K, T>>,
+    /// Of keys that were asked under the lock. What they carry is user code.
+    pub(super) panics: Vec<Panic>,
+}
+
+/// The topics, and the way to them.
+pub(super) type Tables<K, T> = (
+    EachDropped<Slab<Topic<K, T>>>,
+    EachDropped<HashMap<K, usize>>,
+);
+
+/// Drops what is in it one by one, even if the drop of one panics, or a panic goes on already.
+pub(super) struct EachDropped<I: Default + IntoIterator>(pub(super) I);
+
+/// A snapshot that is given up. Dropping it drops the handler, unless it is being polled, and tells those who wait.
+pub(super) struct GivenUp<K, T>(pub(super) Build<K, T>);
+
+impl<I: Default + IntoIterator> Drop for EachDropped<I> {
+    fn drop(&mut self) {
+        let items = mem::take(&mut self.0).into_iter();
+        if items.size_hint().1 != Some(0) {
+            for_each_even_if_one_panics(items, drop);
+        }
+    }
+}
+
+impl<K, T> Drop for GivenUp<K, T> {
+    fn drop(&mut self) {
+        self.0.parts.fail(SnapshotGivenUp.into());
+        self.0.flight.give_up();
+    }
+}
+
+impl<K, T> Drop for Pile<K, T> {
+    fn drop(&mut self) {
+        self.panics.drain(..).for_each(discard);
+        for_each_even_if_one_panics(self.arrivals.0.iter(), |(_, arrival)| arrival.tell());
+    }
+}
+
+impl<K, T> Garbage<K, T> {
+    #[inline]
+    pub(super) fn new() -> Self {
+        Self {
+            entry: None,
+            pile: None,
+        }
+    }
+
+    pub(super) fn pile(&mut self) -> &mut Pile<K, T> {
+        self.pile.get_or_insert_with(|| Box::new(Pile::new()))
+    }
+
+    #[inline]
+    pub(super) fn add_entry(&mut self, own: Own<K, T>) {
+        match &self.entry {
+            None => self.entry = Some(own),
+            Some(_) => self.pile().entries.0.push(own),
+        }
+    }
+
+    pub(super) fn take_builds(&mut self) -> EachDropped<Vec<GivenUp<K, T>>> {
+        let builds = self.pile.as_mut().map(|pile| mem::take(&mut pile.builds.0));
+        EachDropped(builds.unwrap_or_default())
+    }
+}
+
+impl<K, T> Pile<K, T> {
+    fn new() -> Self {
+        Self {
+            keys: EachDropped(Vec::new()),
+            topics: EachDropped(Vec::new()),
+            lives: EachDropped(Vec::new()),
+            entries: EachDropped(Vec::new()),
+            kept: EachDropped(Vec::new()),
+            arrivals: EachDropped(Vec::new()),
+            starts: EachDropped(Vec::new()),
+            registered: Vec::new(),
+            builds: EachDropped(Vec::new()),
+            tables: None,
+            panics: Vec::new(),
+        }
+    }
+}

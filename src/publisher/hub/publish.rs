@@ -1,0 +1,423 @@
+//! Publishing, and what leaves the history by it.
+
+use std::hash::Hash;
+use std::sync::Arc;
+
+use super::super::commit::{Commit, Entry, Part};
+use super::super::control::Control;
+use super::super::error::PublishError;
+use super::garbage::{EachDropped, Garbage, GivenUp};
+use super::history::{Kind, Record};
+use super::topic::Topic;
+use super::{Hub, STEP, State, wake_all};
+use crate::buffer::Deferred;
+use crate::sync::MutexGuard;
+use crate::unwind::{both_even_if_one_panics, for_each_even_if_one_panics};
+
+/// The index of a commit.
+#[derive(Clone, Copy)]
+pub(in super::super) enum At {
+    Index(u64),
+    Next,
+}
+
+/// An event of a commit of several.
+pub(in super::super) struct Pending<K, T> {
+    /// Until it is published.
+    event: Option<(K, T)>,
+    /// Of the topic, if there is one.
+    slot: Option<usize>,
+    /// Clones of the key, for a topic that has to be made.
+    clones: Option<(K, K)>,
+}
+
+impl<K, T> Pending<K, T> {
+    pub(in super::super) fn new(event: (K, T)) -> Self {
+        Self {
+            event: Some(event),
+            slot: None,
+            clones: None,
+        }
+    }
+}
+
+/// What a publish leaves to be done after the lock.
+struct Outcome<K, T> {
+    /// Woken, then dropped.
+    deferred: EachDropped<Vec<Deferred<Entry<K, T>>>>,
+    woken: Vec<Arc<Control>>,
+    garbage: Garbage<K, T>,
+}
+
+impl<K, T> Outcome<K, T> {
+    fn new() -> Self {
+        Self {
+            deferred: EachDropped(Vec::new()),
+            woken: Vec::new(),
+            garbage: Garbage::new(),
+        }
+    }
+}
+
+impl<K, T> Hub<K, T>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    T: Send + Sync + 'static,
+{
+    #[inline]
+    pub(in super::super) fn publish_one(&self, at: At, event: (K, T)) -> Result<u64, PublishError> {
+        // Dropped after the lock, as `event` is if nobody follows.
+        let _swept;
+        let mut state = self.state.lock();
+        // First: it may remove the topic.
+        _swept = state.sweep_seldom();
+        // The key is user code: if it panics nothing has been done yet.
+        let slot = state.slots.get(&event.0).copied();
+        let index = match state.check(at) {
+            Ok(index) => index,
+            Err(error) => {
+                drop(state);
+                return Err(error);
+            }
+        };
+        match slot {
+            Some(slot) => Ok(self.publish_to(state, index, slot, event)),
+            None if state.history.limit() == 0 => {
+                let mut garbage = Garbage::new();
+                state.commit(index, 1);
+                state.era.publish(index);
+                state.leave_history(index, &mut garbage);
+                drop(state);
+                drop(garbage);
+                drop(event);
+                Ok(index)
+            }
+            None => {
+                drop(state);
+                self.publish_many(at, vec![Pending::new(event)])
+            }
+        }
+    }
+
+    /// Publishes one event of a topic that is there.
+    #[inline]
+    fn publish_to(
+        &self,
+        mut guard: MutexGuard<'_, State<K, T>>,
+        index: u64,
+        slot: usize,
+        event: (K, T),
+    ) -> u64 {
+        let state = &mut *guard;
+        let (mut woken, mut garbage) = (Vec::new(), Garbage::new());
+        state.commit(index, 1);
+        let entry = Entry::Commit(Commit::one(index, state.size_of, event));
+        let kind = Kind::LastOfCommit;
+        let deferred = state.link((index, slot), entry, kind, &mut woken, &mut garbage);
+        state.era.publish(index);
+        state.leave_history(index, &mut garbage);
+        let is_over = state.history.is_over();
+        drop(guard);
+        // All are told before events are dropped, which may take its time.
+        if woken.is_empty() {
+            drop(deferred);
+        } else {
+            both_even_if_one_panics(|| drop(deferred), || wake_controls(&woken));
+        }
+        drop(garbage);
+        if is_over {
+            self.leave_in_steps();
+        }
+        index
+    }
+
+    pub(in super::super) fn publish_many(
+        &self,
+        at: At,
+        events: Vec<Pending<K, T>>,
+    ) -> Result<u64, PublishError> {
+        let mut events = EachDropped(events);
+        let mut outcome = Outcome::new();
+        let _swept;
+        let mut guard = self.state.lock();
+        // First: it may remove topics.
+        _swept = guard.sweep_seldom();
+        // The keys are user code: if they panic nothing has been done yet.
+        if guard.find_topics(&mut events.0) {
+            // They are not cloned under the lock.
+            drop(guard);
+            for Pending { event, clones, .. } in events.0.iter_mut().filter(|p| p.slot.is_none()) {
+                *clones = event.as_ref().map(|(key, _)| (key.clone(), key.clone()));
+            }
+            guard = self.state.lock();
+            guard.find_topics(&mut events.0);
+        }
+        let state = &mut *guard;
+        let index = match state.check(at) {
+            Ok(index) => index,
+            Err(error) => {
+                drop(guard);
+                return Err(error);
+            }
+        };
+        if state.history.limit() > 0 {
+            state.make_topics(&mut events.0);
+        }
+        state.commit(index, events.0.len());
+        state.link_all(index, &mut events.0, &mut outcome);
+        state.era.publish(index);
+        // A commit without events takes no place.
+        if !events.0.is_empty() {
+            state.leave_history(index, &mut outcome.garbage);
+        }
+        let is_over = state.history.is_over();
+        drop(guard);
+        // All are told before events are dropped, which may take its time.
+        both_even_if_one_panics(
+            || wake_all(&outcome.deferred),
+            || wake_controls(&outcome.woken),
+        );
+        // And with them the keys, and the events that nobody follows.
+        drop((outcome, events));
+        if is_over {
+            self.leave_in_steps();
+        }
+        Ok(index)
+    }
+
+    /// A large commit leaves in steps, between which the lock is released.
+    #[cold]
+    pub(super) fn leave_in_steps(&self) {
+        loop {
+            let mut garbage = Garbage::new();
+            let mut state = self.state.lock();
+            if !state.history.is_over() {
+                break;
+            }
+            state.evict(&mut garbage);
+            drop(state);
+            drop(garbage);
+        }
+    }
+}
+
+impl<K: Hash + Eq, T> State<K, T> {
+    /// The index of a commit, if it may have it.
+    #[inline]
+    fn check(&self, at: At) -> Result<u64, PublishError> {
+        let last = self.last;
+        match at {
+            _ if self.shut => Err(PublishError::ShutDown),
+            At::Index(index) if index <= last => Err(PublishError::IndexNotGreater { index, last }),
+            At::Index(index) => Ok(index),
+            At::Next => last.checked_add(1).ok_or(PublishError::IndexesExhausted),
+        }
+    }
+
+    /// Notes a commit.
+    #[inline]
+    fn commit(&mut self, index: u64, events: usize) {
+        self.last = index;
+        self.known = self.known.max(index);
+        self.figures.commits += 1;
+        self.figures.events += events as u64;
+    }
+
+    /// Returns `true` if the keys of some are to be cloned first.
+    fn find_topics(&self, events: &mut [Pending<K, T>]) -> bool {
+        let mut lacks = false;
+        for Pending {
+            event,
+            slot,
+            clones,
+        } in events
+        {
+            *slot = { event.as_ref() }.and_then(|(key, _)| self.slots.get(key).copied());
+            lacks |= slot.is_none() && clones.is_none();
+        }
+        lacks && self.history.limit() > 0
+    }
+
+    /// Makes the topics that are not there, of the clones.
+    fn make_topics(&mut self, events: &mut [Pending<K, T>]) {
+        for pending in events.iter_mut().filter(|pending| pending.slot.is_none()) {
+            let Some((own, in_map)) = pending.clones.take() else {
+                continue;
+            };
+            // Hashed again: the key may stand in the commit twice.
+            let (topics, left) = (&mut self.topics, self.left);
+            let slot = { self.slots.entry(in_map) }
+                .or_insert_with(|| topics.insert(Topic::new(own, left)));
+            pending.slot = Some(*slot);
+        }
+    }
+
+    /// Links a commit in all chains that it touches.
+    fn link_all(&mut self, index: u64, events: &mut [Pending<K, T>], outcome: &mut Outcome<K, T>) {
+        let Outcome {
+            deferred,
+            woken,
+            garbage,
+        } = outcome;
+        // Those of which nothing is kept are left out, to be dropped one by one.
+        let mut of_topics: Vec<(usize, u32)> = Vec::new();
+        let mut content = Vec::new();
+        for pending in events {
+            if let Some((slot, event)) = pending
+                .slot
+                .zip(pending.event.take_if(|_| pending.slot.is_some()))
+            {
+                let position = u32::try_from(content.len()).unwrap_or(u32::MAX);
+                of_topics.push((slot, position));
+                content.push(event);
+            }
+        }
+        if let [(slot, _)] = of_topics[..] {
+            if let Some(event) = content.pop() {
+                let entry = Entry::Commit(Commit::one(index, self.size_of, event));
+                let kind = Kind::LastOfCommit;
+                deferred
+                    .0
+                    .extend(self.link((index, slot), entry, kind, woken, garbage));
+            }
+            return;
+        }
+        // Stable in each topic, as positions grow.
+        of_topics.sort_unstable();
+        let order = of_topics.iter().map(|(_, position)| *position).collect();
+        let commit = Commit::many(index, self.size_of, content, order);
+        let mut start = 0;
+        for of_topic in of_topics.chunk_by(|(one, _), (other, _)| one == other) {
+            let end = start + of_topic.len();
+            let kind = if end == of_topics.len() {
+                Kind::LastOfCommit
+            } else {
+                Kind::Commit
+            };
+            let entry = Entry::Commit(Part::new(Arc::clone(&commit), start, end));
+            let place = (index, of_topic[0].0);
+            deferred
+                .0
+                .extend(self.link(place, entry, kind, woken, garbage));
+            start = end;
+        }
+    }
+
+    /// Adds an entry to a topic, and tells the watches of several keys.
+    #[inline]
+    fn link(
+        &mut self,
+        (index, slot): (u64, usize),
+        entry: Entry<K, T>,
+        kind: Kind,
+        woken: &mut Vec<Arc<Control>>,
+        garbage: &mut Garbage<K, T>,
+    ) -> Option<Deferred<Entry<K, T>>> {
+        let retain = self.history.limit() > 0 || kind == Kind::Rider;
+        if self.topics[slot].is_completed() && kind != Kind::Rider {
+            self.begin_anew(slot, index, garbage);
+        }
+        let topic = &mut self.topics[slot];
+        let deferred = topic.push(entry, retain);
+        if retain {
+            self.history.push(index, slot, kind);
+        } else {
+            topic.left = index;
+            topic.own_left = index;
+        }
+        if let Some(live) = topic.live_mut() {
+            for (_, inbox, key) in &live.inboxes {
+                woken.extend(inbox.note(*key));
+            }
+            if live.due < live.count {
+                let left = live.leave_lagging();
+                self.figures.snapshots_in_flight -= left.len();
+                self.figures.snapshots_given_up += left.len() as u64;
+                let builds = &mut garbage.pile().builds.0;
+                builds.extend(left.into_iter().map(GivenUp));
+            }
+            if live.kept.is_some() {
+                self.give_up_large_kept(slot, garbage);
+            }
+        }
+        deferred
+    }
+
+    /// A key was complete, and is published to again.
+    #[cold]
+    fn begin_anew(&mut self, slot: usize, index: u64, garbage: &mut Garbage<K, T>) {
+        self.void(slot, index.saturating_sub(1), garbage);
+    }
+
+    /// A kept snapshot is given up if it retains more of its key than the history may.
+    #[inline]
+    pub(super) fn give_up_large_kept(&mut self, slot: usize, garbage: &mut Garbage<K, T>) {
+        let limit = self.history.limit() as u64;
+        let Some(live) = self.topics[slot].live_mut() else {
+            return;
+        };
+        let is_large = live.kept.as_ref().is_some_and(|kept| {
+            let allowed = if limit > 0 { limit } else { kept.parts };
+            live.count - kept.onward.number > allowed
+        });
+        if is_large {
+            self.remove_kept(slot, None, garbage);
+        }
+    }
+
+    /// What has to leave the history after a commit.
+    #[inline]
+    fn leave_history(&mut self, index: u64, garbage: &mut Garbage<K, T>) {
+        if self.history.limit() == 0 {
+            self.forget_all_before(index, garbage);
+        } else if self.history.is_over() {
+            self.evict(garbage);
+        }
+    }
+
+    /// Without a history a commit leaves at once, and what rides along with it.
+    #[inline]
+    fn forget_all_before(&mut self, index: u64, garbage: &mut Garbage<K, T>) {
+        self.left = index;
+        self.figures.evictions += 1;
+        if !self.history.is_empty() {
+            while let Some(record) = self.history.pop() {
+                self.drop_entry(record, garbage);
+            }
+        }
+    }
+
+    /// Lets entries leave, as many as in one step.
+    fn evict(&mut self, garbage: &mut Garbage<K, T>) {
+        for _ in 0..STEP {
+            if !self.history.is_over() {
+                break;
+            }
+            let Some(record) = self.history.pop() else {
+                break;
+            };
+            if record.kind != Kind::Rider {
+                self.left = self.left.max(record.index);
+            }
+            self.figures.evictions += u64::from(record.kind == Kind::LastOfCommit);
+            self.drop_entry(record, garbage);
+        }
+    }
+
+    fn drop_entry(&mut self, record: Record, garbage: &mut Garbage<K, T>) {
+        let slot = record.slot as usize;
+        let Some(topic) = self.topics.get_mut(slot) else {
+            return;
+        };
+        if let Some(own) = topic.pop(record) {
+            garbage.add_entry(own);
+        }
+        if topic.live().is_none_or(|live| live.watches.is_empty()) {
+            self.remove_if_idle(slot, garbage);
+        }
+    }
+}
+
+fn wake_controls(woken: &[Arc<Control>]) {
+    for_each_even_if_one_panics(woken.iter(), |control| control.wake_task());
+}

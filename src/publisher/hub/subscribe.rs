@@ -1,0 +1,352 @@
+//! How a watch gets its places: where it resumes, or from where on its snapshots lead.
+
+use std::collections::HashSet;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use super::super::control::Control;
+use super::super::error::{CloseReason, WatchError};
+use super::super::inbox::Inbox;
+use super::super::request::Request;
+use super::super::resume::Resume;
+use super::super::track::{Reading, Track};
+use super::super::update::{Begin, ResetReason};
+use super::super::watch::Watch;
+use super::garbage::Garbage;
+use super::topic::{Place, Progress, Seat, Topic};
+use super::watches::Registered;
+use super::{Era, Hub, State};
+
+/// What a watch begins with, or begins anew with.
+pub(in super::super) struct Start<K, T> {
+    pub(in super::super) begin: Begin,
+    pub(in super::super) tracks: Vec<Track<K, T>>,
+    pub(in super::super) era: Arc<Era>,
+    /// Of a watch of several keys, or of none.
+    pub(in super::super) inbox: Option<Arc<Inbox>>,
+}
+
+/// What a watch asks of the hub.
+pub(in super::super) trait Registry<K, T>: Send + Sync {
+    /// The watch is gone.
+    fn unregister(&self, id: u64);
+
+    /// The watch begins anew, with snapshots that are not older than `had`, of which it may be
+    /// `limit` commits behind. `None` if it is closed, or the publisher
+    /// has ended.
+    fn restart(
+        self: Arc<Self>,
+        id: u64,
+        had: u64,
+        limit: u64,
+        reason: ResetReason,
+    ) -> Option<Start<K, T>>;
+
+    /// Returns when what is being published now is published.
+    fn settle(&self);
+
+    /// Gives up the snapshots of a topic that have taken too long.
+    fn give_up_late(&self, slot: usize);
+}
+
+/// A key of a watch, with clones that may be needed under the lock.
+struct Prepared<K> {
+    key: Arc<K>,
+    own: Option<K>,
+    topic: Option<(K, K)>,
+    handler: Option<K>,
+}
+
+/// Which watch is seated, and how.
+pub(super) struct Seating<'a> {
+    pub(super) id: u64,
+    control: &'a Arc<Control>,
+    begin: Begin,
+    /// The index that the watch has: it resumes after it, or is not given anything older.
+    pub(super) had: u64,
+    /// How many commits it may be behind.
+    pub(super) limit: u64,
+}
+
+impl<K, T> Hub<K, T>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    T: Send + Sync + 'static,
+{
+    pub(in super::super) fn subscribe(self: &Arc<Self>, request: Request<K, T>) -> Watch<K, T> {
+        let Request {
+            keys,
+            after,
+            tokens,
+            filter,
+            limit,
+        } = request;
+        let control = Control::new();
+        let mut prepared = self.prepare(keys.into_iter().map(Arc::new));
+        let mut garbage = Garbage::new();
+        let swept;
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        swept = state.sweep();
+        let id = state.next_id();
+        let of_epoch = after.filter(|after| after.epoch == state.era.epoch);
+        let mut start = None;
+        if state.shut {
+            drop(control.end(WatchError::Closed(CloseReason::ShutDown)));
+        } else {
+            let slots = state.topics_of(&mut prepared);
+            let begin = match after.map(|after| state.judge(after, &slots)) {
+                None => Begin::Fresh,
+                Some(Ok(())) => Begin::Resumed,
+                Some(Err(reason)) => {
+                    state.count_reset(reason);
+                    Begin::Reset(reason)
+                }
+            };
+            // What is of another epoch, or not known yet, is no measure.
+            let is_measure = matches!(begin, Begin::Resumed | Begin::Reset(ResetReason::TooOld));
+            let bytes = limit.and_then(|(limit, _)| limit.bytes);
+            state.size_of = state.size_of.or(bytes.map(|bytes| bytes.size_of));
+            let keys = prepared.iter().map(|prepared| Arc::clone(&prepared.key));
+            let watch = Registered {
+                control: Arc::clone(&control),
+                keys: keys.collect(),
+                slots: slots.clone().into(),
+                tokens: tokens.into(),
+            };
+            state.watches.insert(id, watch);
+            let seating = Seating {
+                id,
+                control: &control,
+                begin,
+                had: of_epoch.filter(|_| is_measure).map_or(0, |had| had.index),
+                limit: limit.map_or(u64::MAX, |(limit, _)| limit.items),
+            };
+            start = Some(self.seat(state, &seating, &slots, &mut prepared, &mut garbage));
+        }
+        let epoch = state.era.epoch;
+        drop(guard);
+        let registry: Arc<dyn Registry<K, T>> = Arc::<Self>::clone(self);
+        let resumed = { start.as_ref() }.is_none_or(|start| start.begin == Begin::Resumed);
+        let place = of_epoch.filter(|_| resumed);
+        let watch = Watch::new(
+            control,
+            (registry, id),
+            start,
+            (filter, limit),
+            place,
+            epoch,
+        );
+        // By hand: what panics when a function has its result leaks that (rust-lang/rust#47949).
+        drop((swept, garbage, prepared));
+        watch
+    }
+
+    fn prepare(&self, keys: impl Iterator<Item = Arc<K>>) -> Vec<Prepared<K>> {
+        let has_handler = self.settings.handler.is_some();
+        keys.map(|key| Prepared {
+            own: Some(K::clone(&key)),
+            topic: Some((K::clone(&key), K::clone(&key))),
+            handler: has_handler.then(|| K::clone(&key)),
+            key,
+        })
+        .collect()
+    }
+
+    /// Gives a watch its seats in its topics.
+    fn seat(
+        self: &Arc<Self>,
+        state: &mut State<K, T>,
+        seating: &Seating<'_>,
+        slots: &[usize],
+        prepared: &mut [Prepared<K>],
+        garbage: &mut Garbage<K, T>,
+    ) -> Start<K, T> {
+        let count = u32::try_from(slots.len()).unwrap_or(u32::MAX);
+        let inbox = (slots.len() != 1).then(|| Inbox::new(seating.control, count));
+        let mut tracks = Vec::with_capacity(slots.len());
+        for ((number, slot), prepared) in (0..).zip(slots).zip(prepared) {
+            if state.topics[*slot]
+                .live()
+                .is_none_or(|live| live.watches.is_empty())
+            {
+                if let Some(arrival) = state.arrivals.take(&prepared.key) {
+                    garbage.pile().arrivals.0.push(arrival);
+                }
+            }
+            let live = state.topics[*slot].linked();
+            let seat = Seat {
+                progress: Progress::new(0),
+                waits_for: None,
+                due: u64::MAX,
+            };
+            live.watches.insert(seating.id, seat);
+            if let Some(inbox) = &inbox {
+                live.inboxes.push((seating.id, Arc::clone(inbox), number));
+            }
+            tracks.extend(self.track(state, seating, *slot, prepared, garbage));
+        }
+        seating
+            .control
+            .follow(tracks.iter().flat_map(Track::closers).collect());
+        Start {
+            begin: seating.begin,
+            tracks,
+            era: Arc::clone(&state.era),
+            inbox,
+        }
+    }
+
+    fn track(
+        self: &Arc<Self>,
+        state: &mut State<K, T>,
+        seating: &Seating<'_>,
+        slot: usize,
+        prepared: &mut Prepared<K>,
+        garbage: &mut Garbage<K, T>,
+    ) -> Option<Track<K, T>> {
+        let (place, contained, reading) = if seating.begin == Begin::Resumed {
+            // What a snapshot was ahead of may still be published.
+            (state.topics[slot].after(seating.had), seating.had, None)
+        } else {
+            let key = &mut prepared.handler;
+            let given = self.snapshot(state, slot, key, (seating, &mut *garbage));
+            if let Some(given) = given {
+                let reading = Reading::new(given.parts, given.flight, given.early, slot);
+                (given.onward, 0, Some(reading))
+            } else {
+                let (place, contained) = state.without_snapshot(slot);
+                (place, contained, None)
+            }
+        };
+        let progress = Progress::new(place.number);
+        let live = state.topics[slot].linked();
+        if let Some(seat) = live.watches.get_mut(&seating.id) {
+            seat.progress = progress.clone();
+            // Those that came before it do not count, while it has its snapshot to read.
+            seat.due = live.count.saturating_add(seating.limit);
+            if seat.waits_for.is_some() {
+                live.due = live.due.min(seat.due);
+            }
+        }
+        let reader = place.at.subscribe();
+        let key = (Arc::clone(&prepared.key), prepared.own.take()?);
+        Some(Track::new(key, reader, progress, contained, reading))
+    }
+}
+
+impl<K, T> State<K, T> {
+    /// Returns whether a watcher may continue after its place.
+    fn judge(&self, after: Resume, slots: &[usize]) -> Result<(), ResetReason> {
+        if after.epoch != self.era.epoch {
+            return Err(ResetReason::OtherEpoch);
+        }
+        if after.index > self.known {
+            return Err(ResetReason::Ahead);
+        }
+        slots
+            .iter()
+            .try_for_each(|slot| self.topics[*slot].judge(after.index))
+    }
+
+    /// Without a handler the state is empty, as of the last commit. Of a key that is complete it is what the history
+    /// has, if nothing of it can have left.
+    fn without_snapshot(&mut self, slot: usize) -> (Place<K, T>, u64) {
+        let last = self.last;
+        let topic = &mut self.topics[slot];
+        if !topic.is_completed() {
+            (topic.tail(), last)
+        } else if topic.left == 0 {
+            (topic.oldest(), 0)
+        } else {
+            // Its end comes after every index.
+            (topic.after(u64::MAX), last)
+        }
+    }
+}
+
+impl<K: Hash + Eq, T> State<K, T> {
+    /// The topics of the keys, made of the clones if there are none. Keys that are named twice are removed.
+    fn topics_of(&mut self, prepared: &mut Vec<Prepared<K>>) -> Vec<usize> {
+        let mut known = HashSet::new();
+        let mut slots = Vec::with_capacity(prepared.len());
+        prepared.retain_mut(|prepared| {
+            let slot = self.topic_of(&prepared.key, &mut prepared.topic);
+            let is_new = slot.is_some_and(|slot| known.insert(slot));
+            slots.extend(slot.filter(|_| is_new));
+            is_new
+        });
+        slots
+    }
+
+    fn topic_of(&mut self, key: &K, clones: &mut Option<(K, K)>) -> Option<usize> {
+        if let Some(slot) = self.slots.get(key) {
+            return Some(*slot);
+        }
+        let (own, in_map) = clones.take()?;
+        let (topics, left) = (&mut self.topics, self.left);
+        let made = || topics.insert(Topic::new(own, left));
+        // All that is user code is done with: the entry has made room.
+        Some(*self.slots.entry(in_map).or_insert_with(made))
+    }
+}
+
+impl<K, T> Registry<K, T> for Hub<K, T>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    T: Send + Sync + 'static,
+{
+    fn unregister(&self, id: u64) {
+        let mut garbage = Garbage::new();
+        let mut state = self.state.lock();
+        state.unregister(id, &mut garbage);
+        drop(state);
+        drop(garbage);
+    }
+
+    fn restart(
+        self: Arc<Self>,
+        id: u64,
+        had: u64,
+        limit: u64,
+        reason: ResetReason,
+    ) -> Option<Start<K, T>> {
+        let (keys, control) = {
+            let state = self.state.lock();
+            let watch = state.watches.get(id)?;
+            (Arc::clone(&watch.keys), Arc::clone(&watch.control))
+        };
+        let mut prepared = self.prepare(keys.iter().map(Arc::clone));
+        let mut garbage = Garbage::new();
+        let start = {
+            let mut guard = self.state.lock();
+            let state = &mut *guard;
+            let slots = state.watches.get(id)?.slots.clone();
+            for slot in &slots {
+                state.leave_build(*slot, id, &mut garbage);
+                if let Some(live) = state.topics[*slot].live_mut() {
+                    live.remove_watch(id);
+                }
+            }
+            state.count_reset(reason);
+            let seating = Seating {
+                id,
+                control: &control,
+                begin: Begin::Reset(reason),
+                had,
+                limit,
+            };
+            Some(self.seat(state, &seating, &slots, &mut prepared, &mut garbage))
+        };
+        drop((garbage, prepared));
+        start
+    }
+
+    fn settle(&self) {
+        drop(self.state.lock());
+    }
+
+    fn give_up_late(&self, slot: usize) {
+        self.give_up_late_of(slot);
+    }
+}

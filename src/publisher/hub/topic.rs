@@ -1,0 +1,538 @@
+//! All that a publisher knows of one key.
+
+use std::collections::{HashMap, VecDeque};
+use std::mem;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+
+use super::super::commit::Entry;
+use super::super::flight::WeakFlight;
+use super::super::inbox::Inbox;
+use super::super::snapshot::{Parts, Piece};
+use super::super::update::ResetReason;
+use super::CROWD;
+use super::history::{Kind, Record};
+use crate::buffer::{Deferred, EventBuffer};
+use crate::position::Position;
+use crate::replay::Replay;
+use crate::sync::Instant;
+
+/// A topic with more entries than that keeps its chain when nothing else needs it. One with twice as many gets a
+/// chain.
+const LOOSE: usize = 8;
+
+pub(super) struct Topic<K, T> {
+    pub(super) key: K,
+    /// A watcher that has all up to an index may continue if the index is not less than this: what came after it is
+    /// here. It begins as the newest index that had left when the topic was made.
+    pub(super) left: u64,
+    /// The newest commit of this topic that has left while the topic lived; 0 if none has.
+    pub(super) own_left: u64,
+    /// Records in the history that come before those of `entries`, of entries that are void.
+    void: usize,
+    entries: Entries<K, T>,
+    /// The last entry is the end of the key.
+    is_completed: bool,
+    /// What only a topic with a watch, a snapshot or many entries needs.
+    live: Option<Box<Live<K, T>>>,
+}
+
+/// The topic's own entries in the history, the oldest first.
+enum Entries<K, T> {
+    One(Own<K, T>),
+    Many(VecDeque<Own<K, T>>),
+}
+
+/// An entry. Those of a topic with a chain are linked.
+pub(super) enum Own<K, T> {
+    /// Who has this index or an earlier one begins anew.
+    Mark(u64),
+    Loose(Entry<K, T>),
+    Linked(Position<Entry<K, T>>),
+}
+
+pub(super) struct Live<K, T> {
+    chain: EventBuffer<Entry<K, T>>,
+    /// Items that have been linked: the number of the next one.
+    pub(super) count: u64,
+    pub(super) watches: HashMap<u64, Seat>,
+    /// Of the watches of several keys.
+    pub(super) inboxes: Vec<(u64, Arc<Inbox>, u32)>,
+    pub(super) kept: Option<Kept<K, T>>,
+    /// Snapshots that are being made: one, and one for all who came too late for that.
+    pub(super) builds: Vec<Build<K, T>>,
+    /// When `count` is greater, a watch that waits for a snapshot is over its limit.
+    pub(super) due: u64,
+}
+
+/// A watch, as a topic knows it.
+pub(super) struct Seat {
+    pub(super) progress: Progress,
+    /// The snapshot that it waits for.
+    pub(super) waits_for: Option<u64>,
+    /// When the topic's `count` is greater, the watch is over its limit, if it has received nothing.
+    pub(super) due: u64,
+}
+
+/// The number, in a topic's chain, of the item that a watch reads next.
+#[derive(Clone)]
+pub(in super::super) struct Progress(Arc<AtomicU64>);
+
+impl Progress {
+    pub(super) fn new(number: u64) -> Self {
+        Self(Arc::new(AtomicU64::new(number)))
+    }
+
+    pub(in super::super) fn advance(&self) {
+        // Relaxed: a figure, written by the watch alone.
+        self.0.store(self.0.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// More is to be read than was known.
+    pub(in super::super) fn retreat(&self, entries: usize) {
+        self.0
+            .store(self.0.load(Relaxed).saturating_sub(entries as u64), Relaxed);
+    }
+
+    /// Nothing more is to be read.
+    pub(in super::super) fn finish(&self) {
+        self.0.store(u64::MAX, Relaxed);
+    }
+
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// A place in a topic's chain, and its number.
+pub(super) struct Place<K, T> {
+    pub(super) at: Position<Entry<K, T>>,
+    pub(super) number: u64,
+}
+
+impl<K, T> Clone for Place<K, T> {
+    fn clone(&self) -> Self {
+        Self {
+            at: self.at.clone(),
+            number: self.number,
+        }
+    }
+}
+
+/// The entries that came before a snapshot was begun and are not part of it, which it has if it is not as fresh as the
+/// publisher. Set before its end is told.
+pub(in super::super) type Early<K, T> = Arc<OnceLock<Vec<Entry<K, T>>>>;
+
+/// A finished snapshot, for those who come later.
+pub(super) struct Kept<K, T> {
+    /// No other snapshot has or had it.
+    pub(super) id: u64,
+    pub(super) index: u64,
+    /// The first commit since it was begun that is not part of it.
+    pub(super) onward: Place<K, T>,
+    pub(super) early: Early<K, T>,
+    pub(super) start: Position<Piece<T>>,
+    pub(super) parts: u64,
+}
+
+/// A snapshot that is being made.
+pub(super) struct Build<K, T> {
+    /// No other snapshot has or had it.
+    pub(super) id: u64,
+    pub(super) flight: WeakFlight,
+    pub(super) parts: Arc<Parts<T>>,
+    /// The tail when it was begun: nothing since is missed.
+    pub(super) start: Place<K, T>,
+    pub(super) early: Early<K, T>,
+    /// The index of the newest commit by then, 0 if none is known.
+    pub(super) newest: u64,
+    /// How many watches wait for it.
+    pub(super) waiting: usize,
+    pub(super) deadline: Option<Instant>,
+}
+
+impl<K, T> Topic<K, T> {
+    pub(super) fn new(key: K, left: u64) -> Self {
+        Self {
+            key,
+            left,
+            own_left: 0,
+            void: 0,
+            entries: Entries::Many(VecDeque::new()),
+            is_completed: false,
+            live: None,
+        }
+    }
+
+    pub(super) fn live(&self) -> Option<&Live<K, T>> {
+        self.live.as_deref()
+    }
+
+    pub(super) fn live_mut(&mut self) -> Option<&mut Live<K, T>> {
+        self.live.as_deref_mut()
+    }
+
+    /// The part with the chain, which is made if there is none.
+    pub(super) fn linked(&mut self) -> &mut Live<K, T> {
+        let entries = &mut self.entries;
+        self.live.get_or_insert_with(|| {
+            let mut live = Box::new(Live::new());
+            entries.link(&mut live);
+            live
+        })
+    }
+
+    /// Adds an entry to the history and to the chain, if there is one.
+    #[inline]
+    pub(super) fn push(
+        &mut self,
+        entry: Entry<K, T>,
+        retain: bool,
+    ) -> Option<Deferred<Entry<K, T>>> {
+        if matches!(entry, Entry::Completed(_)) {
+            self.is_completed = true;
+        }
+        if retain && self.live.is_none() && self.entries.len() >= 2 * LOOSE {
+            self.linked();
+        }
+        let Some(live) = &mut self.live else {
+            if retain {
+                self.entries.push(Own::Loose(entry));
+            }
+            return None;
+        };
+        if retain {
+            self.entries.push(Own::Linked(live.chain.tail()));
+        }
+        live.count += 1;
+        Some(live.chain.push_deferred(entry))
+    }
+
+    /// Voids what the history has of the topic. Who has an index up to `index` begins anew.
+    pub(super) fn void(&mut self, index: u64) -> VecDeque<Own<K, T>> {
+        self.is_completed = false;
+        let before = self.entries.take();
+        self.void += before.len();
+        let newest = before.iter().filter_map(Own::commit_index).max();
+        self.own_left = self.own_left.max(newest.unwrap_or(0));
+        self.entries.push(Own::Mark(index));
+        before
+    }
+
+    /// Returns `true` if the last entry is a mark of that index, and nothing else is kept: it need not be voided again.
+    pub(super) fn is_void(&self, index: u64) -> bool {
+        matches!(self.entries.last(), Some(Own::Mark(mark)) if *mark == index)
+    }
+
+    /// Takes the oldest entry out, or notes that a void one has left.
+    #[inline]
+    pub(super) fn pop(&mut self, record: Record) -> Option<Own<K, T>> {
+        if self.void > 0 {
+            self.void -= 1;
+            return None;
+        }
+        let own = self.entries.pop()?;
+        if record.kind == Kind::Rider {
+            // Not the index: who has just that has missed the rider.
+            self.left = self.left.max(record.index.saturating_add(1));
+            self.is_completed &= !own.is_end();
+        } else {
+            self.left = self.left.max(record.index);
+            self.own_left = self.own_left.max(record.index);
+        }
+        Some(own)
+    }
+
+    /// Returns whether a watcher that has all up to `index` may continue.
+    pub(super) fn judge(&self, index: u64) -> Result<(), ResetReason> {
+        if matches!(self.entries.first(), Some(Own::Mark(mark)) if index <= *mark) {
+            return Err(ResetReason::Refreshed);
+        }
+        if index < self.left {
+            return Err(ResetReason::TooOld);
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_completed(&self) -> bool {
+        self.is_completed
+    }
+
+    /// The place of the first entry after an index. The end of the key comes after every index. O(log n).
+    pub(super) fn after(&mut self, index: u64) -> Place<K, T> {
+        self.linked();
+        let from = self.entries.first_after(index);
+        self.place(from)
+    }
+
+    /// The place of the oldest entry, or the tail.
+    pub(super) fn oldest(&mut self) -> Place<K, T> {
+        self.linked();
+        self.place(0)
+    }
+
+    /// The index of the newest commit, 0 if none is known.
+    pub(super) fn newest(&self) -> u64 {
+        let newest = (0..self.entries.len())
+            .rev()
+            .find_map(|at| self.entries.get(at)?.commit_index());
+        newest.unwrap_or(self.own_left)
+    }
+
+    /// The entries after an index that were linked before the item of that number.
+    pub(super) fn early(&self, index: u64, number: u64) -> Vec<Entry<K, T>> {
+        let since = self.live.as_ref().map_or(0, |live| live.count - number);
+        let end = self
+            .entries
+            .len()
+            .saturating_sub(usize::try_from(since).unwrap_or(usize::MAX));
+        let entries =
+            (self.entries.first_after(index)..end).filter_map(|at| self.entries.get(at)?.entry());
+        entries.cloned().collect()
+    }
+
+    pub(super) fn tail(&mut self) -> Place<K, T> {
+        self.linked();
+        self.place(self.entries.len())
+    }
+
+    fn place(&mut self, from: usize) -> Place<K, T> {
+        let entries = self.entries.len();
+        let linked = (from..entries).find_map(|at| match self.entries.get(at) {
+            // There is at most one that is none, and it is the first.
+            Some(Own::Linked(place)) => Some((place.clone(), entries - at)),
+            _ => None,
+        });
+        let live = self.linked();
+        match linked {
+            Some((at, later)) => Place {
+                at,
+                number: live.count - later as u64,
+            },
+            None => Place {
+                at: live.chain.tail(),
+                number: live.count,
+            },
+        }
+    }
+
+    /// Gives the chain up if nothing needs it: a topic that only the history knows is small.
+    pub(super) fn unlink(&mut self) -> Option<Live<K, T>> {
+        if self.entries.len() > LOOSE || !self.live.as_ref()?.is_idle() {
+            return None;
+        }
+        self.entries.unlink();
+        self.live.take().map(|live| *live)
+    }
+
+    /// Returns `true` if nothing needs the topic: no watch, no snapshot, no entry.
+    pub(super) fn is_idle(&self) -> bool {
+        self.void == 0 && self.entries.len() == 0 && self.live.as_ref().is_none_or(|l| l.is_idle())
+    }
+
+    /// Gives the snapshots that are being made what they need to end without the topic.
+    pub(super) fn detach_builds(&self) {
+        for build in self.live().iter().flat_map(|live| &live.builds) {
+            // What is part of the snapshot is passed over.
+            let _ = build.early.set(self.early(0, build.start.number));
+            build
+                .parts
+                .detach(self.own_left.min(build.newest), build.newest);
+        }
+    }
+
+    /// Ends the chain, once.
+    pub(super) fn end(&mut self) {
+        if let Some(live) = &mut self.live {
+            live.chain.end();
+        }
+    }
+}
+
+impl<K, T> Live<K, T> {
+    fn new() -> Self {
+        Self {
+            chain: EventBuffer::builder().replay(Replay::None).build(),
+            count: 0,
+            watches: HashMap::new(),
+            inboxes: Vec::new(),
+            kept: None,
+            builds: Vec::new(),
+            due: u64::MAX,
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.watches.is_empty() && self.kept.is_none() && self.builds.is_empty()
+    }
+
+    pub(super) fn remove_watch(&mut self, id: u64) -> Option<Seat> {
+        let seat = self.watches.remove(&id);
+        let (few, room) = (self.watches.len(), self.watches.capacity());
+        if room > CROWD && few < room / 8 {
+            self.watches.shrink_to(2 * few);
+        }
+        if let Some(at) = self.inboxes.iter().position(|(of, ..)| *of == id) {
+            self.inboxes.swap_remove(at);
+        }
+        seat
+    }
+
+    /// A watch no longer waits for its snapshot. If none is left that does, the snapshot is given up and returned.
+    pub(super) fn leave_build(&mut self, watch: u64) -> Option<Build<K, T>> {
+        let id = self.watches.get_mut(&watch)?.waits_for.take()?;
+        let at = self.builds.iter().position(|build| build.id == id)?;
+        self.builds[at].waiting -= 1;
+        (self.builds[at].waiting == 0).then(|| self.builds.remove(at))
+    }
+
+    /// Lets the watches that are over their limit leave their snapshots.
+    #[cold]
+    pub(super) fn leave_lagging(&mut self) -> Vec<Build<K, T>> {
+        let count = self.count;
+        let waits = |(_, seat): &(&u64, &Seat)| seat.waits_for.is_some();
+        let over: Vec<u64> = { self.watches.iter() }
+            .filter(waits)
+            .filter(|(_, seat)| seat.due < count)
+            .map(|(id, _)| *id)
+            .collect();
+        let left = over.iter().filter_map(|id| self.leave_build(*id)).collect();
+        let dues = self.watches.iter().filter(waits).map(|(_, seat)| seat.due);
+        self.due = dues.min().unwrap_or(u64::MAX);
+        left
+    }
+}
+
+impl<K, T> Own<K, T> {
+    fn entry(&self) -> Option<&Entry<K, T>> {
+        match self {
+            Self::Mark(_) => None,
+            Self::Loose(entry) => Some(entry),
+            Self::Linked(place) => place.0.events().first(),
+        }
+    }
+
+    fn is_end(&self) -> bool {
+        matches!(self.entry(), Some(Entry::Completed(_)))
+    }
+
+    fn commit_index(&self) -> Option<u64> {
+        match self.entry()? {
+            Entry::Commit(part) => Some(part.commit.index),
+            Entry::Completed(_) => None,
+        }
+    }
+}
+
+impl<K, T> Entries<K, T> {
+    fn len(&self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::Many(many) => many.len(),
+        }
+    }
+
+    fn get(&self, at: usize) -> Option<&Own<K, T>> {
+        match self {
+            Self::One(own) => (at == 0).then_some(own),
+            Self::Many(many) => many.get(at),
+        }
+    }
+
+    fn first(&self) -> Option<&Own<K, T>> {
+        self.get(0)
+    }
+
+    fn last(&self) -> Option<&Own<K, T>> {
+        self.get(self.len().checked_sub(1)?)
+    }
+
+    #[inline]
+    fn push(&mut self, own: Own<K, T>) {
+        match self {
+            Self::Many(many) if many.capacity() > 0 => many.push_back(own),
+            _ => self.push_slowly(own),
+        }
+    }
+
+    /// Mostly there is one.
+    fn push_slowly(&mut self, own: Own<K, T>) {
+        *self = match self.take() {
+            none if none.is_empty() => Self::One(own),
+            mut some => {
+                some.push_back(own);
+                Self::Many(some)
+            }
+        };
+    }
+
+    fn pop(&mut self) -> Option<Own<K, T>> {
+        match self {
+            Self::Many(many) => {
+                let own = many.pop_front();
+                if many.capacity() > CROWD && many.len() < many.capacity() / 8 {
+                    many.shrink_to(2 * many.len());
+                }
+                own
+            }
+            Self::One(_) => self.take().pop_front(),
+        }
+    }
+
+    fn take(&mut self) -> VecDeque<Own<K, T>> {
+        match mem::replace(self, Self::Many(VecDeque::new())) {
+            Self::One(own) => VecDeque::from([own]),
+            Self::Many(many) => many,
+        }
+    }
+
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut Own<K, T>> {
+        let (one, many) = match self {
+            Self::One(own) => (Some(own), None),
+            Self::Many(many) => (None, Some(many.iter_mut())),
+        };
+        one.into_iter().chain(many.into_iter().flatten())
+    }
+
+    fn first_after(&self, index: u64) -> usize {
+        let is_before = |own: &Own<K, T>| match own.commit_index() {
+            Some(commit) => commit <= index,
+            None => !own.is_end(),
+        };
+        match self {
+            Self::One(own) => usize::from(is_before(own)),
+            Self::Many(many) => many.partition_point(is_before),
+        }
+    }
+
+    /// Links all entries into the chain of `live`. There are at most twice [`LOOSE`].
+    fn link(&mut self, live: &mut Live<K, T>) {
+        for own in self.iter_mut() {
+            if let Own::Loose(entry) = own {
+                let place = live.chain.tail();
+                live.count += 1;
+                // No reader can wait for it.
+                drop(live.chain.push_deferred(entry.clone()));
+                *own = Own::Linked(place);
+            }
+        }
+    }
+
+    /// Takes all entries out of their chain. There are at most [`LOOSE`].
+    fn unlink(&mut self) {
+        for own in self.iter_mut() {
+            let entry = match own {
+                Own::Linked(_) => own.entry().cloned(),
+                Own::Mark(_) | Own::Loose(_) => None,
+            };
+            if let Some(entry) = entry {
+                *own = Own::Loose(entry);
+            }
+        }
+        if self.len() == 1 {
+            if let Some(own) = self.take().pop_front() {
+                *self = Self::One(own);
+            }
+        }
+    }
+}

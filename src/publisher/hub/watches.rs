@@ -1,0 +1,83 @@
+//! The registered watches, by number and by token.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Bound::{Excluded, Unbounded};
+use std::sync::Arc;
+
+use super::super::control::{Control, Ordered};
+use super::super::error::{CloseReason, WatchError};
+use super::STEP;
+
+pub(super) struct Watches<K> {
+    /// In the order in which they came, so that they can be gone over in steps.
+    by_id: BTreeMap<u64, Registered<K>>,
+    by_token: HashMap<Arc<str>, HashSet<u64>>,
+}
+
+pub(super) struct Registered<K> {
+    pub(super) control: Arc<Control>,
+    pub(super) keys: Arc<[Arc<K>]>,
+    /// Of the topics that the watch has a seat in.
+    pub(super) slots: Box<[usize]>,
+    pub(super) tokens: Arc<[Arc<str>]>,
+}
+
+impl<K> Watches<K> {
+    pub(super) fn new() -> Self {
+        Self {
+            by_id: BTreeMap::new(),
+            by_token: HashMap::new(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub(super) fn get(&self, id: u64) -> Option<&Registered<K>> {
+        self.by_id.get(&id)
+    }
+
+    pub(super) fn insert(&mut self, id: u64, watch: Registered<K>) {
+        for token in &*watch.tokens {
+            let of_token = self.by_token.entry(Arc::clone(token)).or_default();
+            of_token.insert(id);
+        }
+        self.by_id.insert(id, watch);
+    }
+
+    pub(super) fn remove(&mut self, id: u64) -> Option<Registered<K>> {
+        let watch = self.by_id.remove(&id)?;
+        for token in &*watch.tokens {
+            if let Some(of_token) = self.by_token.get_mut(token) {
+                of_token.remove(&id);
+                if of_token.is_empty() {
+                    self.by_token.remove(token);
+                }
+            }
+        }
+        Some(watch)
+    }
+
+    /// The watches that carry a token. O(their number).
+    pub(super) fn of_token(&self, token: &str) -> Vec<u64> {
+        let of_token = self.by_token.get(token);
+        of_token.into_iter().flatten().copied().collect()
+    }
+
+    /// The watches after one of that number, as many as are looked at in one step.
+    pub(super) fn step(&self, after: u64) -> impl Iterator<Item = (u64, &Registered<K>)> {
+        let next = self.by_id.range((Excluded(after), Unbounded));
+        next.take(STEP).map(|(id, watch)| (*id, watch))
+    }
+
+    pub(super) fn controls(&self) -> impl Iterator<Item = &Arc<Control>> {
+        self.by_id.values().map(|watch| &watch.control)
+    }
+
+    /// Orders all to end.
+    pub(super) fn end_all(self, reason: CloseReason) -> Vec<Ordered> {
+        let end = |control: &Arc<Control>| control.end(WatchError::Closed(reason));
+        self.controls().filter_map(end).collect()
+    }
+}

@@ -1,0 +1,246 @@
+//! How a watch follows one of its keys.
+
+use std::sync::Arc;
+use std::task::Context;
+
+use super::commit::Entry;
+use super::flight::Flight;
+use super::hub::{Early, Progress};
+use super::snapshot::Piece;
+use crate::error::LagExceeded;
+use crate::error::{SharedError, TryRecvError};
+use crate::link::Closer;
+use crate::subscription::Subscription;
+
+pub(super) struct Track<K, T> {
+    pub(super) key: Arc<K>,
+    /// The key, to be given away when it is complete.
+    own: Option<K>,
+    /// Gone when the key is complete: then nothing of its chain is kept.
+    live: Option<Subscription<Entry<K, T>>>,
+    /// Received, but not delivered yet: what looks at it is user code, which may panic.
+    pub(super) head: Option<Entry<K, T>>,
+    pub(super) reading: Option<Reading<K, T>>,
+    /// Entries that come before those of the chain, the last one first.
+    early: Vec<Entry<K, T>>,
+    /// Commits up to this index are part of what the watcher has.
+    pub(super) contained: u64,
+    progress: Progress,
+    /// Its next entry is known.
+    pub(super) is_queued: bool,
+}
+
+/// A snapshot that a watch reads.
+pub(super) struct Reading<K, T> {
+    parts: Subscription<Piece<T>>,
+    flight: Option<Flight>,
+    early: Early<K, T>,
+    /// As that of a track.
+    pub(super) head: Option<Piece<T>>,
+    /// Of the topic.
+    pub(super) slot: usize,
+}
+
+/// Why there is no entry to receive now.
+pub(super) enum Nothing {
+    Empty,
+    /// The chain has ended.
+    End,
+    /// The watch is over its limit by now: so many commits have not been received.
+    Lagged(u64),
+    /// The reader was closed: the watch has orders.
+    Ordered,
+}
+
+impl From<TryRecvError> for Nothing {
+    fn from(error: TryRecvError) -> Self {
+        match error {
+            TryRecvError::Empty => Self::Empty,
+            TryRecvError::Closed | TryRecvError::Failed(_) => Self::End,
+            TryRecvError::Lagged(commits) => Self::Lagged(commits),
+            TryRecvError::ForceClosed(reason) => match reason.downcast_ref::<LagExceeded>() {
+                Some(lag) => Self::Lagged(lag.items),
+                None => Self::Ordered,
+            },
+        }
+    }
+}
+
+/// What a snapshot has now.
+pub(super) enum Read {
+    /// The head is there.
+    Piece,
+    Empty,
+    Failed(SharedError),
+    /// The reader was closed: the watch has orders.
+    Ordered,
+}
+
+impl<K, T> Track<K, T> {
+    pub(super) fn new(
+        (key, own): (Arc<K>, K),
+        live: Subscription<Entry<K, T>>,
+        progress: Progress,
+        contained: u64,
+        reading: Option<Reading<K, T>>,
+    ) -> Self {
+        Self {
+            key,
+            own: Some(own),
+            live: Some(live),
+            head: None,
+            reading,
+            early: Vec::new(),
+            contained,
+            progress,
+            is_queued: false,
+        }
+    }
+
+    /// What takes the places of its readers.
+    pub(super) fn closers(&self) -> impl Iterator<Item = Closer> + use<K, T>
+    where
+        K: Send + Sync + 'static,
+        T: Send + Sync + 'static,
+    {
+        let live = self.live.as_ref().map(Subscription::closer);
+        let parts = self.reading.as_ref().map(|reading| reading.parts.closer());
+        live.into_iter().chain(parts)
+    }
+
+    pub(super) fn live_mut(&mut self) -> Option<&mut Subscription<Entry<K, T>>> {
+        self.live.as_mut()
+    }
+
+    /// Receives the next entry as the head, if there is none.
+    #[inline]
+    pub(super) fn fill(&mut self) -> Result<(), Nothing> {
+        if self.head.is_some() {
+            return Ok(());
+        }
+        if let Some(early) = self.early.pop() {
+            self.head = Some(early);
+            self.progress.advance();
+            return Ok(());
+        }
+        let (head, Some(live)) = (&mut self.head, &mut self.live) else {
+            return Err(Nothing::End);
+        };
+        live.visit(|entry| *head = Some(entry.clone()))?;
+        self.progress.advance();
+        Ok(())
+    }
+
+    /// The index of the next entry that is not part of what the watcher has, and whether it is the end of the key.
+    pub(super) fn next_index(&mut self) -> Result<(u64, bool), Nothing> {
+        loop {
+            let of = |entry: &Entry<K, T>| (entry.index(), matches!(entry, Entry::Completed(_)));
+            let known = self.head.as_ref().or(self.early.last());
+            let (index, is_end) = match (known, &mut self.live) {
+                (Some(known), _) => of(known),
+                (None, Some(live)) => live.peek(of)?,
+                (None, None) => return Err(Nothing::End),
+            };
+            if is_end || index > self.contained {
+                return Ok((index, is_end));
+            }
+            self.fill()?;
+            self.head = None;
+        }
+    }
+
+    /// The snapshot has been read: it is as of `index`.
+    pub(super) fn end_snapshot(&mut self, index: u64) {
+        self.contained = index;
+        if let Some(reading) = self.reading.take() {
+            let early = reading.early.get().into_iter().flatten();
+            self.early = early.rev().cloned().collect();
+            self.progress.retreat(self.early.len());
+        }
+    }
+
+    /// Returns an error if the watch is over its limit, or has orders.
+    pub(super) fn check(&mut self) -> Result<(), Nothing> {
+        match self.live.as_mut().map(|live| live.peek(|_| ())) {
+            None | Some(Ok(())) => Ok(()),
+            Some(Err(error)) => match Nothing::from(error) {
+                Nothing::Empty | Nothing::End => Ok(()),
+                nothing => Err(nothing),
+            },
+        }
+    }
+
+    /// The key is complete. Returns it, once.
+    pub(super) fn complete(&mut self) -> Option<K> {
+        self.progress.finish();
+        self.head = None;
+        self.early.clear();
+        self.live = None;
+        self.own.take()
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.live.is_none()
+    }
+
+    /// How many entries of the chain it would receive.
+    pub(super) fn lag_of_chain(&self) -> u64 {
+        self.live.as_ref().map_or(0, Subscription::lag)
+    }
+
+    /// How many items it would receive.
+    pub(super) fn lag(&self) -> u64 {
+        let live = self.lag_of_chain();
+        let parts = { self.reading.as_ref() }.map_or(0, |reading| {
+            reading.parts.lag() + u64::from(reading.head.is_some())
+        });
+        live + parts + self.early.len() as u64 + u64::from(self.head.is_some())
+    }
+}
+
+impl<K, T> Reading<K, T> {
+    pub(super) fn new(
+        parts: Subscription<Piece<T>>,
+        flight: Option<Flight>,
+        early: Early<K, T>,
+        slot: usize,
+    ) -> Self {
+        Self {
+            parts,
+            flight,
+            early,
+            head: None,
+            slot,
+        }
+    }
+
+    /// Receives the next part as the head, if there is none.
+    pub(super) fn fill(&mut self) -> Read {
+        if self.head.is_some() {
+            return Read::Piece;
+        }
+        let (head, parts) = (&mut self.head, &mut self.parts);
+        match parts.visit(|piece| *head = Some(piece.clone())) {
+            Ok(()) => Read::Piece,
+            Err(TryRecvError::Failed(error)) => Read::Failed(error),
+            Err(TryRecvError::ForceClosed(_)) => Read::Ordered,
+            Err(_) => Read::Empty,
+        }
+    }
+
+    /// Drives the handler.
+    pub(super) fn fly(&mut self, cx: &Context<'_>) {
+        if let Some(flight) = &mut self.flight {
+            if flight.poll(cx).is_ready() {
+                self.flight = None;
+            }
+        }
+    }
+
+    /// Waits for the next part. Returns `false` if there is one by now.
+    pub(super) fn wait(&mut self, cx: &Context<'_>) -> bool {
+        self.parts
+            .end_or_poll_link(cx, TryRecvError::Empty)
+            .is_some()
+    }
+}
