@@ -139,23 +139,24 @@ where
     ///
     /// If the stream does, which sets the flag, or if the drop of an item that leaves the window does.
     fn pull(&self, has_panicked: &mut bool) -> Driven {
+        // Dropped last: what leaves the window may take its time, and keep nobody from what was pulled.
+        let (mut pushed, mut ended) = (None, None);
         self.flight.drive(|source, cx| {
             let stream = || source.as_mut().project().stream.poll_next(cx);
             match catch_unwind(AssertUnwindSafe(stream)) {
                 Ok(Poll::Pending) => (Step::Pending, None),
                 Ok(Poll::Ready(Some(item))) => {
-                    let push = AssertUnwindSafe(|| drop(self.buffer.push(item)));
-                    // It is published if that panics.
-                    (Step::Ready, catch_unwind(push).err())
+                    pushed = Some(self.buffer.push_later(item));
+                    (Step::Ready, None)
                 }
                 Ok(Poll::Ready(None)) => {
-                    drop(self.buffer.finish());
+                    ended = Some(self.buffer.finish_later());
                     (Step::Done, None)
                 }
                 Err(panic) => {
                     *has_panicked = true;
                     _ = self.panicked.set(SharedError::new(SourcePanicked.into()));
-                    drop(self.buffer.finish());
+                    ended = Some(self.buffer.finish_later());
                     (Step::Done, Some(panic))
                 }
             }

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::mem;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -141,6 +142,17 @@ impl<T> SharedBuffer<T> {
         // As above.
         drop(later);
         Ok(())
+    }
+
+    /// As [`push`](Self::push), but leaves what runs user code to the answer.
+    pub(crate) fn push_later(&self, event: T) -> impl Sized + use<T> {
+        let mut buffer = self.buffer.lock();
+        if buffer.tail.has_ended() {
+            return Err(Some(event));
+        }
+        let later = buffer.tail.push_later(event);
+        drop(buffer);
+        Ok(later)
     }
 
     /// Publishes an item per event, all at once and next to each other, with one wake-up. The
@@ -327,7 +339,8 @@ impl<T> SharedBuffer<T> {
     /// ```
     pub async fn unobserved(&self) {
         let record = Arc::clone(self.buffer.lock().tail.record());
-        wait_for(&record.observed().when(|| !record.is_observed())).await;
+        let is_done = || !record.is_observed() || record.is_spliced();
+        wait_for(&record.observed().when(is_done)).await;
     }
 
     /// Waits until a reader follows: see [`EventBuffer::observed`].
@@ -344,7 +357,8 @@ impl<T> SharedBuffer<T> {
     /// ```
     pub async fn observed(&self) {
         let record = Arc::clone(self.buffer.lock().tail.record());
-        wait_for(&record.observed().when(|| record.is_observed())).await;
+        let is_done = || record.is_observed() || record.is_spliced();
+        wait_for(&record.observed().when(is_done)).await;
     }
 
     /// Returns how many subscriptions can still reach the end of this buffer: see
@@ -459,6 +473,10 @@ impl<T> SharedBuffer<T> {
     /// Ends the buffer by continuing it in another, for all handles: see [`EventBuffer::splice`].
     /// Has no effect if the buffer has ended already.
     ///
+    /// The readers continue; the handles do not: they keep nothing of the other buffer, and whoever
+    /// subscribes by one of them from now on finds a buffer that is closed. Tasks that wait by
+    /// [`observed`](Self::observed) or [`unobserved`](Self::unobserved) are done.
+    ///
     /// ```
     /// use event_buffer::{EventBuffer, SharedBuffer};
     ///
@@ -478,11 +496,12 @@ impl<T> SharedBuffer<T> {
             return drop(buffer);
         }
         let mut spliced = buffer.tail.splice(onward.0);
-        let window = buffer.tail.clear_window();
+        // The handles are not to keep what follows.
+        let tail = mem::replace(&mut buffer.tail, Tail::closed());
         drop(buffer);
         // The lock is released: user code runs now. All are told before events are dropped.
         spliced.wake();
-        drop(window);
+        drop(tail);
         drop(spliced);
     }
 
@@ -504,13 +523,18 @@ impl<T> SharedBuffer<T> {
     /// # Ok::<(), event_buffer::TryRecvError>(())
     /// ```
     pub fn finish(&self) -> Recording<T> {
-        let mut buffer = self.buffer.lock();
-        let recording = Recording::of(&buffer.tail);
-        let wake = buffer.tail.close();
-        drop(buffer);
+        let (recording, wake) = self.finish_later();
         // The lock is released: user code runs now.
         drop(wake);
         recording
+    }
+
+    /// As [`finish`](Self::finish), but leaves what runs user code to the answer.
+    pub(crate) fn finish_later(&self) -> (Recording<T>, Wake<T>) {
+        let mut buffer = self.buffer.lock();
+        let recording = Recording::of(&buffer.tail);
+        let wake = buffer.tail.close();
+        (recording, wake)
     }
 
     fn end_with(&self, end: impl FnOnce(&mut Tail<T>) -> Wake<T>) {

@@ -194,7 +194,7 @@ impl<D> SingleFlight<D> {
     #[cfg(feature = "publisher")]
     pub(crate) fn give_up(&self) {
         let given_up = std::mem::replace(&mut *self.0.stage.lock(), Stage::Over);
-        both_even_if_one_panics(|| drop(given_up), || self.0.wakeups.signal.notify());
+        both_even_if_one_panics(|| self.0.wakeups.signal.notify(), || drop(given_up));
     }
 
     #[cfg(feature = "publisher")]
@@ -262,9 +262,9 @@ impl<D> Shared<D> {
         }
     }
 
-    /// Drops it, which is over, and notifies the passengers.
+    /// Notifies the passengers, and drops it, which is over. In this order: the drop may take its time.
     fn end(&self, driven: D) {
         *self.stage.lock() = Stage::Over;
-        both_even_if_one_panics(|| drop(driven), || self.wakeups.signal.notify());
+        both_even_if_one_panics(|| self.wakeups.signal.notify(), || drop(driven));
     }
 }

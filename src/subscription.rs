@@ -504,7 +504,6 @@ impl<T> Subscription<T> {
 
     /// Limits how far it may be behind, and adds to the number of skipped items that is to be reported.
     pub(crate) fn set_limit(&mut self, limit: LagLimit<T>, skipped: u64) {
-        self.reader.stop_waiting();
         self.reader.set_limit(limit, skipped);
     }
 

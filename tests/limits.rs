@@ -934,7 +934,7 @@ impl Naive {
                 self.closed |= oldest > self.at;
                 return;
             }
-            OnLag::SkipToNewest if oldest > self.at || self.skipped > 0 => {
+            OnLag::SkipToNewest if oldest > self.at => {
                 oldest = oldest.max(published.len() - 1);
             }
             _ => {}

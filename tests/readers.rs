@@ -230,6 +230,35 @@ fn another_limit_holds_from_then_on() {
 }
 
 #[test]
+fn a_task_that_waits_is_woken_if_the_limit_changes() {
+    let _watchdog = watchdog();
+    let mut buffer = unretained();
+    let mut reader = tokio_test::task::spawn(buffer.subscribe().limited(LagLimit::items(2)));
+    assert!(reader.poll_next().is_pending());
+    reader.set_limit(LagLimit::items(3));
+    assert!(reader.is_woken());
+    assert!(reader.poll_next().is_pending());
+    buffer.push(1);
+    assert!(reader.is_woken());
+}
+
+#[test]
+fn what_the_limit_before_has_skipped_is_no_lag_by_the_new_one() {
+    let _watchdog = watchdog();
+    let mut buffer = unretained();
+    let mut reader = buffer.subscribe().limited(LagLimit::items(10));
+    buffer.extend(0..20);
+    reader.set_limit(LagLimit::items(1_000).on_lag(OnLag::SkipToNewest));
+    buffer.extend(20..70);
+    assert_eq!(reader.lag(), 60);
+    assert_eq!(reader.try_recv(), Err(TryRecvError::Lagged(10)));
+    assert_eq!(reader.try_recv(), Ok(10));
+    buffer.extend(70..2_000);
+    assert_eq!(reader.try_recv(), Err(TryRecvError::Lagged(1_988)));
+    assert_eq!(reader.try_recv(), Ok(1_999));
+}
+
+#[test]
 fn readers_with_limits_that_change_leave_nothing() {
     let _watchdog = watchdog();
     let event = Arc::new(());

@@ -9,9 +9,9 @@ use std::marker::PhantomPinned;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::task::{Context, Poll, Waker};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
 use event_buffer::{
@@ -392,6 +392,62 @@ fn a_drop_that_panics_ends_nothing() {
     assert_eq!((received, panicked), (3, 2), "what left the window");
     let gone = catch_unwind(AssertUnwindSafe(|| drop((follower, source))));
     assert!(gone.is_err(), "the newest");
+}
+
+/// However long that takes.
+#[test]
+fn those_who_wait_are_woken_before_anything_is_dropped() {
+    /// Notes whether the task was woken before it is dropped.
+    struct Notes(Arc<Mutex<Vec<bool>>>, Arc<AtomicBool>);
+
+    impl Drop for Notes {
+        fn drop(&mut self) {
+            self.0.lock().unwrap().push(self.1.load(SeqCst));
+        }
+    }
+
+    struct Flag(Arc<AtomicBool>);
+
+    impl Wake for Flag {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, SeqCst);
+        }
+    }
+
+    let _watchdog = watchdog();
+    let (notes, is_woken) = (
+        Arc::<Mutex<Vec<_>>>::default(),
+        Arc::new(AtomicBool::new(false)),
+    );
+    let waits = Rc::new(RefCell::new(
+        None::<SharedStream<LocalBoxStream<'static, Arc<Notes>>>>,
+    ));
+    let source = {
+        let (notes, is_woken, waits) = (notes.clone(), is_woken.clone(), waits.clone());
+        let waker = Arc::new(Flag(is_woken.clone())).into();
+        let new = move || Arc::new(Notes(notes.clone(), is_woken.clone()));
+        let (of_stream, mut left) = (new(), 3);
+        stream::poll_fn(move |_| {
+            // The other one finds the stream taken, and waits.
+            let cx = &mut Context::from_waker(&waker);
+            let mut waits = waits.borrow_mut();
+            let waits = waits.as_mut().unwrap();
+            while waits.poll_next_unpin(cx).is_ready() {}
+            of_stream.1.store(false, SeqCst);
+            left -= 1;
+            Poll::Ready((left > 0).then(&new))
+        })
+    };
+    let source = source.boxed_local().share(Replay::Last(1));
+    *waits.borrow_mut() = Some(source.subscribe());
+    let mut driver = source.subscribe();
+    while driver.next().now_or_never().unwrap().is_some() {}
+    assert_eq!(
+        *notes.lock().unwrap(),
+        [true, true],
+        "an item that left the window, and the stream"
+    );
+    *waits.borrow_mut() = None;
 }
 
 #[test]

@@ -124,6 +124,27 @@ fn a_splice_that_leads_back_fails_the_buffer() {
 }
 
 #[test]
+fn handles_of_a_spliced_buffer_keep_nothing_of_the_other_one() {
+    let _watchdog = watchdog();
+    let mut live = EventBuffer::builder().replay(Replay::None).build();
+    let shared = all();
+    let mut reader = shared.subscribe().cloned();
+    shared.push(0).unwrap();
+    let mut unobserved = tokio_test::task::spawn(shared.unobserved());
+    assert!(unobserved.poll().is_pending());
+    shared.splice(live.tail());
+    assert!(unobserved.is_woken() && unobserved.poll().is_ready());
+    live.push(1);
+    assert_eq!((reader.try_recv(), reader.try_recv()), (Ok(0), Ok(1)));
+    assert_eq!((shared.subscriber_count(), live.subscriber_count()), (0, 1));
+    drop(reader);
+    live.extend(0..1_000);
+    assert_eq!(live.backlog(), 0);
+    assert_eq!(shared.subscribe().try_recv(), Err(TryRecvError::Closed));
+    assert!(shared.finish().is_empty() && !shared.is_observed());
+}
+
+#[test]
 fn a_weak_handle_keeps_neither_the_buffer_nor_an_item() {
     let _watchdog = watchdog();
     let shared = SharedBuffer::new();

@@ -75,6 +75,8 @@ pub(super) struct Inside<T> {
     pub(super) limit: Option<LagLimit<T>>,
     /// Items that were skipped, which has not been reported yet.
     pub(super) skipped: u64,
+    /// So many of these were skipped by a limit that has been replaced: they are no lag by this one.
+    pub(super) settled: u64,
 }
 
 /// Who keeps the reader's place.
@@ -95,6 +97,7 @@ impl<T> Leash<T> {
                 custody: Custody::Nobody(None),
                 limit: None,
                 skipped: 0,
+                settled: 0,
             }),
         })
     }

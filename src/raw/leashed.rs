@@ -116,6 +116,8 @@ impl<T> Leashed<T> {
         let Ok(mut entered) = self.enter() else {
             return;
         };
+        // The task is woken in the end, as it waits no more.
+        let _wake = WokenWhenDropped(entered.cursor().and_then(|(cursor, _)| cursor.take_waker()));
         // Brings it back to a place of its own.
         if entered.keep_limit().is_err() {
             return;
@@ -126,8 +128,20 @@ impl<T> Leashed<T> {
             dismiss(leash, &before, &cursor.slot().owner());
         }
         inside.limit = Some(limit);
+        inside.settled = inside.skipped;
         inside.skipped += skipped;
         admit(leash, inside);
+    }
+}
+
+struct WokenWhenDropped(Option<Waker>);
+
+impl Drop for WokenWhenDropped {
+    fn drop(&mut self) {
+        if let Some(waker) = self.0.take() {
+            // This is a drop itself: a second panic would abort.
+            both_even_if_one_panics(|| waker.wake(), || {});
+        }
     }
 }
 
@@ -254,6 +268,10 @@ impl<'a, T> Entered<'a, T> {
     #[inline(never)]
     fn keep(&mut self, limit: LagLimit<T>) -> Result<(), SharedError> {
         let is_back = matches!(self.inside().custody, Custody::Trail(_));
+        if self.inside().skipped == 0 {
+            self.inside().settled = 0;
+        }
+        let settled = self.inside().settled;
         let mut garbage = if is_back { self.come_back() } else { None };
         let Inside {
             custody: Custody::Reader(cursor),
@@ -268,7 +286,7 @@ impl<'a, T> Entered<'a, T> {
         }
         let here = cursor.slot();
         let (mut over, mut panicked) = here.over(&limit);
-        let has_lagged = over > 0 || *skipped > 0;
+        let has_lagged = over > 0 || *skipped > settled;
         match limit.on_lag {
             OnLag::Close if over > 0 => {
                 let items = here.lag();

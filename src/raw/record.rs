@@ -22,8 +22,8 @@ pub(crate) struct Record<T> {
     /// A slot that was the last one not long ago, for readers that skip their backlog.
     recent: Recent,
     /// Subscriptions that will come to this buffer's end: those in it, and those in buffers that
-    /// are spliced to it. Nobody asks after a splice, since that takes the writer: who goes over it
-    /// is not taken off.
+    /// are spliced to it. After a splice only the number behind it counts: who goes over it is not
+    /// taken off here.
     observers: AtomicIsize,
     /// Notified when the first observer joins, and when the last one leaves.
     observed: Signal,
@@ -215,6 +215,12 @@ impl<T> Record<T> {
         // Acquire: as above.
         let observers = self.observers.load(Acquire) / ONE;
         usize::try_from(observers).unwrap_or(0)
+    }
+
+    /// Returns `true` if it continues in another buffer. Its own count of observers means nothing then.
+    pub(crate) fn is_spliced(&self) -> bool {
+        // Acquire: as above.
+        self.observers.load(Acquire) & SPLICED != 0
     }
 
     /// For conditions on [`is_observed`](Self::is_observed).

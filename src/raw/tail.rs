@@ -158,12 +158,12 @@ impl<T> Spliced<T> {
 
 /// Dropping it tells the tasks that wait for observers of this buffer, or for none, that there are more, after taking off
 /// those that had left.
-struct HandedOn<T>(Option<(Arc<Record<T>>, isize)>);
+struct HandedOn<T>(Option<(Arc<Record<T>>, Arc<Record<T>>, isize)>);
 
 impl<T> Drop for HandedOn<T> {
     fn drop(&mut self) {
-        if let Some((to, excess)) = &self.0 {
-            both_even_if_one_panics(|| to.add_observers(-excess), || to.notify_observed());
+        if let Some((from, to, excess)) = &self.0 {
+            both_even_if_one_panics(|| to.add_observers(-excess), || from.notify_observed());
         }
     }
 }
@@ -212,6 +212,13 @@ impl<T> Tail<T> {
             record,
             window,
         }
+    }
+
+    /// That of an empty buffer which is closed.
+    pub(crate) fn closed() -> Self {
+        let mut tail = Self::new(0);
+        drop(tail.close());
+        tail
     }
 
     /// Passes over an item that nobody will ever see, since the writer alone holds the last slot;
@@ -444,7 +451,7 @@ impl<T> Tail<T> {
         drop(splicing);
         Spliced {
             wake,
-            observers: HandedOn(Some((to, excess))),
+            observers: HandedOn(Some((Arc::clone(&self.record), to, excess))),
             meter: MeterAgain(is_metered.then(|| self.tail())),
             _limits: EnforceLimits(limited),
             _refused: None,
