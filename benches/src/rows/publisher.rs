@@ -318,7 +318,12 @@ impl<K: Key> Way<K> for ByHand<K> {
 
     fn follow(&mut self, key: K) -> Subscription<u64> {
         let buffer = || EventBuffer::builder().replay(Replay::None).build();
-        self.0.lock().unwrap().entry(key).or_insert_with(buffer).subscribe()
+        self.0
+            .lock()
+            .unwrap()
+            .entry(key)
+            .or_insert_with(buffer)
+            .subscribe()
     }
 
     #[inline]
