@@ -343,13 +343,13 @@ impl<K, T> Following<K, T> {
                 None => continue,
             };
             let delivered = track.head.take();
+            self.hold(update, index);
             let next = if index < published {
                 self.next_of_one().unwrap_or(Some(index))
             } else {
                 None
             };
-            let step = self.deliver(update, index, published, next);
-            return self.after_drop(step, delivered);
+            return self.release((index, published), next, delivered);
         }
     }
 
@@ -476,16 +476,30 @@ impl<K, T> Following<K, T> {
             .into_iter()
             .map(|number| self.tracks[number as usize].head.take());
         let delivered: Vec<_> = heads.collect();
+        self.hold(update, index);
         let next = self.next_of_several().unwrap_or(Some(index));
-        let step = self.deliver(update, index, published, next);
-        self.after_drop(step, delivered)
+        self.release((index, published), next, delivered)
     }
 
-    /// Drops what has been delivered. If that panics the step comes next.
-    fn after_drop(&mut self, step: Step<K, T>, delivered: impl Sized) -> Step<K, T> {
+    /// Holds an update that has been taken out: what is looked at or dropped before it is delivered may panic. Then it
+    /// comes next, with its own index as its place.
+    fn hold(&mut self, update: Update<K, T>, index: u64) {
+        let step = self.deliver(update, index, index, None);
         self.ready = Some(step);
+    }
+
+    /// Delivers the update that is held, once what it was made of is dropped.
+    fn release(
+        &mut self,
+        (index, published): (u64, u64),
+        next: Option<u64>,
+        delivered: impl Sized,
+    ) -> Step<K, T> {
         drop(delivered);
-        self.ready.take().unwrap_or(Step::Again)
+        match self.ready.take() {
+            Some(Step::Deliver(update, _)) => self.deliver(update, index, published, next),
+            _ => Step::Again,
+        }
     }
 
     /// The events of the parts of one commit, in the order in which they were published.
