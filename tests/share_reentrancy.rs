@@ -103,6 +103,38 @@ fn a_waker_that_panics_at_any_use_costs_nobody_an_item() {
     }
 }
 
+/// A follower that comes while another one polls the source waits for what that poll brings.
+#[test]
+fn a_follower_that_finds_the_source_being_polled_is_woken_after_that() {
+    type Act = fn() -> Poll<Option<u32>>;
+
+    let _watchdog = watchdog();
+    let acts: [(&str, Act); 3] = [
+        ("item", || Poll::Ready(Some(1))),
+        ("end", || Poll::Ready(None)),
+        ("panic", || panic!("as planned")),
+    ];
+    for (name, act) in acts {
+        let comes = Arc::new(Mutex::new(None::<SharedStream<Boxed>>));
+        let (meanwhile, hook) = (Arc::clone(&comes), Hook::new());
+        let its_hook = Arc::clone(&hook);
+        let source = stream::poll_fn(move |_| {
+            if let Some(follower) = &mut *meanwhile.lock().unwrap() {
+                assert!(poll(follower, &its_hook).is_pending());
+            }
+            act()
+        });
+        let source = source.boxed().share(Replay::None);
+        let mut drives = source.subscribe();
+        *comes.lock().unwrap() = Some(source.subscribe());
+        _ = catch_unwind(AssertUnwindSafe(|| {
+            let mut cx = Context::from_waker(Waker::noop());
+            drives.poll_next_unpin(&mut cx)
+        }));
+        assert!(hook.woken() > 0, "{name}");
+    }
+}
+
 /// A source that uses its own followers when it is dropped.
 struct Farewell {
     items: u32,
