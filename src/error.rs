@@ -536,3 +536,29 @@ impl fmt::Display for LagExceeded {
 }
 
 impl Error for LagExceeded {}
+
+/// What a [limited](crate::SharedLimited) follower of a shared stream gets
+/// ([`RecvError::Failed`](crate::RecvError::Failed)) if the stream has panicked.
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// use event_buffer::{LagLimit, RecvError, Replay, ShareExt, SourcePanicked};
+/// use futures::{StreamExt, stream};
+///
+/// # std::panic::set_hook(Box::new(|_| {}));
+/// let source = stream::once(async { panic!("a bug") }).share(Replay::None);
+/// let mut follower = source.subscribe().limited(LagLimit::<()>::items(10));
+/// let Some(Err(RecvError::Failed(error))) = follower.next().await else { panic!() };
+/// assert!(error.downcast_ref::<SourcePanicked>().is_some());
+/// # });
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourcePanicked;
+
+impl fmt::Display for SourcePanicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the shared source panicked")
+    }
+}
+
+impl Error for SourcePanicked {}

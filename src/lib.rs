@@ -93,7 +93,7 @@ pub use chunk::Chunk;
 pub use cloned::Cloned;
 pub use error::{
     BookmarkError, Ended, LagExceeded, RecvError, RecvTimeoutError, ResumeError, SharedError,
-    SpliceCycle, TryRecvError,
+    SourcePanicked, SpliceCycle, TryRecvError,
 };
 pub use indexed::Indexed;
 pub use item::BufferItem;

@@ -10,12 +10,13 @@ use futures::stream::{FusedStream, Stream};
 use pin_project_lite::pin_project;
 
 use crate::cloned::Cloned;
-use crate::error::{RecvError, SharedError, TryRecvError};
+use crate::error::{RecvError, SharedError, SourcePanicked, TryRecvError};
 use crate::lag_limit::LagLimit;
 use crate::limited::Limited;
 use crate::replay::{Builder, Replay};
 use crate::shared_buffer::SharedBuffer;
 use crate::single_flight::{Driven, Seat, SingleFlight, Step};
+use crate::unwind::discard;
 
 /// Lets many follow one [`Stream`].
 ///
@@ -34,8 +35,8 @@ use crate::single_flight::{Driven, Seat, SingleFlight, Step};
 /// # });
 /// ```
 pub trait ShareExt: Stream {
-    /// Shares the stream: whoever [subscribes](SharedSource::subscribe) to the answer receives what
-    /// the replay window retains, and all items that are pulled from then on.
+    /// Shares the stream: each [subscriber](SharedSource::subscribe) receives what the replay window
+    /// retains, and all items that are pulled from then on.
     ///
     /// Nothing is pulled before a follower is polled. See [`SharedStream`] for how the followers
     /// drive the stream, and what if it panics.
@@ -116,61 +117,13 @@ pin_project! {
     }
 }
 
-/// The stream has panicked.
-#[derive(Debug)]
-struct SourcePanicked;
-
-impl fmt::Display for SourcePanicked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the shared source panicked")
-    }
-}
-
-impl std::error::Error for SourcePanicked {}
-
-impl<S> Shared<S>
-where
-    S: Stream,
-    S::Item: Clone,
-{
-    /// Pulls an item into the buffer, unless another follower is doing so or the stream was not woken.
-    ///
-    /// # Panics
-    ///
-    /// If the stream does, which sets the flag, or if the drop of an item that leaves the window does.
-    fn pull(&self, has_panicked: &mut bool) -> Driven {
-        // Dropped last: what leaves the window may take its time, and keep nobody from what was pulled.
-        let (mut pushed, mut ended) = (None, None);
-        self.flight.drive(|source, cx| {
-            let stream = || source.as_mut().project().stream.poll_next(cx);
-            match catch_unwind(AssertUnwindSafe(stream)) {
-                Ok(Poll::Pending) => (Step::Pending, None),
-                Ok(Poll::Ready(Some(item))) => {
-                    pushed = Some(self.buffer.push_later(item));
-                    (Step::Ready, None)
-                }
-                Ok(Poll::Ready(None)) => {
-                    ended = Some(self.buffer.finish_later());
-                    (Step::Done, None)
-                }
-                Err(panic) => {
-                    *has_panicked = true;
-                    _ = self.panicked.set(SharedError::new(SourcePanicked.into()));
-                    ended = Some(self.buffer.finish_later());
-                    (Step::Done, Some(panic))
-                }
-            }
-        })
-    }
-}
-
 impl<S> SharedSource<S>
 where
     S: Stream,
     S::Item: Clone,
 {
-    /// Follows the stream, from the oldest item of the replay window on. If the stream has ended, so
-    /// does the answer after these.
+    /// Follows the stream, from the oldest item of the replay window on. If the stream has ended, the
+    /// follower receives the window and then ends; if it has panicked, the follower panics instead.
     ///
     /// # Cost
     ///
@@ -220,27 +173,58 @@ struct Follower<S: Stream, R> {
     terminated: bool,
 }
 
-impl<S, R> Follower<S, R>
-where
-    S: Stream,
-    S::Item: Clone,
-{
+/// What a follower receives with.
+trait Receive {
+    type Received;
+
+    /// Whether a panic of the stream is an error to this follower even if it drove the stream.
+    const REPORTS_PANICS: bool;
+
+    fn try_recv(&mut self) -> Result<Self::Received, TryRecvError>;
+
+    fn lag(&self) -> u64;
+}
+
+impl<T: Clone> Receive for Cloned<T> {
+    type Received = T;
+
+    const REPORTS_PANICS: bool = false;
+
+    fn try_recv(&mut self) -> Result<T, TryRecvError> {
+        self.try_recv()
+    }
+
+    fn lag(&self) -> u64 {
+        self.lag()
+    }
+}
+
+impl<T: Clone> Receive for Limited<T> {
+    type Received = T;
+
+    const REPORTS_PANICS: bool = true;
+
+    fn try_recv(&mut self) -> Result<T, TryRecvError> {
+        self.try_recv()
+    }
+
+    fn lag(&self) -> u64 {
+        self.lag()
+    }
+}
+
+impl<S: Stream, R: Receive> Follower<S, R> {
     /// Receives what is ready, or else pulls an item. An error is the end, or of `try_recv`.
-    fn poll<T>(
-        &mut self,
-        cx: &Context<'_>,
-        try_recv: impl Fn(&mut R) -> Result<T, TryRecvError>,
-    ) -> Poll<Result<T, TryRecvError>> {
-        // First: it drops a waker, which may panic, and would cost the answer.
+    fn poll(&mut self, cx: &Context<'_>) -> Poll<Result<R::Received, TryRecvError>> {
+        // First: it drops a waker, which may panic, and would cost what is received.
         self.seat = Seat::default();
         let mut is_registered = false;
         loop {
-            match try_recv(&mut self.reader) {
+            match self.reader.try_recv() {
                 Err(TryRecvError::Empty) => {}
                 received => return Poll::Ready(received),
             }
-            // The panic itself is how this follower is told.
-            match self.shared.pull(&mut self.terminated) {
+            match self.pull() {
                 Driven::Ready | Driven::Over => {}
                 Driven::Waiting if is_registered => return Poll::Pending,
                 Driven::Waiting => {
@@ -250,6 +234,52 @@ where
                 }
             }
         }
+    }
+
+    /// Pulls an item into the buffer, unless another follower is doing so or the stream was not woken.
+    ///
+    /// # Panics
+    ///
+    /// If the stream does, unless that is reported, or if the drop of an item that leaves the window does.
+    fn pull(&mut self) -> Driven {
+        let Self {
+            reader,
+            shared,
+            terminated,
+            ..
+        } = self;
+        // Dropped last: what leaves the window may take its time, and keeps no follower from what was pulled.
+        let (mut pushed, mut ended) = (None, None);
+        shared.flight.drive(|source, cx| {
+            // Another follower may have pulled an item since we looked; from now on none can.
+            match catch_unwind(AssertUnwindSafe(|| reader.lag())) {
+                Ok(0) => {}
+                received => return (Step::Ready, received.err()),
+            }
+            let stream = || source.as_mut().project().stream.poll_next(cx);
+            match catch_unwind(AssertUnwindSafe(stream)) {
+                Ok(Poll::Pending) => (Step::Pending, None),
+                Ok(Poll::Ready(Some(item))) => {
+                    pushed = Some(shared.buffer.push_later(item));
+                    (Step::Ready, None)
+                }
+                Ok(Poll::Ready(None)) => {
+                    ended = Some(shared.buffer.finish_later());
+                    (Step::Done, None)
+                }
+                Err(panic) => {
+                    _ = shared.panicked.set(SharedError::new(SourcePanicked.into()));
+                    ended = Some(shared.buffer.finish_later());
+                    if R::REPORTS_PANICS {
+                        discard(panic);
+                        return (Step::Done, None);
+                    }
+                    // The panic itself is the last that this follower hears of the stream.
+                    *terminated = true;
+                    (Step::Done, Some(panic))
+                }
+            }
+        })
     }
 
     /// Why the stream ended, if it did not by itself.
@@ -275,9 +305,10 @@ impl<S: Stream, R: Clone> Clone for Follower<S, R> {
 /// # Driving
 ///
 /// No task drives the stream: its followers do, one at a time, when they have received all that was
-/// pulled before. So an item is pulled only for a follower that wants it. The stream is polled
-/// after it was woken, not once for each follower, and all followers that wait are woken then:
-/// one that is dropped, or never polled again, holds up nobody. They may be on different executors.
+/// pulled before. So an item is pulled only for a follower that wants it, and a source that is always
+/// ready fills no memory. The stream is polled after it was woken, not once for each follower: at most
+/// twice for an item. All followers that wait are woken then, so one that is dropped, or never polled
+/// again, holds up no other. They may be on different executors.
 ///
 /// The stream is polled within whichever task happens to drive it. One that needs a runtime must
 /// enter it itself, for instance by [`Handle::enter`] of tokio. One that polls a follower of itself
@@ -293,11 +324,26 @@ impl<S: Stream, R: Clone> Clone for Follower<S, R> {
 /// # Panics
 ///
 /// If the stream panics, the follower that drove it gets the panic itself. Every other one panics once
-/// with "the shared source panicked", after the items before, rather than to end as if the
-/// stream had ended. After that each yields `None`. A [limited](Self::limited) follower that did not
-/// drive gets an error instead.
+/// with "the shared source panicked", after the items before, rather than end as if the stream had
+/// ended. After that each yields `None`. A [limited](Self::limited) follower yields an error instead.
 ///
-/// A clone continues at the same place. It is `Send` and `Sync` if the stream is `Send` and its
+/// If the drop of the stream panics, or that of an item that leaves the replay window, the follower
+/// that drove gets that panic; nothing is lost and the stream has not failed.
+///
+/// # Cancel safety
+///
+/// Dropping a future such as `next()` loses nothing: an item is received when a poll returns it.
+///
+/// # Cost
+///
+/// Receiving an item that was pulled before is a clone, and takes no lock. Pulling one takes four short
+/// locks, besides the stream's own poll. Waiting takes those of a [`Subscription`](crate::Subscription)
+/// that waits. Each poll of the stream that was ready, and each wake-up of it, wakes all that wait:
+/// O(followers).
+///
+/// # Bounds
+///
+/// The stream need be neither `Unpin`, `Send` nor `'static`. A clone continues at the same place. It is `Send` and `Sync` if the stream is `Send` and its
 /// items are `Send + Sync`, and always `Unpin`.
 ///
 /// ```
@@ -321,7 +367,7 @@ where
     S: Stream,
     S::Item: Clone,
 {
-    /// Limits how far this follower may be behind: it reports lag as an error, and the panic of the
+    /// Limits how far this follower may be behind: it reports lag as an error, and a panic of the
     /// stream, too.
     ///
     /// # Cost
@@ -372,7 +418,7 @@ where
         if follower.terminated {
             return Poll::Ready(None);
         }
-        let received = std::task::ready!(follower.poll(cx, Cloned::try_recv));
+        let received = std::task::ready!(follower.poll(cx));
         if let Ok(item) = received {
             return Poll::Ready(Some(item));
         }
@@ -412,11 +458,13 @@ impl<S: Stream> fmt::Debug for SharedStream<S> {
 /// A follower of a shared stream that may not be too far behind, made by
 /// [`SharedStream::limited`]: a [`Stream`] of `Result<S::Item, RecvError>`.
 ///
-/// Drives the stream like any [`SharedStream`], and gets its panic if it was driving. It yields
-/// [`RecvError::Lagged`] with the number of items that it has lost, and continues; or
-/// [`RecvError::ForceClosed`] if its limit says so, or [`RecvError::Failed`] if the stream panicked
-/// while another follower drove it, and then `None`. See [`Limited`](crate::Limited) for what the limit
-/// bounds.
+/// It drives the stream like any [`SharedStream`], and bounds what it keeps in memory even if it is
+/// never polled again: see [`Limited`](crate::Limited). It yields [`RecvError::Lagged`] with the number of
+/// items that it has lost, and continues; or, and then `None`:
+///
+/// * [`RecvError::ForceClosed`] with [`LagExceeded`](crate::LagExceeded), if its limit says so;
+/// * [`RecvError::Failed`] with [`SourcePanicked`], if the stream panicked. That is so whether or not this
+///   follower drove it just then: the panic itself goes no further than the panic hook.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -442,7 +490,7 @@ where
         if follower.terminated {
             return Poll::Ready(None);
         }
-        let received = std::task::ready!(follower.poll(cx, Limited::try_recv));
+        let received = std::task::ready!(follower.poll(cx));
         let end = match received {
             Ok(item) => return Poll::Ready(Some(Ok(item))),
             Err(TryRecvError::Lagged(items)) => {

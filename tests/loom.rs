@@ -919,8 +919,8 @@ fn flight_against_a_wake_up_from_outside() {
     });
 }
 
-/// The place that a reader skips to is noted by the writer, who moves on meanwhile.
-/// Given up from outside: it is dropped, and both are told, whatever they are doing.
+/// The future is given up from outside, before, while or after it is polled: it is dropped, and its passenger ends.
+#[cfg(feature = "publisher")]
 #[test]
 fn flight_against_give_up() {
     use event_buffer::publisher::models::Flight;
@@ -942,6 +942,8 @@ fn flight_against_give_up() {
     });
 }
 
+/// The future ends by itself at the same time: it is dropped once, and both passengers find the end.
+#[cfg(feature = "publisher")]
 #[test]
 fn flight_that_finishes_against_give_up() {
     use event_buffer::publisher::models::Flight;
@@ -1015,6 +1017,52 @@ fn shared_source_against_a_follower_that_leaves() {
     });
 }
 
+/// Two followers want an item each, at the same time: one of them pulls it, and neither pulls another one.
+#[test]
+fn shared_source_against_followers_that_want_the_same_item() {
+    use event_buffer::ShareExt;
+    use futures::StreamExt;
+
+    loom::model(|| {
+        let pulled = Arc::new(AtomicU64::new(0));
+        let counter = pulled.clone();
+        let endless = futures::stream::repeat_with(move || counter.fetch_add(1, Release));
+        let source = endless.share(Replay::None);
+        let mut one = source.subscribe();
+        let mut other = source.subscribe();
+        let following = thread::spawn(move || block_on(other.next()));
+        assert_eq!(block_on(one.next()), Some(0));
+        assert_eq!(following.join().unwrap(), Some(0));
+        assert_eq!(pulled.load(Acquire), 1);
+    });
+}
+
+/// The last two followers leave at the same time, the handle before: the source is dropped once, and its waker, which
+/// another thread still has, owns no part of it.
+#[test]
+fn shared_source_against_followers_that_leave_and_a_wake_up() {
+    use event_buffer::ShareExt;
+    use futures::StreamExt;
+
+    loom::model(|| {
+        let held = Arc::new(());
+        let holds = held.clone();
+        let (source, open) = woken_once();
+        let source = source.inspect(move |_| _ = &holds).share(Replay::None);
+        let leaving = [source.subscribe(), source.subscribe()].map(|mut leaves| {
+            thread::spawn(move || {
+                _ = leaves.poll_next_unpin(&mut Context::from_waker(Waker::noop()));
+            })
+        });
+        drop(source);
+        open();
+        for leaving in leaving {
+            leaving.join().unwrap();
+        }
+        assert_eq!(Arc::strong_count(&held), 1);
+    });
+}
+
 /// A late follower gets all items from some place on, and the end.
 #[test]
 fn shared_source_against_subscribe() {
@@ -1035,6 +1083,7 @@ fn shared_source_against_subscribe() {
     });
 }
 
+/// The place that a reader skips to is noted by the writer, which moves on meanwhile.
 #[test]
 fn append_against_resubscribe() {
     loom::model(|| {

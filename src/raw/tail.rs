@@ -158,11 +158,18 @@ impl<T> Spliced<T> {
 
 /// Dropping it tells the tasks that wait for observers of this buffer, or for none, that there are more, after taking off
 /// those that had left.
-struct HandedOn<T>(Option<(Arc<Record<T>>, Arc<Record<T>>, isize)>);
+struct HandedOn<T>(Option<Counts<T>>);
+
+/// The records of a buffer and of the one that it was spliced to, and how many observers too many were handed on.
+struct Counts<T> {
+    from: Arc<Record<T>>,
+    to: Arc<Record<T>>,
+    excess: isize,
+}
 
 impl<T> Drop for HandedOn<T> {
     fn drop(&mut self) {
-        if let Some((from, to, excess)) = &self.0 {
+        if let Some(Counts { from, to, excess }) = &self.0 {
             both_even_if_one_panics(|| to.add_observers(-excess), || from.notify_observed());
         }
     }
@@ -451,7 +458,11 @@ impl<T> Tail<T> {
         drop(splicing);
         Spliced {
             wake,
-            observers: HandedOn(Some((Arc::clone(&self.record), to, excess))),
+            observers: HandedOn(Some(Counts {
+                from: Arc::clone(&self.record),
+                to,
+                excess,
+            })),
             meter: MeterAgain(is_metered.then(|| self.tail())),
             _limits: EnforceLimits(limited),
             _refused: None,
