@@ -132,6 +132,9 @@ fn a_follower_that_finds_the_source_being_polled_is_woken_after_that() {
             drives.poll_next_unpin(&mut cx)
         }));
         assert!(hook.woken() > 0, "{name}");
+        // The source owns it, which owns the source.
+        let follower = comes.lock().unwrap().take();
+        drop(follower);
     }
 }
 
