@@ -15,7 +15,6 @@ use crate::error::BookmarkError;
 use crate::error::{ResumeError, SharedError};
 use crate::indexed::Indexed;
 use crate::item::BufferItem;
-use crate::link::wait_for;
 use crate::position::Position;
 use crate::raw::{Batch, Cursor, Later, Payload, Tail};
 use crate::recording::Recording;
@@ -528,8 +527,7 @@ impl<T> EventBuffer<T> {
     /// # });
     /// ```
     pub async fn unobserved(&self) {
-        let record = self.tail.record();
-        wait_for(&record.observed().when(|| !record.is_observed())).await;
+        self.tail.record().until_unobserved().await;
     }
 
     /// Waits until a reader follows (see [`is_observed`](Self::is_observed)), for instance to
@@ -557,8 +555,7 @@ impl<T> EventBuffer<T> {
     /// # });
     /// ```
     pub async fn observed(&self) {
-        let record = self.tail.record();
-        wait_for(&record.observed().when(|| record.is_observed())).await;
+        self.tail.record().until_observed().await;
     }
 
     /// Returns how many subscriptions can still reach the end of this buffer: its own, and those

@@ -16,7 +16,6 @@ use crate::error::BookmarkError;
 use crate::error::{Ended, ResumeError, SharedError};
 use crate::indexed::Indexed;
 use crate::item::BufferItem;
-use crate::link::wait_for;
 use crate::position::Position;
 use crate::raw::{Batch, Payload, Tail, Wake};
 use crate::recording::Recording;
@@ -339,8 +338,7 @@ impl<T> SharedBuffer<T> {
     /// ```
     pub async fn unobserved(&self) {
         let record = Arc::clone(self.buffer.lock().tail.record());
-        let is_done = || !record.is_observed() || record.is_spliced();
-        wait_for(&record.observed().when(is_done)).await;
+        record.until_unobserved().await;
     }
 
     /// Waits until a reader follows: see [`EventBuffer::observed`].
@@ -357,8 +355,7 @@ impl<T> SharedBuffer<T> {
     /// ```
     pub async fn observed(&self) {
         let record = Arc::clone(self.buffer.lock().tail.record());
-        let is_done = || record.is_observed() || record.is_spliced();
-        wait_for(&record.observed().when(is_done)).await;
+        record.until_observed().await;
     }
 
     /// Returns how many subscriptions can still reach the end of this buffer: see

@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
 use std::task::{Context, Wake, Waker};
 
-use crate::link::{Awaited, Event, Host, Registration, Signal, Waiters};
+use crate::link::{Awaited, Event, Registration, Signal, Waiters};
 #[cfg(feature = "publisher")]
 use crate::sync::TrackedWeak;
 use crate::sync::{AtomicBool, Mutex, TrackedArc};
@@ -94,12 +94,6 @@ pub(crate) struct Seat(Option<Registration<Passengers>>);
 /// The tasks that are woken.
 struct Passengers(Arc<Wakeups>);
 
-impl Host for Passengers {
-    fn with(&self, f: impl FnOnce(&Waiters)) {
-        f(self.0.signal.waiters());
-    }
-}
-
 impl Awaited for Passengers {
     fn event(&self) -> &Event {
         self.0.signal.event()
@@ -152,7 +146,7 @@ impl<D> SingleFlight<D> {
     pub(crate) fn register(&self, seat: &mut Seat, waker: &Waker) {
         let passengers = || Passengers(Arc::clone(&self.0.wakeups));
         // Always pending: see `has_happened`.
-        _ = Registration::poll(&mut seat.0, &passengers(), passengers, waker);
+        _ = Registration::poll(&mut seat.0, passengers, waker);
     }
 
     /// Polls it, if it may be ready and nobody else is doing so.

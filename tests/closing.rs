@@ -48,18 +48,24 @@ fn after_begin<T>(
     next(watch)
 }
 
-/// Their buffer ends with their key, which is no news for a watch that has been closed.
-#[test]
-fn a_watch_that_is_closed_with_its_key_is_woken_once() {
-    let _watchdog = watchdog();
-    let ways: [fn(&Publisher<&'static str, u32>); 5] = [
+type Way<T> = fn(&Publisher<&'static str, T>);
+
+/// All ways in which a publisher closes a watch of `key` with the token `token`.
+fn ways<T: Send + Sync + 'static>() -> [Way<T>; 5] {
+    [
         |publisher| publisher.close_key(&"key"),
         Publisher::close_all,
         |publisher| publisher.close_token("token"),
         |publisher| publisher.reset(7),
         Publisher::shutdown,
-    ];
-    for close in ways {
+    ]
+}
+
+/// Their buffer ends with their key, which is no news for a watch that has been closed.
+#[test]
+fn a_watch_that_is_closed_with_its_key_is_woken_once() {
+    let _watchdog = watchdog();
+    for close in ways::<u32>() {
         let publisher = Publisher::builder().build();
         let mut watches = [(); 3].map(|()| publisher.subscribe(Request::new("key").token("token")));
         let woken = watches.each_mut().map(wait);
@@ -442,18 +448,9 @@ fn what_a_closed_reader_returns() {
 /// A watch that is never polled again.
 #[test]
 fn closing_a_watch_frees_at_once_what_only_it_kept() {
-    type Way = fn(&Publisher<&'static str, Arc<u32>>);
-
     let _watchdog = watchdog();
     let event = Arc::new(1);
-    let ways: [Way; 5] = [
-        |publisher| publisher.close_key(&"key"),
-        Publisher::close_all,
-        |publisher| publisher.close_token("token"),
-        |publisher| publisher.reset(7),
-        Publisher::shutdown,
-    ];
-    for close in ways {
+    for close in ways::<Arc<u32>>() {
         let publisher = Publisher::builder().build();
         let watch = publisher.subscribe(Request::new("key").token("token"));
         for index in 1..=100 {

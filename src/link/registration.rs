@@ -40,46 +40,51 @@ impl Ticket {
     }
 }
 
-/// How a [`Registration`] finds the waiters that it has joined.
-pub(crate) trait Host {
-    /// Calls `f` with the waiters, if they are still there.
-    fn with(&self, f: impl FnOnce(&Waiters));
-}
+impl<A: Awaited> Awaited for &A {
+    fn event(&self) -> &Event {
+        A::event(self)
+    }
 
-impl Host for &Waiters {
-    fn with(&self, f: impl FnOnce(&Waiters)) {
-        f(self);
+    fn waiters(&self) -> &Waiters {
+        A::waiters(self)
+    }
+
+    fn set_waiting_bit(&self) {
+        A::set_waiting_bit(self);
+    }
+
+    fn has_happened(&self) -> bool {
+        A::has_happened(self)
     }
 }
 
 /// A task's place in a group. Dropping it leaves the group; the waker that is dropped with it is user code.
-pub(crate) struct Registration<H: Host> {
-    host: H,
+pub(crate) struct Registration<A: Awaited> {
+    awaited: A,
     ticket: Option<Ticket>,
 }
 
-impl<H: Host> Registration<H> {
+impl<A: Awaited> Registration<A> {
     /// Registers the task, or renews its registration, and looks again: `Ready` if there is nothing to wait for any
     /// more.
     pub(crate) fn poll(
         registration: &mut Option<Self>,
-        awaited: &impl Awaited,
-        host: impl FnOnce() -> H,
+        awaited: impl FnOnce() -> A,
         waker: &Waker,
     ) -> Poll<()> {
-        let this = registration.get_or_insert_with(|| Self {
-            host: host(),
+        let Self { awaited, ticket } = registration.get_or_insert_with(|| Self {
+            awaited: awaited(),
             ticket: None,
         });
-        Ticket::poll(&mut this.ticket, awaited, waker)
+        Ticket::poll(ticket, awaited, waker)
     }
 }
 
-impl<H: Host> Drop for Registration<H> {
+impl<A: Awaited> Drop for Registration<A> {
     #[inline]
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
-            self.host.with(|waiters| waiters.leave(ticket));
+            self.awaited.waiters().leave(ticket);
         }
     }
 }
@@ -91,7 +96,7 @@ pub(crate) async fn wait_for(awaited: &impl Awaited) {
         if awaited.has_happened() {
             return Poll::Ready(());
         }
-        Registration::poll(&mut registration, awaited, || awaited.waiters(), cx.waker())
+        Registration::poll(&mut registration, || awaited, cx.waker())
     })
     .await;
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use super::limits::Limits;
 use crate::error::SharedError;
-use crate::link::{Signal, Waiters};
+use crate::link::{Signal, Waiters, wait_for};
 use crate::sync::{AtomicIsize, AtomicPtr, AtomicU64, Mutex};
 
 /// Set in `observers` once a splice has handed the count on.
@@ -101,7 +101,7 @@ impl<T> Record<T> {
         let mut handed = 0;
         loop {
             if seen > handed {
-                next.add_observers_quietly(seen - handed);
+                next.count_observers(seen - handed, false);
                 handed = seen;
             }
             // AcqRel: whoever sees the bit from here on sees the ending too, and hands on itself.
@@ -165,17 +165,15 @@ impl<T> Record<T> {
     /// Adds to the count, here and in the buffers that this one leads to. Wakes the tasks that wait for the first
     /// observer, or for the last one to leave.
     pub(super) fn add_observers(&self, count: isize) {
-        let mut onward = self.add_observers_here(count, true);
-        while let Some(record) = onward {
-            onward = record.add_observers_here(count, true);
-        }
+        self.count_observers(count, true);
     }
 
-    /// Adds to the count without waking a task: to be followed by [`notify_observed`](Self::notify_observed).
-    fn add_observers_quietly(&self, count: isize) {
-        let mut onward = self.add_observers_here(count, false);
+    /// Adds to the count. If that is not to notify, [`notify_observed`](Self::notify_observed) is to follow.
+    #[inline]
+    fn count_observers(&self, count: isize, notifies: bool) {
+        let mut onward = self.add_observers_here(count, notifies);
         while let Some(record) = onward {
-            onward = record.add_observers_here(count, false);
+            onward = record.add_observers_here(count, notifies);
         }
     }
 
@@ -218,14 +216,21 @@ impl<T> Record<T> {
     }
 
     /// Returns `true` if it continues in another buffer. Its own count of observers means nothing then.
-    pub(crate) fn is_spliced(&self) -> bool {
+    fn is_spliced(&self) -> bool {
         // Acquire: as above.
         self.observers.load(Acquire) & SPLICED != 0
     }
 
-    /// For conditions on [`is_observed`](Self::is_observed).
-    pub(crate) fn observed(&self) -> &Signal {
-        &self.observed
+    /// Waits until there is an observer, or the buffer continues in another.
+    pub(crate) async fn until_observed(&self) {
+        let is_done = || self.is_observed() || self.is_spliced();
+        wait_for(&self.observed.when(is_done)).await;
+    }
+
+    /// Waits until there is no observer, or the buffer continues in another.
+    pub(crate) async fn until_unobserved(&self) {
+        let is_done = || !self.is_observed() || self.is_spliced();
+        wait_for(&self.observed.when(is_done)).await;
     }
 
     /// Whether nothing more will be published here, nor in the buffers that this one leads to.

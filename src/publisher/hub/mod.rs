@@ -213,7 +213,7 @@ impl<K, T> Hub<K, T> {
             let history = mem::replace(&mut state.history, History::new(limit));
             let expiries = mem::take(&mut state.expiries);
             let tables = state.take_tables();
-            state.count_given_up(&tables);
+            state.count_given_up();
             (tables, watches, expiries, (history, arrivals))
         };
         drop((expiries, history));
@@ -254,7 +254,7 @@ impl<K, T> State<K, T> {
     }
 
     /// All topics go: those of their snapshots that are kept or in flight count no more.
-    fn count_given_up(&mut self, _: &Tables<K, T>) {
+    fn count_given_up(&mut self) {
         self.figures.snapshots_given_up += self.figures.snapshots_in_flight as u64;
         self.figures.snapshots_in_flight = 0;
         self.figures.cached_snapshots = 0;
