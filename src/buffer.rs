@@ -178,6 +178,19 @@ impl<T> EventBuffer<T> {
         }
     }
 
+    /// Like [`push_deferred`](Self::push_deferred), but returns the place of the item, too. Only for a buffer that
+    /// retains nothing for late readers.
+    #[cfg(feature = "publisher")]
+    #[inline]
+    pub(crate) fn push_and_locate(&mut self, event: T) -> (Position<T>, Deferred<T>) {
+        let (place, later) = self.tail.push_and_locate(event);
+        let deferred = Deferred {
+            later: Some(later),
+            _unseen: None,
+        };
+        (Position(place), deferred)
+    }
+
     fn publish_deferred(&mut self, batch: Batch<T>) -> Deferred<T> {
         let (later, unseen) = match self.tail.publish_later(batch) {
             Ok(later) => (Some(later), None),

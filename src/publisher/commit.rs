@@ -11,9 +11,8 @@
 //!
 //! An update holds the commit, not the place in the chain, so it keeps nothing that comes after.
 
-use std::sync::Arc;
-
 use crate::lag_limit::{Bytes, LagLimit, OnLag, SizeOf};
+use crate::raw::{Arena, ArenaArc};
 
 /// An item of a topic's chain.
 pub(super) enum Entry<K, T> {
@@ -24,11 +23,17 @@ pub(super) enum Entry<K, T> {
 
 /// The events of one key in a commit.
 pub(super) struct Part<K, T> {
-    pub(super) commit: Arc<Commit<K, T>>,
+    pub(super) commit: Shared<K, T>,
     /// Where they stand in the commit's `order`.
     start: u32,
     len: u32,
 }
+
+/// A commit, and whoever keeps it alive.
+pub(super) type Shared<K, T> = ArenaArc<Commit<K, T>>;
+
+/// Where commits are allocated.
+pub(super) type Commits<K, T> = Arena<Commit<K, T>>;
 
 pub(super) struct Commit<K, T> {
     pub(super) index: u64,
@@ -47,16 +52,12 @@ enum Content<K, T> {
 }
 
 impl<K, T> Commit<K, T> {
-    pub(super) fn one(index: u64, size_of: Option<SizeOf<T>>, event: (K, T)) -> Part<K, T> {
+    pub(super) fn one(index: u64, size_of: Option<SizeOf<T>>, event: (K, T)) -> Self {
         let events = Content::One(event);
-        Part {
-            commit: Arc::new(Self {
-                index,
-                size_of,
-                events,
-            }),
-            start: 0,
-            len: 1,
+        Self {
+            index,
+            size_of,
+            events,
         }
     }
 
@@ -65,13 +66,13 @@ impl<K, T> Commit<K, T> {
         size_of: Option<SizeOf<T>>,
         events: Vec<(K, T)>,
         order: Box<[u32]>,
-    ) -> Arc<Self> {
+    ) -> Self {
         let events = Content::Many { events, order };
-        Arc::new(Self {
+        Self {
             index,
             size_of,
             events,
-        })
+        }
     }
 
     /// The event at a position of the commit.
@@ -85,7 +86,7 @@ impl<K, T> Commit<K, T> {
 
 impl<K, T> Part<K, T> {
     /// The events at `start..end` of the commit's order, which are of one key.
-    pub(super) fn new(commit: Arc<Commit<K, T>>, start: usize, end: usize) -> Self {
+    pub(super) fn new(commit: Shared<K, T>, start: usize, end: usize) -> Self {
         let number = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
         Self {
             commit,
@@ -156,7 +157,7 @@ impl<K, T> Clone for Entry<K, T> {
 impl<K, T> Clone for Part<K, T> {
     fn clone(&self) -> Self {
         Self {
-            commit: Arc::clone(&self.commit),
+            commit: self.commit.clone(),
             start: self.start,
             len: self.len,
         }

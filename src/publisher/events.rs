@@ -4,15 +4,16 @@ use std::fmt;
 use std::slice;
 use std::sync::Arc;
 
-use super::commit::{Commit, Part};
+use super::commit::{Part, Shared};
 use super::request::Filter;
 use super::resume::Resume;
 
 /// Events that belong together: those of one commit, or of one part of a snapshot. Only those
 /// that the watch's filter shows.
 ///
-/// Cheap to clone (one or two reference counts). It keeps its own commit or part in memory, and nothing
-/// that comes after.
+/// Cheap to clone (one or two reference counts). It keeps its own commit or part in memory, and no
+/// events that come after. Commits are allocated a page of about a kilobyte at a time, which is freed
+/// with the last commit in it.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -41,7 +42,7 @@ enum Source<K, T> {
     /// Those of one key of a commit.
     Part(Part<K, T>),
     /// Those of several keys of a commit, by their positions.
-    Commit(Arc<Commit<K, T>>, Arc<[u32]>),
+    Commit(Shared<K, T>, Arc<[u32]>),
     /// A part of a snapshot of a key.
     Snapshot(Arc<K>, Arc<Vec<T>>),
 }
@@ -52,7 +53,7 @@ impl<K, T> Events<K, T> {
     }
 
     pub(super) fn of_commit(
-        commit: Arc<Commit<K, T>>,
+        commit: Shared<K, T>,
         positions: Arc<[u32]>,
         filter: Option<&Filter<T>>,
     ) -> Self {
@@ -291,7 +292,7 @@ impl<K, T> Clone for Events<K, T> {
         let source = match &self.source {
             Source::Part(part) => Source::Part(part.clone()),
             Source::Commit(commit, positions) => {
-                Source::Commit(Arc::clone(commit), Arc::clone(positions))
+                Source::Commit(commit.clone(), Arc::clone(positions))
             }
             Source::Snapshot(key, part) => Source::Snapshot(Arc::clone(key), Arc::clone(part)),
         };

@@ -39,6 +39,8 @@
 //!   buffer B:        [b0]─▶[b1]─▶[b2]─▶[empty]        record B
 //! ```
 
+#[cfg(feature = "publisher")]
+mod arena;
 mod block;
 mod book;
 mod cursor;
@@ -55,6 +57,8 @@ mod sums;
 mod tail;
 mod trail;
 
+#[cfg(feature = "publisher")]
+pub(crate) use arena::{Arena, ArenaArc};
 pub(crate) use cursor::{Cursor, Walk};
 pub(crate) use leashed::{Entered, Leashed, Shut, Standing};
 pub(crate) use mark::Mark;

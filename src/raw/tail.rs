@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::block::Room;
 use super::mark::Mark;
-use super::node::{Batch, Hold, Payload, Rest};
+use super::node::{Batch, Hold, NodePtr, Payload, Rest};
 use super::record::{Ending, Record};
 use super::slot::{Held, Place, Slot};
 use crate::error::BookmarkError;
@@ -317,6 +317,18 @@ impl<T> Tail<T> {
         Ok(self.later(wake))
     }
 
+    /// Publishes an item of one event, under a lock, and returns its place. The writer's reference to it becomes the
+    /// place's, which saves two operations on the count.
+    #[cfg(feature = "publisher")]
+    #[inline]
+    pub(crate) fn push_and_locate(&mut self, event: T) -> (Slot<T>, Later<T>) {
+        debug_assert!(self.window.is_none(), "it would have to be told");
+        let (filled, place, _) = self.write(|| Payload::One(event), None, 1);
+        let awaited = filled.has_requests().then(|| filled.clone());
+        let wake = Wake(awaited.map(|hold| self.written(hold, place, 1)));
+        (Slot::from_hold(filled, place), self.later(wake))
+    }
+
     /// The same for an item per event.
     pub(crate) fn publish_later(&mut self, mut batch: Batch<T>) -> Result<Later<T>, Batch<T>> {
         if self.pass_unseen(batch.len()) {
@@ -341,20 +353,7 @@ impl<T> Tail<T> {
         rest: Option<Rest<T>>,
         len: u64,
     ) -> Wake<T> {
-        debug_assert!(!self.ended, "ending consumes the writer");
-        if self.room.is_full() {
-            self.begin_block(len);
-        }
-        // Before the payload is made: see there.
-        let vacancy = self.room.vacancy();
-        let place = Place::new(self.last.as_ptr(), self.seq, &self.record);
-        let newest = rest.as_ref().map_or(place.node, Rest::newest);
-        self.seq += len;
-        // Before the items: a reader that has one of them finds it counted.
-        self.record.publish(self.seq);
-        // SAFETY: `last` is the writer's hold on the last slot, which is empty as long as `ended`
-        // is not set, and `&mut self` makes us its only user. `first` only moves.
-        let filled = unsafe { self.last.fill(first, rest, vacancy) };
+        let (filled, place, newest) = self.write(first, rest, len);
         let awaited = match &mut self.window {
             None => filled.retire(),
             Some(window) => {
@@ -372,6 +371,32 @@ impl<T> Tail<T> {
             }
         };
         Wake(awaited.map(|hold| self.written(hold, place, len)))
+    }
+
+    /// Writes items to the last slot and those after it. Returns the writer's hold on the first, its place, and the
+    /// node of the newest.
+    #[inline]
+    fn write(
+        &mut self,
+        first: impl FnOnce() -> Payload<T>,
+        rest: Option<Rest<T>>,
+        len: u64,
+    ) -> (Hold<T>, Place<T>, NodePtr<T>) {
+        debug_assert!(!self.ended, "ending consumes the writer");
+        if self.room.is_full() {
+            self.begin_block(len);
+        }
+        // Before the payload is made: see there.
+        let vacancy = self.room.vacancy();
+        let place = Place::new(self.last.as_ptr(), self.seq, &self.record);
+        let newest = rest.as_ref().map_or(place.node, Rest::newest);
+        self.seq += len;
+        // Before the items: a reader that has one of them finds it counted.
+        self.record.publish(self.seq);
+        // SAFETY: `last` is the writer's hold on the last slot, which is empty as long as `ended`
+        // is not set, and `&mut self` makes us its only user. `first` only moves.
+        let filled = unsafe { self.last.fill(first, rest, vacancy) };
+        (filled, place, newest)
     }
 
     #[cold]

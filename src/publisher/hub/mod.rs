@@ -27,7 +27,8 @@
 //!    published. `left` of a topic begins as that, and moves only with entries of its own. So a watcher that has all up
 //!    to an index may continue exactly if the index is not less than its topic's `left`, and no mark forbids it.
 //! 6. A topic is there as long as it has a watch, a snapshot or a record.
-//! 7. Under the lock no loop is longer than [`STEP`] turns, besides those over what the call itself brings or asks for.
+//! 7. Under the lock no loop is longer than [`STEP`] turns, besides those over what the call itself brings, and over the
+//!    watches of a key that is voided.
 //!
 //! Locks are taken in this order: the hub's, then that of a snapshot's parts, of a watch's orders, or of an inbox.
 
@@ -51,7 +52,7 @@ use std::time::Duration;
 
 use slab::Slab;
 
-use super::commit::Entry;
+use super::commit::{Commits, Entry};
 use super::error::CloseReason;
 use super::snapshot::Handler;
 use super::stats::Stats;
@@ -103,6 +104,7 @@ struct State<K, T> {
     known: u64,
     /// See invariant 5.
     left: u64,
+    commits: Commits<K, T>,
     history: History,
     topics: Slab<Topic<K, T>>,
     slots: HashMap<K, usize>,

@@ -111,7 +111,8 @@ where
         let state = &mut *guard;
         let (mut woken, mut garbage) = (Vec::new(), Garbage::new());
         state.commit(index, 1);
-        let entry = Entry::Commit(Commit::one(index, state.size_of, event));
+        let commit = Commit::one(index, state.size_of, event);
+        let entry = Entry::Commit(Part::new(state.commits.alloc(commit), 0, 1));
         let kind = Kind::LastOfCommit;
         let deferred = state.link((index, slot), entry, kind, &mut woken, &mut garbage);
         state.era.publish(index);
@@ -274,7 +275,8 @@ impl<K: Hash + Eq, T> State<K, T> {
         }
         if let [(slot, _)] = of_topics[..] {
             if let Some(event) = content.pop() {
-                let entry = Entry::Commit(Commit::one(index, self.size_of, event));
+                let commit = Commit::one(index, self.size_of, event);
+                let entry = Entry::Commit(Part::new(self.commits.alloc(commit), 0, 1));
                 let kind = Kind::LastOfCommit;
                 deferred
                     .0
@@ -286,6 +288,7 @@ impl<K: Hash + Eq, T> State<K, T> {
         of_topics.sort_unstable();
         let order = of_topics.iter().map(|(_, position)| *position).collect();
         let commit = Commit::many(index, self.size_of, content, order);
+        let commit = self.commits.alloc(commit);
         let mut start = 0;
         for of_topic in of_topics.chunk_by(|(one, _), (other, _)| one == other) {
             let end = start + of_topic.len();
@@ -294,7 +297,7 @@ impl<K: Hash + Eq, T> State<K, T> {
             } else {
                 Kind::Commit
             };
-            let entry = Entry::Commit(Part::new(Arc::clone(&commit), start, end));
+            let entry = Entry::Commit(Part::new(commit.clone(), start, end));
             let place = (index, of_topic[0].0);
             deferred
                 .0

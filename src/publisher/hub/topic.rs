@@ -201,11 +201,13 @@ impl<K, T> Topic<K, T> {
             }
             return None;
         };
-        if retain {
-            self.entries.push(Own::Linked(live.chain.tail()));
-        }
         live.count += 1;
-        Some(live.chain.push_deferred(entry))
+        if !retain {
+            return Some(live.chain.push_deferred(entry));
+        }
+        let (place, deferred) = live.chain.push_and_locate(entry);
+        self.entries.push(Own::Linked(place));
+        Some(deferred)
     }
 
     /// Voids what the history has of the topic. Who has an index up to `index` begins anew.
