@@ -62,7 +62,9 @@ pub fn run(bench: &mut Bench) {
         },
     );
 
+    never_seen(bench);
     woken(bench);
+    hot_key(bench);
     subscribe(bench);
 }
 
@@ -370,6 +372,61 @@ fn publish<K: Key, W: Way<K>>(way: &mut W, keys: &[K], commit: usize) -> Duratio
 fn ready(reader: &mut (impl Stream + Unpin)) {
     let next = reader.next().now_or_never().flatten();
     assert!(black_box(next).is_some(), "there is something to read");
+}
+
+/// Each event makes a topic, and another one leaves the history.
+fn never_seen(bench: &mut Bench) {
+    bench.timed(
+        Plan::new::<u64>(SECTION, "keys never seen before (u64)", UNIT),
+        BURST as usize,
+        || vec![new_keys(WithHistory::default()), new_keys(ByHand::default())],
+    );
+}
+
+fn new_keys<W: Way<u64>>(mut way: W) -> Contestant {
+    let mut next = 0;
+    let mut round = move |way: &mut W| {
+        let keys: Vec<u64> = (next..next + BURST).collect();
+        next += BURST;
+        publish(way, &keys, 1)
+    };
+    Contestant::new(W::NAME, W::ROLE, move |times| {
+        (0..times).map(|_| round(&mut way)).sum()
+    })
+}
+
+/// A watch of many keys, of which one is published to, beside a watch of that key alone.
+fn hot_key(bench: &mut Bench) {
+    bench.timed(
+        Plan::new::<u64>(SECTION, "read by a watch of 1,000 keys, one of them hot", UNIT),
+        BURST as usize,
+        || {
+            vec![
+                read_hot("watch of 1,000 keys", Role::Ours, KEYS),
+                read_hot("watch of one key", Role::Bound, 1),
+            ]
+        },
+    );
+}
+
+fn read_hot(name: &'static str, role: Role, keys: u64) -> Contestant {
+    let mut topics = Topics::<u64>::default();
+    let now = Resume {
+        epoch: topics.publisher.epoch(),
+        index: 0,
+    };
+    let mut watch = topics.publisher.subscribe(Request::keys(0..keys).after(now));
+    // How it begins.
+    ready(&mut watch);
+    Contestant::new(name, role, move |times| {
+        let round = |_| {
+            (0..BURST).for_each(|event| topics.publish(0, event));
+            let start = Instant::now();
+            (0..BURST).for_each(|_| ready(&mut watch));
+            start.elapsed()
+        };
+        (0..times).map(round).sum()
+    })
 }
 
 /// Each key has a watch that waits.

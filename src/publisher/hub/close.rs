@@ -12,7 +12,7 @@ use super::super::update::ResetReason;
 use super::garbage::{EachDropped, Garbage, GivenUp};
 use super::history::Kind;
 use super::topic::Topic;
-use super::{Hub, State};
+use super::{Hub, STEP, State};
 use crate::unwind::{both_even_if_one_panics, for_each_even_if_one_panics};
 
 /// Takes the places of all, then wakes each and frees what it kept, even if that panics for another one.
@@ -24,22 +24,28 @@ pub(super) fn finish<K, T>(mut ordered: Vec<Ordered>, builds: EachDropped<Vec<Gi
     );
 }
 
-/// What a call leaves to be done after the lock.
+/// What a call leaves to be done after the lock: a step's share at a time, so that nothing large is moved under it.
 struct Closing<K, T> {
     ordered: Vec<Ordered>,
-    garbage: Garbage<K, T>,
+    garbage: EachDropped<Vec<Garbage<K, T>>>,
 }
 
 impl<K, T> Closing<K, T> {
     fn new() -> Self {
         Self {
             ordered: Vec::new(),
-            garbage: Garbage::new(),
+            garbage: EachDropped(Vec::new()),
         }
     }
 
+    fn add(&mut self, (ordered, garbage): (Vec<Ordered>, Garbage<K, T>)) {
+        self.ordered.extend(ordered);
+        self.garbage.0.push(garbage);
+    }
+
     fn finish(mut self) {
-        let builds = self.garbage.take_builds();
+        let builds = self.garbage.0.iter_mut().flat_map(Garbage::take_builds);
+        let builds = EachDropped(builds.collect());
         both_even_if_one_panics(|| finish(self.ordered, builds), || drop(self.garbage));
     }
 }
@@ -70,18 +76,23 @@ where
             let meant: Vec<u64> = { meant.filter(|(_, tokens)| is_meant(tokens)) }
                 .map(|(id, _)| *id)
                 .collect();
-            let mut state = self.state.lock();
-            state.close(meant, reason, &mut closing);
+            self.close_in_steps(&meant, reason, &mut closing);
         }
         closing.finish();
     }
 
+    /// Closes watches, as many at a time as one holds the lock for.
+    fn close_in_steps(&self, meant: &[u64], reason: CloseReason, closing: &mut Closing<K, T>) {
+        for step in meant.chunks(STEP) {
+            let closed = self.state.lock().close(step, reason);
+            closing.add(closed);
+        }
+    }
+
     pub(in super::super) fn close_token(&self, token: &str) {
         let mut closing = Closing::new();
-        let mut state = self.state.lock();
-        let meant = state.watches.of_token(token);
-        state.close(meant, CloseReason::AccessChanged, &mut closing);
-        drop(state);
+        let meant = self.state.lock().watches.of_token(token);
+        self.close_in_steps(&meant, CloseReason::AccessChanged, &mut closing);
         closing.finish();
     }
 
@@ -90,24 +101,35 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let mut closing = Closing::new();
-        let mut state = self.state.lock();
-        if let Some(slot) = state.slots.get(key).copied() {
-            state.give_up_builds(slot, &mut closing.garbage);
-            let meant = state.watches_of(slot);
-            state.close(meant, CloseReason::KeyClosed, &mut closing);
+        let mut garbage = Garbage::new();
+        let mut meant = Vec::new();
+        {
+            let mut state = self.state.lock();
+            if let Some(slot) = state.slots.get(key).copied() {
+                state.give_up_builds(slot, &mut garbage);
+                meant = state.watches_of(slot);
+            }
         }
-        drop(state);
+        let mut closing = Closing::new();
+        closing.add((Vec::new(), garbage));
+        self.close_in_steps(&meant, CloseReason::KeyClosed, &mut closing);
         closing.finish();
     }
 
-    /// Calls `f` with the topic of a key, which is made if there is none.
-    fn with_topic<Q>(&self, key: &Q, f: impl FnOnce(&mut State<K, T>, usize, &mut Closing<K, T>))
+    /// Calls `f` with the topic of a key, which is made if there is none. Returns what it returns, unless the publisher
+    /// is shut down.
+    fn with_topic<Q, R>(
+        &self,
+        key: &Q,
+        closing: &mut Closing<K, T>,
+        f: impl FnOnce(&mut State<K, T>, usize, &mut Garbage<K, T>) -> R,
+    ) -> Option<R>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        let mut closing = Closing::new();
+        let mut garbage = Garbage::new();
+        let mut result = None;
         let mut state = self.state.lock();
         let mut clones = None;
         if !state.slots.contains_key(key) {
@@ -133,13 +155,14 @@ where
                 (None, None) => None,
             };
             if let Some(slot) = slot {
-                f(&mut state, slot, &mut closing);
-                state.remove_if_idle(slot, &mut closing.garbage);
+                result = Some(f(&mut state, slot, &mut garbage));
+                state.remove_if_idle(slot, &mut garbage);
             }
         }
         drop(state);
+        closing.add((Vec::new(), garbage));
         drop(clones);
-        closing.finish();
+        result
     }
 
     pub(in super::super) fn refresh<Q>(&self, key: &Q)
@@ -147,15 +170,14 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        self.with_topic(key, |state, slot, closing| {
-            state.void_at_last(slot, &mut closing.garbage);
-            for id in state.watches_of(slot) {
-                if let Some(watch) = state.watches.get(id) {
-                    let ordered = watch.control.reset(ResetReason::Refreshed);
-                    closing.ordered.push(ordered);
-                }
-            }
+        let mut closing = Closing::new();
+        let ordered = self.with_topic(key, &mut closing, |state, slot, garbage| {
+            state.void_at_last(slot, garbage);
+            let reset = |control: &Arc<Control>| Some(control.reset(ResetReason::Refreshed));
+            state.order(&state.watches_of(slot), reset)
         });
+        closing.ordered = ordered.unwrap_or_default();
+        closing.finish();
     }
 
     pub(in super::super) fn forget<Q>(&self, key: &Q)
@@ -163,11 +185,19 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        self.with_topic(key, |state, slot, closing| {
-            state.void_at_last(slot, &mut closing.garbage);
+        let reason = CloseReason::KeyForgotten;
+        let mut closing = Closing::new();
+        let ordered = self.with_topic(key, &mut closing, |state, slot, garbage| {
+            state.void_at_last(slot, garbage);
             let meant = state.watches_of(slot);
-            state.close(meant, CloseReason::KeyForgotten, closing);
+            let end = |control: &Arc<Control>| control.end(WatchError::Closed(reason));
+            let ordered = state.order(&meant, end);
+            (meant, ordered)
         });
+        let (meant, ordered) = ordered.unwrap_or_default();
+        closing.ordered = ordered;
+        self.close_in_steps(&meant, reason, &mut closing);
+        closing.finish();
     }
 
     pub(in super::super) fn watchers<Q>(&self, key: &Q) -> usize
@@ -186,17 +216,18 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        let mut deferred = None;
-        let mut woken = Vec::new();
-        self.with_topic(key, |state, slot, _| {
-            if !state.topics[slot].is_completed() {
-                (deferred, woken) = state.link_end(slot);
-            }
+        let mut closing = Closing::new();
+        let ended = self.with_topic(key, &mut closing, |state, slot, _| {
+            let is_completed = state.topics[slot].is_completed();
+            (!is_completed).then(|| state.link_end(slot))
         });
-        both_even_if_one_panics(
-            || drop(deferred),
-            || for_each_even_if_one_panics(woken.iter(), |control| control.wake_task()),
-        );
+        if let Some((deferred, woken)) = ended.flatten() {
+            both_even_if_one_panics(
+                || drop(deferred),
+                || for_each_even_if_one_panics(woken.iter(), |control| control.wake_task()),
+            );
+        }
+        closing.finish();
     }
 
     /// Marks the progress of all, in steps.
@@ -265,6 +296,17 @@ impl<K, T> State<K, T> {
             .collect()
     }
 
+    /// Gives watches of a topic that has just been voided an order, in one step with that: none of them may get a
+    /// commit that comes after it, and with that a place that resumes.
+    fn order(
+        &self,
+        watches: &[u64],
+        order: impl Fn(&Arc<Control>) -> Option<Ordered>,
+    ) -> Vec<Ordered> {
+        let watches = watches.iter().filter_map(|id| self.watches.get(*id));
+        watches.filter_map(|watch| order(&watch.control)).collect()
+    }
+
     fn lag(&self, slot: usize, watch: u64) -> u64 {
         let live = self.topics.get(slot).and_then(Topic::live);
         let lag = live.and_then(|live| {
@@ -277,14 +319,15 @@ impl<K, T> State<K, T> {
 
 impl<K: Hash + Eq, T> State<K, T> {
     /// Orders watches to end, and takes them out of the registry.
-    fn close(&mut self, meant: Vec<u64>, reason: CloseReason, closing: &mut Closing<K, T>) {
+    fn close(&mut self, meant: &[u64], reason: CloseReason) -> (Vec<Ordered>, Garbage<K, T>) {
+        let (mut ordered, mut garbage) = (Vec::new(), Garbage::new());
         for id in meant {
-            if let Some(watch) = self.watches.get(id) {
-                let ordered = watch.control.end(WatchError::Closed(reason));
-                closing.ordered.extend(ordered);
-                self.unregister(id, &mut closing.garbage);
+            if let Some(watch) = self.watches.get(*id) {
+                ordered.extend(watch.control.end(WatchError::Closed(reason)));
+                self.unregister(*id, &mut garbage);
             }
         }
+        (ordered, garbage)
     }
 
     /// Takes a watch out of the registry, and out of its topics.

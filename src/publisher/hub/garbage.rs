@@ -96,9 +96,9 @@ impl<K, T> Garbage<K, T> {
         }
     }
 
-    pub(super) fn take_builds(&mut self) -> EachDropped<Vec<GivenUp<K, T>>> {
+    pub(super) fn take_builds(&mut self) -> Vec<GivenUp<K, T>> {
         let builds = self.pile.as_mut().map(|pile| mem::take(&mut pile.builds.0));
-        EachDropped(builds.unwrap_or_default())
+        builds.unwrap_or_default()
     }
 }
 

@@ -137,6 +137,7 @@ impl<K, T> Hub<K, T> {
             last: start,
             known: start,
             left: start,
+            commits: Commits::new(),
             history: History::new(settings.history),
             topics: Slab::new(),
             slots: HashMap::new(),
