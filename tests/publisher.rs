@@ -1001,6 +1001,46 @@ fn each_reason_to_close_is_told_as_itself() {
     );
 }
 
+/// The lock is released now and then while so many are closed.
+#[test]
+fn a_crowd_is_closed_to_the_last_watch() {
+    let _watchdog = watchdog();
+    type Close = fn(&Publisher<u8, u32>);
+    let ways: [(Close, CloseReason); 5] = [
+        (|p| p.close_token("all"), CloseReason::AccessChanged),
+        (|p| p.close_key(&1), CloseReason::KeyClosed),
+        (|p| p.forget(&1), CloseReason::KeyForgotten),
+        (|p| p.close_all(), CloseReason::AllClosed),
+        (|p| p.close_where(|_| true), CloseReason::AccessChanged),
+    ];
+    for (close, reason) in ways {
+        let publisher = Publisher::<u8, u32>::builder().build();
+        let request = || Request::new(1).token("all");
+        let mut watches: Vec<_> = (0..3_000).map(|_| publisher.subscribe(request())).collect();
+        close(&publisher);
+        assert_eq!(publisher.stats().subscriptions, 0);
+        for watch in &mut watches {
+            assert_eq!(next(watch), Closed(reason));
+        }
+    }
+}
+
+#[test]
+fn a_crowd_is_refreshed_to_the_last_watch() {
+    let _watchdog = watchdog();
+    let publisher = Publisher::<u8, u32>::builder().history(10).build();
+    let mut watches: Vec<_> = (0..3_000)
+        .map(|_| publisher.subscribe(Request::new(1)))
+        .collect();
+    for watch in &mut watches {
+        assert_eq!(next(watch), End(0));
+    }
+    publisher.refresh(&1);
+    for watch in &mut watches {
+        assert_eq!(next(watch), Reset(ResetReason::Refreshed));
+    }
+}
+
 #[test]
 fn a_close_wakes_at_once() {
     let _watchdog = watchdog();

@@ -379,7 +379,12 @@ fn never_seen(bench: &mut Bench) {
     bench.timed(
         Plan::new::<u64>(SECTION, "keys never seen before (u64)", UNIT),
         BURST as usize,
-        || vec![new_keys(WithHistory::default()), new_keys(ByHand::default())],
+        || {
+            vec![
+                new_keys(WithHistory::default()),
+                new_keys(ByHand::default()),
+            ]
+        },
     );
 }
 
@@ -398,7 +403,11 @@ fn new_keys<W: Way<u64>>(mut way: W) -> Contestant {
 /// A watch of many keys, of which one is published to, beside a watch of that key alone.
 fn hot_key(bench: &mut Bench) {
     bench.timed(
-        Plan::new::<u64>(SECTION, "read by a watch of 1,000 keys, one of them hot", UNIT),
+        Plan::new::<u64>(
+            SECTION,
+            "read by a watch of 1,000 keys, one of them hot",
+            UNIT,
+        ),
         BURST as usize,
         || {
             vec![
@@ -415,7 +424,9 @@ fn read_hot(name: &'static str, role: Role, keys: u64) -> Contestant {
         epoch: topics.publisher.epoch(),
         index: 0,
     };
-    let mut watch = topics.publisher.subscribe(Request::keys(0..keys).after(now));
+    let mut watch = topics
+        .publisher
+        .subscribe(Request::keys(0..keys).after(now));
     // How it begins.
     ready(&mut watch);
     Contestant::new(name, role, move |times| {
