@@ -150,6 +150,10 @@ impl<K, T> Request<K, T> {
     /// those of the events alone, and commits that were published before the first request with a limit in bytes
     /// count one byte each.
     ///
+    /// A watch that resumes from further behind than its limit begins anew, with
+    /// [`ResetReason::Lagged`](super::ResetReason::Lagged), whatever `over` says. So a client that was closed for its
+    /// lag, and comes back with the place that it had, is not closed again before it has received anything.
+    ///
     /// ```
     /// # futures::executor::block_on(async {
     /// use event_buffer::LagLimit;
