@@ -302,6 +302,29 @@ fn a_watch_over_its_limit_is_closed_or_begins_anew() {
 }
 
 #[test]
+fn a_watch_that_cannot_resume_within_its_limit_begins_anew() {
+    let _watchdog = watchdog();
+    let publisher = Publisher::builder().history(100).build();
+    for _ in 0..20 {
+        publish(&publisher, "a", 1);
+    }
+    let epoch = publisher.epoch();
+    for keys in [&["a"][..], &["a", "b"]] {
+        for over in [OverLimit::Close, OverLimit::Reset] {
+            let resume = |index| {
+                let request = Request::keys(keys.iter().copied()).after(Resume { epoch, index });
+                all(&mut publisher.subscribe(request.limit(LagLimit::items(10), over)))
+            };
+            // It would never get ahead if it were closed each time.
+            assert_eq!(resume(9), [LAGGED, End(20)]);
+            let near = resume(10);
+            assert_eq!((near.len(), &near[0]), (11, &Seen::Begin(Resumed)));
+        }
+    }
+    assert_eq!(publisher.stats().resets.lagged, 4);
+}
+
+#[test]
 fn a_limit_counts_commits_and_not_parts() {
     let _watchdog = watchdog();
     let publisher = Publisher::builder()

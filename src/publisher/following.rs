@@ -170,6 +170,12 @@ impl<K, T> Following<K, T> {
         }
     }
 
+    /// Returns `true` if a key is over its limit. User code: events may be asked for their size.
+    pub(super) fn is_over_limit(&mut self) -> bool {
+        let is_over = |track: &mut Track<K, T>| matches!(track.check(), Err(Nothing::Lagged(_)));
+        self.limit.is_some() && self.tracks.iter_mut().any(is_over)
+    }
+
     pub(super) fn lag(&self) -> u64 {
         let end = self.in_snapshot && self.unread.is_empty();
         self.tracks.iter().map(Track::lag).sum::<u64>() + u64::from(end)

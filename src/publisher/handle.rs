@@ -470,6 +470,15 @@ where
     /// let updates: Vec<_> = late.collect().await;
     /// assert!(matches!(updates[2], Ok(Update::Events(_))));
     /// assert!(matches!(updates[3], Ok(Update::Completed(_))));
+    ///
+    /// // The output leaves the history: without a handler, a late watch gets the end alone.
+    /// for _ in 0..100 {
+    ///     publisher.publish_next([("other job".to_string(), "output")])?;
+    /// }
+    /// let later = publisher.subscribe(Request::new("job".to_string()));
+    /// let updates: Vec<_> = later.collect().await;
+    /// assert!(matches!(updates[1], Ok(Update::EndOfSnapshot { .. })));
+    /// assert!(matches!(updates[2], Ok(Update::Completed(_))));
     /// # Ok::<(), event_buffer::publisher::PublishError>(()) }).unwrap();
     /// ```
     pub fn complete<Q>(&self, key: &Q)

@@ -59,50 +59,100 @@
 //!
 //! # Several producers and a database
 //!
-//! Indexes must grow, so commits must be published in the order of their indexes. Producers that take an index
-//! from a database and publish it after their transactions have committed may overtake each other, and the one that
-//! comes late is refused. What cannot lose one is to let the database keep the order: write each change to a table,
-//! numbered by the transaction (an *outbox*), and have one task publish what is new there, in order.
+//! Each transaction of a database gets an index, and commits must be published in the order of these.
+//! Producers that publish their own commits after their transactions overtake each other: the one that
+//! comes late is refused, and no watch receives its change. So let the database keep the order. Each
+//! transaction writes its change to a table, an *outbox*, under its number. After it, its producer
+//! publishes whatever is new in the table, one producer at a time. A change whose producer dies before
+//! that is published with the next one.
+//!
+//! The numbers must become visible in their order, which those of a sequence (`SERIAL`,
+//! `AUTO_INCREMENT`) do not: the transaction that has taken 7 may commit after the one that has taken 8,
+//! and a producer that has read 8 never looks for 7 again. A counter in a row of its own does it:
+//! `UPDATE counter SET n = n + 1 RETURNING n` locks that row until the transaction ends. A snapshot's
+//! index is the counter, read in the same transaction as the state.
 //!
 //! ```
-//! use event_buffer::publisher::{PublishError, Publisher};
+//! # futures::executor::block_on(async {
+//! use event_buffer::publisher::{PublishError, Publisher, Request, Update};
+//! use futures::StreamExt;
 //! use std::collections::BTreeMap;
 //! use std::sync::Mutex;
 //! use std::thread;
 //!
-//! // The table of changes: a transaction adds its row, and becomes visible, as one step.
-//! let table: Mutex<BTreeMap<u64, (&str, u64)>> = Mutex::default();
-//! let commit = |key: &'static str| {
-//!     let mut table = table.lock().unwrap();
-//!     let index = table.last_key_value().map_or(1, |(last, _)| last + 1);
-//!     table.insert(index, (key, index));
-//! };
+//! #[derive(Default)]
+//! struct Database {
+//!     counter: Mutex<u64>,
+//!     outbox: Mutex<BTreeMap<u64, (&'static str, String)>>,
+//! }
+//!
+//! impl Database {
+//!     fn transact(&self, key: &'static str, change: String) {
+//!         let mut counter = self.counter.lock().unwrap(); // UPDATE counter …: locks the row
+//!         *counter += 1;
+//!         self.outbox.lock().unwrap().insert(*counter, (key, change)); // INSERT INTO outbox …
+//!     } // COMMIT: the row is unlocked
+//!
+//!     fn after(&self, index: u64) -> Vec<(u64, (&'static str, String))> {
+//!         let outbox = self.outbox.lock().unwrap();
+//!         outbox.range(index + 1..).map(|(index, row)| (*index, row.clone())).collect()
+//!     }
+//! }
+//!
+//! let database = Database::default();
 //! let publisher = Publisher::builder().history(100).build();
-//! // Called after each transaction, by any producer: one at a time publishes all that is new.
+//! let watch = publisher.subscribe(Request::keys(["a", "b"]));
 //! let publishing = Mutex::new(());
 //! let publish_new = || -> Result<(), PublishError> {
 //!     let _one_at_a_time = publishing.lock().unwrap();
-//!     let table = table.lock().unwrap();
-//!     let new = table.range(publisher.index() + 1..);
-//!     let new: Vec<_> = new.map(|(index, change)| (*index, *change)).collect();
-//!     drop(table);
-//!     new.into_iter().try_for_each(|(index, change)| publisher.publish(index, [change]))
+//!     let new = database.after(publisher.index());
+//!     new.into_iter().try_for_each(|(index, row)| publisher.publish(index, [row]))
 //! };
 //! thread::scope(|scope| {
 //!     for key in ["a", "b"] {
+//!         let (database, publish_new) = (&database, &publish_new);
 //!         scope.spawn(move || {
-//!             for _ in 0..10 {
-//!                 commit(key);
+//!             for n in 0..10 {
+//!                 database.transact(key, format!("{key} {n}"));
 //!                 publish_new().unwrap();
 //!             }
 //!         });
 //!     }
 //! });
-//! assert_eq!(publisher.index(), 20);
+//! # drop(publisher);
+//! let updates: Vec<_> = watch.collect().await;
+//! let commits = updates.iter().filter(|update| matches!(update, Ok(Update::Events(_))));
+//! assert_eq!(commits.count(), 20);
+//! # });
 //! ```
 //!
-//! A state that only this process has needs no table: one lock around the change and
-//! [`publish_next`](Publisher::publish_next) keeps both in the same order.
+//! A state that only this process has needs no table. One lock around the change and
+//! [`publish_next`](Publisher::publish_next) keeps the indexes in the order of the changes, and the
+//! handler reads the state and [`index`](Publisher::index) under the same lock:
+//!
+//! ```
+//! use event_buffer::publisher::{PublishError, Publisher};
+//! use std::collections::BTreeMap;
+//! use std::sync::Mutex;
+//!
+//! let stock = Mutex::new(BTreeMap::new());
+//! let publisher = Publisher::builder().build();
+//! let change = |item: &'static str, number: u32| -> Result<u64, PublishError> {
+//!     let mut stock = stock.lock().unwrap();
+//!     stock.insert(item, number);
+//!     publisher.publish_next([(item, number)])
+//! };
+//! assert_eq!(change("apples", 7)?, 1);
+//! assert_eq!(change("pears", 3)?, 2);
+//! # Ok::<(), PublishError>(())
+//! ```
+//!
+//! # Serving watches
+//!
+//! [Serving watchers][serving] shows the shortest right services over server-sent events and over
+//! WebSocket: places in `Last-Event-ID`, clients that are cut off or stop reading, logout, shutdown.
+//!
+//! [serving]: https://docs.rs/crate/event-buffer/latest/source/docs/SERVING.md
 //!
 //! The idea is that of Consul's event streaming: snapshots spliced in front of shared buffers.
 

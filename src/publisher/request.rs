@@ -67,9 +67,6 @@ impl<K, T> Request<K, T> {
     /// count once. Without any key the watch gets [`Begin::Fresh`](super::Begin::Fresh), an end of an empty snapshot,
     /// and marks of progress.
     ///
-    /// To watch *everything*, publish each event under a key of its own and under one that all events share, in one
-    /// commit, and watch that one.
-    ///
     /// ```
     /// # futures::executor::block_on(async {
     /// use event_buffer::publisher::{Publisher, Request, Update};
@@ -85,6 +82,40 @@ impl<K, T> Request<K, T> {
     ///     }
     /// }
     /// # Ok::<(), event_buffer::publisher::PublishError>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Watching everything
+    ///
+    /// Publish each event under a key of its own and, in the same commit, under one that all events share.
+    /// A watch of that one receives every event, those of a commit in one update. Its handler appends the
+    /// state of all keys. An event has to say itself of which key it is, as the shared key does not; one
+    /// that is not cheap to clone goes into an `Arc`.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use event_buffer::publisher::{PublishError, Publisher, Request, Update};
+    /// use futures::StreamExt;
+    ///
+    /// #[derive(Clone, PartialEq, Eq, Hash)]
+    /// enum Key {
+    ///     All,
+    ///     Of(&'static str),
+    /// }
+    ///
+    /// type Event = (&'static str, u32);
+    ///
+    /// let publisher = Publisher::builder().build();
+    /// let publish = |events: &[Event]| {
+    ///     let twice = |event: &Event| [(Key::Of(event.0), *event), (Key::All, *event)];
+    ///     publisher.publish_next(events.iter().flat_map(twice))
+    /// };
+    /// let mut everything = publisher.subscribe(Request::new(Key::All));
+    /// everything.next().await; // how it begins
+    /// everything.next().await; // the end of the snapshot
+    /// publish(&[("a", 1), ("b", 2), ("a", 3)])?;
+    /// let Some(Ok(Update::Events(commit))) = everything.next().await else { panic!() };
+    /// assert!(commit.iter().eq(&[("a", 1), ("b", 2), ("a", 3)]));
+    /// # Ok::<(), PublishError>(()) }).unwrap();
     /// ```
     pub fn keys(keys: impl IntoIterator<Item = K>) -> Self {
         Self {
@@ -149,6 +180,10 @@ impl<K, T> Request<K, T> {
     /// [`on_lag`](LagLimit::on_lag) does not matter. With several keys it is the limit for each of them. Bytes are
     /// those of the events alone, and commits that were published before the first request with a limit in bytes
     /// count one byte each.
+    ///
+    /// A watch that resumes from further behind than its limit begins anew, with
+    /// [`ResetReason::Lagged`](super::ResetReason::Lagged), whatever `over` says. So a client that was closed for its
+    /// lag, and comes back with the place that it had, is not closed again before it has received anything.
     ///
     /// ```
     /// # futures::executor::block_on(async {

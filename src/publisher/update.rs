@@ -161,7 +161,7 @@ pub enum ResetReason {
     Ahead,
     /// The index is of another epoch: the state was replaced, or the server restarted.
     OtherEpoch,
-    /// The watch was further behind than its [limit](super::Request::limit).
+    /// The watch was further behind than its [limit](super::Request::limit), or would have been if it had resumed.
     Lagged,
     /// The key was [refreshed](super::Publisher::refresh), forgotten, or begun anew after its end.
     Refreshed,

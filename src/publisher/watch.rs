@@ -244,6 +244,11 @@ impl<K, T> Watch<K, T> {
                 }
                 None => {}
             }
+            if open.begin == Some(Begin::Resumed) && open.following.is_over_limit() {
+                // If it ended here, its client would come back with the same place, again and again.
+                self.restart(ResetReason::Lagged);
+                continue;
+            }
             if let Some(begin) = open.begin.take() {
                 return Poll::Ready(Some(Ok(Update::Begin(begin))));
             }
