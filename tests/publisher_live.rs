@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use event_buffer::publisher::{
-    Begin, CloseReason, OverLimit, ParseResumeError, PublishError, Publisher, Request, ResetReason,
-    Resume, SnapshotAppender, SnapshotGivenUp, Update, Watch, WatchError, WeakPublisher,
+    Begin, CloseReason, OverLimit, PublishError, Publisher, Request, ResetReason, Resume,
+    SnapshotAppender, SnapshotGivenUp, Update, Watch, WatchError, WeakPublisher,
 };
 use event_buffer::{LagLimit, RecvError, TryRecvError};
 use futures::{FutureExt, StreamExt};
@@ -205,24 +205,6 @@ fn commits_are_numbered_to_the_end_of_the_numbers() {
         zero,
         Err(PublishError::IndexNotGreater { index: 0, last: 0 })
     );
-}
-
-#[test]
-fn a_place_is_read_from_its_text_and_nothing_else() {
-    let _watchdog = watchdog();
-    for (epoch, index) in [(0, 0), (7, 12), (u64::MAX, u64::MAX)] {
-        let place = Resume { epoch, index };
-        assert_eq!(place.to_string().parse(), Ok(place));
-    }
-    let wrong = [
-        "", "-", "1", "1-", "-1", "+1-2", "1-+2", " 1-2", "1-2 ", "1-2-3", "01-2", "a-2",
-    ];
-    for text in wrong.into_iter().chain(["18446744073709551616-1"]) {
-        assert_eq!(text.parse::<Resume>(), Err(ParseResumeError), "{text}");
-    }
-    for _ in 0..100 {
-        assert!(Publisher::<Key, u32>::builder().build().epoch() < 1 << 53);
-    }
 }
 
 #[test]
