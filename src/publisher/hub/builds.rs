@@ -1,6 +1,7 @@
 //! Snapshots: which one a watch is given, and what becomes of them.
 
 use std::hash::Hash;
+use std::mem;
 use std::sync::Arc;
 
 use super::super::commit::Entry;
@@ -143,37 +144,40 @@ impl<K, T> State<K, T> {
             return;
         }
         let now = Instant::now();
-        while let Some(at) = { live.builds.iter() }
-            .position(|build| build.deadline.is_some_and(|deadline| deadline <= now))
-        {
-            let build = live.builds.remove(at);
-            self.figures.snapshots_in_flight -= 1;
-            self.figures.snapshots_given_up += 1;
-            garbage.pile().builds.0.push(GivenUp(build));
+        let is_late = |build: &Build<K, T>| build.deadline.is_some_and(|deadline| deadline <= now);
+        let mut late = Vec::new();
+        while let Some(at) = live.builds.iter().position(is_late) {
+            late.push(live.builds.remove(at));
         }
+        self.give_up(late, garbage);
     }
 
     /// Gives up all snapshots of a topic that are being made.
     pub(super) fn give_up_builds(&mut self, slot: usize, garbage: &mut Garbage<K, T>) {
         if let Some(live) = self.topics[slot].live_mut() {
-            self.figures.snapshots_in_flight -= live.builds.len();
-            self.figures.snapshots_given_up += live.builds.len() as u64;
-            garbage
-                .pile()
-                .builds
-                .0
-                .extend(live.builds.drain(..).map(GivenUp));
+            let builds = mem::take(&mut live.builds);
+            self.give_up(builds, garbage);
+        }
+    }
+
+    /// Gives up snapshots that were taken out of their topic.
+    pub(super) fn give_up(
+        &mut self,
+        builds: impl IntoIterator<Item = Build<K, T>>,
+        garbage: &mut Garbage<K, T>,
+    ) {
+        for build in builds {
+            self.figures.snapshots_in_flight -= 1;
+            self.figures.snapshots_given_up += 1;
+            garbage.pile().builds.0.push(GivenUp(build));
         }
     }
 
     /// A watch no longer waits for its snapshot.
     pub(super) fn leave_build(&mut self, slot: usize, watch: u64, garbage: &mut Garbage<K, T>) {
         let live = self.topics.get_mut(slot).and_then(|topic| topic.live_mut());
-        if let Some(build) = live.and_then(|live| live.leave_build(watch)) {
-            self.figures.snapshots_in_flight -= 1;
-            self.figures.snapshots_given_up += 1;
-            garbage.pile().builds.0.push(GivenUp(build));
-        }
+        let left = live.and_then(|live| live.leave_build(watch));
+        self.give_up(left, garbage);
     }
 
     /// Removes the kept snapshot, or that very one. The topic may be idle after that.

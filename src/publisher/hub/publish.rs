@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::super::commit::{Commit, Entry, Part};
 use super::super::control::Control;
 use super::super::error::PublishError;
-use super::garbage::{EachDropped, Garbage, GivenUp};
+use super::garbage::{EachDropped, Garbage};
 use super::history::{Kind, Record};
 use super::topic::Topic;
 use super::{Hub, STEP, State, wake_all};
@@ -329,14 +329,12 @@ impl<K: Hash + Eq, T> State<K, T> {
             for (_, inbox, key) in &live.inboxes {
                 woken.extend(inbox.note(*key));
             }
+            let has_kept = live.kept.is_some();
             if live.due < live.count {
                 let left = live.leave_lagging();
-                self.figures.snapshots_in_flight -= left.len();
-                self.figures.snapshots_given_up += left.len() as u64;
-                let builds = &mut garbage.pile().builds.0;
-                builds.extend(left.into_iter().map(GivenUp));
+                self.give_up(left, garbage);
             }
-            if live.kept.is_some() {
+            if has_kept {
                 self.give_up_large_kept(slot, garbage);
             }
         }
