@@ -12,11 +12,12 @@
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::thread;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::error::{BoxError, SnapshotOutdated, SnapshotOver, SnapshotPanicked};
+use super::error::{BoxError, SnapshotGivenUp, SnapshotOutdated, SnapshotOver, SnapshotPanicked};
 use super::flight::Flight;
 use crate::buffer::EventBuffer;
 use crate::position::Position;
@@ -314,6 +315,9 @@ pub(super) trait Builds: Send + Sync {
 
     /// The snapshot failed. `tell` as above.
     fn failed(&self, slot: usize, build: u64, tell: &mut dyn FnMut());
+
+    /// No watch waits for the snapshot any more.
+    fn abandoned(&self, slot: usize, build: u64);
 }
 
 /// What the future that makes a snapshot needs, from beginning to end.
@@ -361,9 +365,15 @@ impl<T> SnapshotBuild<T> {
 }
 
 impl<T> Drop for SnapshotBuild<T> {
-    /// If it was neither finished nor failed it was given up, or something panicked.
+    /// If it was neither finished nor failed, the last watch that waited for it has gone, or the handler's future has
+    /// panicked when it was dropped.
     fn drop(&mut self) {
-        self.fail(SnapshotPanicked.into());
+        if thread::panicking() {
+            return self.fail(SnapshotPanicked.into());
+        }
+        self.registry.abandoned(self.slot, self.id);
+        // A handler may have kept the appender.
+        self.parts.fail(SnapshotGivenUp.into());
     }
 }
 

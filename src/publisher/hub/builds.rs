@@ -204,7 +204,6 @@ impl<K, T> State<K, T> {
                 seat.waits_for = None;
             }
         }
-        self.figures.snapshots_in_flight -= 1;
         Some(live.builds.remove(at))
     }
 }
@@ -273,6 +272,7 @@ where
         // It has not been set before.
         let _ = build.early.set(early);
         state.known = state.known.max(index);
+        state.figures.snapshots_in_flight -= 1;
         state.figures.snapshots_finished += 1;
         let kept = { build.parts.start() }.filter(|_| is_kept);
         if let Some((start, parts)) = kept {
@@ -306,11 +306,23 @@ where
         let mut state = self.state.lock();
         let build = state.take_build(slot, id);
         if build.is_some() {
+            state.figures.snapshots_in_flight -= 1;
             state.figures.snapshots_failed += 1;
             state.remove_if_idle(slot, &mut garbage);
         }
         drop(state);
         tell();
         drop((build, garbage));
+    }
+
+    fn abandoned(&self, slot: usize, id: u64) {
+        let mut garbage = Garbage::<K, T>::new();
+        let mut state = self.state.lock();
+        if let Some(build) = state.take_build(slot, id) {
+            state.give_up([build], &mut garbage);
+            state.remove_if_idle(slot, &mut garbage);
+        }
+        drop(state);
+        drop(garbage);
     }
 }
