@@ -15,6 +15,7 @@ use super::following::{Following, Step};
 use super::hub::{Registry, Start};
 use super::request::{Filter, OverLimit};
 use super::resume::Resume;
+use super::trace::{Note, Notes};
 use super::update::{Begin, ResetReason, Update};
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::lag_limit::LagLimit;
@@ -260,10 +261,15 @@ impl<K, T> Watch<K, T> {
                 Step::Complete(update) => return Poll::Ready(Some(Ok(update))),
                 Step::Again => {}
                 Step::Pending => return Poll::Pending,
-                Step::Lagged(commits) => match open.limit {
-                    Some((_, OverLimit::Reset)) => self.restart(ResetReason::Lagged),
-                    _ => return Poll::Ready(self.end(Some(WatchError::Lagged(commits)))),
-                },
+                Step::Lagged(commits) => {
+                    if let Some((_, OverLimit::Reset)) = open.limit {
+                        self.restart(ResetReason::Lagged);
+                        continue;
+                    }
+                    let mut notes = Notes::new();
+                    notes.add(self.epoch, Note::Lagged { commits });
+                    return Poll::Ready(self.end(Some(WatchError::Lagged(commits))));
+                }
                 Step::Failed(key, error) => {
                     self.failed_key = Some(key);
                     return Poll::Ready(self.end(Some(WatchError::Snapshot(error))));

@@ -8,6 +8,7 @@ use super::super::commit::Entry;
 use super::super::error::SnapshotOutdated;
 use super::super::flight::Flight;
 use super::super::snapshot::{Builds, Parts, Piece, SnapshotBuild};
+use super::super::trace::{GivenUpBy, Note, Run, UncachedBy};
 use super::garbage::{Garbage, GivenUp};
 use super::subscribe::Seating;
 use super::topic::{Build, Early, Kept, Place};
@@ -99,6 +100,7 @@ where
             slot,
             id,
             parts: Arc::clone(&parts),
+            run: Run::new(state.era.epoch, id, state.last),
         };
         let flight = build.fly(Arc::clone(handler), key);
         let timeout = self.settings.timeout;
@@ -149,14 +151,19 @@ impl<K, T> State<K, T> {
         while let Some(at) = live.builds.iter().position(is_late) {
             late.push(live.builds.remove(at));
         }
-        self.give_up(late, garbage);
+        self.give_up(late, GivenUpBy::TimeLimit, garbage);
     }
 
     /// Gives up all snapshots of a topic that are being made.
-    pub(super) fn give_up_builds(&mut self, slot: usize, garbage: &mut Garbage<K, T>) {
+    pub(super) fn give_up_builds(
+        &mut self,
+        slot: usize,
+        reason: GivenUpBy,
+        garbage: &mut Garbage<K, T>,
+    ) {
         if let Some(live) = self.topics[slot].live_mut() {
             let builds = mem::take(&mut live.builds);
-            self.give_up(builds, garbage);
+            self.give_up(builds, reason, garbage);
         }
     }
 
@@ -164,11 +171,15 @@ impl<K, T> State<K, T> {
     pub(super) fn give_up(
         &mut self,
         builds: impl IntoIterator<Item = Build<K, T>>,
+        reason: GivenUpBy,
         garbage: &mut Garbage<K, T>,
     ) {
         for build in builds {
             self.figures.snapshots_in_flight -= 1;
             self.figures.snapshots_given_up += 1;
+            let snapshot = build.id;
+            let note = Note::GivenUp { snapshot, reason };
+            garbage.notes.add(self.era.epoch, note);
             garbage.pile().builds.0.push(GivenUp(build));
         }
     }
@@ -177,7 +188,7 @@ impl<K, T> State<K, T> {
     pub(super) fn leave_build(&mut self, slot: usize, watch: u64, garbage: &mut Garbage<K, T>) {
         let live = self.topics.get_mut(slot).and_then(|topic| topic.live_mut());
         let left = live.and_then(|live| live.leave_build(watch));
-        self.give_up(left, garbage);
+        self.give_up(left, GivenUpBy::NoWatch, garbage);
     }
 
     /// Removes the kept snapshot, or that very one. The topic may be idle after that.
@@ -185,12 +196,16 @@ impl<K, T> State<K, T> {
         &mut self,
         slot: usize,
         id: Option<u64>,
+        reason: UncachedBy,
         garbage: &mut Garbage<K, T>,
     ) {
         let live = self.topics.get_mut(slot).and_then(|topic| topic.live_mut());
         let is_meant = |kept: &mut Kept<K, T>| id.is_none_or(|id| id == kept.id);
         if let Some(kept) = live.and_then(|live| live.kept.take_if(is_meant)) {
             self.figures.cached_snapshots -= 1;
+            let snapshot = kept.id;
+            let note = Note::Uncached { snapshot, reason };
+            garbage.notes.add(self.era.epoch, note);
             garbage.pile().kept.0.push(kept);
         }
     }
@@ -217,7 +232,7 @@ impl<K: Hash + Eq, T> State<K, T> {
             self.expiries.front().filter(|expiry| expiry.at <= now)
         {
             self.expiries.pop_front();
-            self.remove_kept(slot, Some(id), &mut garbage);
+            self.remove_kept(slot, Some(id), UncachedBy::Expired, &mut garbage);
             self.remove_if_idle(slot, &mut garbage);
         }
         garbage
@@ -276,7 +291,7 @@ where
         state.figures.snapshots_finished += 1;
         let kept = { build.parts.start() }.filter(|_| is_kept);
         if let Some((start, parts)) = kept {
-            state.remove_kept(slot, None, &mut garbage);
+            state.remove_kept(slot, None, UncachedBy::Replaced, &mut garbage);
             let kept = Kept {
                 id,
                 index,
@@ -319,7 +334,7 @@ where
         let mut garbage = Garbage::<K, T>::new();
         let mut state = self.state.lock();
         if let Some(build) = state.take_build(slot, id) {
-            state.give_up([build], &mut garbage);
+            state.give_up([build], GivenUpBy::NoWatch, &mut garbage);
             state.remove_if_idle(slot, &mut garbage);
         }
         drop(state);

@@ -8,6 +8,7 @@ use super::super::commit::Entry;
 use super::super::control::{Control, Ordered};
 use super::super::error::{CloseReason, WatchError};
 use super::super::stats::Slowest;
+use super::super::trace::{GivenUpBy, Note, UncachedBy};
 use super::super::update::ResetReason;
 use super::garbage::{EachDropped, Garbage, GivenUp};
 use super::history::Kind;
@@ -38,6 +39,13 @@ impl<K, T> Closing<K, T> {
         }
     }
 
+    /// Notes how many watches were closed.
+    fn note_closed(&mut self, epoch: u64, reason: CloseReason) {
+        let watches = self.ordered.len();
+        let note = Note::Closed { reason, watches };
+        self.garbage.notes.add(epoch, note);
+    }
+
     fn finish(mut self) {
         let builds = self.garbage.take_builds();
         both_even_if_one_panics(|| finish(self.ordered, builds), || drop(self.garbage));
@@ -55,7 +63,10 @@ where
         mut is_meant: impl FnMut(&[Arc<str>]) -> bool,
     ) {
         let mut closing = Closing::new();
-        let (mut after, last) = (0, self.state.lock().next_id);
+        let (mut after, last, epoch) = {
+            let state = self.state.lock();
+            (0, state.next_id, state.era.epoch)
+        };
         while after < last {
             let step: Vec<_> = {
                 let state = self.state.lock();
@@ -73,6 +84,7 @@ where
             let mut state = self.state.lock();
             state.close(meant, reason, &mut closing);
         }
+        closing.note_closed(epoch, reason);
         closing.finish();
     }
 
@@ -81,6 +93,7 @@ where
         let mut state = self.state.lock();
         let meant = state.watches.of_token(token);
         state.close(meant, CloseReason::AccessChanged, &mut closing);
+        closing.note_closed(state.era.epoch, CloseReason::AccessChanged);
         drop(state);
         closing.finish();
     }
@@ -93,10 +106,11 @@ where
         let mut closing = Closing::new();
         let mut state = self.state.lock();
         if let Some(slot) = state.slots.get(key).copied() {
-            state.give_up_builds(slot, &mut closing.garbage);
+            state.give_up_builds(slot, GivenUpBy::KeyClosed, &mut closing.garbage);
             let meant = state.watches_of(slot);
             state.close(meant, CloseReason::KeyClosed, &mut closing);
         }
+        closing.note_closed(state.era.epoch, CloseReason::KeyClosed);
         drop(state);
         closing.finish();
     }
@@ -148,7 +162,10 @@ where
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         self.with_topic(key, |state, slot, closing| {
-            state.void_at_last(slot, &mut closing.garbage);
+            state.void_at_last(slot, GivenUpBy::Refreshed, &mut closing.garbage);
+            let (index, watches) = (state.last, state.watchers(slot));
+            let note = Note::Refreshed { index, watches };
+            closing.garbage.notes.add(state.era.epoch, note);
             for id in state.watches_of(slot) {
                 if let Some(watch) = state.watches.get(id) {
                     let ordered = watch.control.reset(ResetReason::Refreshed);
@@ -164,9 +181,12 @@ where
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         self.with_topic(key, |state, slot, closing| {
-            state.void_at_last(slot, &mut closing.garbage);
+            state.void_at_last(slot, GivenUpBy::KeyForgotten, &mut closing.garbage);
+            let note = Note::Forgotten { index: state.last };
+            closing.garbage.notes.add(state.era.epoch, note);
             let meant = state.watches_of(slot);
             state.close(meant, CloseReason::KeyForgotten, closing);
+            closing.note_closed(state.era.epoch, CloseReason::KeyForgotten);
         });
     }
 
@@ -177,8 +197,7 @@ where
     {
         let state = self.state.lock();
         let slot = state.slots.get(key);
-        let live = slot.and_then(|slot| state.topics[*slot].live());
-        live.map_or(0, |live| live.watches.len())
+        slot.map_or(0, |slot| state.watchers(*slot))
     }
 
     pub(in super::super) fn complete<Q>(&self, key: &Q)
@@ -188,8 +207,11 @@ where
     {
         let mut deferred = None;
         let mut woken = Vec::new();
-        self.with_topic(key, |state, slot, _| {
+        self.with_topic(key, |state, slot, closing| {
             if !state.topics[slot].is_completed() {
+                let (index, watches) = (state.last, state.watchers(slot));
+                let note = Note::Completed { index, watches };
+                closing.garbage.notes.add(state.era.epoch, note);
                 (deferred, woken) = state.link_end(slot);
             }
         });
@@ -265,6 +287,11 @@ impl<K, T> State<K, T> {
             .collect()
     }
 
+    fn watchers(&self, slot: usize) -> usize {
+        let live = self.topics.get(slot).and_then(Topic::live);
+        live.map_or(0, |live| live.watches.len())
+    }
+
     fn lag(&self, slot: usize, watch: u64) -> u64 {
         let live = self.topics.get(slot).and_then(Topic::live);
         let lag = live.and_then(|live| {
@@ -307,11 +334,11 @@ impl<K: Hash + Eq, T> State<K, T> {
     }
 
     /// What is kept of a topic is void: who resumes from up to the last index begins anew.
-    fn void_at_last(&mut self, slot: usize, garbage: &mut Garbage<K, T>) {
-        self.give_up_builds(slot, garbage);
+    fn void_at_last(&mut self, slot: usize, reason: GivenUpBy, garbage: &mut Garbage<K, T>) {
+        self.give_up_builds(slot, reason, garbage);
         let last = self.last;
         if self.topics[slot].is_void(last) {
-            self.remove_kept(slot, None, garbage);
+            self.remove_kept(slot, None, UncachedBy::Void, garbage);
         } else {
             self.void(slot, last, garbage);
         }
@@ -319,7 +346,7 @@ impl<K: Hash + Eq, T> State<K, T> {
 
     /// What is kept of a topic is void: who resumes from up to that index begins anew.
     pub(super) fn void(&mut self, slot: usize, index: u64, garbage: &mut Garbage<K, T>) {
-        self.remove_kept(slot, None, garbage);
+        self.remove_kept(slot, None, UncachedBy::Void, garbage);
         let topic = &mut self.topics[slot];
         for own in topic.void(index) {
             garbage.add_entry(own);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::super::commit::{Commit, Entry, Part};
 use super::super::control::Control;
 use super::super::error::PublishError;
+use super::super::trace::{GivenUpBy, Note, UncachedBy};
 use super::garbage::{EachDropped, Garbage};
 use super::history::{Kind, Record};
 use super::topic::Topic;
@@ -332,7 +333,7 @@ impl<K: Hash + Eq, T> State<K, T> {
             let has_kept = live.kept.is_some();
             if live.due < live.count {
                 let left = live.leave_lagging();
-                self.give_up(left, garbage);
+                self.give_up(left, GivenUpBy::Lagged, garbage);
             }
             if has_kept {
                 self.give_up_large_kept(slot, garbage);
@@ -359,7 +360,7 @@ impl<K: Hash + Eq, T> State<K, T> {
             live.count - kept.onward.number > allowed
         });
         if is_large {
-            self.remove_kept(slot, None, garbage);
+            self.remove_kept(slot, None, UncachedBy::TooLarge, garbage);
         }
     }
 
@@ -387,6 +388,7 @@ impl<K: Hash + Eq, T> State<K, T> {
 
     /// Lets entries leave, as many as in one step.
     fn evict(&mut self, garbage: &mut Garbage<K, T>) {
+        let before = self.figures.evictions;
         for _ in 0..STEP {
             if !self.history.is_over() {
                 break;
@@ -399,6 +401,12 @@ impl<K: Hash + Eq, T> State<K, T> {
             }
             self.figures.evictions += u64::from(record.kind == Kind::LastOfCommit);
             self.drop_entry(record, garbage);
+        }
+        let commits = self.figures.evictions - before;
+        if commits > 0 {
+            let index = self.left;
+            let note = Note::Evicted { commits, index };
+            garbage.notes.add(self.era.epoch, note);
         }
     }
 
