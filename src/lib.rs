@@ -31,6 +31,12 @@
 //! # Ok::<(), event_buffer::RecvError>(()) }).unwrap();
 //! ```
 //!
+//! # Features
+//!
+//! * `publisher` (on by default): topics, snapshots and resuming, in the module `publisher`. Adds no dependency.
+//! * `serde`: a place to resume from is serialized as its text.
+//! * `tracing`: a publisher reports its snapshots, resets, evictions and the like: see the module's page.
+//!
 //! # Fairness
 //!
 //! A read that finds something ready returns at once, as with every channel that knows no runtime. A reader that

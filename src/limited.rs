@@ -1,7 +1,6 @@
 //! A reader that may not be too far behind.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::mem;
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -15,7 +14,7 @@ use crate::bookmark::Bookmark;
 use crate::error::{RecvError, RecvTimeoutError, SharedError, TryRecvError};
 use crate::iter::Iter;
 use crate::lag_limit::LagLimit;
-use crate::link::{Closer, recv_blocking, recv_timeout};
+use crate::link::{Closer, receive, recv_blocking, recv_timeout};
 use crate::position::Position;
 use crate::raw::Mark;
 use crate::subscription::Subscription;
@@ -143,25 +142,7 @@ impl<T: Clone> Limited<T> {
     /// # });
     /// ```
     pub async fn recv(&mut self) -> Result<T, RecvError> {
-        /// Ends the task's registration, also if the future is dropped.
-        struct Polling<'a, T>(&'a mut Limited<T>, bool);
-
-        impl<T> Drop for Polling<'_, T> {
-            fn drop(&mut self) {
-                // Not if it is ready: this may panic, and cost the answer.
-                if self.1 {
-                    self.0.items.stop_waiting();
-                }
-            }
-        }
-
-        let mut polling = Polling(self, false);
-        poll_fn(|cx| {
-            let poll = polling.0.poll_recv(cx);
-            polling.1 = poll.is_pending();
-            poll
-        })
-        .await
+        receive(self, Self::poll_recv, |reader| reader.items.stop_waiting()).await
     }
 
     /// The next event, if it is there. Never waits. If `T`'s clone panics the event has not been

@@ -5,13 +5,16 @@
 mod support;
 
 use std::future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use event_buffer::publisher::{
-    Begin, CloseReason, OverLimit, ParseResumeError, PublishError, Publisher, Request, ResetReason,
-    Resume, SnapshotAppender, SnapshotGivenUp, Update, Watch, WatchError, WeakPublisher,
+    Begin, BoxError, CloseReason, OverLimit, PublishError, Publisher, Request, ResetReason, Resume,
+    SnapshotAppender, SnapshotGivenUp, SnapshotOver, Update, Watch, WatchError, WeakPublisher,
 };
 use event_buffer::{LagLimit, RecvError, TryRecvError};
 use futures::{FutureExt, StreamExt};
@@ -208,24 +211,6 @@ fn commits_are_numbered_to_the_end_of_the_numbers() {
 }
 
 #[test]
-fn a_place_is_read_from_its_text_and_nothing_else() {
-    let _watchdog = watchdog();
-    for (epoch, index) in [(0, 0), (7, 12), (u64::MAX, u64::MAX)] {
-        let place = Resume { epoch, index };
-        assert_eq!(place.to_string().parse(), Ok(place));
-    }
-    let wrong = [
-        "", "-", "1", "1-", "-1", "+1-2", "1-+2", " 1-2", "1-2 ", "1-2-3", "01-2", "a-2",
-    ];
-    for text in wrong.into_iter().chain(["18446744073709551616-1"]) {
-        assert_eq!(text.parse::<Resume>(), Err(ParseResumeError), "{text}");
-    }
-    for _ in 0..100 {
-        assert!(Publisher::<Key, u32>::builder().build().epoch() < 1 << 53);
-    }
-}
-
-#[test]
 fn a_mark_of_progress_wakes_only_who_has_not_come_to_its_index() {
     let _watchdog = watchdog();
     let publisher = Publisher::builder().history(10).build();
@@ -367,6 +352,69 @@ fn a_handler_that_refreshes_its_own_key_is_called_again() {
     let stats = publisher.stats();
     assert_eq!((stats.snapshots_begun, stats.snapshots_given_up), (2, 1));
     assert_eq!(stats.snapshots_in_flight, 0);
+}
+
+type Leave = fn(&Publisher<Key, u32>, Watch<Key, u32>);
+
+#[test]
+fn a_snapshot_that_no_watch_waits_for_any_more_counts_as_given_up() {
+    let _watchdog = watchdog();
+    let ways: [Leave; 3] = [
+        |_, watch| drop(watch),
+        |publisher, _watch| publisher.close_all(),
+        |_, mut watch| {
+            watch.closer().close("enough");
+            assert_eq!(all(&mut watch).len(), 2);
+        },
+    ];
+    for leave in ways {
+        let kept = Arc::new(Mutex::new(None));
+        let by_handler = Arc::clone(&kept);
+        let handler = move |_, snapshot: SnapshotAppender<u32>| {
+            *by_handler.lock().unwrap() = Some(snapshot);
+            future::pending()
+        };
+        let publisher = Publisher::builder().snapshot(handler).build();
+        let mut watch = publisher.subscribe(Request::new("a"));
+        assert_eq!(all(&mut watch), [Seen::Begin(Fresh)]);
+        leave(&publisher, watch);
+        let stats = publisher.stats();
+        let counted = (stats.snapshots_begun, stats.snapshots_given_up);
+        assert_eq!((counted, stats.snapshots_in_flight), ((1, 1), 0));
+        assert_eq!(
+            kept.lock().unwrap().as_ref().unwrap().push(1),
+            Err(SnapshotOver)
+        );
+    }
+}
+
+#[test]
+fn a_handler_that_panics_when_it_is_dropped_counts_as_failed() {
+    struct Handler;
+
+    impl Future for Handler {
+        type Output = Result<u64, BoxError>;
+
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+            Poll::Pending
+        }
+    }
+
+    impl Drop for Handler {
+        fn drop(&mut self) {
+            panic!("as planned");
+        }
+    }
+
+    let _watchdog = watchdog();
+    let handler = |_, _: SnapshotAppender<u32>| Handler;
+    let publisher = Publisher::builder().snapshot(handler).build();
+    let mut watch = publisher.subscribe(Request::new("a"));
+    assert_eq!(all(&mut watch), [Seen::Begin(Fresh)]);
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(watch))).is_err());
+    let stats = publisher.stats();
+    let counted = (stats.snapshots_begun, stats.snapshots_failed);
+    assert_eq!((counted, stats.snapshots_in_flight), ((1, 1), 0));
 }
 
 /// What it holds goes at once, though no watch is polled.

@@ -140,7 +140,9 @@ fn unobserved(tasks: usize) -> (Vec<Task>, End) {
 
 #[cfg(feature = "publisher")]
 mod of_a_publisher {
+    use event_buffer::TryRecvError;
     use event_buffer::publisher::{Publisher, Request, SnapshotAppender, Update, Watch};
+    use futures::FutureExt;
     use futures::channel::oneshot;
 
     use super::*;
@@ -159,13 +161,30 @@ mod of_a_publisher {
         })
     }
 
+    fn receive_to(
+        mut watch: Watch<&'static str, u32>,
+        is_last: fn(&Update<&str, u32>) -> bool,
+    ) -> Task {
+        Box::pin(async move {
+            while let Ok(update) = watch.recv().await {
+                if is_last(&update) {
+                    break;
+                }
+            }
+        })
+    }
+
     fn watches(
         publisher: &Publisher<&'static str, u32>,
         tasks: usize,
         is_last: fn(&Update<&str, u32>) -> bool,
     ) -> Vec<Task> {
-        let watches = (0..tasks).map(|_| publisher.subscribe(Request::new("key").token("token")));
-        watches.map(|watch| read_to(watch, is_last)).collect()
+        let watches = (0..tasks).map(|n| {
+            let watch = publisher.subscribe(Request::new("key").token("token"));
+            let read = if n % 2 == 0 { read_to } else { receive_to };
+            read(watch, is_last)
+        });
+        watches.collect()
     }
 
     pub(super) fn a_commit(tasks: usize) -> (Vec<Task>, End) {
@@ -212,6 +231,86 @@ mod of_a_publisher {
             Box::new(publisher)
         };
         (tasks, Box::new(end))
+    }
+
+    /// A watch that has nothing to receive, and what changes that.
+    type Idle = (Watch<&'static str, u32>, End);
+
+    fn idle<const N: usize>(keys: [&'static str; N], snapshot: bool, mark: bool) -> Idle {
+        let (gate, opened) = oneshot::channel::<()>();
+        let opened = opened.shared();
+        let handler = move |_, _: SnapshotAppender<u32>| {
+            let opened = opened.clone();
+            async move {
+                opened.await?;
+                Ok(0)
+            }
+        };
+        let mut builder = Publisher::builder().epoch(1);
+        if snapshot {
+            builder = builder.snapshot(handler);
+        }
+        let publisher = builder.build();
+        let mut watch = publisher.subscribe(Request::keys(keys));
+        while watch.try_recv().is_ok() {}
+        let end = move || -> Box<dyn Any + Send> {
+            if snapshot {
+                gate.send(()).unwrap();
+            } else {
+                publisher.publish(1, [("a", 1)]).unwrap();
+            }
+            if mark {
+                publisher.mark_progress();
+            }
+            Box::new(publisher)
+        };
+        (watch, Box::new(end))
+    }
+
+    const IDLE: [fn() -> Idle; 6] = [
+        || idle(["a"], false, false),
+        || idle(["a", "b"], false, false),
+        || idle(["b"], false, true),
+        || idle([], false, true),
+        || idle(["a"], true, false),
+        || idle(["a", "b"], true, false),
+    ];
+
+    #[test]
+    fn a_recv_of_a_watch_that_is_dropped_leaves_nothing_of_its_task() {
+        let _watchdog = watchdog();
+        for idle in IDLE {
+            let (mut watch, end) = idle();
+            let hook = Hook::new();
+            let mut recv = Box::pin(watch.recv());
+            for _ in 0..2 {
+                let waker = hook.waker();
+                let polled = recv.as_mut().poll(&mut Context::from_waker(&waker));
+                assert!(polled.is_pending());
+            }
+            drop(recv);
+            assert_eq!(Arc::strong_count(&hook), 1);
+            let _kept = end();
+            assert_eq!(hook.woken(), 0);
+            assert!(watch.recv().now_or_never().is_some());
+        }
+    }
+
+    /// A `select!` may make a `recv` and then take another branch, in a task that waits for the stream.
+    #[test]
+    fn a_watch_that_waits_as_a_stream_is_woken_whatever_else_is_tried() {
+        let _watchdog = watchdog();
+        for idle in IDLE {
+            let (mut watch, end) = idle();
+            let hook = Hook::new();
+            let polled = watch.poll_next_unpin(&mut Context::from_waker(&hook.waker()));
+            assert!(polled.is_pending());
+            drop(watch.recv());
+            assert_eq!(watch.try_recv().unwrap_err(), TryRecvError::Empty);
+            let _kept = end();
+            assert_eq!(hook.woken(), 1);
+            assert!(watch.next().now_or_never().is_some());
+        }
     }
 }
 

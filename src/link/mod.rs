@@ -62,6 +62,7 @@
 
 mod blocking;
 mod closer;
+mod receiving;
 mod registration;
 mod signal;
 mod waiters;
@@ -70,6 +71,7 @@ pub(crate) use blocking::{block_on, recv_blocking, recv_timeout};
 pub use closer::Closer;
 pub(crate) use closer::{Closable, Closed};
 pub(crate) use event_listener::Event;
+pub(crate) use receiving::receive;
 pub(crate) use registration::{Awaited, Registration, wait_for};
 pub(crate) use signal::Signal;
 pub(crate) use waiters::{Ticket, Waiters};

@@ -15,7 +15,7 @@ use super::update::ResetReason;
 use crate::error::SharedError;
 use crate::link::{Closable, Closed, Closer};
 use crate::sync::{AtomicBool, AtomicU64, Mutex};
-use crate::unwind::both_even_if_one_panics;
+use crate::unwind::{both_even_if_one_panics, even_if_it_panics};
 
 /// The part of a watch that the hub and closers share with it.
 pub(super) struct Control {
@@ -156,8 +156,9 @@ impl Control {
     }
 
     /// Notes the task that waits, before anything is registered that wakes it. Its waker is cloned and dropped under no
-    /// lock.
-    pub(super) fn wait(&self, waker: &Waker) {
+    /// lock. Without a task the one that waits stays the same.
+    pub(super) fn wait(&self, task: Option<&Waker>) {
+        let Some(waker) = task else { return };
         let is_known = |known: &Option<Waker>| known.as_ref().is_some_and(|w| w.will_wake(waker));
         if is_known(&self.waker.lock()) {
             return;
@@ -169,8 +170,9 @@ impl Control {
 
     /// The task no longer waits.
     pub(super) fn stop_waiting(&self) {
-        let before = self.waker.lock().take();
-        drop(before);
+        let mut before = self.waker.lock().take();
+        // This is a drop itself: a second panic would abort.
+        even_if_it_panics(|| drop(before.take()));
     }
 
     /// Wakes the task, unless it was woken since it waits. Runs user code.

@@ -181,17 +181,17 @@ impl<K, T> Following<K, T> {
         self.tracks.iter().map(Track::lag).sum::<u64>() + u64::from(end)
     }
 
-    pub(super) fn step(&mut self, cx: &Context<'_>) -> Step<K, T> {
+    pub(super) fn step(&mut self, task: Option<&Waker>) -> Step<K, T> {
         if let Some(ready) = self.ready.take() {
             ready
         } else if self.in_snapshot {
-            self.step_in_snapshot(cx)
+            self.step_in_snapshot(task)
         } else if let Some(number) = self.completing.pop() {
             self.complete(number)
         } else if self.inbox.is_none() {
-            self.step_of_one(cx)
+            self.step_of_one(task)
         } else {
-            self.step_of_several(cx)
+            self.step_of_several(task)
         }
     }
 
@@ -219,11 +219,11 @@ impl<K, T> Following<K, T> {
         Step::Deliver(update, place)
     }
 
-    fn step_in_snapshot(&mut self, cx: &Context<'_>) -> Step<K, T> {
+    fn step_in_snapshot(&mut self, task: Option<&Waker>) -> Step<K, T> {
         let mut at = 0;
         while at < self.unread.len().min(SNAPSHOTS_AT_A_TIME) {
             let number = self.unread[self.unread.len() - 1 - at];
-            match self.read_snapshot(number, cx) {
+            match self.read_snapshot(number, task) {
                 Ok(true) => {
                     let done = self.unread.len() - 1 - at;
                     self.unread.remove(done);
@@ -242,7 +242,7 @@ impl<K, T> Following<K, T> {
     }
 
     /// Reads on in the snapshot of a key. Returns `true` when all of it has been read, and `false` if it waits for more.
-    fn read_snapshot(&mut self, number: usize, cx: &Context<'_>) -> Result<bool, Step<K, T>> {
+    fn read_snapshot(&mut self, number: usize, task: Option<&Waker>) -> Result<bool, Step<K, T>> {
         let mut has_flown = false;
         loop {
             let track = &mut self.tracks[number];
@@ -260,7 +260,7 @@ impl<K, T> Following<K, T> {
                 // On with the snapshot, and then once more: something may have been appended.
                 Read::Empty if !has_flown => {
                     has_flown = true;
-                    self.control.wait(cx.waker());
+                    self.control.wait(task);
                     self.registry.give_up_late(reading.slot);
                     reading.fly(&Context::from_waker(&self.waker));
                     continue;
@@ -324,13 +324,13 @@ impl<K, T> Following<K, T> {
         }
     }
 
-    fn step_of_one(&mut self, cx: &Context<'_>) -> Step<K, T> {
+    fn step_of_one(&mut self, task: Option<&Waker>) -> Step<K, T> {
         loop {
             let published = self.era.published();
             let track = &mut self.tracks[0];
             match track.fill() {
                 Ok(()) => {}
-                Err(Nothing::Empty) => match self.idle(published, cx) {
+                Err(Nothing::Empty) => match self.idle(published, task) {
                     Some(step) => return step,
                     None => continue,
                 },
@@ -369,12 +369,12 @@ impl<K, T> Following<K, T> {
     }
 
     /// Nothing is ready. Returns what there is to do, or `None` if there may be something by now.
-    fn idle(&mut self, published: u64, cx: &Context<'_>) -> Option<Step<K, T>> {
+    fn idle(&mut self, published: u64, task: Option<&Waker>) -> Option<Step<K, T>> {
         if self.is_marked() && published > self.given {
             let update = Update::Progress { index: published };
             return Some(self.deliver(update, published, published, None));
         }
-        self.control.wait(cx.waker());
+        self.control.wait(task);
         let waits = match &self.inbox {
             Some(inbox) => inbox.wait(),
             None => { self.tracks[0].live_mut() }.is_none_or(|live| {
@@ -417,7 +417,7 @@ impl<K, T> Following<K, T> {
         Ok(self.heads.peek().map(|Reverse((index, ..))| *index))
     }
 
-    fn step_of_several(&mut self, cx: &Context<'_>) -> Step<K, T> {
+    fn step_of_several(&mut self, task: Option<&Waker>) -> Step<K, T> {
         loop {
             // Before the inbox: what was published before the end is found there.
             let is_ended = self.era.is_ended();
@@ -429,7 +429,7 @@ impl<K, T> Following<K, T> {
             match next {
                 None if is_ended || self.is_over() => return Step::End,
                 None => {
-                    if let Some(step) = self.idle(published, cx) {
+                    if let Some(step) = self.idle(published, task) {
                         return step;
                     }
                 }

@@ -12,13 +12,16 @@
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::thread;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::error::{BoxError, SnapshotOutdated, SnapshotOver, SnapshotPanicked};
+use super::error::{BoxError, SnapshotGivenUp, SnapshotOutdated, SnapshotOver, SnapshotPanicked};
 use super::flight::Flight;
+use super::trace::Run;
 use crate::buffer::EventBuffer;
+use crate::error::SharedError;
 use crate::position::Position;
 use crate::replay::Replay;
 use crate::subscription::Subscription;
@@ -131,16 +134,20 @@ impl<T> Parts<T> {
         Ok(())
     }
 
-    /// Ends the snapshot, as of an index. Wakes who waits, which is user code.
-    fn finish(&self, index: u64) {
+    /// Ends the snapshot, as of an index. Wakes who waits, which is user code. Returns how many parts it has, unless it
+    /// has ended before.
+    ///
+    /// # Errors
+    ///
+    /// The snapshot lacks commits that are not retained, and goes on.
+    fn finish(&self, index: u64) -> Result<Option<u64>, SnapshotOutdated> {
         let mut making = self.0.lock();
         if let Some((_, newest)) = making.least.filter(|(least, _)| *least > index) {
-            drop(making);
-            return self.fail(SnapshotOutdated { index, newest }.into());
+            return Err(SnapshotOutdated { index, newest });
         }
-        let is_complete = making.is_complete;
+        let (is_complete, parts) = (making.is_complete, making.count);
         let Some(mut buffer) = making.buffer.take() else {
-            return;
+            return Ok(None);
         };
         let start = making.start.take();
         drop(making);
@@ -149,17 +156,22 @@ impl<T> Parts<T> {
         wake(|| buffer.close());
         wake(|| drop(deferred));
         wake(|| drop(start));
+        Ok(Some(parts))
     }
 
-    /// Ends the snapshot with an error, unless it has ended. Wakes who waits, which is user code.
-    pub(super) fn fail(&self, error: BoxError) {
+    /// Ends the snapshot with an error, unless it has ended. Wakes who waits, which is user code. Returns the error if
+    /// it is what the snapshot has ended with.
+    pub(super) fn fail(&self, error: BoxError) -> Option<SharedError> {
         let mut making = self.0.lock();
         let (buffer, start) = (making.buffer.take(), making.start.take());
         drop(making);
-        if let Some(buffer) = buffer {
-            wake(|| buffer.fail(error));
-        }
+        let failed = buffer.map(|buffer| {
+            let error = SharedError::new(error);
+            wake(|| buffer.fail(error.clone()));
+            error
+        });
         wake(|| drop(start));
+        failed
     }
 }
 
@@ -314,6 +326,9 @@ pub(super) trait Builds: Send + Sync {
 
     /// The snapshot failed. `tell` as above.
     fn failed(&self, slot: usize, build: u64, tell: &mut dyn FnMut());
+
+    /// No watch waits for the snapshot any more.
+    fn abandoned(&self, slot: usize, build: u64);
 }
 
 /// What the future that makes a snapshot needs, from beginning to end.
@@ -322,15 +337,17 @@ pub(super) struct SnapshotBuild<T> {
     pub(super) slot: usize,
     pub(super) id: u64,
     pub(super) parts: Arc<Parts<T>>,
+    pub(super) run: Run,
 }
 
 impl<T: Send + Sync + 'static> SnapshotBuild<T> {
     /// The future that makes it. The handler is not called before that is polled.
-    pub(super) fn fly<K: Send + 'static>(self, handler: Handler<K, T>, key: K) -> Flight {
+    pub(super) fn fly<K: Send + 'static>(mut self, handler: Handler<K, T>, key: K) -> Flight {
         let appender = SnapshotAppender(Arc::clone(&self.parts));
         let flight = async move {
             let making = async { handler(key, appender).await };
-            let outcome = AssertUnwindSafe(making).catch_unwind().await;
+            let making = AssertUnwindSafe(making).catch_unwind();
+            let outcome = self.run.within(making).await;
             match outcome.unwrap_or_else(|_| Err(SnapshotPanicked.into())) {
                 Ok(index) => self.finish(index),
                 Err(error) => self.fail(error),
@@ -341,19 +358,28 @@ impl<T: Send + Sync + 'static> SnapshotBuild<T> {
 }
 
 impl<T> SnapshotBuild<T> {
-    fn finish(&self, index: u64) {
-        let mut tell = || self.parts.finish(index);
+    fn finish(&mut self, index: u64) {
+        let Self { parts, run, .. } = self;
+        let mut told = Ok(());
+        let mut tell = || {
+            told = parts.finish(index).map(|parts| {
+                if let Some(parts) = parts {
+                    run.finished(index, parts);
+                }
+            });
+        };
         let finished = self.registry.finished(self.slot, self.id, index, &mut tell);
-        if let Err(outdated) = finished {
+        if let Err(outdated) = finished.and(told) {
             self.fail(outdated.into());
         }
     }
 
-    fn fail(&self, error: BoxError) {
+    fn fail(&mut self, error: BoxError) {
+        let Self { parts, run, .. } = self;
         let mut error = Some(error);
         let mut tell = || {
-            if let Some(error) = error.take() {
-                self.parts.fail(error);
+            if let Some(failed) = error.take().and_then(|error| parts.fail(error)) {
+                run.failed(&failed);
             }
         };
         self.registry.failed(self.slot, self.id, &mut tell);
@@ -361,9 +387,15 @@ impl<T> SnapshotBuild<T> {
 }
 
 impl<T> Drop for SnapshotBuild<T> {
-    /// If it was neither finished nor failed it was given up, or something panicked.
+    /// If it was neither finished nor failed, the last watch that waited for it has gone, or the handler's future has
+    /// panicked when it was dropped.
     fn drop(&mut self) {
-        self.fail(SnapshotPanicked.into());
+        if thread::panicking() {
+            return self.fail(SnapshotPanicked.into());
+        }
+        self.registry.abandoned(self.slot, self.id);
+        // A handler may have kept the appender.
+        self.parts.fail(SnapshotGivenUp.into());
     }
 }
 

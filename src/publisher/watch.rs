@@ -1,7 +1,6 @@
 //! Following keys.
 
 use std::fmt;
-use std::future::poll_fn;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,10 +15,11 @@ use super::following::{Following, Step};
 use super::hub::{Registry, Start};
 use super::request::{Filter, OverLimit};
 use super::resume::Resume;
+use super::trace::{Note, Notes};
 use super::update::{Begin, ResetReason, Update};
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::lag_limit::LagLimit;
-use crate::link::{Closer, recv_blocking, recv_timeout};
+use crate::link::{Closer, receive, recv_blocking, recv_timeout};
 use crate::unwind::both_even_if_one_panics;
 
 /// Follows a key, or several: a [`Stream`] of [`Update`]s, made by
@@ -231,7 +231,8 @@ impl<K, T> Watch<K, T> {
         self.control.is_ended()
     }
 
-    fn poll(&mut self, cx: &Context<'_>) -> Poll<Option<Result<Update<K, T>, WatchError>>> {
+    /// Polls the watch, which wakes that task if nothing is ready. Without one the task that waits stays the same.
+    fn poll(&mut self, task: Option<&Waker>) -> Poll<Option<Result<Update<K, T>, WatchError>>> {
         loop {
             let Some(open) = &mut self.open else {
                 return Poll::Ready(self.error.take().map(Err));
@@ -252,7 +253,7 @@ impl<K, T> Watch<K, T> {
             if let Some(begin) = open.begin.take() {
                 return Poll::Ready(Some(Ok(Update::Begin(begin))));
             }
-            match open.following.step(cx) {
+            match open.following.step(task) {
                 Step::Deliver(mut update, index) => {
                     // Only now: who resumes continues after what it was given.
                     let epoch = self.epoch;
@@ -265,10 +266,15 @@ impl<K, T> Watch<K, T> {
                 Step::Complete(update) => return Poll::Ready(Some(Ok(update))),
                 Step::Again => {}
                 Step::Pending => return Poll::Pending,
-                Step::Lagged(commits) => match open.limit {
-                    Some((_, OverLimit::Reset)) => self.restart(ResetReason::Lagged),
-                    _ => return Poll::Ready(self.end(Some(WatchError::Lagged(commits)))),
-                },
+                Step::Lagged(commits) => {
+                    if let Some((_, OverLimit::Reset)) = open.limit {
+                        self.restart(ResetReason::Lagged);
+                        continue;
+                    }
+                    let mut notes = Notes::new();
+                    notes.add(self.epoch, Note::Lagged { commits });
+                    return Poll::Ready(self.end(Some(WatchError::Lagged(commits))));
+                }
                 Step::Failed(key, error) => {
                     self.failed_key = Some(key);
                     return Poll::Ready(self.end(Some(WatchError::Snapshot(error))));
@@ -322,7 +328,8 @@ impl<K, T> Watch<K, T> {
     ///
     /// # Cancel safety
     ///
-    /// An update is taken only when the future completes.
+    /// An update is taken only when the future completes. One that is dropped before that leaves nothing of its task
+    /// behind.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -334,13 +341,15 @@ impl<K, T> Watch<K, T> {
     /// # Ok::<(), event_buffer::RecvError>(()) }).unwrap();
     /// ```
     pub async fn recv(&mut self) -> Result<Update<K, T>, RecvError> {
-        match poll_fn(|cx| self.poll(cx)).await {
+        let poll = |watch: &mut Self, cx: &Context<'_>| watch.poll(Some(cx.waker()));
+        match receive(self, poll, |watch| watch.control.stop_waiting()).await {
             Some(received) => received.map_err(RecvError::from),
             None => Err(RecvError::Closed),
         }
     }
 
-    /// Returns the next update, if it is there. Never waits, but drives the handler of a snapshot that it waits for.
+    /// Returns the next update, if it is there. Never waits, but drives the handler of a snapshot that it waits for. A
+    /// task that waits for this watch as a stream is woken all the same.
     ///
     /// # Errors
     ///
@@ -359,7 +368,7 @@ impl<K, T> Watch<K, T> {
     /// assert_eq!(watch.try_recv().unwrap_err(), TryRecvError::Closed);
     /// ```
     pub fn try_recv(&mut self) -> Result<Update<K, T>, TryRecvError> {
-        match self.poll(&Context::from_waker(Waker::noop())) {
+        match self.poll(None) {
             Poll::Ready(Some(received)) => received.map_err(|error| RecvError::from(error).into()),
             Poll::Ready(None) => Err(TryRecvError::Closed),
             Poll::Pending => Err(TryRecvError::Empty),
@@ -422,7 +431,7 @@ impl<K, T> Stream for Watch<K, T> {
     type Item = Result<Update<K, T>, WatchError>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.get_mut().poll(cx)
+        self.get_mut().poll(Some(cx.waker()))
     }
 }
 

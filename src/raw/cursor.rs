@@ -149,9 +149,10 @@ impl<T> Cursor<T> {
         if self.ticket.is_none() {
             // SAFETY: the anchor keeps `at` alive.
             match unsafe { self.at.node.read() } {
-                // SAFETY: the anchor keeps what follows alive.
                 Found::Item([event], next)
-                    if !self.progress.is_far_ahead() && unsafe { next.is_written() } =>
+                    if !self.progress.is_far_ahead()
+                        // SAFETY: the anchor keeps what follows alive.
+                        && unsafe { next.is_written() } =>
                 {
                     let visited = visit(event);
                     self.progress.step();

@@ -1,12 +1,14 @@
 //! Snapshots: which one a watch is given, and what becomes of them.
 
 use std::hash::Hash;
+use std::mem;
 use std::sync::Arc;
 
 use super::super::commit::Entry;
 use super::super::error::SnapshotOutdated;
 use super::super::flight::Flight;
 use super::super::snapshot::{Builds, Parts, Piece, SnapshotBuild};
+use super::super::trace::{GivenUpBy, Note, Run, UncachedBy};
 use super::garbage::{Garbage, GivenUp};
 use super::subscribe::Seating;
 use super::topic::{Build, Early, Kept, Place};
@@ -98,6 +100,7 @@ where
             slot,
             id,
             parts: Arc::clone(&parts),
+            run: Run::new(state.era.epoch, id, state.last),
         };
         let flight = build.fly(Arc::clone(handler), key);
         let timeout = self.settings.timeout;
@@ -143,37 +146,49 @@ impl<K, T> State<K, T> {
             return;
         }
         let now = Instant::now();
-        while let Some(at) = { live.builds.iter() }
-            .position(|build| build.deadline.is_some_and(|deadline| deadline <= now))
-        {
-            let build = live.builds.remove(at);
-            self.figures.snapshots_in_flight -= 1;
-            self.figures.snapshots_given_up += 1;
-            garbage.pile().builds.0.push(GivenUp(build));
+        let is_late = |build: &Build<K, T>| build.deadline.is_some_and(|deadline| deadline <= now);
+        let mut late = Vec::new();
+        while let Some(at) = live.builds.iter().position(is_late) {
+            late.push(live.builds.remove(at));
         }
+        self.give_up(late, GivenUpBy::TimeLimit, garbage);
     }
 
     /// Gives up all snapshots of a topic that are being made.
-    pub(super) fn give_up_builds(&mut self, slot: usize, garbage: &mut Garbage<K, T>) {
+    pub(super) fn give_up_builds(
+        &mut self,
+        slot: usize,
+        reason: GivenUpBy,
+        garbage: &mut Garbage<K, T>,
+    ) {
         if let Some(live) = self.topics[slot].live_mut() {
-            self.figures.snapshots_in_flight -= live.builds.len();
-            self.figures.snapshots_given_up += live.builds.len() as u64;
-            garbage
-                .pile()
-                .builds
-                .0
-                .extend(live.builds.drain(..).map(GivenUp));
+            let builds = mem::take(&mut live.builds);
+            self.give_up(builds, reason, garbage);
+        }
+    }
+
+    /// Gives up snapshots that were taken out of their topic.
+    pub(super) fn give_up(
+        &mut self,
+        builds: impl IntoIterator<Item = Build<K, T>>,
+        reason: GivenUpBy,
+        garbage: &mut Garbage<K, T>,
+    ) {
+        for build in builds {
+            self.figures.snapshots_in_flight -= 1;
+            self.figures.snapshots_given_up += 1;
+            let snapshot = build.id;
+            let note = Note::GivenUp { snapshot, reason };
+            garbage.notes.add(self.era.epoch, note);
+            garbage.pile().builds.0.push(GivenUp(build));
         }
     }
 
     /// A watch no longer waits for its snapshot.
     pub(super) fn leave_build(&mut self, slot: usize, watch: u64, garbage: &mut Garbage<K, T>) {
         let live = self.topics.get_mut(slot).and_then(|topic| topic.live_mut());
-        if let Some(build) = live.and_then(|live| live.leave_build(watch)) {
-            self.figures.snapshots_in_flight -= 1;
-            self.figures.snapshots_given_up += 1;
-            garbage.pile().builds.0.push(GivenUp(build));
-        }
+        let left = live.and_then(|live| live.leave_build(watch));
+        self.give_up(left, GivenUpBy::NoWatch, garbage);
     }
 
     /// Removes the kept snapshot, or that very one. The topic may be idle after that.
@@ -181,12 +196,16 @@ impl<K, T> State<K, T> {
         &mut self,
         slot: usize,
         id: Option<u64>,
+        reason: UncachedBy,
         garbage: &mut Garbage<K, T>,
     ) {
         let live = self.topics.get_mut(slot).and_then(|topic| topic.live_mut());
         let is_meant = |kept: &mut Kept<K, T>| id.is_none_or(|id| id == kept.id);
         if let Some(kept) = live.and_then(|live| live.kept.take_if(is_meant)) {
             self.figures.cached_snapshots -= 1;
+            let snapshot = kept.id;
+            let note = Note::Uncached { snapshot, reason };
+            garbage.notes.add(self.era.epoch, note);
             garbage.pile().kept.0.push(kept);
         }
     }
@@ -200,7 +219,6 @@ impl<K, T> State<K, T> {
                 seat.waits_for = None;
             }
         }
-        self.figures.snapshots_in_flight -= 1;
         Some(live.builds.remove(at))
     }
 }
@@ -214,7 +232,7 @@ impl<K: Hash + Eq, T> State<K, T> {
             self.expiries.front().filter(|expiry| expiry.at <= now)
         {
             self.expiries.pop_front();
-            self.remove_kept(slot, Some(id), &mut garbage);
+            self.remove_kept(slot, Some(id), UncachedBy::Expired, &mut garbage);
             self.remove_if_idle(slot, &mut garbage);
         }
         garbage
@@ -269,10 +287,11 @@ where
         // It has not been set before.
         let _ = build.early.set(early);
         state.known = state.known.max(index);
+        state.figures.snapshots_in_flight -= 1;
         state.figures.snapshots_finished += 1;
         let kept = { build.parts.start() }.filter(|_| is_kept);
         if let Some((start, parts)) = kept {
-            state.remove_kept(slot, None, &mut garbage);
+            state.remove_kept(slot, None, UncachedBy::Replaced, &mut garbage);
             let kept = Kept {
                 id,
                 index,
@@ -302,11 +321,23 @@ where
         let mut state = self.state.lock();
         let build = state.take_build(slot, id);
         if build.is_some() {
+            state.figures.snapshots_in_flight -= 1;
             state.figures.snapshots_failed += 1;
             state.remove_if_idle(slot, &mut garbage);
         }
         drop(state);
         tell();
         drop((build, garbage));
+    }
+
+    fn abandoned(&self, slot: usize, id: u64) {
+        let mut garbage = Garbage::<K, T>::new();
+        let mut state = self.state.lock();
+        if let Some(build) = state.take_build(slot, id) {
+            state.give_up([build], GivenUpBy::NoWatch, &mut garbage);
+            state.remove_if_idle(slot, &mut garbage);
+        }
+        drop(state);
+        drop(garbage);
     }
 }

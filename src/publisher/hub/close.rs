@@ -8,6 +8,7 @@ use super::super::commit::Entry;
 use super::super::control::{Control, Ordered};
 use super::super::error::{CloseReason, WatchError};
 use super::super::stats::Slowest;
+use super::super::trace::{GivenUpBy, Note, Notes, UncachedBy};
 use super::super::update::ResetReason;
 use super::garbage::{EachDropped, Garbage, GivenUp};
 use super::history::Kind;
@@ -28,6 +29,8 @@ pub(super) fn finish<K, T>(mut ordered: Vec<Ordered>, builds: EachDropped<Vec<Gi
 struct Closing<K, T> {
     ordered: Vec<Ordered>,
     garbage: EachDropped<Vec<Garbage<K, T>>>,
+    /// Last: nothing waits for a subscriber.
+    notes: Notes,
 }
 
 impl<K, T> Closing<K, T> {
@@ -35,12 +38,19 @@ impl<K, T> Closing<K, T> {
         Self {
             ordered: Vec::new(),
             garbage: EachDropped(Vec::new()),
+            notes: Notes::new(),
         }
     }
 
     fn add(&mut self, (ordered, garbage): (Vec<Ordered>, Garbage<K, T>)) {
         self.ordered.extend(ordered);
         self.garbage.0.push(garbage);
+    }
+
+    /// Notes how many watches were closed.
+    fn note_closed(&mut self, epoch: u64, reason: CloseReason) {
+        let watches = self.ordered.len();
+        self.notes.add(epoch, Note::Closed { reason, watches });
     }
 
     fn finish(mut self) {
@@ -61,7 +71,10 @@ where
         mut is_meant: impl FnMut(&[Arc<str>]) -> bool,
     ) {
         let mut closing = Closing::new();
-        let (mut after, last) = (0, self.state.lock().next_id);
+        let (mut after, last, epoch) = {
+            let state = self.state.lock();
+            (0, state.next_id, state.era.epoch)
+        };
         while after < last {
             let step: Vec<_> = {
                 let state = self.state.lock();
@@ -78,6 +91,7 @@ where
                 .collect();
             self.close_in_steps(&meant, reason, &mut closing);
         }
+        closing.note_closed(epoch, reason);
         closing.finish();
     }
 
@@ -91,8 +105,12 @@ where
 
     pub(in super::super) fn close_token(&self, token: &str) {
         let mut closing = Closing::new();
-        let meant = self.state.lock().watches.of_token(token);
+        let (epoch, meant) = {
+            let state = self.state.lock();
+            (state.era.epoch, state.watches.of_token(token))
+        };
         self.close_in_steps(&meant, CloseReason::AccessChanged, &mut closing);
+        closing.note_closed(epoch, CloseReason::AccessChanged);
         closing.finish();
     }
 
@@ -103,16 +121,18 @@ where
     {
         let mut garbage = Garbage::new();
         let mut meant = Vec::new();
-        {
+        let epoch = {
             let mut state = self.state.lock();
             if let Some(slot) = state.slots.get(key).copied() {
-                state.give_up_builds(slot, &mut garbage);
+                state.give_up_builds(slot, GivenUpBy::KeyClosed, &mut garbage);
                 meant = state.watches_of(slot);
             }
-        }
+            state.era.epoch
+        };
         let mut closing = Closing::new();
         closing.add((Vec::new(), garbage));
         self.close_in_steps(&meant, CloseReason::KeyClosed, &mut closing);
+        closing.note_closed(epoch, CloseReason::KeyClosed);
         closing.finish();
     }
 
@@ -172,7 +192,10 @@ where
     {
         let mut closing = Closing::new();
         let ordered = self.with_topic(key, &mut closing, |state, slot, garbage| {
-            state.void_at_last(slot, garbage);
+            state.void_at_last(slot, GivenUpBy::Refreshed, garbage);
+            let (index, watches) = (state.last, state.watchers(slot));
+            let note = Note::Refreshed { index, watches };
+            garbage.notes.add(state.era.epoch, note);
             let reset = |control: &Arc<Control>| Some(control.reset(ResetReason::Refreshed));
             state.order(&state.watches_of(slot), reset)
         });
@@ -188,15 +211,20 @@ where
         let reason = CloseReason::KeyForgotten;
         let mut closing = Closing::new();
         let ordered = self.with_topic(key, &mut closing, |state, slot, garbage| {
-            state.void_at_last(slot, garbage);
+            state.void_at_last(slot, GivenUpBy::KeyForgotten, garbage);
+            let epoch = state.era.epoch;
+            let note = Note::Forgotten { index: state.last };
+            garbage.notes.add(epoch, note);
             let meant = state.watches_of(slot);
             let end = |control: &Arc<Control>| control.end(WatchError::Closed(reason));
             let ordered = state.order(&meant, end);
-            (meant, ordered)
+            (epoch, meant, ordered)
         });
-        let (meant, ordered) = ordered.unwrap_or_default();
-        closing.ordered = ordered;
-        self.close_in_steps(&meant, reason, &mut closing);
+        if let Some((epoch, meant, ordered)) = ordered {
+            closing.ordered = ordered;
+            self.close_in_steps(&meant, reason, &mut closing);
+            closing.note_closed(epoch, reason);
+        }
         closing.finish();
     }
 
@@ -207,8 +235,7 @@ where
     {
         let state = self.state.lock();
         let slot = state.slots.get(key);
-        let live = slot.and_then(|slot| state.topics[*slot].live());
-        live.map_or(0, |live| live.watches.len())
+        slot.map_or(0, |slot| state.watchers(*slot))
     }
 
     pub(in super::super) fn complete<Q>(&self, key: &Q)
@@ -217,9 +244,14 @@ where
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
         let mut closing = Closing::new();
-        let ended = self.with_topic(key, &mut closing, |state, slot, _| {
-            let is_completed = state.topics[slot].is_completed();
-            (!is_completed).then(|| state.link_end(slot))
+        let ended = self.with_topic(key, &mut closing, |state, slot, garbage| {
+            if state.topics[slot].is_completed() {
+                return None;
+            }
+            let (index, watches) = (state.last, state.watchers(slot));
+            let note = Note::Completed { index, watches };
+            garbage.notes.add(state.era.epoch, note);
+            Some(state.link_end(slot))
         });
         if let Some((deferred, woken)) = ended.flatten() {
             both_even_if_one_panics(
@@ -307,6 +339,11 @@ impl<K, T> State<K, T> {
         watches.filter_map(|watch| order(&watch.control)).collect()
     }
 
+    fn watchers(&self, slot: usize) -> usize {
+        let live = self.topics.get(slot).and_then(Topic::live);
+        live.map_or(0, |live| live.watches.len())
+    }
+
     fn lag(&self, slot: usize, watch: u64) -> u64 {
         let live = self.topics.get(slot).and_then(Topic::live);
         let lag = live.and_then(|live| {
@@ -350,11 +387,11 @@ impl<K: Hash + Eq, T> State<K, T> {
     }
 
     /// What is kept of a topic is void: who resumes from up to the last index begins anew.
-    fn void_at_last(&mut self, slot: usize, garbage: &mut Garbage<K, T>) {
-        self.give_up_builds(slot, garbage);
+    fn void_at_last(&mut self, slot: usize, reason: GivenUpBy, garbage: &mut Garbage<K, T>) {
+        self.give_up_builds(slot, reason, garbage);
         let last = self.last;
         if self.topics[slot].is_void(last) {
-            self.remove_kept(slot, None, garbage);
+            self.remove_kept(slot, None, UncachedBy::Void, garbage);
         } else {
             self.void(slot, last, garbage);
         }
@@ -362,7 +399,7 @@ impl<K: Hash + Eq, T> State<K, T> {
 
     /// What is kept of a topic is void: who resumes from up to that index begins anew.
     pub(super) fn void(&mut self, slot: usize, index: u64, garbage: &mut Garbage<K, T>) {
-        self.remove_kept(slot, None, garbage);
+        self.remove_kept(slot, None, UncachedBy::Void, garbage);
         let topic = &mut self.topics[slot];
         for own in topic.void(index) {
             garbage.add_entry(own);

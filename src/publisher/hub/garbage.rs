@@ -1,4 +1,4 @@
-//! What is dropped, and with that woken, once the lock is released.
+//! What is dropped, and with that woken or reported, once the lock is released.
 
 use std::collections::HashMap;
 use std::mem;
@@ -12,12 +12,15 @@ use super::topic::{Build, Kept, Live, Own, Topic};
 use super::watches::Registered;
 use crate::position::Position;
 use crate::publisher::error::SnapshotGivenUp;
+use crate::publisher::trace::Notes;
 use crate::unwind::{Panic, discard, for_each_even_if_one_panics};
 
 /// Collected under the lock, dropped after it. Mostly there is nothing, or one entry.
 pub(super) struct Garbage<K, T> {
     pub(super) entry: Option<Own<K, T>>,
     pile: Option<Box<Pile<K, T>>>,
+    /// Last: nothing waits for a subscriber.
+    pub(super) notes: Notes,
 }
 
 /// What there is seldom.
@@ -81,6 +84,7 @@ impl<K, T> Garbage<K, T> {
         Self {
             entry: None,
             pile: None,
+            notes: Notes::new(),
         }
     }
 

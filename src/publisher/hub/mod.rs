@@ -16,8 +16,8 @@
 //! # Invariants
 //!
 //! 1. No user code runs under the lock but the keys' `Hash` and `Eq`, and those before anything has been
-//!    changed, or with a panic of theirs caught. What is to be woken or dropped goes into a [`Garbage`], which is
-//!    dropped after the lock. Keys are cloned before the lock is taken.
+//!    changed, or with a panic of theirs caught. What is to be woken, dropped or reported goes into a [`Garbage`],
+//!    which is dropped after the lock. Keys are cloned before the lock is taken.
 //! 2. `Era::published` is stored last, under the lock: all commits up to it are linked in all chains that they touch,
 //!    and noted in the inboxes of the watches of several keys.
 //! 3. Each entry of a topic has one record, in the same order. Entries that were voided have theirs, too: they
@@ -56,6 +56,7 @@ use super::commit::{Commits, Entry};
 use super::error::CloseReason;
 use super::snapshot::Handler;
 use super::stats::Stats;
+use super::trace::{GivenUpBy, Note, Notes};
 use super::update::ResetReason;
 use crate::buffer::Deferred;
 use crate::lag_limit::SizeOf;
@@ -191,7 +192,10 @@ impl<K, T> Hub<K, T> {
 
     /// Goes on in another epoch: what is known of the state is void.
     pub(super) fn reset(&self, epoch: u64) {
-        self.close_everything(CloseReason::StateReset { epoch }, |state| {
+        let reason = CloseReason::StateReset { epoch };
+        self.close_everything((reason, GivenUpBy::StateReset), |state, notes| {
+            let former = state.era.epoch;
+            notes.add(epoch, Note::Epoch { former });
             state.era = Era::new(epoch, 0);
             state.last = 0;
             state.known = 0;
@@ -200,14 +204,24 @@ impl<K, T> Hub<K, T> {
     }
 
     pub(super) fn shutdown(&self) {
-        self.close_everything(CloseReason::ShutDown, |state| state.shut = true);
+        let reason = CloseReason::ShutDown;
+        self.close_everything((reason, GivenUpBy::ShutDown), |state, notes| {
+            if !mem::replace(&mut state.shut, true) {
+                notes.add(state.era.epoch, Note::ShutDown);
+            }
+        });
     }
 
     /// Closes all watches and forgets all topics, in one step with the change.
-    fn close_everything(&self, reason: CloseReason, change: impl FnOnce(&mut State<K, T>)) {
-        let (mut tables, watches, expiries, history) = {
+    fn close_everything(
+        &self,
+        (reason, given_up_by): (CloseReason, GivenUpBy),
+        change: impl FnOnce(&mut State<K, T>, &mut Notes),
+    ) {
+        let mut notes = Notes::new();
+        let (mut tables, watches, expiries, history, epoch) = {
             let mut state = self.state.lock();
-            change(&mut state);
+            change(&mut state, &mut notes);
             let watches = mem::replace(&mut state.watches, Watches::new());
             let arrivals = state
                 .shut
@@ -217,15 +231,22 @@ impl<K, T> Hub<K, T> {
             let expiries = mem::take(&mut state.expiries);
             let tables = state.take_tables();
             state.count_given_up();
-            (tables, watches, expiries, (history, arrivals))
+            let epoch = state.era.epoch;
+            (tables, watches, expiries, (history, arrivals), epoch)
         };
         drop((expiries, history));
         let builds: Vec<_> = { tables.0.0.iter_mut() }
             .filter_map(|(_, topic)| topic.live_mut())
             .flat_map(|live| live.builds.drain(..))
-            .map(GivenUp)
+            .map(|build| {
+                let (snapshot, reason) = (build.id, given_up_by);
+                notes.add(epoch, Note::GivenUp { snapshot, reason });
+                GivenUp(build)
+            })
             .collect();
         let ordered = watches.end_all(reason);
+        let watches = ordered.len();
+        notes.add(epoch, Note::Closed { reason, watches });
         close::finish(ordered, EachDropped(builds));
     }
 }
@@ -263,7 +284,15 @@ impl<K, T> State<K, T> {
         self.figures.cached_snapshots = 0;
     }
 
-    fn count_reset(&mut self, reason: ResetReason) {
+    /// A watch that had all up to `index` begins anew.
+    fn count_reset(&mut self, reason: ResetReason, index: u64, garbage: &mut Garbage<K, T>) {
+        let published = self.last;
+        let note = Note::Reset {
+            reason,
+            index,
+            published,
+        };
+        garbage.notes.add(self.era.epoch, note);
         let resets = &mut self.figures.resets;
         *match reason {
             ResetReason::TooOld => &mut resets.too_old,

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::super::commit::{Commit, Entry, Part};
 use super::super::control::Control;
 use super::super::error::PublishError;
-use super::garbage::{EachDropped, Garbage, GivenUp};
+use super::super::trace::{GivenUpBy, Note, UncachedBy};
+use super::garbage::{EachDropped, Garbage};
 use super::history::{Kind, Record};
 use super::topic::Topic;
 use super::{Hub, STEP, State, wake_all};
@@ -332,14 +333,12 @@ impl<K: Hash + Eq, T> State<K, T> {
             for (_, inbox, key) in &live.inboxes {
                 woken.extend(inbox.note(*key));
             }
+            let has_kept = live.kept.is_some();
             if live.due < live.count {
                 let left = live.leave_lagging();
-                self.figures.snapshots_in_flight -= left.len();
-                self.figures.snapshots_given_up += left.len() as u64;
-                let builds = &mut garbage.pile().builds.0;
-                builds.extend(left.into_iter().map(GivenUp));
+                self.give_up(left, GivenUpBy::Lagged, garbage);
             }
-            if live.kept.is_some() {
+            if has_kept {
                 self.give_up_large_kept(slot, garbage);
             }
         }
@@ -364,7 +363,7 @@ impl<K: Hash + Eq, T> State<K, T> {
             live.count - kept.onward.number > allowed
         });
         if is_large {
-            self.remove_kept(slot, None, garbage);
+            self.remove_kept(slot, None, UncachedBy::TooLarge, garbage);
         }
     }
 
@@ -392,6 +391,7 @@ impl<K: Hash + Eq, T> State<K, T> {
 
     /// Lets entries leave, as many as in one step.
     fn evict(&mut self, garbage: &mut Garbage<K, T>) {
+        let before = self.figures.evictions;
         for _ in 0..STEP {
             if !self.history.is_over() {
                 break;
@@ -404,6 +404,12 @@ impl<K: Hash + Eq, T> State<K, T> {
             }
             self.figures.evictions += u64::from(record.kind == Kind::LastOfCommit);
             self.drop_entry(record, garbage);
+        }
+        let commits = self.figures.evictions - before;
+        if commits > 0 {
+            let index = self.left;
+            let note = Note::Evicted { commits, index };
+            garbage.notes.add(self.era.epoch, note);
         }
     }
 

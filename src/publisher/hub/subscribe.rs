@@ -99,7 +99,8 @@ where
                 None => Begin::Fresh,
                 Some(Ok(())) => Begin::Resumed,
                 Some(Err(reason)) => {
-                    state.count_reset(reason);
+                    let index = after.map_or(0, |after| after.index);
+                    state.count_reset(reason, index, &mut garbage);
                     Begin::Reset(reason)
                 }
             };
@@ -328,7 +329,7 @@ where
                     live.remove_watch(id);
                 }
             }
-            state.count_reset(reason);
+            state.count_reset(reason, had, &mut garbage);
             let seating = Seating {
                 id,
                 control: &control,

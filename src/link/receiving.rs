@@ -1,0 +1,40 @@
+//! A `recv` of a reader that has its task's registration itself.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+/// Polls the reader until it is ready. If the future is dropped before that, `stop_waiting` ends the task's
+/// registration: that keeps the task's memory alive, and wakes a task that waits for something else. A future
+/// that was never polled leaves the registration of the reader's stream.
+pub(crate) async fn receive<T, R>(
+    reader: &mut T,
+    mut poll: impl FnMut(&mut T, &Context<'_>) -> Poll<R>,
+    stop_waiting: fn(&mut T),
+) -> R {
+    let mut receiving = Receiving {
+        reader,
+        stop_waiting,
+        is_pending: false,
+    };
+    poll_fn(|cx| {
+        let polled = poll(receiving.reader, cx);
+        receiving.is_pending = polled.is_pending();
+        polled
+    })
+    .await
+}
+
+struct Receiving<'a, T> {
+    reader: &'a mut T,
+    stop_waiting: fn(&mut T),
+    is_pending: bool,
+}
+
+impl<T> Drop for Receiving<'_, T> {
+    fn drop(&mut self) {
+        // Not if it is ready: the waker's drop may panic, and cost what was received.
+        if self.is_pending {
+            (self.stop_waiting)(self.reader);
+        }
+    }
+}

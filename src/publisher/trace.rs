@@ -1,0 +1,292 @@
+//! What is reported by way of `tracing`; the [module page](super) lists it. Without the feature all of this is empty.
+//!
+//! A subscriber is user code: it may take its time, panic, or use the publisher. So what happens under a lock is noted
+//! there and reported when the [`Notes`] are dropped, after the lock; and a subscriber's panic ends here.
+
+use super::error::CloseReason;
+use super::update::ResetReason;
+
+pub(super) use imp::{Notes, Run};
+
+/// What has happened.
+#[derive(Clone, Copy)]
+#[cfg_attr(not(feature = "tracing"), expect(dead_code, reason = "not reported"))]
+pub(super) enum Note {
+    /// A watch that had all up to `index` begins anew.
+    Reset {
+        reason: ResetReason,
+        index: u64,
+        published: u64,
+    },
+    Closed {
+        reason: CloseReason,
+        watches: usize,
+    },
+    /// A watch was closed, as it had not received so many commits.
+    Lagged {
+        commits: u64,
+    },
+    /// Commits have left the history, the newest of them that of the index.
+    Evicted {
+        commits: u64,
+        index: u64,
+    },
+    /// A new epoch has begun.
+    Epoch {
+        former: u64,
+    },
+    ShutDown,
+    Refreshed {
+        index: u64,
+        watches: usize,
+    },
+    Forgotten {
+        index: u64,
+    },
+    Completed {
+        index: u64,
+        watches: usize,
+    },
+    GivenUp {
+        snapshot: u64,
+        reason: GivenUpBy,
+    },
+    Uncached {
+        snapshot: u64,
+        reason: UncachedBy,
+    },
+}
+
+/// Why a snapshot that was being made is given up.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum GivenUpBy {
+    TimeLimit,
+    KeyClosed,
+    Refreshed,
+    KeyForgotten,
+    /// No watch waits for it.
+    NoWatch,
+    /// The last watches that waited for it are over their limits.
+    Lagged,
+    StateReset,
+    ShutDown,
+}
+
+/// Why a snapshot is no longer cached.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum UncachedBy {
+    Expired,
+    TooLarge,
+    Replaced,
+    /// Its key was refreshed or forgotten, or has begun anew after its end.
+    Void,
+}
+
+#[cfg(feature = "tracing")]
+mod imp {
+    use std::error::Error;
+    use std::future::poll_fn;
+    use std::mem;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::pin::pin;
+
+    use tracing::field::Empty;
+    use tracing::level_filters::LevelFilter;
+    use tracing::{Span, debug, debug_span, info, trace, warn};
+
+    use super::{GivenUpBy, Note};
+    use crate::error::SharedError;
+    use crate::unwind::discard;
+
+    const TARGET: &str = "event_buffer::publisher";
+
+    /// Reported when they are dropped, in order, each with its epoch.
+    pub(in super::super) struct Notes(Vec<(u64, Note)>);
+
+    impl Notes {
+        #[inline]
+        pub(in super::super) fn new() -> Self {
+            Self(Vec::new())
+        }
+
+        /// Runs no user code.
+        #[inline]
+        pub(in super::super) fn add(&mut self, epoch: u64, note: Note) {
+            // The one that comes with every commit. What any subscriber may want is known without asking them.
+            let is_frequent = matches!(note, Note::Evicted { .. });
+            if !is_frequent || LevelFilter::current() == LevelFilter::TRACE {
+                self.0.push((epoch, note));
+            }
+        }
+    }
+
+    impl Drop for Notes {
+        fn drop(&mut self) {
+            for (epoch, note) in mem::take(&mut self.0) {
+                quietly(|| report(epoch, note));
+            }
+        }
+    }
+
+    fn report(epoch: u64, note: Note) {
+        match note {
+            Note::Reset {
+                reason,
+                index,
+                published,
+            } => debug!(target: TARGET, epoch, ?reason, index, published, "watch reset"),
+            Note::Closed { reason, watches } => {
+                debug!(target: TARGET, epoch, ?reason, watches, "watches closed");
+            }
+            Note::Lagged { commits } => {
+                debug!(target: TARGET, epoch, commits, "watch closed for its lag");
+            }
+            Note::Evicted { commits, index } => {
+                trace!(target: TARGET, epoch, commits, index, "commits evicted");
+            }
+            Note::Epoch { former } => info!(target: TARGET, epoch, former, "epoch changed"),
+            Note::ShutDown => info!(target: TARGET, epoch, "publisher shut down"),
+            Note::Refreshed { index, watches } => {
+                debug!(target: TARGET, epoch, index, watches, "key refreshed");
+            }
+            Note::Forgotten { index } => debug!(target: TARGET, epoch, index, "key forgotten"),
+            Note::Completed { index, watches } => {
+                debug!(target: TARGET, epoch, index, watches, "key completed");
+            }
+            Note::GivenUp {
+                snapshot,
+                reason: reason @ GivenUpBy::TimeLimit,
+            } => warn!(target: TARGET, epoch, snapshot, ?reason, "snapshot given up"),
+            Note::GivenUp { snapshot, reason } => {
+                debug!(target: TARGET, epoch, snapshot, ?reason, "snapshot given up");
+            }
+            Note::Uncached { snapshot, reason } => {
+                debug!(target: TARGET, epoch, snapshot, ?reason, "snapshot no longer cached");
+            }
+        }
+    }
+
+    /// A run of a snapshot's handler, as a span.
+    pub(in super::super) struct Run {
+        epoch: u64,
+        snapshot: u64,
+        published: u64,
+        /// None before the handler is called.
+        span: Span,
+        is_over: bool,
+    }
+
+    impl Run {
+        pub(in super::super) fn new(epoch: u64, snapshot: u64, published: u64) -> Self {
+            Self {
+                epoch,
+                snapshot,
+                published,
+                span: Span::none(),
+                is_over: false,
+            }
+        }
+
+        /// Runs the handler in the span. A handler that panics has that panic as its output.
+        pub(in super::super) async fn within<F: Future>(&mut self, handler: F) -> F::Output {
+            let span = quietly(|| {
+                debug_span!(
+                    target: TARGET,
+                    "snapshot",
+                    epoch = self.epoch,
+                    snapshot = self.snapshot,
+                    published = self.published,
+                    key = Empty,
+                    outcome = Empty,
+                    index = Empty,
+                    parts = Empty,
+                    error = Empty,
+                )
+            });
+            self.span = span.unwrap_or_else(Span::none);
+            let mut handler = pin!(handler);
+            poll_fn(|cx| {
+                let entered = quietly(|| self.span.enter());
+                let polled = handler.as_mut().poll(cx);
+                quietly(|| drop(entered));
+                polled
+            })
+            .await
+        }
+
+        pub(in super::super) fn finished(&mut self, index: u64, parts: u64) {
+            self.end("finished");
+            quietly(|| self.span.record("index", index).record("parts", parts));
+        }
+
+        pub(in super::super) fn failed(&mut self, error: &SharedError) {
+            self.end("failed");
+            let Self {
+                epoch,
+                snapshot,
+                span,
+                ..
+            } = &*self;
+            let error: &(dyn Error + 'static) = error.get_ref();
+            quietly(|| span.record("error", error));
+            quietly(
+                || warn!(target: TARGET, parent: span, epoch, snapshot, error, "snapshot failed"),
+            );
+        }
+
+        fn end(&mut self, outcome: &str) {
+            self.is_over = true;
+            quietly(|| self.span.record("outcome", outcome));
+        }
+    }
+
+    impl Drop for Run {
+        fn drop(&mut self) {
+            if !self.is_over {
+                self.end("given up");
+            }
+            let span = mem::replace(&mut self.span, Span::none());
+            quietly(|| drop(span));
+        }
+    }
+
+    /// Calls a subscriber. `None` if it panics.
+    fn quietly<R>(call: impl FnOnce() -> R) -> Option<R> {
+        catch_unwind(AssertUnwindSafe(call)).map_err(discard).ok()
+    }
+}
+
+#[cfg(not(feature = "tracing"))]
+#[expect(clippy::unused_self, reason = "the other one uses it")]
+mod imp {
+    use super::Note;
+    use crate::error::SharedError;
+
+    pub(in super::super) struct Notes;
+
+    impl Notes {
+        #[inline]
+        pub(in super::super) fn new() -> Self {
+            Self
+        }
+
+        #[inline]
+        pub(in super::super) fn add(&mut self, _epoch: u64, _note: Note) {}
+    }
+
+    pub(in super::super) struct Run;
+
+    impl Run {
+        pub(in super::super) fn new(_epoch: u64, _snapshot: u64, _published: u64) -> Self {
+            Self
+        }
+
+        pub(in super::super) fn within<F: Future>(&mut self, handler: F) -> F {
+            handler
+        }
+
+        pub(in super::super) fn finished(&mut self, _index: u64, _parts: u64) {}
+
+        pub(in super::super) fn failed(&mut self, _error: &SharedError) {}
+    }
+}
