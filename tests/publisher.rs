@@ -1004,8 +1004,8 @@ fn each_reason_to_close_is_told_as_itself() {
 /// The lock is released now and then while so many are closed.
 #[test]
 fn a_crowd_is_closed_to_the_last_watch() {
-    let _watchdog = watchdog();
     type Close = fn(&Publisher<u8, u32>);
+    let _watchdog = watchdog();
     let ways: [(Close, CloseReason); 5] = [
         (|p| p.close_token("all"), CloseReason::AccessChanged),
         (|p| p.close_key(&1), CloseReason::KeyClosed),
