@@ -67,55 +67,43 @@
 #![deny(unsafe_code)]
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 
-mod bookmark;
-mod buffer;
-mod chunk;
-mod cloned;
 mod error;
-mod indexed;
-mod item;
-mod iter;
 mod lag_limit;
-mod limited;
 mod link;
-mod position;
+#[allow(unsafe_code)]
+mod list;
 #[cfg(feature = "publisher")]
 pub mod publisher;
-#[allow(unsafe_code)]
-mod raw;
-mod reader;
-mod recording;
-mod replay;
+mod read;
 mod share;
-mod shared_buffer;
 mod single_flight;
-mod subscription;
 mod sync;
 mod unwind;
+mod write;
 
-pub use bookmark::Bookmark;
-pub use buffer::{Deferred, EventBuffer};
-pub use chunk::Chunk;
-pub use cloned::Cloned;
 pub use error::{
     BookmarkError, Ended, LagExceeded, RecvError, RecvTimeoutError, ResumeError, SharedError,
     SourcePanicked, SpliceCycle, TryRecvError,
 };
-pub use indexed::Indexed;
-pub use item::BufferItem;
-pub use iter::Iter;
 pub use lag_limit::{ByteSize, LagLimit, OnLag};
-pub use limited::Limited;
 pub use link::Closer;
-pub use position::Position;
 #[cfg(feature = "publisher")]
 #[doc(no_inline)]
 pub use publisher::{Begin, Publisher, Request, Resume, Update, Watch};
-pub use recording::Recording;
-pub use replay::{Builder, Replay};
+pub use read::bookmark::Bookmark;
+pub use read::chunk::Chunk;
+pub use read::cloned::Cloned;
+pub use read::indexed::Indexed;
+pub use read::item::BufferItem;
+pub use read::iter::Iter;
+pub use read::limited::Limited;
+pub use read::position::Position;
+pub use read::subscription::Subscription;
 pub use share::{ShareExt, SharedLimited, SharedSource, SharedStream};
-pub use shared_buffer::{SharedBuffer, WeakBuffer};
-pub use subscription::Subscription;
+pub use write::buffer::{Deferred, EventBuffer};
+pub use write::recording::Recording;
+pub use write::replay::{Builder, Replay};
+pub use write::shared_buffer::{SharedBuffer, WeakBuffer};
 
 /// The examples of the document for those who come from tokio, as tests.
 #[cfg(doctest)]

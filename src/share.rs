@@ -9,14 +9,14 @@ use std::task::{Context, Poll};
 use futures::stream::{FusedStream, Stream};
 use pin_project_lite::pin_project;
 
-use crate::cloned::Cloned;
 use crate::error::{RecvError, SharedError, SourcePanicked, TryRecvError};
 use crate::lag_limit::LagLimit;
-use crate::limited::Limited;
-use crate::replay::{Builder, Replay};
-use crate::shared_buffer::SharedBuffer;
-use crate::single_flight::{Driven, Seat, SingleFlight, Step};
+use crate::read::cloned::Cloned;
+use crate::read::limited::Limited;
+use crate::single_flight::{Driven, FlightStep, Passenger, SingleFlight};
 use crate::unwind::discard;
+use crate::write::replay::{Builder, Replay};
+use crate::write::shared_buffer::SharedBuffer;
 
 /// Lets many follow one [`Stream`].
 ///
@@ -62,7 +62,7 @@ pub trait ShareExt: Stream {
     {
         let buffer = SharedBuffer::from(Builder::new().replay(replay).build());
         SharedSource {
-            shared: Arc::new(Shared {
+            shared: Arc::new(Sharing {
                 flight: SingleFlight::new(Box::pin(Source { stream: self })),
                 buffer,
                 panicked: OnceLock::new(),
@@ -99,10 +99,10 @@ impl<S: Stream + ?Sized> ShareExt for S {}
 /// # });
 /// ```
 pub struct SharedSource<S: Stream> {
-    shared: Arc<Shared<S>>,
+    shared: Arc<Sharing<S>>,
 }
 
-struct Shared<S: Stream> {
+struct Sharing<S: Stream> {
     flight: SingleFlight<Pin<Box<Source<S>>>>,
     buffer: SharedBuffer<S::Item>,
     /// Set before the buffer ends, if it ends since the stream has panicked.
@@ -142,7 +142,7 @@ where
     /// ```
     pub fn subscribe(&self) -> SharedStream<S> {
         SharedStream(Follower {
-            seat: Seat::default(),
+            seat: Passenger::default(),
             reader: self.shared.buffer.subscribe_from_start().cloned(),
             shared: Arc::clone(&self.shared),
             terminated: false,
@@ -167,9 +167,9 @@ impl<S: Stream> fmt::Debug for SharedSource<S> {
 /// One of those who wait for the stream, and drive it.
 struct Follower<S: Stream, R> {
     /// Before the shared state, with which the stream may be dropped.
-    seat: Seat,
+    seat: Passenger,
     reader: R,
-    shared: Arc<Shared<S>>,
+    shared: Arc<Sharing<S>>,
     terminated: bool,
 }
 
@@ -217,7 +217,7 @@ impl<S: Stream, R: Receive> Follower<S, R> {
     /// Receives what is ready, or else pulls an item. An error is the end, or of `try_recv`.
     fn poll(&mut self, cx: &Context<'_>) -> Poll<Result<R::Received, TryRecvError>> {
         // First: it drops a waker, which may panic, and would cost what is received.
-        self.seat = Seat::default();
+        self.seat = Passenger::default();
         let mut is_registered = false;
         loop {
             match self.reader.try_recv() {
@@ -254,29 +254,29 @@ impl<S: Stream, R: Receive> Follower<S, R> {
             // Another follower may have pulled an item since we looked; from now on none can.
             match catch_unwind(AssertUnwindSafe(|| reader.lag())) {
                 Ok(0) => {}
-                received => return (Step::Ready, received.err()),
+                received => return (FlightStep::Ready, received.err()),
             }
             let stream = || source.as_mut().project().stream.poll_next(cx);
             match catch_unwind(AssertUnwindSafe(stream)) {
-                Ok(Poll::Pending) => (Step::Pending, None),
+                Ok(Poll::Pending) => (FlightStep::Pending, None),
                 Ok(Poll::Ready(Some(item))) => {
                     pushed = Some(shared.buffer.push_later(item));
-                    (Step::Ready, None)
+                    (FlightStep::Ready, None)
                 }
                 Ok(Poll::Ready(None)) => {
                     ended = Some(shared.buffer.finish_later());
-                    (Step::Done, None)
+                    (FlightStep::Done, None)
                 }
                 Err(panic) => {
                     _ = shared.panicked.set(SharedError::new(SourcePanicked.into()));
                     ended = Some(shared.buffer.finish_later());
                     if R::REPORTS_PANICS {
                         discard(panic);
-                        return (Step::Done, None);
+                        return (FlightStep::Done, None);
                     }
                     // The panic itself is the last that this follower hears of the stream.
                     *terminated = true;
-                    (Step::Done, Some(panic))
+                    (FlightStep::Done, Some(panic))
                 }
             }
         })
@@ -291,7 +291,7 @@ impl<S: Stream, R: Receive> Follower<S, R> {
 impl<S: Stream, R: Clone> Clone for Follower<S, R> {
     fn clone(&self) -> Self {
         Self {
-            seat: Seat::default(),
+            seat: Passenger::default(),
             reader: self.reader.clone(),
             shared: Arc::clone(&self.shared),
             terminated: self.terminated,
@@ -398,7 +398,7 @@ where
         } = self.0;
         drop(seat);
         SharedLimited(Follower {
-            seat: Seat::default(),
+            seat: Passenger::default(),
             reader: reader.into_items().limited(limit),
             shared,
             terminated,

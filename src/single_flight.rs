@@ -38,13 +38,13 @@ use crate::unwind::{Panic, both_even_if_one_panics, keep_first, resume};
 
 /// A handle to something that is driven by those who have one. It is dropped with the last of them, or before:
 /// when it is done, panics, or is [given up](Self::give_up).
-pub(crate) struct SingleFlight<D>(TrackedArc<Shared<D>>);
+pub(crate) struct SingleFlight<D>(TrackedArc<FlightState<D>>);
 
 /// A handle that does not keep it.
 #[cfg(feature = "publisher")]
-pub(crate) struct WeakSingleFlight<D>(TrackedWeak<Shared<D>>);
+pub(crate) struct WeakSingleFlight<D>(TrackedWeak<FlightState<D>>);
 
-struct Shared<D> {
+struct FlightState<D> {
     stage: Mutex<Stage<D>>,
     wakeups: Arc<Wakeups>,
     waker: Waker,
@@ -67,7 +67,7 @@ struct Wakeups {
 
 /// What polling it once has brought.
 #[derive(Clone, Copy)]
-pub(crate) enum Step {
+pub(crate) enum FlightStep {
     /// Something, and there may be more.
     Ready,
     /// Nothing yet. It wakes the waker that it was polled with.
@@ -89,7 +89,7 @@ pub(crate) enum Driven {
 
 /// A passenger's place among those that are woken. Dropping it leaves.
 #[derive(Default)]
-pub(crate) struct Seat(Option<Registration<Passengers>>);
+pub(crate) struct Passenger(Option<Registration<Passengers>>);
 
 /// The tasks that are woken.
 struct Passengers(Arc<Wakeups>);
@@ -134,7 +134,7 @@ impl<D> SingleFlight<D> {
             signal: Signal::default(),
             woken: AtomicBool::new(true),
         });
-        Self(TrackedArc::new(Shared {
+        Self(TrackedArc::new(FlightState {
             stage: Mutex::new(Stage::Idle(driven)),
             waker: Waker::from(Arc::clone(&wakeups)),
             wakeups,
@@ -143,7 +143,7 @@ impl<D> SingleFlight<D> {
 
     /// Registers a task: from now on it is woken. To be followed by a look at what it waits for, and by an attempt to
     /// [drive](Self::drive).
-    pub(crate) fn register(&self, seat: &mut Seat, waker: &Waker) {
+    pub(crate) fn register(&self, seat: &mut Passenger, waker: &Waker) {
         let passengers = || Passengers(Arc::clone(&self.0.wakeups));
         // Always pending: see `has_happened`.
         _ = Registration::poll(&mut seat.0, passengers, waker);
@@ -156,7 +156,7 @@ impl<D> SingleFlight<D> {
     /// If `poll` does: then it is over. If `poll` has caught a panic, that goes on once the passengers have been told.
     pub(crate) fn drive(
         &self,
-        poll: impl FnOnce(&mut D, &mut Context<'_>) -> (Step, Option<Panic>),
+        poll: impl FnOnce(&mut D, &mut Context<'_>) -> (FlightStep, Option<Panic>),
     ) -> Driven {
         let shared = &*self.0;
         let mut driven = match shared.take() {
@@ -165,16 +165,16 @@ impl<D> SingleFlight<D> {
         };
         let mut cx = Context::from_waker(&shared.waker);
         let polled = catch_unwind(AssertUnwindSafe(|| poll(&mut driven, &mut cx)));
-        let (step, mut panic) = polled.unwrap_or_else(|panic| (Step::Done, Some(panic)));
+        let (step, mut panic) = polled.unwrap_or_else(|panic| (FlightStep::Done, Some(panic)));
         let result = match step {
-            Step::Ready => Driven::Ready,
-            Step::Pending => Driven::Waiting,
-            Step::Done => Driven::Over,
+            FlightStep::Ready => Driven::Ready,
+            FlightStep::Pending => Driven::Waiting,
+            FlightStep::Done => Driven::Over,
         };
         let settle = AssertUnwindSafe(|| match step {
-            Step::Ready => shared.put_back(driven, true),
-            Step::Pending => shared.put_back(driven, false),
-            Step::Done => shared.end(driven),
+            FlightStep::Ready => shared.put_back(driven, true),
+            FlightStep::Pending => shared.put_back(driven, false),
+            FlightStep::Done => shared.end(driven),
         });
         if let Err(another) = catch_unwind(settle) {
             keep_first(&mut panic, another);
@@ -210,7 +210,7 @@ impl<D> WeakSingleFlight<D> {
     }
 }
 
-impl<D> Shared<D> {
+impl<D> FlightState<D> {
     /// Takes it, to be polled; or says why not.
     fn take(&self) -> Result<D, Driven> {
         let mut stage = self.stage.lock();

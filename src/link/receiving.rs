@@ -11,7 +11,7 @@ pub(crate) async fn receive<T, R>(
     mut poll: impl FnMut(&mut T, &Context<'_>) -> Poll<R>,
     stop_waiting: fn(&mut T),
 ) -> R {
-    let mut receiving = Receiving {
+    let mut receiving = PendingRecv {
         reader,
         stop_waiting,
         is_pending: false,
@@ -24,13 +24,13 @@ pub(crate) async fn receive<T, R>(
     .await
 }
 
-struct Receiving<'a, T> {
+struct PendingRecv<'a, T> {
     reader: &'a mut T,
     stop_waiting: fn(&mut T),
     is_pending: bool,
 }
 
-impl<T> Drop for Receiving<'_, T> {
+impl<T> Drop for PendingRecv<'_, T> {
     fn drop(&mut self) {
         // Not if it is ready: the waker's drop may panic, and cost what was received.
         if self.is_pending {

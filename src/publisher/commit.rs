@@ -12,7 +12,7 @@
 //! An update holds the commit, not the place in the chain, so it keeps nothing that comes after.
 
 use crate::lag_limit::{Bytes, LagLimit, OnLag, SizeOf};
-use crate::raw::{Arena, ArenaArc};
+use crate::list::{Arena, ArenaArc};
 
 /// An item of a topic's chain.
 pub(super) enum Entry<K, T> {
@@ -23,14 +23,14 @@ pub(super) enum Entry<K, T> {
 
 /// The events of one key in a commit.
 pub(super) struct Part<K, T> {
-    pub(super) commit: Shared<K, T>,
+    pub(super) commit: CommitRef<K, T>,
     /// Where they stand in the commit's `order`.
     start: u32,
     len: u32,
 }
 
 /// A commit, and whoever keeps it alive.
-pub(super) type Shared<K, T> = ArenaArc<Commit<K, T>>;
+pub(super) type CommitRef<K, T> = ArenaArc<Commit<K, T>>;
 
 /// Where commits are allocated.
 pub(super) type Commits<K, T> = Arena<Commit<K, T>>;
@@ -86,7 +86,7 @@ impl<K, T> Commit<K, T> {
 
 impl<K, T> Part<K, T> {
     /// The events at `start..end` of the commit's order, which are of one key.
-    pub(super) fn new(commit: Shared<K, T>, start: usize, end: usize) -> Self {
+    pub(super) fn new(commit: CommitRef<K, T>, start: usize, end: usize) -> Self {
         let number = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
         Self {
             commit,

@@ -21,7 +21,7 @@ use crate::unwind::{both_even_if_one_panics, even_if_it_panics};
 pub(super) struct Control {
     /// There are orders that the watch has not obeyed.
     ordered: AtomicBool,
-    orders: Mutex<Orders>,
+    orders: Mutex<WatchOrders>,
     /// The watch's task, while it waits.
     waker: Mutex<Option<Waker>>,
     /// The index that the watch has come to, for marks of progress. The greatest number while it has none.
@@ -29,7 +29,7 @@ pub(super) struct Control {
 }
 
 #[derive(Default)]
-struct Orders {
+struct WatchOrders {
     /// Why the watch ends. The first reason sticks.
     end: Option<WatchError>,
     /// Why the watch begins anew.
@@ -80,7 +80,7 @@ impl Control {
         })
     }
 
-    /// Orders the watch to end, unless it was before. Runs no user code.
+    /// WatchOrders the watch to end, unless it was before. Runs no user code.
     pub(super) fn end(self: &Arc<Self>, error: WatchError) -> Option<Ordered> {
         let mut orders = self.orders.lock();
         if orders.end.is_some() {
@@ -90,14 +90,14 @@ impl Control {
         Some(self.order(&mut orders))
     }
 
-    /// Orders the watch to begin anew. Runs no user code.
+    /// WatchOrders the watch to begin anew. Runs no user code.
     pub(super) fn reset(self: &Arc<Self>, reason: ResetReason) -> Ordered {
         let mut orders = self.orders.lock();
         orders.reset = Some(reason);
         self.order(&mut orders)
     }
 
-    fn order(self: &Arc<Self>, orders: &mut Orders) -> Ordered {
+    fn order(self: &Arc<Self>, orders: &mut WatchOrders) -> Ordered {
         // Release: pairs with the Acquire in `take_order`.
         self.ordered.store(true, Release);
         Ordered {

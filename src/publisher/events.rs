@@ -4,7 +4,7 @@ use std::fmt;
 use std::slice;
 use std::sync::Arc;
 
-use super::commit::{Part, Shared};
+use super::commit::{CommitRef, Part};
 use super::request::Filter;
 use super::resume::Resume;
 
@@ -33,38 +33,38 @@ use super::resume::Resume;
 /// # Ok::<(), event_buffer::publisher::PublishError>(()) }).unwrap();
 /// ```
 pub struct Events<K, T> {
-    source: Source<K, T>,
+    source: EventSource<K, T>,
     filter: Option<Filter<T>>,
     pub(super) place: Option<Resume>,
 }
 
-enum Source<K, T> {
+enum EventSource<K, T> {
     /// Those of one key of a commit.
     Part(Part<K, T>),
     /// Those of several keys of a commit, by their positions.
-    Commit(Shared<K, T>, Arc<[u32]>),
+    Commit(CommitRef<K, T>, Arc<[u32]>),
     /// A part of a snapshot of a key.
     Snapshot(Arc<K>, Arc<Vec<T>>),
 }
 
 impl<K, T> Events<K, T> {
     pub(super) fn of_part(part: Part<K, T>, filter: Option<&Filter<T>>) -> Self {
-        Self::new(Source::Part(part), filter)
+        Self::new(EventSource::Part(part), filter)
     }
 
     pub(super) fn of_commit(
-        commit: Shared<K, T>,
+        commit: CommitRef<K, T>,
         positions: Arc<[u32]>,
         filter: Option<&Filter<T>>,
     ) -> Self {
-        Self::new(Source::Commit(commit, positions), filter)
+        Self::new(EventSource::Commit(commit, positions), filter)
     }
 
     pub(super) fn of_snapshot(key: Arc<K>, part: Arc<Vec<T>>, filter: Option<&Filter<T>>) -> Self {
-        Self::new(Source::Snapshot(key, part), filter)
+        Self::new(EventSource::Snapshot(key, part), filter)
     }
 
-    fn new(source: Source<K, T>, filter: Option<&Filter<T>>) -> Self {
+    fn new(source: EventSource<K, T>, filter: Option<&Filter<T>>) -> Self {
         Self {
             source,
             filter: filter.cloned(),
@@ -98,9 +98,9 @@ impl<K, T> Events<K, T> {
     /// ```
     pub fn index(&self) -> Option<u64> {
         match &self.source {
-            Source::Part(part) => Some(part.commit.index),
-            Source::Commit(commit, _) => Some(commit.index),
-            Source::Snapshot(..) => None,
+            EventSource::Part(part) => Some(part.commit.index),
+            EventSource::Commit(commit, _) => Some(commit.index),
+            EventSource::Snapshot(..) => None,
         }
     }
 
@@ -144,9 +144,9 @@ impl<K, T> Events<K, T> {
     /// ```
     pub fn with_keys(&self) -> WithKeys<'_, K, T> {
         let (positions, snapshot) = match &self.source {
-            Source::Part(part) => (part.positions(), &[][..]),
-            Source::Commit(_, positions) => (&positions[..], &[][..]),
-            Source::Snapshot(_, part) => (&[][..], &part[..]),
+            EventSource::Part(part) => (part.positions(), &[][..]),
+            EventSource::Commit(_, positions) => (&positions[..], &[][..]),
+            EventSource::Snapshot(_, part) => (&[][..], &part[..]),
         };
         WithKeys {
             events: self,
@@ -178,9 +178,9 @@ impl<K, T> Events<K, T> {
 
     fn event(&self, position: u32) -> Option<(&K, &T)> {
         let (key, event) = match &self.source {
-            Source::Part(part) => part.commit.event(position)?,
-            Source::Commit(commit, _) => commit.event(position)?,
-            Source::Snapshot(..) => return None,
+            EventSource::Part(part) => part.commit.event(position)?,
+            EventSource::Commit(commit, _) => commit.event(position)?,
+            EventSource::Snapshot(..) => return None,
         };
         Some((key, event))
     }
@@ -211,7 +211,7 @@ pub struct WithKeys<'a, K, T> {
 
 impl<'a, K, T> WithKeys<'a, K, T> {
     fn next_of_all(&mut self) -> Option<(&'a K, &'a T)> {
-        if let Source::Snapshot(key, _) = &self.events.source {
+        if let EventSource::Snapshot(key, _) = &self.events.source {
             return self.snapshot.next().map(|event| (&**key, event));
         }
         self.events.event(*self.positions.next()?)
@@ -290,11 +290,13 @@ impl<K, T> Clone for Iter<'_, K, T> {
 impl<K, T> Clone for Events<K, T> {
     fn clone(&self) -> Self {
         let source = match &self.source {
-            Source::Part(part) => Source::Part(part.clone()),
-            Source::Commit(commit, positions) => {
-                Source::Commit(commit.clone(), Arc::clone(positions))
+            EventSource::Part(part) => EventSource::Part(part.clone()),
+            EventSource::Commit(commit, positions) => {
+                EventSource::Commit(commit.clone(), Arc::clone(positions))
             }
-            Source::Snapshot(key, part) => Source::Snapshot(Arc::clone(key), Arc::clone(part)),
+            EventSource::Snapshot(key, part) => {
+                EventSource::Snapshot(Arc::clone(key), Arc::clone(part))
+            }
         };
         Self {
             source,

@@ -5,13 +5,13 @@ use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
 
-use crate::single_flight::{Driven, Seat, SingleFlight, Step, WeakSingleFlight};
+use crate::single_flight::{Driven, FlightStep, Passenger, SingleFlight, WeakSingleFlight};
 use crate::unwind::discard;
 
 /// One of those who wait for the future. It is dropped with the last of them.
 pub(super) struct Flight {
     /// Before the flight, which may drop the future.
-    seat: Seat,
+    seat: Passenger,
     shared: SingleFlight<BoxFuture<'static, ()>>,
 }
 
@@ -24,7 +24,7 @@ impl Flight {
     }
 
     fn on(shared: SingleFlight<BoxFuture<'static, ()>>) -> Self {
-        let seat = Seat::default();
+        let seat = Passenger::default();
         Self { seat, shared }
     }
 
@@ -39,16 +39,16 @@ impl Flight {
             // The handler's own panics are caught within; this is for what it drops, and reported by that.
             let poll = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
             match poll {
-                Ok(Poll::Pending) => (Step::Pending, None),
-                Ok(Poll::Ready(())) => (Step::Done, None),
+                Ok(Poll::Pending) => (FlightStep::Pending, None),
+                Ok(Poll::Ready(())) => (FlightStep::Done, None),
                 Err(panic) => {
                     discard(panic);
-                    (Step::Done, None)
+                    (FlightStep::Done, None)
                 }
             }
         });
         if driven == Driven::Over {
-            self.seat = Seat::default();
+            self.seat = Passenger::default();
             return Poll::Ready(());
         }
         Poll::Pending

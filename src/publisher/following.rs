@@ -31,7 +31,7 @@ use super::hub::{Era, Registry, Start};
 use super::inbox::Inbox;
 use super::request::Filter;
 use super::snapshot::Piece;
-use super::track::{Nothing, Read, Track};
+use super::track::{Nothing, SnapshotRead, Track};
 use super::update::Update;
 use crate::error::{SharedError, TryRecvError};
 use crate::lag_limit::LagLimit;
@@ -254,21 +254,23 @@ impl<K, T> Following<K, T> {
                 return Ok(true);
             };
             match reading.fill() {
-                Read::Piece => {}
-                Read::Failed(error) => return Err(Step::Failed(Arc::clone(&track.key), error)),
-                Read::Ordered => return Err(Step::Again),
+                SnapshotRead::Piece => {}
+                SnapshotRead::Failed(error) => {
+                    return Err(Step::Failed(Arc::clone(&track.key), error));
+                }
+                SnapshotRead::Ordered => return Err(Step::Again),
                 // On with the snapshot, and then once more: something may have been appended.
-                Read::Empty if !has_flown => {
+                SnapshotRead::Empty if !has_flown => {
                     has_flown = true;
                     self.control.wait(task);
                     self.registry.give_up_late(reading.slot);
                     reading.fly(&Context::from_waker(&self.waker));
                     continue;
                 }
-                Read::Empty if reading.wait(&Context::from_waker(&self.waker)) => {
+                SnapshotRead::Empty if reading.wait(&Context::from_waker(&self.waker)) => {
                     return Ok(false);
                 }
-                Read::Empty => continue,
+                SnapshotRead::Empty => continue,
             }
             match &reading.head {
                 Some(Piece::Part(part)) => {

@@ -11,11 +11,11 @@ use crate::sync::Mutex;
 
 pub(super) struct Inbox {
     control: Arc<Control>,
-    state: Mutex<State>,
+    state: Mutex<InboxState>,
 }
 
 #[derive(Default)]
-struct State {
+struct InboxState {
     /// The numbers of the watch's keys that something happened to.
     touched: Vec<u32>,
     /// Which these are, so that each is noted once.
@@ -29,7 +29,7 @@ impl Inbox {
     pub(super) fn new(control: &Arc<Control>, keys: u32) -> Arc<Self> {
         Arc::new(Self {
             control: Arc::clone(control),
-            state: Mutex::new(State {
+            state: Mutex::new(InboxState {
                 touched: (0..keys).collect(),
                 is_touched: vec![true; keys as usize],
                 is_waiting: false,
@@ -50,7 +50,7 @@ impl Inbox {
     /// For the watch: takes what has been noted.
     pub(super) fn take(&self, into: &mut Vec<u32>) {
         let mut state = self.state.lock();
-        let State {
+        let InboxState {
             touched,
             is_touched,
             ..

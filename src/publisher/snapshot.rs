@@ -20,13 +20,13 @@ use futures::future::BoxFuture;
 use super::error::{BoxError, SnapshotGivenUp, SnapshotOutdated, SnapshotOver, SnapshotPanicked};
 use super::flight::Flight;
 use super::trace::Run;
-use crate::buffer::EventBuffer;
 use crate::error::SharedError;
-use crate::position::Position;
-use crate::replay::Replay;
-use crate::subscription::Subscription;
+use crate::read::position::Position;
+use crate::read::subscription::Subscription;
 use crate::sync::Mutex;
 use crate::unwind::discard;
+use crate::write::buffer::EventBuffer;
+use crate::write::replay::Replay;
 
 pub(super) type Handler<K, T> =
     Arc<dyn Fn(K, SnapshotAppender<T>) -> BoxFuture<'static, Result<u64, BoxError>> + Send + Sync>;

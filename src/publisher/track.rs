@@ -10,7 +10,7 @@ use super::snapshot::Piece;
 use crate::error::LagExceeded;
 use crate::error::{SharedError, TryRecvError};
 use crate::link::Closer;
-use crate::subscription::Subscription;
+use crate::read::subscription::Subscription;
 
 pub(super) struct Track<K, T> {
     pub(super) key: Arc<K>,
@@ -67,7 +67,7 @@ impl From<TryRecvError> for Nothing {
 }
 
 /// What a snapshot has now.
-pub(super) enum Read {
+pub(super) enum SnapshotRead {
     /// The head is there.
     Piece,
     Empty,
@@ -215,16 +215,16 @@ impl<K, T> Reading<K, T> {
     }
 
     /// Receives the next part as the head, if there is none.
-    pub(super) fn fill(&mut self) -> Read {
+    pub(super) fn fill(&mut self) -> SnapshotRead {
         if self.head.is_some() {
-            return Read::Piece;
+            return SnapshotRead::Piece;
         }
         let (head, parts) = (&mut self.head, &mut self.parts);
         match parts.visit(|piece| *head = Some(piece.clone())) {
-            Ok(()) => Read::Piece,
-            Err(TryRecvError::Failed(error)) => Read::Failed(error),
-            Err(TryRecvError::ForceClosed(_)) => Read::Ordered,
-            Err(_) => Read::Empty,
+            Ok(()) => SnapshotRead::Piece,
+            Err(TryRecvError::Failed(error)) => SnapshotRead::Failed(error),
+            Err(TryRecvError::ForceClosed(_)) => SnapshotRead::Ordered,
+            Err(_) => SnapshotRead::Empty,
         }
     }
 

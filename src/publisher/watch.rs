@@ -57,7 +57,7 @@ use crate::unwind::both_even_if_one_panics;
 /// ```
 pub struct Watch<K, T> {
     /// Goes with the end.
-    open: Option<Box<Open<K, T>>>,
+    open: Option<Box<OpenWatch<K, T>>>,
     /// Why it ended, as long as that has not been delivered.
     error: Option<WatchError>,
     control: Arc<Control>,
@@ -67,18 +67,18 @@ pub struct Watch<K, T> {
     failed_key: Option<Arc<K>>,
 }
 
-struct Open<K, T> {
+struct OpenWatch<K, T> {
     /// To be delivered before anything else.
     begin: Option<Begin>,
     following: Following<K, T>,
     limit: Limit<T>,
-    registration: Registration<K, T>,
+    registration: WatchRegistration<K, T>,
 }
 
 type Limit<T> = Option<(LagLimit<T>, OverLimit)>;
 
 /// Leaves the registry when dropped.
-struct Registration<K, T> {
+struct WatchRegistration<K, T> {
     registry: Arc<dyn Registry<K, T>>,
     control: Arc<Control>,
     id: u64,
@@ -94,9 +94,9 @@ impl<K, T> Watch<K, T> {
         epoch: u64,
     ) -> Self {
         let open = start.map(|start| {
-            Box::new(Open {
+            Box::new(OpenWatch {
                 begin: Some(start.begin),
-                registration: Registration {
+                registration: WatchRegistration {
                     registry: Arc::clone(&registry),
                     control: Arc::clone(&control),
                     id,
@@ -299,7 +299,7 @@ impl<K, T> Watch<K, T> {
             Some(Begin::Resumed) | None => Begin::Reset(reason),
         };
         let had = self.place.map_or(0, |place| place.index);
-        let Registration { registry, id, .. } = &open.registration;
+        let WatchRegistration { registry, id, .. } = &open.registration;
         let limit = open.limit.map_or(u64::MAX, |(limit, _)| limit.items);
         if let Some(start) = Arc::clone(registry).restart(*id, had, limit, reason) {
             self.place = None;
@@ -441,7 +441,7 @@ impl<K, T> FusedStream for Watch<K, T> {
     }
 }
 
-impl<K, T> Drop for Registration<K, T> {
+impl<K, T> Drop for WatchRegistration<K, T> {
     fn drop(&mut self) {
         both_even_if_one_panics(
             || self.registry.unregister(self.id),

@@ -11,9 +11,9 @@ use super::super::snapshot::{Builds, Parts, Piece, SnapshotBuild};
 use super::super::trace::{GivenUpBy, Note, Run, UncachedBy};
 use super::garbage::{Garbage, GivenUp};
 use super::subscribe::Seating;
-use super::topic::{Build, Early, Kept, Place};
-use super::{Expiry, Hub, State};
-use crate::subscription::Subscription;
+use super::topic::{Build, ChainPlace, Early, Kept};
+use super::{Expiry, Hub, HubState};
+use crate::read::subscription::Subscription;
 use crate::sync::Instant;
 
 /// The snapshot that a watch is given.
@@ -22,13 +22,13 @@ pub(super) struct Given<K, T> {
     /// That of a snapshot that is being made.
     pub(super) flight: Option<Flight>,
     /// The place in the chain from which on nothing is missed but what is `early`.
-    pub(super) onward: Place<K, T>,
+    pub(super) onward: ChainPlace<K, T>,
     pub(super) early: Early<K, T>,
 }
 
 /// The place of the first commit after an index, and what was passed is counted. O(commits passed), no lock.
-fn first_after<K, T>(place: Place<K, T>, index: u64) -> Place<K, T> {
-    let Place { at, mut number } = place;
+fn first_after<K, T>(place: ChainPlace<K, T>, index: u64) -> ChainPlace<K, T> {
+    let ChainPlace { at, mut number } = place;
     let mut reader = at.subscribe();
     let is_contained = |entry: &Entry<K, T>| match entry {
         Entry::Commit(part) => part.commit.index <= index,
@@ -37,7 +37,7 @@ fn first_after<K, T>(place: Place<K, T>, index: u64) -> Place<K, T> {
     while reader.peek(is_contained) == Ok(true) && reader.skip_event() {
         number += 1;
     }
-    Place {
+    ChainPlace {
         at: reader.position(),
         number,
     }
@@ -52,7 +52,7 @@ where
     /// than what the watcher has, and no more commits have followed it than the watch may be behind.
     pub(super) fn snapshot(
         self: &Arc<Self>,
-        state: &mut State<K, T>,
+        state: &mut HubState<K, T>,
         slot: usize,
         key: &mut Option<K>,
         (seating, garbage): (&Seating<'_>, &mut Garbage<K, T>),
@@ -137,7 +137,7 @@ where
     }
 }
 
-impl<K, T> State<K, T> {
+impl<K, T> HubState<K, T> {
     fn give_up_late(&mut self, slot: usize, garbage: &mut Garbage<K, T>) {
         let Some(live) = self.topics.get_mut(slot).and_then(|topic| topic.live_mut()) else {
             return;
@@ -223,7 +223,7 @@ impl<K, T> State<K, T> {
     }
 }
 
-impl<K: Hash + Eq, T> State<K, T> {
+impl<K: Hash + Eq, T> HubState<K, T> {
     /// Forgets the snapshots whose time is over. The answer is to be dropped after the lock.
     pub(super) fn sweep_now(&mut self) -> Garbage<K, T> {
         let mut garbage = Garbage::new();

@@ -13,7 +13,7 @@ use super::super::update::ResetReason;
 use super::garbage::{EachDropped, Garbage, GivenUp};
 use super::history::Kind;
 use super::topic::Topic;
-use super::{Hub, STEP, State};
+use super::{Hub, HubState, STEP};
 use crate::unwind::{both_even_if_one_panics, for_each_even_if_one_panics};
 
 /// Takes the places of all, then wakes each and frees what it kept, even if that panics for another one.
@@ -142,7 +142,7 @@ where
         &self,
         key: &Q,
         closing: &mut Closing<K, T>,
-        f: impl FnOnce(&mut State<K, T>, usize, &mut Garbage<K, T>) -> R,
+        f: impl FnOnce(&mut HubState<K, T>, usize, &mut Garbage<K, T>) -> R,
     ) -> Option<R>
     where
         K: Borrow<Q>,
@@ -162,7 +162,7 @@ where
             let slot = match (state.slots.get(key).copied(), clones.take()) {
                 (Some(slot), _) => Some(slot),
                 (None, Some((own, in_map))) => {
-                    let State {
+                    let HubState {
                         slots,
                         topics,
                         left,
@@ -320,7 +320,7 @@ where
     }
 }
 
-impl<K, T> State<K, T> {
+impl<K, T> HubState<K, T> {
     fn watches_of(&self, slot: usize) -> Vec<u64> {
         let live = self.topics.get(slot).and_then(Topic::live);
         live.into_iter()
@@ -354,7 +354,7 @@ impl<K, T> State<K, T> {
     }
 }
 
-impl<K: Hash + Eq, T> State<K, T> {
+impl<K: Hash + Eq, T> HubState<K, T> {
     /// Orders watches to end, and takes them out of the registry.
     fn close(&mut self, meant: &[u64], reason: CloseReason) -> (Vec<Ordered>, Garbage<K, T>) {
         let (mut ordered, mut garbage) = (Vec::new(), Garbage::new());
@@ -419,7 +419,7 @@ impl<K: Hash + Eq, T> State<K, T> {
         &mut self,
         slot: usize,
     ) -> (
-        Option<crate::buffer::Deferred<Entry<K, T>>>,
+        Option<crate::write::buffer::Deferred<Entry<K, T>>>,
         Vec<Arc<Control>>,
     ) {
         let last = self.last;

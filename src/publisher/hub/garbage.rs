@@ -10,9 +10,9 @@ use super::super::snapshot::Piece;
 use super::arrivals::Arrival;
 use super::topic::{Build, Kept, Live, Own, Topic};
 use super::watches::Registered;
-use crate::position::Position;
 use crate::publisher::error::SnapshotGivenUp;
 use crate::publisher::trace::Notes;
+use crate::read::position::Position;
 use crate::unwind::{Panic, discard, for_each_even_if_one_panics};
 
 /// Collected under the lock, dropped after it. Mostly there is nothing, or one entry.

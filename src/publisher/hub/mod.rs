@@ -58,10 +58,10 @@ use super::snapshot::Handler;
 use super::stats::Stats;
 use super::trace::{GivenUpBy, Note, Notes};
 use super::update::ResetReason;
-use crate::buffer::Deferred;
 use crate::lag_limit::SizeOf;
 use crate::sync::{Instant, Mutex};
 use crate::unwind::for_each_even_if_one_panics;
+use crate::write::buffer::Deferred;
 use arrivals::Arrivals;
 use garbage::{EachDropped, Garbage, GivenUp, Tables};
 use history::History;
@@ -83,7 +83,7 @@ const COMMITS_A_SWEEP: u32 = 64;
 const STEP: usize = 512;
 
 pub(super) struct Hub<K, T> {
-    state: Mutex<State<K, T>>,
+    state: Mutex<HubState<K, T>>,
     settings: Settings<K, T>,
 }
 
@@ -97,7 +97,7 @@ pub(super) struct Settings<K, T> {
     pub(super) start_at: u64,
 }
 
-struct State<K, T> {
+struct HubState<K, T> {
     era: Arc<Era>,
     /// The last index.
     last: u64,
@@ -133,7 +133,7 @@ struct Expiry {
 impl<K, T> Hub<K, T> {
     pub(super) fn new(settings: Settings<K, T>) -> Self {
         let start = settings.start_at;
-        let state = State {
+        let state = HubState {
             era: Era::new(settings.epoch, start),
             last: start,
             known: start,
@@ -216,7 +216,7 @@ impl<K, T> Hub<K, T> {
     fn close_everything(
         &self,
         (reason, given_up_by): (CloseReason, GivenUpBy),
-        change: impl FnOnce(&mut State<K, T>, &mut Notes),
+        change: impl FnOnce(&mut HubState<K, T>, &mut Notes),
     ) {
         let mut notes = Notes::new();
         let (mut tables, watches, expiries, history, epoch) = {
@@ -266,7 +266,7 @@ impl<K: Hash + Eq, T> Hub<K, T> {
     }
 }
 
-impl<K, T> State<K, T> {
+impl<K, T> HubState<K, T> {
     fn next_id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
@@ -304,7 +304,7 @@ impl<K, T> State<K, T> {
     }
 }
 
-impl<K: Hash + Eq, T> State<K, T> {
+impl<K: Hash + Eq, T> HubState<K, T> {
     /// As [`sweep`](Self::sweep), every so many commits: to ask for the time may cost more than all
     /// the rest.
     #[inline]
@@ -328,7 +328,7 @@ impl<K: Hash + Eq, T> State<K, T> {
     }
 }
 
-impl<K, T> State<K, T> {
+impl<K, T> HubState<K, T> {
     /// Removes the topic if nothing needs it.
     fn remove_if_idle(&mut self, slot: usize, garbage: &mut Garbage<K, T>)
     where

@@ -10,10 +10,10 @@ use super::super::trace::{GivenUpBy, Note, UncachedBy};
 use super::garbage::{EachDropped, Garbage};
 use super::history::{Kind, Record};
 use super::topic::Topic;
-use super::{Hub, STEP, State, wake_all};
-use crate::buffer::Deferred;
+use super::{Hub, HubState, STEP, wake_all};
 use crate::sync::MutexGuard;
 use crate::unwind::{both_even_if_one_panics, for_each_even_if_one_panics};
+use crate::write::buffer::Deferred;
 
 /// The index of a commit.
 #[derive(Clone, Copy)]
@@ -104,7 +104,7 @@ where
     #[inline]
     fn publish_to(
         &self,
-        mut guard: MutexGuard<'_, State<K, T>>,
+        mut guard: MutexGuard<'_, HubState<K, T>>,
         index: u64,
         slot: usize,
         event: (K, T),
@@ -203,7 +203,7 @@ where
     }
 }
 
-impl<K: Hash + Eq, T> State<K, T> {
+impl<K: Hash + Eq, T> HubState<K, T> {
     /// The index of a commit, if it may have it.
     #[inline]
     fn check(&self, at: At) -> Result<u64, PublishError> {

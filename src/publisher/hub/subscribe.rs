@@ -13,9 +13,9 @@ use super::super::track::{Reading, Track};
 use super::super::update::{Begin, ResetReason};
 use super::super::watch::Watch;
 use super::garbage::Garbage;
-use super::topic::{Place, Progress, Seat, Topic};
+use super::topic::{ChainPlace, Progress, Seat, Topic};
 use super::watches::Registered;
-use super::{Era, Hub, State};
+use super::{Era, Hub, HubState};
 
 /// What a watch begins with, or begins anew with.
 pub(in super::super) struct Start<K, T> {
@@ -157,7 +157,7 @@ where
     /// Gives a watch its seats in its topics.
     fn seat(
         self: &Arc<Self>,
-        state: &mut State<K, T>,
+        state: &mut HubState<K, T>,
         seating: &Seating<'_>,
         slots: &[usize],
         prepared: &mut [Prepared<K>],
@@ -200,7 +200,7 @@ where
 
     fn track(
         self: &Arc<Self>,
-        state: &mut State<K, T>,
+        state: &mut HubState<K, T>,
         seating: &Seating<'_>,
         slot: usize,
         prepared: &mut Prepared<K>,
@@ -236,7 +236,7 @@ where
     }
 }
 
-impl<K, T> State<K, T> {
+impl<K, T> HubState<K, T> {
     /// Returns whether a watcher may continue after its place.
     fn judge(&self, after: Resume, slots: &[usize]) -> Result<(), ResetReason> {
         if after.epoch != self.era.epoch {
@@ -252,7 +252,7 @@ impl<K, T> State<K, T> {
 
     /// Without a handler the state is empty, as of the last commit. Of a key that is complete it is what the history
     /// has, if nothing of it can have left.
-    fn without_snapshot(&mut self, slot: usize) -> (Place<K, T>, u64) {
+    fn without_snapshot(&mut self, slot: usize) -> (ChainPlace<K, T>, u64) {
         let last = self.last;
         let topic = &mut self.topics[slot];
         if !topic.is_completed() {
@@ -266,7 +266,7 @@ impl<K, T> State<K, T> {
     }
 }
 
-impl<K: Hash + Eq, T> State<K, T> {
+impl<K: Hash + Eq, T> HubState<K, T> {
     /// The topics of the keys, made of the clones if there are none. Keys that are named twice are removed.
     fn topics_of(&mut self, prepared: &mut Vec<Prepared<K>>) -> Vec<usize> {
         let mut known = HashSet::new();

@@ -12,10 +12,10 @@ use super::super::snapshot::{Parts, Piece};
 use super::super::update::ResetReason;
 use super::CROWD;
 use super::history::{Kind, Record};
-use crate::buffer::{Deferred, EventBuffer};
-use crate::position::Position;
-use crate::replay::Replay;
+use crate::read::position::Position;
 use crate::sync::Instant;
+use crate::write::buffer::{Deferred, EventBuffer};
+use crate::write::replay::Replay;
 
 /// A topic with more entries than that keeps its chain when nothing else needs it. One with twice as many gets a
 /// chain.
@@ -105,12 +105,12 @@ impl Progress {
 }
 
 /// A place in a topic's chain, and its number.
-pub(super) struct Place<K, T> {
+pub(super) struct ChainPlace<K, T> {
     pub(super) at: Position<Entry<K, T>>,
     pub(super) number: u64,
 }
 
-impl<K, T> Clone for Place<K, T> {
+impl<K, T> Clone for ChainPlace<K, T> {
     fn clone(&self) -> Self {
         Self {
             at: self.at.clone(),
@@ -129,7 +129,7 @@ pub(super) struct Kept<K, T> {
     pub(super) id: u64,
     pub(super) index: u64,
     /// The first commit since it was begun that is not part of it.
-    pub(super) onward: Place<K, T>,
+    pub(super) onward: ChainPlace<K, T>,
     pub(super) early: Early<K, T>,
     pub(super) start: Position<Piece<T>>,
     pub(super) parts: u64,
@@ -142,7 +142,7 @@ pub(super) struct Build<K, T> {
     pub(super) flight: WeakFlight,
     pub(super) parts: Arc<Parts<T>>,
     /// The tail when it was begun: nothing since is missed.
-    pub(super) start: Place<K, T>,
+    pub(super) start: ChainPlace<K, T>,
     pub(super) early: Early<K, T>,
     /// The index of the newest commit by then, 0 if none is known.
     pub(super) newest: u64,
@@ -261,14 +261,14 @@ impl<K, T> Topic<K, T> {
     }
 
     /// The place of the first entry after an index. The end of the key comes after every index. O(log n).
-    pub(super) fn after(&mut self, index: u64) -> Place<K, T> {
+    pub(super) fn after(&mut self, index: u64) -> ChainPlace<K, T> {
         self.linked();
         let from = self.entries.first_after(index);
         self.place(from)
     }
 
     /// The place of the oldest entry, or the tail.
-    pub(super) fn oldest(&mut self) -> Place<K, T> {
+    pub(super) fn oldest(&mut self) -> ChainPlace<K, T> {
         self.linked();
         self.place(0)
     }
@@ -293,12 +293,12 @@ impl<K, T> Topic<K, T> {
         entries.cloned().collect()
     }
 
-    pub(super) fn tail(&mut self) -> Place<K, T> {
+    pub(super) fn tail(&mut self) -> ChainPlace<K, T> {
         self.linked();
         self.place(self.entries.len())
     }
 
-    fn place(&mut self, from: usize) -> Place<K, T> {
+    fn place(&mut self, from: usize) -> ChainPlace<K, T> {
         let entries = self.entries.len();
         let linked = (from..entries).find_map(|at| match self.entries.get(at) {
             // There is at most one that is none, and it is the first.
@@ -307,11 +307,11 @@ impl<K, T> Topic<K, T> {
         });
         let live = self.linked();
         match linked {
-            Some((at, later)) => Place {
+            Some((at, later)) => ChainPlace {
                 at,
                 number: live.count - later as u64,
             },
-            None => Place {
+            None => ChainPlace {
                 at: live.chain.tail(),
                 number: live.count,
             },

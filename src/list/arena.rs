@@ -1,0 +1,226 @@
+//! Shared ownership of values that are allocated a page at a time.
+//!
+//! ```text
+//!   Arena ──────────────────────────────┐ next slot
+//!                                       ▼
+//!            ┌──────────┬─────────┬─────────┬─────────┐
+//!     Page   │ busy: 3  │ refs: 2 │         │         │
+//!            │          │ value   │         │         │
+//!            └──────────┴────▲────┴─────────┴─────────┘
+//!                            └── ArenaArc, ArenaArc
+//! ```
+//!
+//! A value is dropped with its last [`ArenaArc`], on whichever thread that is, as by an
+//! [`Arc`](std::sync::Arc). Only the memory of a page is given back at once: with the last of its
+//! slots. So an allocation costs what a page costs, divided by its slots, and a drop costs one
+//! atomic operation less than that of an `Arc`, which has a weak count.
+//!
+//! # Invariants
+//!
+//! 1. A slot is handed out once, by the arena that owns the page's remaining slots. Its value is
+//!    initialized from then on until its count of references falls to 0.
+//! 2. `busy` counts the slots that have not been handed out yet, and those whose value has not
+//!    been dropped yet. While it is not 0, the page is allocated.
+
+use std::mem::{self, MaybeUninit};
+use std::ops::Deref;
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+
+use crate::sync::{AtomicUsize, UnsafeCell};
+
+/// The most bytes of a page, unless one value alone is larger.
+const PAGE: usize = 1024;
+
+/// Allocates values that are shared.
+pub(crate) struct Arena<T> {
+    /// A page with slots that have not been handed out, and the number of the first of them.
+    open: Option<(NonNull<Page<T>>, usize)>,
+    /// Slots of the next page. They grow by doubling: a quiet arena holds a value or two.
+    slots: usize,
+}
+
+struct Page<T> {
+    busy: AtomicUsize,
+    slots: Box<[UnsafeCell<MaybeUninit<ArenaSlot<T>>>]>,
+}
+
+struct ArenaSlot<T> {
+    refs: AtomicUsize,
+    page: NonNull<Page<T>>,
+    value: T,
+}
+
+/// Like an [`Arc`](std::sync::Arc), but allocated in an [`Arena`].
+pub(crate) struct ArenaArc<T>(NonNull<ArenaSlot<T>>);
+
+// SAFETY: an arena has no access to the values that it has handed out; it allocates and frees pages.
+unsafe impl<T: Send + Sync> Send for Arena<T> {}
+// SAFETY: as for `Arc`: it gives `&T` on any thread, and the last one drops the `T`, wherever that is.
+unsafe impl<T: Send + Sync> Send for ArenaArc<T> {}
+// SAFETY: as for `Arc`: a shared one can be cloned, so it gives no more than an owned one.
+unsafe impl<T: Send + Sync> Sync for ArenaArc<T> {}
+
+impl<T> Arena<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            open: None,
+            slots: 1,
+        }
+    }
+
+    /// The largest number of slots that a page has.
+    const MAX_SLOTS: usize = {
+        let slots = PAGE / mem::size_of::<ArenaSlot<T>>();
+        if slots == 0 || cfg!(event_buffer_no_blocks) {
+            1
+        } else {
+            slots
+        }
+    };
+
+    #[inline]
+    pub(crate) fn alloc(&mut self, value: T) -> ArenaArc<T> {
+        let (page, number) = self.open.take().unwrap_or_else(|| self.next_page());
+        // SAFETY: a slot of the page has not been handed out, so it is allocated (invariant 2).
+        let slots = unsafe { &page.as_ref().slots };
+        let slot = slots[number].with_mut(|slot| {
+            let refs = AtomicUsize::new(1);
+            // SAFETY: only the arena can reach a slot that has not been handed out (invariant 1).
+            NonNull::from(unsafe { &mut *slot }.write(ArenaSlot { refs, page, value }))
+        });
+        if number + 1 < slots.len() {
+            self.open = Some((page, number + 1));
+        }
+        ArenaArc(slot)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn next_page(&mut self) -> (NonNull<Page<T>>, usize) {
+        let slots = self.slots.min(Self::MAX_SLOTS);
+        self.slots = 2 * slots;
+        let vacant = || UnsafeCell::new(MaybeUninit::uninit());
+        let page = Box::new(Page {
+            busy: AtomicUsize::new(slots),
+            slots: (0..slots).map(|_| vacant()).collect(),
+        });
+        (NonNull::from(Box::leak(page)), 0)
+    }
+}
+
+impl<T> Drop for Arena<T> {
+    fn drop(&mut self) {
+        if let Some((page, number)) = self.open.take() {
+            // SAFETY: the slots from `number` on have not been handed out, and never will be.
+            unsafe { give_back(page, |page| page.slots.len() - number) };
+        }
+    }
+}
+
+/// Gives back slots of a page, and with the last of them the page.
+///
+/// # Safety
+///
+/// `slots` returns how many of the slots that `busy` counts are the caller's to give back, and not 0.
+#[inline]
+unsafe fn give_back<T>(page: NonNull<Page<T>>, slots: impl FnOnce(&Page<T>) -> usize) {
+    // SAFETY: `busy` counts the caller's slots (invariant 2).
+    let shared = unsafe { page.as_ref() };
+    let slots = slots(shared);
+    // Release: what was done with the slots comes before the page is freed. Acquire: if it is freed here, that
+    // was so for all others.
+    if shared.busy.fetch_sub(slots, AcqRel) == slots {
+        // SAFETY: it was made of a `Box`, and nothing in it is used any more (invariant 2).
+        drop(unsafe { Box::from_raw(page.as_ptr()) });
+    }
+}
+
+impl<T> ArenaArc<T> {
+    #[inline]
+    fn slot(&self) -> &ArenaSlot<T> {
+        // SAFETY: our reference keeps the value (invariant 1) and its page (invariant 2).
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl<T> Deref for ArenaArc<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.slot().value
+    }
+}
+
+impl<T> Clone for ArenaArc<T> {
+    #[inline]
+    fn clone(&self) -> Self {
+        // Relaxed: as for `Arc`, a new reference comes from an existing one.
+        if self.slot().refs.fetch_add(1, Relaxed) > isize::MAX as usize {
+            std::process::abort();
+        }
+        Self(self.0)
+    }
+}
+
+impl<T> Drop for ArenaArc<T> {
+    #[inline]
+    fn drop(&mut self) {
+        /// Gives the slot back even if the value's drop panics.
+        struct GiveBack<T>(NonNull<Page<T>>);
+
+        impl<T> Drop for GiveBack<T> {
+            #[inline]
+            fn drop(&mut self) {
+                // SAFETY: the slot was handed out, and its value is dropped.
+                unsafe { give_back(self.0, |_| 1) }
+            }
+        }
+
+        let ArenaSlot { refs, page, .. } = self.slot();
+        // A reference that is the only one needs no read-modify-write to give up: nobody else can clone it.
+        // Acquire: the reads of the past owners come before the drop. Release: ours do, if another drops it.
+        if refs.load(Acquire) == 1 || refs.fetch_sub(1, AcqRel) == 1 {
+            let _slot = GiveBack(*page);
+            // SAFETY: the last reference is gone, and it was ours.
+            unsafe { std::ptr::drop_in_place(&raw mut (*self.0.as_ptr()).value) };
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::Arena;
+    use std::sync::Arc;
+    use std::thread;
+
+    #[test]
+    fn a_value_is_dropped_with_its_last_reference() {
+        let counted = Arc::new(());
+        let mut arena = Arena::new();
+        let values: Vec<_> = (0..100)
+            .map(|_| arena.alloc(Arc::clone(&counted)))
+            .collect();
+        let clones = values.clone();
+        drop(values);
+        assert_eq!(Arc::strong_count(&counted), 101);
+        drop(arena);
+        for (number, clone) in (1..).zip(clones) {
+            drop(clone);
+            assert_eq!(Arc::strong_count(&counted), 101 - number);
+        }
+    }
+
+    #[test]
+    fn values_outlive_the_arena_on_other_threads() {
+        let mut arena = Arena::new();
+        let values: Vec<_> = (0..100).map(|number| arena.alloc(vec![number])).collect();
+        let (even, odd): (Vec<_>, Vec<_>) = values.into_iter().partition(|v| v[0] % 2 == 0);
+        let sum = |values: Vec<super::ArenaArc<Vec<u32>>>| values.iter().map(|v| v[0]).sum::<u32>();
+        let other = thread::spawn(move || sum(odd));
+        drop(arena);
+        assert_eq!(sum(even), 2_450);
+        assert!(matches!(other.join(), Ok(2_500)));
+    }
+}

@@ -1,0 +1,527 @@
+//! The reader's end of a leash.
+
+use std::mem;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use super::cursor::Cursor;
+use super::leash::{Custody, Inside, Leash, Orders};
+use super::limits::{
+    LimitGarbage, admit, dismiss, from_trail, lag_of, leave_trail, look_again, place_of, readmit,
+};
+use super::place::PlaceRef;
+use super::weak_place::WeakPlace;
+use crate::error::LagExceeded;
+use crate::error::SharedError;
+use crate::lag_limit::{LagLimit, OnLag};
+use crate::link::{Closable, Closed};
+use crate::unwind::{both_even_if_one_panics, even_if_it_panics, resume};
+
+/// A reader whose place others can take away.
+pub(crate) struct Leashed<T>(Arc<Leash<T>>);
+
+impl<T> Leashed<T> {
+    /// One without a place. It is to be [given](Self::put) one.
+    pub(crate) fn new() -> Self {
+        Self(Leash::new())
+    }
+
+    /// One that is closed from the start, like another one.
+    pub(crate) fn closed(like: Shut<T>) -> Self {
+        let leash = Leash::new();
+        if let Some(mut barred) = leash.bar(|_| {}) {
+            let (inside, orders) = barred.parts();
+            inside.custody = Custody::Nobody(Some(like.at));
+            let reason = Some(like.reason);
+            if like.for_its_lag {
+                orders.lagged = reason;
+            } else {
+                orders.closed = reason;
+            }
+        }
+        Self(leash)
+    }
+
+    pub(crate) fn put(&mut self, cursor: Cursor<T>) {
+        let mut obeying = self.0.obey();
+        obeying.inside().custody = Custody::Reader(cursor);
+        obeying.leave();
+    }
+
+    /// Enters, to look at the place or to read.
+    ///
+    /// # Errors
+    ///
+    /// Why the reader was closed.
+    #[inline]
+    pub(crate) fn enter(&mut self) -> Result<Entered<'_, T>, SharedError> {
+        match self.0.enter() {
+            Some(inside) => Ok(Entered {
+                leash: &self.0,
+                inside,
+            }),
+            None => self.enter_barred(),
+        }
+    }
+
+    #[cold]
+    fn enter_barred(&mut self) -> Result<Entered<'_, T>, SharedError> {
+        let mut obeying = self.0.obey();
+        if let Some(reason) = obeying.orders.end().cloned() {
+            // It was inside until now, if it has lent a chunk.
+            let taken = Taken::from(&self.0, obeying.inside());
+            obeying.leave();
+            drop(taken);
+            return Err(reason);
+        }
+        Ok(Entered {
+            inside: obeying.enter(),
+            leash: &self.0,
+        })
+    }
+
+    /// As [`enter`](Self::enter), for one who only looks, and may not be the task that waits.
+    ///
+    /// # Errors
+    ///
+    /// Why the reader was closed, and where; and what is left to do.
+    pub(crate) fn enter_to_look(&mut self) -> Result<Entered<'_, T>, Box<ShutOut<T>>> {
+        let mut obeying = self.0.obey();
+        let Some(reason) = obeying.orders.end().cloned() else {
+            return Ok(Entered {
+                inside: obeying.enter(),
+                leash: &self.0,
+            });
+        };
+        let shut = Shut {
+            reason,
+            for_its_lag: obeying.orders.closed.is_none(),
+            at: mark_of(&obeying.inside().custody),
+        };
+        // It was inside until now, if it has lent a chunk.
+        let left = Left::Taken(Taken::from(&self.0, obeying.inside()));
+        obeying.leave();
+        Err(Box::new(ShutOut { shut, left }))
+    }
+
+    /// Why it was closed by a closer, rather than for its lag.
+    pub(crate) fn closed_from_outside(&self) -> Option<SharedError> {
+        self.0.closed_from_outside()
+    }
+
+    /// Limits how far it may be behind, from now on. The limit before, if any, is enforced a last time. That many
+    /// skipped items are to be reported besides. Runs user code: if that panics, either of the two limits may hold.
+    pub(crate) fn set_limit(&mut self, limit: LagLimit<T>, skipped: u64) {
+        let Ok(mut entered) = self.enter() else {
+            return;
+        };
+        // The task is woken in the end, as it waits no more.
+        let _wake = WokenWhenDropped(entered.cursor().and_then(|(cursor, _)| cursor.take_waker()));
+        // Brings it back to a place of its own.
+        if entered.keep_limit().is_err() {
+            return;
+        }
+        let leash = entered.leash;
+        let inside = entered.inside();
+        if let (Custody::Reader(cursor), Some(before)) = (&inside.custody, inside.limit.take()) {
+            dismiss(leash, &before, &cursor.slot().owner());
+        }
+        inside.limit = Some(limit);
+        inside.settled = inside.skipped;
+        inside.skipped += skipped;
+        admit(leash, inside);
+    }
+}
+
+struct WokenWhenDropped(Option<Waker>);
+
+impl Drop for WokenWhenDropped {
+    fn drop(&mut self) {
+        if let Some(waker) = self.0.take() {
+            // This is a drop itself: a second panic would abort.
+            both_even_if_one_panics(|| waker.wake(), || {});
+        }
+    }
+}
+
+impl<T: Send + Sync + 'static> Leashed<T> {
+    pub(crate) fn closable(&self) -> Arc<dyn Closable> {
+        Arc::clone(&self.0) as _
+    }
+}
+
+impl<T> Drop for Leashed<T> {
+    fn drop(&mut self) {
+        let mut obeying = self.0.obey();
+        let mut taken = Taken::from(&self.0, obeying.inside());
+        let mark = mem::replace(&mut obeying.inside().custody, Custody::Nobody(None));
+        obeying.leave();
+        // Its task is not to be woken any more.
+        let waker = taken.waker.take();
+        both_even_if_one_panics(|| drop(waker), || drop((taken, mark)));
+    }
+}
+
+/// The reader inside. It leaves when this is dropped.
+pub(crate) struct Entered<'a, T> {
+    leash: &'a Arc<Leash<T>>,
+    /// No other has it until this leaves.
+    inside: NonNull<Inside<T>>,
+}
+
+// SAFETY: it is an exclusive reference to an `Inside<T>`, of which a `Cursor<T>` and events are what matters, and a
+// shared one to a `Leash<T>`.
+unsafe impl<T: Send + Sync> Send for Entered<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: Send + Sync> Sync for Entered<'_, T> {}
+
+impl<'a, T> Entered<'a, T> {
+    #[inline]
+    fn inside(&mut self) -> &mut Inside<T> {
+        // SAFETY: the reader is inside, and there is one `Entered` of it at a time.
+        unsafe { self.inside.as_mut() }
+    }
+
+    /// The place, and how many items were skipped, which is to be reported. It [is](Self::keep_limit) the reader's
+    /// own.
+    #[inline]
+    pub(crate) fn cursor(&mut self) -> Option<(&mut Cursor<T>, &mut u64)> {
+        let Inside {
+            custody, skipped, ..
+        } = self.inside();
+        match custody {
+            Custody::Reader(cursor) => Some((cursor, skipped)),
+            _ => None,
+        }
+    }
+
+    /// The place, without leaving again before the reader enters the next time.
+    pub(crate) fn stay(self) -> Option<&'a mut Cursor<T>> {
+        let mut inside = self.inside;
+        mem::forget(self);
+        // SAFETY: as above: nobody else has it before the reader enters again, and leaves then.
+        match unsafe { &mut inside.as_mut().custody } {
+            Custody::Reader(cursor) => Some(cursor),
+            _ => None,
+        }
+    }
+
+    /// How many items it would receive. The garbage is not to be dropped under a lock.
+    pub(crate) fn lag(&mut self) -> (u64, Option<LimitGarbage<T>>) {
+        match &self.inside().custody {
+            Custody::Reader(cursor) => (cursor.lag(), None),
+            Custody::Trail(parked) => {
+                let (lag, garbage) = lag_of(parked);
+                (lag, Some(garbage))
+            }
+            Custody::Nobody(_) => (0, None),
+        }
+    }
+
+    /// Where the reader continues.
+    pub(crate) fn standing(&mut self) -> Standing<T> {
+        let Inside {
+            custody, skipped, ..
+        } = self.inside();
+        let (slot, given, passed) = match custody {
+            Custody::Reader(cursor) => {
+                let (slot, given) = cursor.place();
+                (Some(slot), given, 0)
+            }
+            Custody::Trail(parked) => {
+                let (slot, passed) = place_of(parked);
+                (slot, 0, passed)
+            }
+            Custody::Nobody(_) => (None, 0, 0),
+        };
+        Standing {
+            // It has one of these.
+            slot: slot.unwrap_or_else(PlaceRef::nowhere),
+            given,
+            skipped: *skipped + passed,
+        }
+    }
+
+    /// Returns `true` if nothing more will come.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        match &self.inside().custody {
+            Custody::Reader(cursor) => cursor.has_ended(),
+            Custody::Trail(parked) => parked.record().is_none_or(|record| record.has_ended()),
+            Custody::Nobody(_) => true,
+        }
+    }
+
+    /// Takes the place back if it was given up, and sees to it that the reader is within its limit. Runs user code.
+    ///
+    /// # Errors
+    ///
+    /// The reader was closed for its lag.
+    #[inline]
+    pub(crate) fn keep_limit(&mut self) -> Result<(), SharedError> {
+        match self.inside().limit {
+            None => Ok(()),
+            Some(limit) => self.keep(limit),
+        }
+    }
+
+    #[inline(never)]
+    fn keep(&mut self, limit: LagLimit<T>) -> Result<(), SharedError> {
+        let is_back = matches!(self.inside().custody, Custody::Trail(_));
+        if self.inside().skipped == 0 {
+            self.inside().settled = 0;
+        }
+        let settled = self.inside().settled;
+        let mut garbage = if is_back { self.come_back() } else { None };
+        let Inside {
+            custody: Custody::Reader(cursor),
+            skipped,
+            ..
+        } = self.inside()
+        else {
+            return Ok(());
+        };
+        if !is_back && limit.bytes.is_none() && cursor.lag() <= limit.items && *skipped == 0 {
+            return Ok(());
+        }
+        let here = cursor.slot();
+        let (mut over, mut panicked) = here.over(&limit);
+        let has_lagged = over > 0 || *skipped > settled;
+        match limit.on_lag {
+            OnLag::Close if over > 0 => {
+                let items = here.lag();
+                drop(here);
+                let reason = self.close_for_lag(LagExceeded { items });
+                resume(panicked);
+                return Err(reason);
+            }
+            OnLag::SkipToNewest if has_lagged => over = here.lag().saturating_sub(1),
+            _ => {}
+        }
+        let mut left = None;
+        if over > 0 {
+            let (to, gone) = here.ahead(over);
+            *skipped += gone;
+            left = Some((cursor.take_waker(), cursor.jump(to)));
+        }
+        drop(here);
+        let mut place = is_back.then(|| cursor.slot());
+        let leash = self.leash;
+        even_if_it_panics(|| {
+            // The newest first: what is behind keeps what is ahead.
+            if let Some((waker, left)) = left.take() {
+                both_even_if_one_panics(|| drop(waker), || drop(left));
+            }
+            drop(garbage.take());
+            resume(panicked.take());
+            if let Some(place) = place.take() {
+                readmit(leash, place, &limit);
+            }
+        });
+        Ok(())
+    }
+
+    /// Takes the place on the trail. What the answer drops runs user code.
+    #[cold]
+    fn come_back(&mut self) -> Option<impl Sized + use<T>> {
+        let inside = self.inside();
+        let before = mem::replace(&mut inside.custody, Custody::Nobody(None));
+        let Custody::Trail(parked) = before else {
+            inside.custody = before;
+            return None;
+        };
+        let (slot, ahead, garbage) = leave_trail(&parked, None);
+        // It has one as long as readers share it.
+        let slot = slot?;
+        let record = slot.owner();
+        let (slot, skipped) = from_trail(slot, ahead);
+        inside.skipped += skipped;
+        inside.custody = Custody::Reader(Cursor::new(slot));
+        // After that, so that the reader is an observer all the time: the last one to leave wakes who waits for that.
+        record.leave();
+        Some(garbage)
+    }
+
+    fn close_for_lag(&mut self, lagged: LagExceeded) -> SharedError {
+        let reason = SharedError::new(lagged.into());
+        // We are inside, so this is only an order.
+        drop(
+            self.leash
+                .bar(|orders| orders.lagged = Some(reason.clone())),
+        );
+        reason
+    }
+
+    /// Waits for the next item, and leaves. `Ready` if there is something to read, or the reader was closed or moved
+    /// meanwhile.
+    pub(crate) fn wait(mut self, waker: &Waker) -> Poll<()> {
+        let Some((cursor, _)) = self.cursor() else {
+            return Poll::Ready(());
+        };
+        let poll = cursor.poll_link(waker);
+        if self.leash.leave() {
+            mem::forget(self);
+            return poll;
+        }
+        // The task looks again, so it need not be woken.
+        if let Some((cursor, _)) = self.cursor() {
+            cursor.stop_waiting();
+        }
+        Poll::Ready(())
+    }
+
+    /// Leaves. Something may be left to do, which runs user code: that comes when the answer is dropped.
+    #[inline]
+    pub(crate) fn leave(mut self) -> Option<Left<T>> {
+        let left = self.cursor().is_some() && self.leash.leave();
+        let leash = self.leash;
+        mem::forget(self);
+        if left { None } else { leave_barred(leash) }
+    }
+}
+
+impl<T> Drop for Entered<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        let left = self.cursor().is_some() && self.leash.leave();
+        if !left {
+            drop(leave_barred(self.leash));
+        }
+    }
+}
+
+/// Where a reader continues.
+pub(crate) struct Standing<T> {
+    /// The place of the next item.
+    pub(crate) slot: PlaceRef<T>,
+    /// How many of its events have been received.
+    pub(crate) given: usize,
+    /// Items that the limit has skipped, not reported yet.
+    pub(crate) skipped: u64,
+}
+
+/// Where a reader is, or was when it was closed. That of one that fell behind its limit is that of its trail.
+fn mark_of<T>(custody: &Custody<T>) -> WeakPlace<T> {
+    let mark = match custody {
+        Custody::Reader(cursor) => Some(cursor.slot().mark()),
+        Custody::Trail(parked) => parked.slot().map(|slot| slot.mark()),
+        Custody::Nobody(mark) => mark.clone(),
+    };
+    mark.unwrap_or_else(WeakPlace::nowhere)
+}
+
+/// Obeys what the reader was ordered while it was inside.
+#[cold]
+fn leave_barred<T>(leash: &Arc<Leash<T>>) -> Option<Left<T>> {
+    let mut obeying = leash.obey();
+    let left = if obeying.orders.end().is_some() {
+        Some(Left::Taken(Taken::from(leash, obeying.inside())))
+    } else {
+        let look = mem::take(&mut obeying.orders.look);
+        look.then(|| Left::Look(Looking(Arc::clone(leash))))
+    };
+    obeying.leave();
+    left
+}
+
+/// Why a reader is closed, and where.
+pub(crate) struct Shut<T> {
+    pub(crate) reason: SharedError,
+    /// Not by a closer.
+    for_its_lag: bool,
+    pub(crate) at: WeakPlace<T>,
+}
+
+/// A reader that was closed when it wanted to enter, and what is left to do.
+pub(crate) struct ShutOut<T> {
+    pub(crate) shut: Shut<T>,
+    pub(crate) left: Left<T>,
+}
+
+/// What a reader that has left has to do yet.
+pub(crate) enum Left<T> {
+    Taken(#[expect(dead_code, reason = "it is only dropped")] Taken<T>),
+    Look(#[expect(dead_code, reason = "it is only dropped")] Looking<T>),
+}
+
+/// Dropping it looks whether the reader is within its limit.
+pub(crate) struct Looking<T>(Arc<Leash<T>>);
+
+impl<T> Drop for Looking<T> {
+    fn drop(&mut self) {
+        look_again(&self.0);
+    }
+}
+
+/// The place of a reader that was closed or dropped. Dropping it wakes the reader's task, and frees what only the
+/// reader kept.
+pub(crate) struct Taken<T> {
+    leash: Arc<Leash<T>>,
+    custody: Custody<T>,
+    /// Taken at once: nobody else is to wake the task meanwhile.
+    waker: Option<Waker>,
+    limit: Option<LagLimit<T>>,
+}
+
+impl<T> Taken<T> {
+    /// Takes the place, if the reader has one.
+    fn from(leash: &Arc<Leash<T>>, inside: &mut Inside<T>) -> Self {
+        let closed = Custody::Nobody(Some(mark_of(&inside.custody)));
+        let mut custody = mem::replace(&mut inside.custody, closed);
+        let waker = match &mut custody {
+            Custody::Reader(cursor) => cursor.take_waker(),
+            Custody::Trail(_) | Custody::Nobody(_) => None,
+        };
+        Self {
+            leash: Arc::clone(leash),
+            custody,
+            waker,
+            limit: inside.limit.take(),
+        }
+    }
+}
+
+impl<T> Drop for Taken<T> {
+    fn drop(&mut self) {
+        let (limit, waker) = (self.limit.take(), self.waker.take());
+        match mem::replace(&mut self.custody, Custody::Nobody(None)) {
+            Custody::Reader(cursor) => {
+                if let Some(limit) = &limit {
+                    dismiss(&self.leash, limit, &cursor.slot().owner());
+                }
+                // First: the drop of events may take its time.
+                let wake = || waker.into_iter().for_each(Waker::wake);
+                both_even_if_one_panics(wake, || drop(cursor));
+            }
+            Custody::Trail(parked) => {
+                let (slot, _, garbage) = leave_trail(&parked, limit.as_ref());
+                let leave = || slot.iter().for_each(|slot| slot.record().leave());
+                both_even_if_one_panics(leave, || drop(garbage));
+            }
+            Custody::Nobody(_) => {}
+        }
+    }
+}
+
+impl<T: Send + Sync + 'static> Closable for Leash<T> {
+    fn close(self: Arc<Self>, reason: SharedError) -> Option<Closed> {
+        let mut reason = Some(reason);
+        let mut set = |orders: &mut Orders| {
+            if orders.closed.is_none() {
+                orders.closed = reason.take();
+            }
+        };
+        // A reader that is inside sees to the rest when it leaves.
+        let taken = self.bar(&mut set).map(|mut barred| {
+            set(&mut barred.orders);
+            Taken::from(&self, barred.parts().0)
+        });
+        reason
+            .is_none()
+            .then(|| Closed(taken.map(|taken| Box::new(taken) as _)))
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed_from_outside().is_some()
+    }
+}

@@ -1,0 +1,702 @@
+//! Lag limits: which readers the writer looks at, and when.
+//!
+//! A limited reader must not keep more than its limit in memory, even if it is never polled again. The
+//! writer therefore takes its place away. It does not look at each reader with each item. The registry of
+//! a buffer has the limited readers in order of the number of published items at which they would be over
+//! their limit if they read nothing until then:
+//!
+//! ```text
+//!   due_at = 4,711 ◀── the nearest                     bytes: by the total
+//!   by_items: [4,711: a] [5,020: trail] [9,000: c]     by_bytes: [88,000: trail] [90,000: d]
+//! ```
+//!
+//! A reader that is over its limit when it is due gives up its place to a [trail](super::trail), a place that
+//! lagging readers share. It keeps the number of the next item. When it comes back it starts on the trail,
+//! and the numbers tell how many items it has lost. There is a trail for each class of limits that differ by
+//! less than a factor of two, so the writer moves a few trails, however many readers are stuck. A trail is
+//! moved when it is due, like a reader, and goes when the last reader leaves it.
+//!
+//! * **Items.** The writer compares `due_at` only when it begins a [block](super::block), which is a slow step
+//!   anyway. So a limit may be exceeded by an eighth, and by the items of a block, before it is enforced.
+//! * **Bytes** are [metered](super::meter) while a reader of the buffer is limited in bytes.
+//! * **Splices.** What is registered with a buffer that is spliced goes to the registry of the buffer that it
+//!   leads to: it is that one's writer who continues publishing.
+//! * **User code** (sizes, wakers, the drop of events) runs under no lock of this module. What is to be
+//!   dropped or woken is [collected](LimitGarbage) and comes after.
+//!
+//! Locks are taken in this order: a registry, a leash or a trail, sums.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::{Arc, OnceLock};
+use std::task::Waker;
+use std::{mem, ptr};
+
+use super::cursor::Cursor;
+use super::deadlines::{AT_ONCE, Deadline, Deadlines, Due, Id, NEVER, Who, id_of};
+use super::leash::{Custody, Inside, Leash};
+use super::meter::Meter;
+use super::node::NodeRef;
+use super::place::PlaceRef;
+use super::shared::Shared;
+use super::sums::{Allowed, Sums};
+use super::trail::{Allowance, Class, Key, Parked, Trail};
+use crate::error::LagExceeded;
+use crate::error::SharedError;
+use crate::lag_limit::{LagLimit, OnLag};
+use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard};
+use crate::unwind::{
+    both_even_if_one_panics, even_if_it_panics, for_each_even_if_one_panics, resume,
+};
+
+/// How many are looked at under one lock.
+const AT_A_TIME: usize = 64;
+
+/// A record's part in it. Next to nothing if no reader was ever limited.
+pub(super) struct Limits<T> {
+    /// The number of published items at which the nearest is due. Written under the registry's lock.
+    due_at: AtomicU64,
+    /// The writer is to ask each event for its size.
+    pub(super) is_metered: AtomicBool,
+    registry: Mutex<LimitRegistry<T>>,
+    /// From the first reader on that is limited in bytes.
+    pub(super) meter: OnceLock<Box<Meter<T>>>,
+}
+
+struct LimitRegistry<T> {
+    /// In a box: most buffers have none.
+    book: Option<Box<Deadlines<T>>>,
+    /// The buffer was spliced: all was handed on to where it leads, and what comes is registered there.
+    is_handed_on: bool,
+}
+
+/// What is to be dropped and woken once no lock is held.
+pub(crate) struct LimitGarbage<T> {
+    wakers: Vec<Waker>,
+    /// With the numbers of the places. The newest go first: the drop of events, which takes place when the oldest goes,
+    /// is not to keep what follows.
+    places: Vec<(i64, KeptPlace<T>)>,
+    entries: Vec<Deadline<T>>,
+}
+
+enum KeptPlace<T> {
+    NodeRef(#[expect(dead_code, reason = "it is only dropped")] NodeRef<T>),
+    Cursor(#[expect(dead_code, reason = "it is only dropped")] Cursor<T>),
+}
+
+impl<T> LimitGarbage<T> {
+    fn new() -> Self {
+        Self {
+            wakers: Vec::new(),
+            places: Vec::new(),
+            entries: Vec::new(),
+        }
+    }
+}
+
+impl<T> Drop for LimitGarbage<T> {
+    fn drop(&mut self) {
+        let Self {
+            wakers,
+            places,
+            entries,
+        } = self;
+        places.sort_unstable_by_key(|(number, _)| *number);
+        even_if_it_panics(|| {
+            for_each_even_if_one_panics(wakers.drain(..), Waker::wake);
+            for_each_even_if_one_panics(places.drain(..).rev(), drop);
+            for_each_even_if_one_panics(entries.drain(..), drop);
+        });
+    }
+}
+
+impl<T> Limits<T> {
+    pub(super) fn new() -> Self {
+        Self {
+            due_at: AtomicU64::new(NEVER),
+            is_metered: AtomicBool::new(false),
+            registry: Mutex::default(),
+            meter: OnceLock::new(),
+        }
+    }
+
+    /// Whether any is due once that many items are published.
+    #[inline]
+    pub(super) fn are_due(&self, published: u64) -> bool {
+        // Relaxed: only a number; what it stands for is under the lock.
+        self.due_at.load(Relaxed) <= published
+    }
+
+    /// Whether the writer is to call [`Shared::measure`] with each item.
+    pub(super) fn is_metered(&self) -> bool {
+        // Acquire: pairs with the Release in `meter`.
+        self.is_metered.load(Acquire)
+    }
+
+    fn are_due_in_bytes(&self) -> bool {
+        self.sums()
+            .is_some_and(|sums| sums.has_begun() && sums.total() >= sums.due_at)
+    }
+
+    pub(super) fn sums(&self) -> Option<MutexGuard<'_, Sums>> {
+        self.meter.get().map(|meter| meter.sums.lock())
+    }
+
+    fn total(&self) -> u64 {
+        self.sums().map_or(0, |sums| sums.total())
+    }
+
+    /// Notes when the nearest is due, under the lock of the registry.
+    fn note_due(&self, registry: &LimitRegistry<T>) {
+        let Some(book) = &registry.book else {
+            return;
+        };
+        let due = book.next_due();
+        // Relaxed: see `are_due`.
+        self.due_at.store(due.items, Relaxed);
+        if let Some(mut sums) = self.sums() {
+            sums.due_at = due.bytes;
+        }
+    }
+}
+
+impl<T> Default for LimitRegistry<T> {
+    fn default() -> Self {
+        Self {
+            book: None,
+            is_handed_on: false,
+        }
+    }
+}
+
+impl<T> LimitRegistry<T> {
+    fn book(&mut self) -> &mut Deadlines<T> {
+        self.book.get_or_insert_with(|| Box::new(Deadlines::new()))
+    }
+}
+
+/// A registry under its lock, and the record that it belongs to.
+struct OpenRegistry<'a, T> {
+    record: &'a Shared<T>,
+    registry: MutexGuard<'a, LimitRegistry<T>>,
+    garbage: LimitGarbage<T>,
+}
+
+impl<T> OpenRegistry<'_, T> {
+    /// Looks at a reader, which the caller has to itself: if it is over its limit it loses its place,
+    /// otherwise it is registered.
+    fn look(&mut self, leash: &Arc<Leash<T>>, inside: &mut Inside<T>) -> Option<SharedError> {
+        let (Custody::Reader(cursor), Some(limit)) = (&mut inside.custody, inside.limit) else {
+            return None;
+        };
+        let place = cursor.slot();
+        let (allowed, lag) = self.allowed(&place, limit.items, limit.bytes_allowed());
+        if allowed.skip == 0 {
+            if cursor.is_at_a_splice() {
+                // Nothing else may keep the buffer that has ended here.
+                self.garbage.wakers.extend(cursor.take_waker());
+                let number = place.number_in(self.record) - 1;
+                let left = cursor.jump(place.ahead(0).0);
+                self.garbage.places.push((number, KeptPlace::NodeRef(left)));
+            }
+            self.register_reader(leash, &place, &limit);
+            self.discard(place);
+            return None;
+        }
+        self.garbage.wakers.extend(cursor.take_waker());
+        let removed = self.registry.book().remove(id_of(leash));
+        self.garbage.entries.extend(removed);
+        let allowance = match limit.on_lag {
+            OnLag::Close => {
+                self.take_cursor(inside, Custody::Nobody(Some(place.mark())));
+                self.discard(place);
+                if inside
+                    .limit
+                    .take()
+                    .is_some_and(|limit| limit.bytes.is_some())
+                {
+                    self.stop_metering();
+                }
+                return Some(SharedError::new(LagExceeded { items: lag }.into()));
+            }
+            OnLag::SkipToOldest => Allowance {
+                items: limit.items,
+                bytes: limit.bytes_allowed(),
+            },
+            OnLag::SkipToNewest => Allowance {
+                items: 1,
+                bytes: None,
+            },
+        };
+        // First, so that the reader is an observer all the time.
+        place.record().join();
+        let parked = self.park(place, allowance);
+        self.take_cursor(inside, Custody::Trail(parked));
+        None
+    }
+
+    fn look_at_entry(&mut self, id: Id) {
+        // It may have gone, or been handed on.
+        let book = self.registry.book.as_mut();
+        let Some(entry) = book.and_then(|book| book.remove(id)) else {
+            return;
+        };
+        match &entry.who {
+            Who::Trail(trail) => self.look_at_trail(trail),
+            Who::Reader(leash) => self.look_from_outside(leash),
+        }
+        self.garbage.entries.push(entry);
+    }
+
+    /// For the writer. A reader that is inside looks for itself when it leaves, and is registered then.
+    fn look_from_outside(&mut self, leash: &Arc<Leash<T>>) {
+        let Some(mut barred) = leash.bar(|orders| orders.look = true) else {
+            return;
+        };
+        let (inside, orders) = barred.parts();
+        if orders.end().is_none() {
+            orders.lagged = self.look(leash, inside);
+        }
+    }
+
+    /// A reader that is limited in bytes has gone.
+    fn stop_metering(&mut self) {
+        let book = self.registry.book();
+        book.metered -= 1;
+        if book.metered == 0 {
+            let limits = self.record.limits();
+            limits.is_metered.store(false, Release);
+            if let Some(mut sums) = limits.sums() {
+                sums.end();
+            }
+        }
+    }
+
+    fn take_cursor(&mut self, inside: &mut Inside<T>, custody: Custody<T>) {
+        let before = mem::replace(&mut inside.custody, custody);
+        if let Custody::Reader(cursor) = before {
+            let place = cursor.slot();
+            // Its anchor may be further back.
+            let number = place.number_in(self.record) - 1;
+            self.garbage
+                .places
+                .push((number, KeptPlace::Cursor(cursor)));
+            self.discard(place);
+        }
+    }
+
+    fn discard(&mut self, slot: PlaceRef<T>) {
+        let number = slot.number_in(self.record);
+        let hold = KeptPlace::NodeRef(slot.into_hold());
+        self.garbage.places.push((number, hold));
+    }
+
+    fn register_reader(&mut self, leash: &Arc<Leash<T>>, place: &PlaceRef<T>, limit: &LagLimit<T>) {
+        let due = self.due(place, limit.items, limit.bytes_allowed());
+        let who = Who::Reader(Arc::clone(leash));
+        self.register(id_of(leash), who, due);
+    }
+
+    fn register(&mut self, id: Id, who: Who<T>, due: Due) {
+        let before = self.registry.book().insert(id, who, due);
+        self.garbage.entries.extend(before);
+    }
+
+    /// Shares a trail that keeps what a reader at `place` may still have.
+    fn park(&mut self, place: PlaceRef<T>, allowance: Allowance) -> Parked<T> {
+        let class = allowance.class();
+        let (allowed, _) = self.allowed(&place, allowance.items, allowance.bytes);
+        let is_behind = |trail: &Arc<Trail<T>>, record: &Shared<T>, to: i64| {
+            let state = trail.lock();
+            state.number() <= state.number_of(&place, record).saturating_add(to)
+        };
+        let skip = i64::try_from(allowed.skip).unwrap_or(i64::MAX);
+        let near = self.trail((place.region(), class));
+        let near = near.filter(|trail| is_behind(trail, self.record, skip));
+        let trail = near.unwrap_or_else(|| self.trail_near(&place, allowed.skip, class));
+        let number = {
+            let mut state = trail.lock();
+            state.join(allowance);
+            state.number_of(&place, self.record)
+        };
+        self.discard(place);
+        self.register_trail(&trail);
+        Parked {
+            trail,
+            allowance,
+            number,
+        }
+    }
+
+    /// The trail to which a place that many items further on belongs, which is moved back to that if need be.
+    fn trail_near(&mut self, place: &PlaceRef<T>, items: u64, class: Class) -> Arc<Trail<T>> {
+        let slot = advance(place, items);
+        let Some(trail) = self.trail((slot.region(), class)) else {
+            return Trail::new(slot, class);
+        };
+        let mut state = trail.lock();
+        let number = state.number_of(&slot, self.record);
+        let left = if number < state.number() {
+            state.move_to(slot, number)
+        } else {
+            Some(slot)
+        };
+        drop(state);
+        if let Some(left) = left {
+            self.discard(left);
+        }
+        trail
+    }
+
+    fn trail(&self, key: Key) -> Option<Arc<Trail<T>>> {
+        match self.registry.book.as_ref()?.get(Id::Trail(key))? {
+            Who::Trail(trail) => Some(Arc::clone(trail)),
+            Who::Reader(_) => None,
+        }
+    }
+
+    fn register_trail(&mut self, trail: &Arc<Trail<T>>) {
+        let state = trail.lock();
+        let Allowance { items, bytes } = state.allowance();
+        if let (Some(key), Some(slot)) = (state.key(), &state.slot) {
+            let due = self.due(slot, items, bytes);
+            drop(state);
+            self.register(Id::Trail(key), Who::Trail(Arc::clone(trail)), due);
+        }
+    }
+
+    /// Moves a trail on, which is not registered now.
+    fn look_at_trail(&mut self, trail: &Arc<Trail<T>>) {
+        let mut state = trail.lock();
+        let Allowance { items, bytes } = state.allowance();
+        let Some(slot) = &state.slot else {
+            return;
+        };
+        let (allowed, _) = self.allowed(slot, items, bytes);
+        let to = advance(slot, allowed.skip);
+        let number = state.number_of(&to, self.record);
+        let left = state.move_to(to, number);
+        let key = state.key();
+        drop(state);
+        if let Some(left) = left {
+            self.discard(left);
+        }
+        let other = key.and_then(|key| self.trail(key));
+        if let Some(other) = other.filter(|other| !Arc::ptr_eq(other, trail)) {
+            if let Some(left) = trail.merge_into(&other, self.record) {
+                self.discard(left);
+            }
+            self.register_trail(&other);
+        } else {
+            self.register_trail(trail);
+        }
+    }
+
+    /// How many items a reader at `place` is behind, and what it may have of these. It may always have the
+    /// newest.
+    fn allowed(&self, place: &PlaceRef<T>, items: u64, bytes: Option<u64>) -> (Allowed, u64) {
+        let number = place.number_in(self.record);
+        let published = i64::try_from(self.record.published_since(0)).unwrap_or(i64::MAX);
+        let lag = u64::try_from(published - number).unwrap_or(0);
+        (place.allowed(lag, items, bytes), lag)
+    }
+
+    /// When a place will have fallen behind by so much, and some more, so that it is not looked at with each item.
+    fn due(&self, place: &PlaceRef<T>, items: u64, bytes: Option<u64>) -> Due {
+        let slack = i128::from((items / 8).min(512));
+        let items = i128::from(place.number_in(self.record)) + i128::from(items) + slack + 1;
+        Due {
+            items: u64::try_from(items.max(0)).unwrap_or(NEVER),
+            bytes: bytes.map_or(NEVER, |bytes| {
+                { place.sum_at_least() }
+                    .saturating_add(bytes)
+                    .saturating_add(bytes / 16 + 1)
+            }),
+        }
+    }
+
+    fn close(self) -> LimitGarbage<T> {
+        self.record.limits().note_due(&self.registry);
+        self.garbage
+    }
+}
+
+/// The place that many items further on. If some of them are counted and not there yet, the writer that brings
+/// them enforces the limits again.
+fn advance<T>(from: &PlaceRef<T>, items: u64) -> PlaceRef<T> {
+    let (mut to, mut gone) = from.ahead(items);
+    while gone < items && to.request_limits() {
+        let (next, more) = to.ahead(items - gone);
+        gone += more;
+        to = next;
+    }
+    to
+}
+
+impl<T> Shared<T> {
+    /// Opens the registry of the buffer that this one leads to by splices, as far as it has been handed on, and
+    /// calls `f` with it.
+    fn open<R>(
+        self: &Arc<Self>,
+        f: impl FnOnce(&mut OpenRegistry<'_, T>) -> R,
+    ) -> (R, LimitGarbage<T>) {
+        let mut record = Arc::clone(self);
+        loop {
+            let registry = record.limits().registry.lock();
+            if !registry.is_handed_on {
+                let mut open = OpenRegistry {
+                    record: &record,
+                    registry,
+                    garbage: LimitGarbage::new(),
+                };
+                let answer = f(&mut open);
+                return (answer, open.close());
+            }
+            drop(registry);
+            // It was spliced before it was handed on.
+            let next = record.onward();
+            record = next.map_or(record, |(next, _)| next);
+        }
+    }
+
+    /// Hands on what is registered to the buffer that this one has been spliced to. Returns where to, if there is
+    /// anything: to be enforced there.
+    pub(super) fn hand_limits_on(&self) -> Option<Arc<Self>> {
+        let (to, _) = self.onward()?;
+        let mut registry = self.limits().registry.lock();
+        registry.is_handed_on = true;
+        let handed = registry.book.take()?;
+        // Relaxed: see `are_due`.
+        self.limits().due_at.store(NEVER, Relaxed);
+        // Under both locks, so that whoever is registered is found. Registries are locked in the order of splices.
+        let ((), garbage) = to.open(|open| {
+            open.registry.book().metered += handed.metered;
+            for (id, who) in handed.into_entries() {
+                open.register(id, who, AT_ONCE);
+            }
+        });
+        drop(registry);
+        drop(garbage);
+        Some(to)
+    }
+
+    /// Enforces the limits that are due. Runs user code.
+    #[cold]
+    pub(super) fn enforce_limits(&self) {
+        let limits = self.limits();
+        let (published, total) = (self.published_since(0), limits.total());
+        // Each is looked at once, even if it is due after that: if what it is to give up is not there yet.
+        let due = match &limits.registry.lock().book {
+            Some(book) => book.due(published, total),
+            None => return,
+        };
+        let mut left = due.chunks(AT_A_TIME);
+        even_if_it_panics(|| {
+            for due in left.by_ref() {
+                let mut open = OpenRegistry {
+                    record: self,
+                    registry: limits.registry.lock(),
+                    garbage: LimitGarbage::new(),
+                };
+                for id in due {
+                    open.look_at_entry(*id);
+                }
+                drop(open.close());
+            }
+        });
+    }
+}
+
+impl<T> PlaceRef<T> {
+    /// The number that this place has in the buffer `last`, to which it leads by splices. It is negative if the
+    /// items in between are more than those of that buffer.
+    pub(super) fn number_in(&self, last: &Shared<T>) -> i64 {
+        self.record().number_in(self.seq(), last)
+    }
+
+    /// Which buffer it is in.
+    pub(super) fn region(&self) -> usize {
+        ptr::from_ref(self.record()) as usize
+    }
+}
+
+impl<T> Shared<T> {
+    /// The number that a place here has in `last`, to which this buffer leads by splices.
+    fn number_in(&self, seq: u64, last: &Self) -> i64 {
+        let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        if ptr::eq(self, last) {
+            return signed(seq);
+        }
+        let way = self.distance_to(seq, last);
+        way.map_or(i64::MAX, |(number, items)| signed(number) - signed(items))
+    }
+
+    /// The number at which this buffer leads to `other` by splices, and how many items come before, from `seq` on.
+    fn distance_to(&self, seq: u64, other: &Self) -> Option<(u64, u64)> {
+        let mut onward = self.onward();
+        let mut items = self.published_since(seq);
+        loop {
+            let (record, seq) = onward?;
+            if ptr::eq(Arc::as_ptr(&record), other) {
+                return Some((seq, items));
+            }
+            items += record.published_since(seq);
+            onward = record.onward();
+        }
+    }
+}
+
+/// A reader was limited, which the caller has to itself. Runs user code.
+pub(super) fn admit<T>(leash: &Arc<Leash<T>>, inside: &mut Inside<T>) {
+    let (Custody::Reader(cursor), Some(limit)) = (&mut inside.custody, &inside.limit) else {
+        return;
+    };
+    let mut panicked = None;
+    // Neither a waker nor what it has passed is kept.
+    cursor.stop_waiting();
+    cursor.anchor_here();
+    if let Some(bytes) = &limit.bytes {
+        let slot = cursor.slot();
+        // First, so that it goes on whoever leaves meanwhile.
+        let ((), garbage) = slot.owner().open(|open| open.registry.book().metered += 1);
+        drop(garbage);
+        panicked = slot.meter(bytes.size_of);
+    }
+    let place = cursor.slot();
+    let look = || {
+        settle_at(place, |open| {
+            if let Some(lagged) = open.look(leash, inside) {
+                // We are inside, so this is only an order.
+                drop(leash.bar(|orders| orders.lagged = Some(lagged)));
+            }
+        });
+    };
+    both_even_if_one_panics(look, || resume(panicked));
+}
+
+/// A reader is back, at `place`, and inside: the writer looks at it again. Runs user code.
+pub(super) fn readmit<T>(leash: &Arc<Leash<T>>, place: PlaceRef<T>, limit: &LagLimit<T>) {
+    let here = place.clone();
+    settle_at(place, |open| {
+        open.register_reader(leash, &here, limit);
+        open.discard(here);
+    });
+}
+
+/// Looks at a limited reader, unless it is inside: then it does so itself when it leaves. Runs user code.
+pub(super) fn look_again<T>(leash: &Arc<Leash<T>>) {
+    let Some(mut barred) = leash.bar(|orders| orders.look = true) else {
+        return;
+    };
+    let place = match &barred.parts().0.custody {
+        Custody::Reader(cursor) => Some(cursor.slot()),
+        _ => None,
+    };
+    drop(barred);
+    if let Some(place) = place {
+        settle_at(place, |open| open.look_from_outside(leash));
+    }
+}
+
+/// Looks at a reader, which is at `place` or after it.
+fn settle_at<T, R>(place: PlaceRef<T>, look: impl FnOnce(&mut OpenRegistry<'_, T>) -> R) -> R {
+    let (answer, garbage) = place.owner().open(look);
+    // What is under way may have been counted before the reader was registered. Who brings it looks.
+    let mut last = place.end_of_region();
+    while last.request_limits() {
+        last = last.end_of_region();
+    }
+    let end = last.owner();
+    // What they keep is to be freed here, or by the writer.
+    let mut places = [Some(last), Some(place)].into_iter();
+    let mut garbage = Some(garbage);
+    let mut end = Some(end);
+    even_if_it_panics(|| {
+        places.by_ref().for_each(drop);
+        drop(garbage.take());
+        if let Some(end) = end.take() {
+            if end.limits().are_due(end.published_since(0)) || end.limits().are_due_in_bytes() {
+                end.enforce_limits();
+            }
+        }
+    });
+    answer
+}
+
+/// A limited reader has gone that had its place to itself.
+pub(super) fn dismiss<T>(leash: &Leash<T>, limit: &LagLimit<T>, record: &Arc<Shared<T>>) {
+    let ((), garbage) = record.open(|open| {
+        let entry = open.registry.book().remove(id_of(leash));
+        open.garbage.entries.extend(entry);
+        if limit.bytes.is_some() {
+            open.stop_metering();
+        }
+    });
+    drop(garbage);
+}
+
+/// A reader leaves the trail that it shared, to come back or for good (with its limit). Returns the place, and how
+/// many items that is after the one that it would have received next.
+pub(super) fn leave_trail<T>(
+    parked: &Parked<T>,
+    limit: Option<&LagLimit<T>>,
+) -> (Option<PlaceRef<T>>, i64, LimitGarbage<T>) {
+    let Some(record) = parked.record() else {
+        return (None, 0, LimitGarbage::new());
+    };
+    let ((slot, skipped), garbage) = record.open(|open| {
+        let (trail, own) = parked.find();
+        let mut state = trail.lock();
+        let skipped = state.number() - own;
+        let key = state.key();
+        let (slot, is_shared) = state.leave(parked.allowance);
+        drop(state);
+        let entry = key.and_then(|key| open.registry.book().remove(Id::Trail(key)));
+        open.garbage.entries.extend(entry);
+        if is_shared {
+            // Those that are left may be allowed less.
+            open.look_at_trail(&trail);
+        }
+        if limit.is_some_and(|limit| limit.bytes.is_some()) {
+            open.stop_metering();
+        }
+        (slot, skipped)
+    });
+    (slot, skipped, garbage)
+}
+
+/// Where a reader that shares a trail continues, and how many items it is to be told of.
+pub(super) fn place_of<T>(parked: &Parked<T>) -> (Option<PlaceRef<T>>, u64) {
+    let Some(record) = parked.record() else {
+        return (None, 0);
+    };
+    let ((slot, ahead), _nothing) = record.open(|_| {
+        let (trail, own) = parked.find();
+        let state = trail.lock();
+        (state.slot.clone(), state.number() - own)
+    });
+    let place = slot.map(|slot| from_trail(slot, ahead));
+    place.map_or((None, 0), |(slot, skipped)| (Some(slot), skipped))
+}
+
+/// Where a reader continues whose trail is at `slot`, that many items after the one that it would have received next;
+/// and how many items it has lost.
+pub(super) fn from_trail<T>(slot: PlaceRef<T>, ahead: i64) -> (PlaceRef<T>, u64) {
+    match u64::try_from(ahead) {
+        Ok(skipped) => (slot, skipped),
+        Err(_) => (slot.ahead(ahead.unsigned_abs()).0, 0),
+    }
+}
+
+/// How many items a reader that shares a trail would receive.
+pub(super) fn lag_of<T>(parked: &Parked<T>) -> (u64, LimitGarbage<T>) {
+    let Some(record) = parked.record() else {
+        return (0, LimitGarbage::new());
+    };
+    record.open(|open| {
+        let (trail, _) = parked.find();
+        let state = trail.lock();
+        let Allowance { items, bytes } = parked.allowance;
+        let allowed = { state.slot.as_ref() }.map(|slot| open.allowed(slot, items, bytes));
+        allowed.map_or(0, |(allowed, lag)| lag - allowed.skip - allowed.unsure)
+    })
+}

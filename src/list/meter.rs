@@ -1,0 +1,242 @@
+//! How many bytes readers are behind.
+//!
+//! While a reader of a buffer is limited in bytes, the writer asks each event for its size once, after it was
+//! published, and adds it to the [sums](super::sums) of the buffer. Across a splice, a buffer also knows the sum in the
+//! next one at the place where it leads to.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Release;
+
+use super::node::{NodePtr, NodeState};
+use super::place::PlaceRef;
+use super::shared::Shared;
+use super::sums::{Allowed, Sums};
+use crate::lag_limit::{LagLimit, SizeOf};
+use crate::sync::Mutex;
+use crate::unwind::{Panic, keep_first, resume};
+
+pub(super) struct Meter<T> {
+    size_of: SizeOf<T>,
+    pub(super) sums: Mutex<Sums>,
+}
+
+impl<T> Shared<T> {
+    /// Asks the items that were just published for their sizes, the first of which has that number and is in that
+    /// node. Returns whether limits are due. Runs user code.
+    ///
+    /// # Safety
+    ///
+    /// The node is alive throughout the call.
+    #[cold]
+    pub(super) unsafe fn measure(
+        &self,
+        node: NodePtr<T>,
+        number: u64,
+        items: u64,
+    ) -> (bool, Option<Panic>) {
+        let Some(Meter { size_of, sums }) = self.limits().meter.get().map(|meter| &**meter) else {
+            return (false, None);
+        };
+        let mut panicked = None;
+        let mut at = node;
+        let mut more = Vec::new();
+        let mut first = 0;
+        for item in 0..items {
+            // SAFETY: the first node is alive (caller), and keeps those after it alive.
+            let NodeState::Item(events, next) = (unsafe { at.read() }) else {
+                break;
+            };
+            let size = size_of.of_item(events, &mut panicked);
+            // Mostly it is but one.
+            if item == 0 {
+                first = size;
+            } else {
+                more.push(size);
+            }
+            at = next;
+        }
+        let mut sums = sums.lock();
+        for (size, number) in std::iter::once(first).chain(more).zip(number..) {
+            sums.add(number, size);
+        }
+        let is_due = sums.has_begun() && sums.total() >= sums.due_at;
+        (is_due, panicked)
+    }
+
+    /// The bytes in the buffers that this one leads to.
+    fn bytes_beyond(&self) -> u64 {
+        let mut onward = self.onward();
+        if onward.is_none() {
+            return 0;
+        }
+        let mut joined = self.limits().sums().and_then(|sums| sums.joined);
+        let mut bytes = 0;
+        while let Some((record, _)) = onward {
+            let (total, next) =
+                { record.limits().sums() }.map_or((0, None), |sums| (sums.total(), sums.joined));
+            bytes += joined.map_or(0, |joined| total.saturating_sub(joined));
+            joined = next;
+            onward = record.onward();
+        }
+        bytes
+    }
+}
+
+impl<T> PlaceRef<T> {
+    /// What a reader here, `lag` items behind, may have of these.
+    pub(super) fn allowed(&self, lag: u64, items: u64, bytes: Option<u64>) -> Allowed {
+        let most = lag.saturating_sub(1);
+        let by_items = lag.saturating_sub(items).min(most);
+        let mut allowed = bytes.map_or(Allowed::default(), |bytes| self.allowed_in_bytes(bytes));
+        let end = (allowed.skip + allowed.unsure).min(most);
+        allowed.skip = allowed.skip.min(most).max(by_items);
+        allowed.unsure = end.saturating_sub(allowed.skip);
+        allowed
+    }
+
+    fn allowed_in_bytes(&self, limit: u64) -> Allowed {
+        let mut skip = 0;
+        let mut next: Option<(Arc<Shared<T>>, u64)> = None;
+        loop {
+            let (record, seq) = match &next {
+                None => (self.record(), self.seq()),
+                Some((record, seq)) => (&**record, *seq),
+            };
+            let beyond = record.bytes_beyond();
+            if let Some(onward) = record.onward().filter(|_| beyond > limit) {
+                skip += record.published_since(seq);
+                next = Some(onward);
+                continue;
+            }
+            let sums = record.limits().sums();
+            let allowed = sums.map(|sums| sums.allowed(seq, limit, beyond));
+            let mut allowed = allowed.unwrap_or_default();
+            allowed.skip += skip;
+            return allowed;
+        }
+    }
+
+    /// The sum at this place, or at one a little further back, in terms of the buffer that it leads to by splices.
+    pub(super) fn sum_at_least(&self) -> u64 {
+        let sums = self.record().limits().sums();
+        let mut sum = sums.map_or(0, |sums| sums.at_least(self.seq()));
+        let mut next = self.record().onward();
+        let mut limits = self.record().limits();
+        let mut record;
+        while let Some((to, _)) = next {
+            if let Some(sums) = limits.sums() {
+                let joined = sums.joined.unwrap_or(sum);
+                sum = joined.saturating_sub(sums.total().saturating_sub(sum));
+            }
+            record = to;
+            limits = record.limits();
+            next = record.onward();
+        }
+        sum
+    }
+
+    /// How many items a reader here is over its limit. Asks those whose sizes it has to know.
+    pub(super) fn over(&self, limit: &LagLimit<T>) -> (u64, Option<Panic>) {
+        let lag = self.lag();
+        if limit.bytes.is_none() {
+            return (lag.saturating_sub(limit.items), None);
+        }
+        let allowed = self.allowed(lag, limit.items, limit.bytes_allowed());
+        let Some(bytes) = limit.bytes.filter(|_| allowed.unsure > 0) else {
+            return (allowed.skip, None);
+        };
+        let (from, _) = self.ahead(allowed.skip);
+        let (sizes, panicked) = from.ask(bytes.size_of, allowed.unsure);
+        let mut sum = allowed.bytes;
+        let fit = sizes.iter().rev().take_while(|size| {
+            sum = sum.saturating_add(**size);
+            sum <= bytes.limit
+        });
+        let fit = fit.count() as u64;
+        (allowed.skip + allowed.unsure - fit, panicked)
+    }
+
+    /// Asks that many items for their sizes, from here on.
+    fn ask(&self, size_of: SizeOf<T>, items: u64) -> (Vec<u64>, Option<Panic>) {
+        let mut sizes = Vec::new();
+        let mut panicked = None;
+        self.walk(|events| {
+            let goes_on = (sizes.len() as u64) < items;
+            if goes_on {
+                sizes.push(size_of.of_item(events, &mut panicked));
+            }
+            goes_on
+        });
+        (sizes, panicked)
+    }
+
+    /// Has the writer ask each item for its size from now on, and asks those from here on that were published
+    /// before, each once.
+    pub(super) fn meter(&self, size_of: SizeOf<T>) -> Option<Panic> {
+        let mut regions = vec![self.clone()];
+        let mut panicked = None;
+        while let Some(next) = regions.last().and_then(PlaceRef::next_region) {
+            regions.push(next);
+        }
+        let mut joined = None;
+        while let Some(place) = regions.pop() {
+            let meter = place.record().limits().meter.get_or_init(|| {
+                let sums = Mutex::default();
+                Box::new(Meter { size_of, sums })
+            });
+            place.begin_sums(meter);
+            meter.sums.lock().joined = joined;
+            let (sum, panic) = place.sum(meter);
+            if let Some(panic) = panic {
+                keep_first(&mut panicked, panic);
+            }
+            joined = Some(sum);
+        }
+        panicked
+    }
+
+    /// As [`meter`](Self::meter), for the readers of this buffer, which has been spliced.
+    pub(super) fn meter_again(&self) {
+        if let Some(meter) = self.record().limits().meter.get() {
+            resume(self.meter(meter.size_of));
+        }
+    }
+
+    /// Begins the sums of this buffer at its last slot, unless they have begun.
+    fn begin_sums(&self, meter: &Meter<T>) {
+        let limits = self.record().limits();
+        let mut last = self.end_of_region();
+        // Release: pairs with the Acquire in `is_metered`.
+        limits.is_metered.store(true, Release);
+        loop {
+            // The request under the lock: the writer that fulfils it adds its item after this.
+            let mut sums = meter.sums.lock();
+            if sums.has_begun() {
+                return;
+            }
+            if last.is_last_after_request() {
+                return sums.begin(last.seq());
+            }
+            drop(sums);
+            last = last.end_of_region();
+        }
+    }
+
+    /// The sum at this place.
+    fn sum(&self, Meter { size_of, sums }: &Meter<T>) -> (u64, Option<Panic>) {
+        let seq = self.seq();
+        let (point, is_covered, total) = {
+            let sums = sums.lock();
+            (sums.at(seq), sums.covers(seq), sums.total())
+        };
+        let Some(point) = point else {
+            // Published by now, and not measured yet.
+            return (total, None);
+        };
+        let (sizes, panicked) = self.ask(*size_of, point.number - seq);
+        if !is_covered {
+            sums.lock().prepend(seq, &sizes);
+        }
+        (point.before - sizes.iter().sum::<u64>(), panicked)
+    }
+}

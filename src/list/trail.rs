@@ -1,0 +1,188 @@
+//! A place that lagging readers share.
+
+use std::collections::BTreeMap;
+use std::mem;
+use std::sync::Arc;
+
+use super::place::PlaceRef;
+use super::shared::Shared;
+use crate::sync::{Mutex, MutexGuard};
+
+/// How much a reader that has given its place up may receive when it comes back.
+#[derive(Clone, Copy)]
+pub(super) struct Allowance {
+    pub(super) items: u64,
+    pub(super) bytes: Option<u64>,
+}
+
+/// Allowances that differ by less than a factor of two share a trail.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Class {
+    items: u32,
+    bytes: Option<u32>,
+}
+
+impl Allowance {
+    pub(super) fn class(self) -> Class {
+        Class {
+            items: self.items.max(1).ilog2(),
+            bytes: self.bytes.map(|bytes| bytes.max(1).ilog2()),
+        }
+    }
+}
+
+/// Which trail of a buffer: the buffer that it is in by now, and its class.
+pub(super) type Key = (usize, Class);
+
+/// A place that trails the newest item by the greatest allowance of the readers that share it.
+///
+/// The writer moves it, under the lock of the registry that it is in.
+pub(super) struct Trail<T>(Mutex<TrailState<T>>);
+
+pub(super) struct TrailState<T> {
+    class: Class,
+    /// `None` if no reader shares it any more, or it was merged into another one.
+    pub(super) slot: Option<PlaceRef<T>>,
+    /// The place as a number that grows with each item it passes. Whoever shares the trail knows its own place as such
+    /// a number.
+    number: i64,
+    /// The allowances of those that share it, and of how many.
+    items: BTreeMap<u64, usize>,
+    bytes: BTreeMap<u64, usize>,
+    /// Two that come to the same buffer by splices become one, whose numbers are greater by so much.
+    merged_into: Option<(Arc<Trail<T>>, i64)>,
+}
+
+/// A reader's share of a trail. The reader continues to count as an observer.
+pub(super) struct Parked<T> {
+    pub(super) trail: Arc<Trail<T>>,
+    pub(super) allowance: Allowance,
+    /// The first item that it has not received.
+    pub(super) number: i64,
+}
+
+impl<T> Parked<T> {
+    /// The trail by now, and the reader's place in its numbers.
+    pub(super) fn find(&self) -> (Arc<Trail<T>>, i64) {
+        let (mut trail, mut number) = (Arc::clone(&self.trail), self.number);
+        loop {
+            let next = trail.lock().merged_into.clone();
+            let Some((next, offset)) = next else {
+                return (trail, number);
+            };
+            (trail, number) = (next, number + offset);
+        }
+    }
+
+    /// The buffer that the trail is in.
+    pub(super) fn record(&self) -> Option<Arc<Shared<T>>> {
+        self.find().0.lock().slot.as_ref().map(PlaceRef::owner)
+    }
+
+    /// The place of the trail, which is at or before what the reader may receive.
+    pub(super) fn slot(&self) -> Option<PlaceRef<T>> {
+        self.find().0.lock().slot.clone()
+    }
+}
+
+fn greatest(allowances: &BTreeMap<u64, usize>) -> Option<u64> {
+    allowances.last_key_value().map(|(most, _)| *most)
+}
+
+fn add_all(to: &mut BTreeMap<u64, usize>, from: BTreeMap<u64, usize>) {
+    for (allowance, readers) in from {
+        *to.entry(allowance).or_default() += readers;
+    }
+}
+
+fn take_one(from: &mut BTreeMap<u64, usize>, allowance: u64) {
+    if let Some(readers) = from.get_mut(&allowance) {
+        *readers -= 1;
+        if *readers == 0 {
+            from.remove(&allowance);
+        }
+    }
+}
+
+impl<T> Trail<T> {
+    pub(super) fn new(slot: PlaceRef<T>, class: Class) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(TrailState {
+            class,
+            slot: Some(slot),
+            number: 0,
+            items: BTreeMap::new(),
+            bytes: BTreeMap::new(),
+            merged_into: None,
+        })))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, TrailState<T>> {
+        self.0.lock()
+    }
+
+    /// Makes one trail of two, in the place that is further back. Returns the other place.
+    pub(super) fn merge_into(&self, other: &Arc<Self>, last: &Shared<T>) -> Option<PlaceRef<T>> {
+        let mut state = self.lock();
+        let mut other_state = other.lock();
+        let number = other_state.number_of(state.slot.as_ref()?, last);
+        state.merged_into = Some((Arc::clone(other), number - state.number));
+        add_all(&mut other_state.items, mem::take(&mut state.items));
+        add_all(&mut other_state.bytes, mem::take(&mut state.bytes));
+        let slot = state.slot.take()?;
+        if number < other_state.number {
+            other_state.move_to(slot, number)
+        } else {
+            Some(slot)
+        }
+    }
+}
+
+impl<T> TrailState<T> {
+    pub(super) fn key(&self) -> Option<Key> {
+        self.slot.as_ref().map(|slot| (slot.region(), self.class))
+    }
+
+    /// What a place that leads to the buffer `last`, as this does, is in the trail's numbers.
+    pub(super) fn number_of(&self, slot: &PlaceRef<T>, last: &Shared<T>) -> i64 {
+        let own = self.slot.as_ref().map_or(0, |own| own.number_in(last));
+        self.number + (slot.number_in(last) - own)
+    }
+
+    pub(super) fn number(&self) -> i64 {
+        self.number
+    }
+
+    /// The greatest allowance of those that share it.
+    pub(super) fn allowance(&self) -> Allowance {
+        Allowance {
+            items: greatest(&self.items).unwrap_or(0),
+            bytes: greatest(&self.bytes),
+        }
+    }
+
+    pub(super) fn join(&mut self, allowance: Allowance) {
+        *self.items.entry(allowance.items).or_default() += 1;
+        if let Some(bytes) = allowance.bytes {
+            *self.bytes.entry(bytes).or_default() += 1;
+        }
+    }
+
+    /// Returns the place, which may be the last that keeps it, and whether others share it still.
+    pub(super) fn leave(&mut self, allowance: Allowance) -> (Option<PlaceRef<T>>, bool) {
+        take_one(&mut self.items, allowance.items);
+        if let Some(bytes) = allowance.bytes {
+            take_one(&mut self.bytes, bytes);
+        }
+        if self.items.is_empty() {
+            (self.slot.take(), false)
+        } else {
+            (self.slot.clone(), true)
+        }
+    }
+
+    /// Moves it; returns where it was.
+    pub(super) fn move_to(&mut self, slot: PlaceRef<T>, number: i64) -> Option<PlaceRef<T>> {
+        self.number = number;
+        self.slot.replace(slot)
+    }
+}

@@ -1,0 +1,695 @@
+//! The writer's end of the chain, and its replay window.
+
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::block::BlockAllocator;
+use super::node::{Batch, Chain, NodePtr, NodeRef, Payload};
+use super::place::{OwnedNode, Place, PlaceRef};
+use super::shared::{Ending, Shared};
+use super::weak_place::WeakPlace;
+use crate::error::BookmarkError;
+use crate::error::SharedError;
+use crate::error::SpliceCycle;
+use crate::sync::SPLICING;
+use crate::unwind::{both_even_if_one_panics, even_if_it_panics, resume};
+
+/// The writer's end.
+pub(crate) struct Writer<T> {
+    /// The last slot.
+    last: NodeRef<T>,
+    /// Where the next ones will be.
+    room: BlockAllocator<T>,
+    /// The last slot is written: the buffer has ended, and nothing is published any more.
+    ended: bool,
+    seq: u64,
+    record: Arc<Shared<T>>,
+    window: Option<Window<T>>,
+}
+
+// SAFETY: holds are `Send + Sync` under these bounds; the places are those the holds keep alive.
+unsafe impl<T: Send + Sync> Send for Writer<T> {}
+// SAFETY: as above; everything that writes takes `&mut self`.
+unsafe impl<T: Send + Sync> Sync for Writer<T> {}
+
+/// What late readers can still read: `len` items, from `first` to `newest`.
+struct Window<T> {
+    first: NodeRef<T>,
+    newest: Option<Place<T>>,
+    len: usize,
+    limit: usize,
+    /// Has left the window, and is to be freed when it is trimmed.
+    passed: Option<NodeRef<T>>,
+}
+
+/// The slots just written, if there are [requests](NodeRef::take_requests) for the first of them. Dropping this fulfils
+/// them: it wakes the tasks that wait, and enforces the limits that are due. Not to be dropped under a lock.
+#[must_use]
+pub(crate) struct Wake<T>(Option<Written<T>>);
+
+/// The first of some items just published, and its number.
+struct Written<T> {
+    held: OwnedNode<T>,
+    seq: u64,
+    items: u64,
+}
+
+impl<T> Drop for Wake<T> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(written) = self.0.take() {
+            fulfil(written, None);
+        }
+    }
+}
+
+/// What is to be done after publishing under a lock, once that is released: dropping this wakes
+/// the readers that wait, drops what has left the window, and enforces the limits that are due.
+#[must_use]
+pub(crate) struct Later<T> {
+    wake: Wake<T>,
+    trimmed: Option<NodeRef<T>>,
+}
+
+impl<T> Later<T> {
+    /// Wakes the readers already.
+    #[cfg(feature = "publisher")]
+    pub(crate) fn wake(&self) {
+        if let Some(Written { held, .. }) = &self.wake.0 {
+            if held.hold().take_waiting_bit() {
+                held.link().notify();
+            }
+        }
+    }
+}
+
+impl<T> Drop for Later<T> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(written) = self.wake.0.take() {
+            fulfil(written, self.trimmed.take());
+        }
+    }
+}
+
+/// Out of line: without requests, publishing is a few instructions.
+#[cold]
+#[inline(never)]
+fn fulfil<T>(written: Written<T>, trimmed: Option<NodeRef<T>>) {
+    let requests = written.held.hold().take_requests();
+    // These are dropped from below, each even if another one panics. The written slot goes first: while events are
+    // dropped it would keep what follows it alive.
+    let mut limits = EnforceLimits(None);
+    let (_trimmed, written) = (trimmed, written);
+    let notify = || {
+        if requests.wake {
+            written.held.link().notify();
+        }
+    };
+    if requests.enforce_limits {
+        both_even_if_one_panics(notify, || measure(&written, &mut limits));
+    } else {
+        notify();
+    }
+}
+
+/// Adds the sizes of what was published to the sums, if any reader is limited in bytes.
+fn measure<T>(written: &Written<T>, limits: &mut EnforceLimits<T>) {
+    let Written { held, seq, items } = written;
+    let record = held.record();
+    let mut panicked = None;
+    let mut is_due = record.limits().are_due(record.published_since(0));
+    if record.limits().is_metered() {
+        let node = held.hold().as_ptr();
+        // SAFETY: `held` keeps it alive.
+        let (due, panic) = unsafe { record.measure(node, *seq, *items) };
+        is_due |= due;
+        panicked = panic;
+    }
+    if is_due {
+        limits.0 = Some(held.owner());
+    }
+    resume(panicked);
+}
+
+/// What is to be done after a splice: dropping this wakes the readers, and enforces the limits of those
+/// that now continue elsewhere. Not to be dropped under a lock.
+#[must_use]
+pub(crate) struct Spliced<T> {
+    // Dropped in this order, each even if another one panics: see `fulfil`.
+    wake: Wake<T>,
+    observers: HandedOn<T>,
+    meter: MeterAgain<T>,
+    _limits: EnforceLimits<T>,
+    /// The place, if it led back to the buffer.
+    _refused: Option<PlaceRef<T>>,
+}
+
+impl<T> Spliced<T> {
+    /// Tells all that wait, and asks what follows for its sizes, before events are dropped.
+    pub(crate) fn wake(&mut self) {
+        let wake = mem::replace(&mut self.wake, Wake(None));
+        let observers = mem::replace(&mut self.observers, HandedOn(None));
+        let meter = mem::replace(&mut self.meter, MeterAgain(None));
+        drop((wake, observers, meter));
+    }
+}
+
+/// Dropping it tells the tasks that wait for observers of this buffer, or for none, that there are more, after taking off
+/// those that had left.
+struct HandedOn<T>(Option<Counts<T>>);
+
+/// The records of a buffer and of the one that it was spliced to, and how many observers too many were handed on.
+struct Counts<T> {
+    from: Arc<Shared<T>>,
+    to: Arc<Shared<T>>,
+    excess: isize,
+}
+
+impl<T> Drop for HandedOn<T> {
+    fn drop(&mut self) {
+        if let Some(Counts { from, to, excess }) = &self.0 {
+            both_even_if_one_panics(|| to.add_observers(-excess), || from.notify_observed());
+        }
+    }
+}
+
+/// Dropping it has the sizes of what follows this place asked.
+struct MeterAgain<T>(Option<PlaceRef<T>>);
+
+impl<T> Drop for MeterAgain<T> {
+    fn drop(&mut self) {
+        if let Some(place) = &self.0 {
+            place.meter_again();
+        }
+    }
+}
+
+/// Dropping it enforces the limits that are due.
+struct EnforceLimits<T>(Option<Arc<Shared<T>>>);
+
+impl<T> Drop for EnforceLimits<T> {
+    fn drop(&mut self) {
+        if let Some(record) = &self.0 {
+            record.enforce_limits();
+        }
+    }
+}
+
+impl<T> Writer<T> {
+    /// An empty buffer that retains the newest `limit` items.
+    pub(crate) fn new(limit: usize) -> Self {
+        let record = Shared::new();
+        let mut room = BlockAllocator::new();
+        room.count_by(record.reclaimed());
+        let last = NodeRef::first(Arc::clone(&record), &mut room);
+        let window = (limit > 0).then(|| Window {
+            first: last.clone(),
+            newest: None,
+            len: 0,
+            limit,
+            passed: None,
+        });
+        Self {
+            last,
+            room,
+            ended: false,
+            seq: 0,
+            record,
+            window,
+        }
+    }
+
+    /// That of an empty buffer which is closed.
+    pub(crate) fn closed() -> Self {
+        let mut tail = Self::new(0);
+        drop(tail.close());
+        tail
+    }
+
+    /// Passes over an item that nobody will ever see, since the writer alone holds the last slot;
+    /// false where somebody may.
+    #[inline]
+    pub(crate) fn skip_unobserved(&mut self, items: u64) -> bool {
+        let unseen = self.window.is_none() && self.last.is_unique();
+        if unseen {
+            self.seq += items;
+        }
+        unseen
+    }
+
+    /// Whether only the newest item is retained, and nobody but the window can come to it, nor to
+    /// what follows: then the next one may as well stand in its place.
+    #[inline]
+    fn may_replace(&self) -> bool {
+        self.window.as_ref().is_some_and(|window| {
+            window.limit == 1
+                && window.len == 1
+                && window.first.is_unique()
+                && self.last.is_known_to_its_link_only()
+        })
+    }
+
+    /// Publishes an item of one event. To be followed by [`conclude`](Self::conclude).
+    #[inline]
+    pub(crate) fn publish_one(&mut self, event: T) -> Wake<T> {
+        if self.may_replace() {
+            drop(self.replace(event));
+            return Wake(None);
+        }
+        self.fill(|| Payload::One(event), None, 1)
+    }
+
+    /// Puts an event in the place of the newest item, which is returned.
+    fn replace(&mut self, event: T) -> Option<Payload<T>> {
+        let window = self.window.as_mut()?;
+        self.seq += 1;
+        self.record.publish(self.seq);
+        if let Some(newest) = &mut window.newest {
+            newest.seq += 1;
+        }
+        // SAFETY: `may_replace`: unique, and with an item.
+        Some(unsafe { window.first.replace(Payload::One(event)) })
+    }
+
+    /// Publishes an item per event. To be followed by [`conclude`](Self::conclude).
+    pub(crate) fn publish(&mut self, batch: &mut Batch<T>) -> Wake<T> {
+        let len = batch.len();
+        let Some((first, rest)) = batch.take() else {
+            return Wake(None);
+        };
+        let rest = rest.map(|(rest, room)| {
+            self.begin_block(len);
+            // The new last slot will be where the batch is.
+            self.room.leave(self.last.node());
+            let requests = self.room.standing_requests();
+            let before = mem::replace(&mut self.room, room);
+            self.room.join(&before);
+            self.room.set_standing_requests(requests);
+            rest
+        });
+        let wake = self.fill(|| first, rest, len);
+        if len > 1 {
+            self.note_recent();
+        }
+        wake
+    }
+
+    /// Notes the last slot for readers that skip their backlog.
+    fn note_recent(&self) {
+        let last = self.last.as_ptr().erase();
+        self.record.recent().set(self.seq, last);
+    }
+
+    /// The whole of publishing an item of one event, for use under a lock. If all that is left to do is to drop
+    /// something, that is returned as the error: an event that nobody will ever see, or an item that the event
+    /// has taken the place of.
+    #[inline]
+    pub(crate) fn push_later(&mut self, event: T) -> Result<Later<T>, Option<Payload<T>>> {
+        if self.skip_unobserved(1) {
+            return Err(Some(Payload::One(event)));
+        }
+        if self.may_replace() {
+            return Err(self.replace(event));
+        }
+        let wake = self.fill(|| Payload::One(event), None, 1);
+        Ok(self.later(wake))
+    }
+
+    /// Publishes an item of one event, under a lock, and returns its place. The writer's reference to it becomes the
+    /// place's, which saves two operations on the count.
+    #[cfg(feature = "publisher")]
+    #[inline]
+    pub(crate) fn push_and_locate(&mut self, event: T) -> (PlaceRef<T>, Later<T>) {
+        debug_assert!(self.window.is_none(), "it would have to be told");
+        let (filled, place, _) = self.write(|| Payload::One(event), None, 1);
+        let awaited = filled.has_requests().then(|| filled.clone());
+        let wake = Wake(awaited.map(|hold| self.written(hold, place, 1)));
+        (PlaceRef::from_hold(filled, place), self.later(wake))
+    }
+
+    /// The same for an item per event.
+    pub(crate) fn publish_later(&mut self, mut batch: Batch<T>) -> Result<Later<T>, Batch<T>> {
+        if self.skip_unobserved(batch.len()) {
+            return Err(batch);
+        }
+        let wake = self.publish(&mut batch);
+        Ok(self.later(wake))
+    }
+
+    #[inline]
+    fn later(&mut self, wake: Wake<T>) -> Later<T> {
+        Later {
+            wake,
+            trimmed: self.window.as_mut().and_then(Window::trim_later),
+        }
+    }
+
+    #[inline]
+    fn fill(
+        &mut self,
+        first: impl FnOnce() -> Payload<T>,
+        rest: Option<Chain<T>>,
+        len: u64,
+    ) -> Wake<T> {
+        let (filled, place, newest) = self.write(first, rest, len);
+        let awaited = match &mut self.window {
+            None => filled.release_unless_awaited(),
+            Some(window) => {
+                window.newest = Some(Place::new(newest, self.seq - 1, &self.record));
+                if window.may_take_over(len) {
+                    // Our reference becomes the window's, which saves two operations on the count.
+                    let awaited = filled.has_requests().then(|| filled.clone());
+                    window.passed = Some(mem::replace(&mut window.first, filled));
+                    awaited
+                } else {
+                    let len = usize::try_from(len).unwrap_or(usize::MAX);
+                    window.len = window.len.saturating_add(len);
+                    filled.release_unless_awaited()
+                }
+            }
+        };
+        Wake(awaited.map(|hold| self.written(hold, place, len)))
+    }
+
+    /// Writes items to the last slot and those after it. Returns the writer's hold on the first, its place, and the
+    /// node of the newest.
+    #[inline]
+    fn write(
+        &mut self,
+        first: impl FnOnce() -> Payload<T>,
+        rest: Option<Chain<T>>,
+        len: u64,
+    ) -> (NodeRef<T>, Place<T>, NodePtr<T>) {
+        debug_assert!(!self.ended, "ending consumes the writer");
+        if self.room.is_full() {
+            self.begin_block(len);
+        }
+        // Before the payload is made: see there.
+        let vacancy = self.room.vacancy();
+        let place = Place::new(self.last.as_ptr(), self.seq, &self.record);
+        let newest = rest.as_ref().map_or(place.node, Chain::newest);
+        self.seq += len;
+        // Before the items: a reader that has one of them finds it counted.
+        self.record.publish(self.seq);
+        // SAFETY: `last` is the writer's hold on the last slot, which is empty as long as `ended`
+        // is not set, and `&mut self` makes us its only user. `first` only moves.
+        let filled = unsafe { self.last.fill(first, rest, vacancy) };
+        (filled, place, newest)
+    }
+
+    #[cold]
+    fn written(&mut self, hold: NodeRef<T>, place: Place<T>, items: u64) -> Written<T> {
+        if hold.node().are_limits_requested() {
+            // While events are asked for their sizes, every slot has the request from the start.
+            let is_metered = self.record.limits().is_metered();
+            if is_metered && !self.room.standing_requests() {
+                self.last.node().request_limits();
+            }
+            self.room.set_standing_requests(is_metered);
+        }
+        Written {
+            held: OwnedNode::new(hold, place),
+            seq: place.seq,
+            items,
+        }
+    }
+
+    /// What is done not with each item, but where it needs a new block of memory, or is one of a batch.
+    #[cold]
+    #[inline(never)]
+    fn begin_block(&mut self, len: u64) {
+        self.note_recent();
+        if self.record.limits().are_due(self.seq + len) {
+            self.last.node().request_limits();
+        }
+    }
+
+    /// What is left to do after publishing: wakes those who wait, and frees what has left the window,
+    /// also where a waker panics.
+    #[inline]
+    pub(crate) fn conclude(&mut self, wake: Wake<T>) {
+        struct Trim<'a, T>(&'a mut Writer<T>);
+
+        impl<T> Drop for Trim<'_, T> {
+            #[inline]
+            fn drop(&mut self) {
+                if let Some(window) = &mut self.0.window {
+                    window.trim();
+                }
+            }
+        }
+
+        let _trim = Trim(self);
+        drop(wake);
+    }
+
+    pub(crate) fn close(&mut self) -> Wake<T> {
+        self.end(Ending::Closed)
+    }
+
+    pub(crate) fn fail(&mut self, error: SharedError) -> Wake<T> {
+        self.end(Ending::Failed(error))
+    }
+
+    /// Continues at the place given. If that would make a ring, ends with an error instead.
+    pub(crate) fn splice(&mut self, onward: PlaceRef<T>) -> Spliced<T> {
+        let to = onward.owner();
+        // Makes "it does not lead back to us" and "now it leads there" one step, or two buffers could be spliced to
+        // each other at the same time.
+        let splicing = SPLICING.lock();
+        let mut ahead = Some(Arc::clone(&to));
+        while let Some(record) = ahead {
+            if Arc::ptr_eq(&record, &self.record) {
+                drop(splicing);
+                return Spliced {
+                    wake: self.fail(SharedError::new(SpliceCycle.into())),
+                    observers: HandedOn(None),
+                    meter: MeterAgain(None),
+                    _limits: EnforceLimits(None),
+                    _refused: Some(onward),
+                };
+            }
+            ahead = record.onward().map(|(next, _)| next);
+        }
+        let seq = onward.place().seq;
+        let ending = Ending::Spliced {
+            to: Arc::clone(&to),
+            seq,
+        };
+        let (wake, excess, limited) = self.end_as(ending, Some(onward.into_hold()));
+        let is_metered = limited.is_some() && self.record.limits().is_metered();
+        drop(splicing);
+        Spliced {
+            wake,
+            observers: HandedOn(Some(Counts {
+                from: Arc::clone(&self.record),
+                to,
+                excess,
+            })),
+            meter: MeterAgain(is_metered.then(|| self.tail())),
+            _limits: EnforceLimits(limited),
+            _refused: None,
+        }
+    }
+
+    fn end(&mut self, ending: Ending<T>) -> Wake<T> {
+        self.end_as(ending, None).0
+    }
+
+    fn end_as(
+        &mut self,
+        ending: Ending<T>,
+        onward: Option<NodeRef<T>>,
+    ) -> (Wake<T>, isize, Option<Arc<Shared<T>>>) {
+        if mem::replace(&mut self.ended, true) {
+            return (Wake(None), 0, None);
+        }
+        // Those that nobody saw count, too.
+        self.record.publish(self.seq);
+        let excess = self.record.end(ending);
+        // Before a reader can go over the splice: whoever has is registered there.
+        let limited = self.record.hand_limits_on();
+        self.room.leave(self.last.node());
+        let place = Place::new(self.last.as_ptr(), self.seq, &self.record);
+        // SAFETY: `last` is the writer's hold on the last slot, which was empty until now, and
+        // the ending is set.
+        unsafe { self.last.end(onward) };
+        let awaited = self.last.has_requests().then(|| self.last.clone());
+        let written = awaited.map(|hold| Written {
+            held: OwnedNode::new(hold, place),
+            seq: self.seq,
+            items: 0,
+        });
+        (Wake(written), excess, limited)
+    }
+
+    /// The place after the newest item.
+    pub(crate) fn tail(&self) -> PlaceRef<T> {
+        let place = Place::new(self.last.as_ptr(), self.seq, &self.record);
+        // SAFETY: our hold keeps the place alive.
+        unsafe { PlaceRef::new(place) }
+    }
+
+    /// The marked place, where nothing after it has left the window.
+    pub(crate) fn upgrade(&self, mark: &WeakPlace<T>) -> Result<PlaceRef<T>, BookmarkError> {
+        mark.reach(&self.oldest())
+    }
+
+    /// The place of the oldest retained item, or the tail.
+    pub(crate) fn oldest(&self) -> PlaceRef<T> {
+        let Some(window) = &self.window else {
+            return self.tail();
+        };
+        let seq = self.seq - window.len as u64;
+        let place = Place::new(window.first.as_ptr(), seq, &self.record);
+        // SAFETY: the window's hold keeps the place alive.
+        unsafe { PlaceRef::new(place) }
+    }
+
+    pub(crate) fn newest(&self) -> Option<PlaceRef<T>> {
+        let newest = self.window.as_ref()?.newest?;
+        // SAFETY: the window's hold on its first item keeps those after it alive.
+        Some(unsafe { PlaceRef::new(newest) })
+    }
+
+    pub(crate) fn retained(&self) -> usize {
+        self.window.as_ref().map_or(0, |window| window.len)
+    }
+
+    /// Whether anything published has left the window.
+    pub(crate) fn has_trimmed(&self) -> bool {
+        self.seq > self.retained() as u64
+    }
+
+    /// How many items of this buffer are in memory, exact to a block of them.
+    pub(crate) fn backlog(&self) -> u64 {
+        if self.window.is_none() && self.last.is_unique() {
+            return 0;
+        }
+        if self.may_replace() {
+            return 1;
+        }
+        // All but the last slot, which is empty, hold items.
+        let slots = self.room.used() - 1;
+        // Relaxed: only a number, of blocks whose nodes were placed before.
+        slots.saturating_sub(self.record.reclaimed().load(Relaxed))
+    }
+
+    pub(crate) fn subscriber_count(&self) -> usize {
+        self.record.observers()
+    }
+
+    pub(crate) fn is_observed(&self) -> bool {
+        self.record.is_observed()
+    }
+
+    /// The record, of which the counts of observers may be awaited.
+    pub(crate) fn record(&self) -> &Arc<Shared<T>> {
+        &self.record
+    }
+
+    /// Whether nothing can be published any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Forgets what is retained for late readers. The answer keeps it alive for the moment: dropping it runs user code.
+    pub(crate) fn clear_window(&mut self) -> Option<impl Sized + use<T>> {
+        let window = self.window.as_mut()?;
+        window.len = 0;
+        window.newest = None;
+        let first = mem::replace(&mut window.first, self.last.clone());
+        // What has passed leads to the others.
+        Some(window.passed.take().unwrap_or(first))
+    }
+}
+
+impl<T> PlaceRef<T> {
+    /// The end of an empty buffer, which has failed with that error.
+    pub(crate) fn failed(error: SharedError) -> Self {
+        let mut tail = Writer::new(0);
+        let slot = tail.tail();
+        drop(tail.fail(error));
+        slot
+    }
+
+    /// The end of an empty buffer.
+    pub(super) fn nowhere() -> Self {
+        Writer::new(0).tail()
+    }
+}
+
+impl<T> Drop for Writer<T> {
+    /// Closes the buffer, unless it has ended otherwise.
+    fn drop(&mut self) {
+        drop(self.close());
+    }
+}
+
+impl<T> Window<T> {
+    /// Whether an item that is published now, alone, is all that the window will hold, and what it
+    /// holds so far is known to others.
+    #[inline]
+    fn may_take_over(&self, len: u64) -> bool {
+        self.limit == 1
+            && self.len == 1
+            && len == 1
+            && self.passed.is_none()
+            && !self.first.is_unique()
+    }
+
+    /// Frees the oldest items beyond the limit.
+    #[inline]
+    fn trim(&mut self) {
+        if self.len > self.limit {
+            self.trim_all();
+        } else {
+            drop(self.passed.take());
+        }
+    }
+
+    #[inline(never)]
+    fn trim_all(&mut self) {
+        if mem::needs_drop::<T>() && self.len - self.limit > 1 {
+            // All at once, so that none keeps those after it while it is dropped.
+            return drop(self.forget_excess());
+        }
+        // One that panics does not keep the others.
+        even_if_it_panics(|| {
+            drop(self.passed.take());
+            while self.len > self.limit {
+                // Before: a `T`'s drop may panic in there.
+                self.len -= 1;
+                if !self.first.consume() {
+                    self.len += 1;
+                    return drop(self.forget_excess());
+                }
+            }
+        });
+    }
+
+    /// As [`trim`](Self::trim), for use under a lock: what runs user code when it is dropped is returned.
+    #[inline]
+    fn trim_later(&mut self) -> Option<NodeRef<T>> {
+        if mem::needs_drop::<T>() {
+            return self.forget_excess();
+        }
+        self.trim();
+        None
+    }
+
+    /// Forgets the oldest items beyond the limit; the answer keeps them alive for the moment.
+    #[inline]
+    fn forget_excess(&mut self) -> Option<NodeRef<T>> {
+        let excess = self.len.saturating_sub(self.limit);
+        let trimmed = (excess > 0).then(|| {
+            self.len = self.limit;
+            let first = self.first.nth(excess);
+            mem::replace(&mut self.first, first)
+        });
+        // Both only where a wake-up panicked. What has passed leads to the others.
+        self.passed.take().or(trimmed)
+    }
+}

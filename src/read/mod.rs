@@ -1,0 +1,12 @@
+//! The readers, and the places and items that they lead to.
+
+pub(crate) mod bookmark;
+pub(crate) mod chunk;
+pub(crate) mod cloned;
+pub(crate) mod indexed;
+pub(crate) mod item;
+pub(crate) mod iter;
+pub(crate) mod limited;
+pub(crate) mod position;
+pub(crate) mod reader;
+pub(crate) mod subscription;
