@@ -74,13 +74,13 @@ mod of_a_publisher {
     type Events<T> = publisher::Events<String, T>;
     type Iter<T> = publisher::Iter<'static, String, T>;
     type Request<T> = publisher::Request<String, T>;
-    type Builder<T> = publisher::Builder<String, T>;
+    type PublisherBuilder<T> = publisher::PublisherBuilder<String, T>;
 
     share_events!(Publisher, WeakPublisher, Watch, SnapshotAppender);
     // An iterator borrows a handle that the events are shared by.
     share_events!(Update, Events, Iter);
     // What they hold are functions that are `Send` and `Sync` themselves.
-    hold_no_events!(Request, Builder);
+    hold_no_events!(Request, PublisherBuilder);
 
     /// Watches have the keys of what they deliver, so that these are shared like events.
     type ByKey<K> = publisher::Publisher<K, u64>;

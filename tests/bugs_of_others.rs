@@ -126,11 +126,11 @@ fn dropping_a_waker_that_publishes_does_not_deadlock() {
     for _ in 0..2 {
         // The second one takes the first one's place in the listener.
         let waker = Waker::from(Arc::new(PublishOnDrop(shared.clone())));
-        assert!(poll(&mut reader, &waker).is_pending() || shared.head().is_some());
+        assert!(poll(&mut reader, &waker).is_pending() || shared.latest().is_some());
     }
     shared.push(1).unwrap();
     drop(reader);
-    assert!(shared.head().is_some());
+    assert!(shared.latest().is_some());
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn a_payload_that_uses_the_buffer_when_dropped_does_not_deadlock() {
     let shared = SharedBuffer::new();
     shared.push(Reenters(Some(shared.clone()))).unwrap();
     shared.push(Reenters(None)).unwrap(); // The first leaves the window.
-    assert_eq!(shared.len(), 1);
+    assert_eq!(shared.retained(), 1);
     let nothing: SharedBuffer<Reenters> =
         EventBuffer::builder().replay(Replay::None).build().into();
     nothing.push(Reenters(Some(nothing.clone()))).unwrap();
@@ -314,7 +314,7 @@ fn a_wait_that_ends_while_a_panic_goes_on_is_no_abort() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     buffer.push(1);
-    let item = buffer.head().unwrap();
+    let item = buffer.latest().unwrap();
     let limited = || buffer.subscribe().limited(event_buffer::LagLimit::items(1));
     panic_in_the_midst(buffer.subscribe().recv());
     panic_in_the_midst(async { buffer.subscribe().next().await });

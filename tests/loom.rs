@@ -127,14 +127,14 @@ fn held_item_drop_against_trim() {
     loom::model(|| {
         let mut buffer = EventBuffer::new();
         buffer.push(Arc::new(1));
-        let item = buffer.head().unwrap();
+        let item = buffer.latest().unwrap();
         let other = thread::spawn(move || {
             assert_eq!(*item[0], 1);
             drop(item);
         });
         buffer.push(Arc::new(2));
         buffer.push(Arc::new(3));
-        assert_eq!(*buffer.head().unwrap()[0], 3);
+        assert_eq!(*buffer.latest().unwrap()[0], 3);
         other.join().unwrap();
     });
 }
@@ -262,7 +262,7 @@ fn shared_append_against_shared_append() {
         let pushing = thread::spawn(move || other.push(Arc::new(1)));
         shared.push(Arc::new(2)).unwrap();
         pushing.join().unwrap().unwrap();
-        assert_eq!(shared.len(), 1);
+        assert_eq!(shared.retained(), 1);
     });
 }
 
@@ -333,7 +333,7 @@ fn shared_append_against_last_reader_drop() {
     impl Drop for Uses {
         fn drop(&mut self) {
             if let Some(shared) = self.0.take() {
-                let _ = shared.len();
+                let _ = shared.retained();
             }
         }
     }
@@ -786,7 +786,7 @@ fn append_against_next_of_an_item() {
     loom::model(|| {
         let mut buffer = EventBuffer::new();
         buffer.push(1);
-        let item = buffer.head().unwrap();
+        let item = buffer.latest().unwrap();
         let writer = thread::spawn(move || buffer.push(2));
         assert_eq!(block_on(item.next()).unwrap()[0], 2);
         writer.join().unwrap();

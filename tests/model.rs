@@ -346,9 +346,9 @@ impl Writer {
     fn check(&self, model: &Model, readers: &[Reader]) {
         let buffer = &model.buffers[self.number];
         let retained = buffer.retained();
-        assert_eq!(self.real.len(), retained);
+        assert_eq!(self.real.retained(), retained);
         let newest = buffer.items.last().filter(|_| retained > 0);
-        let head = self.real.head();
+        let head = self.real.latest();
         assert_eq!(head.map(|item| ids(&*item)).as_ref(), newest);
         let comes_here = |reader: &Reader| {
             !reader.model.force_closed && model.leads_to(reader.model.at, self.number)

@@ -45,12 +45,12 @@ fn a_splice_goes_on_with_the_start_item_itself_at_every_place() {
         assert_eq!(events(waiting), expected);
     }
     // By handle: at the item (inclusive) and after it.
-    let head = live.head().unwrap();
+    let head = live.latest().unwrap();
     for (place, expected) in [(head.position(), vec![9, 10]), (head.after(), vec![10])] {
         let snapshot = all();
         let reader = snapshot.subscribe();
         snapshot.splice(place);
-        if live.len() == 10 {
+        if live.retained() == 10 {
             live.push(10);
         }
         assert_eq!(events(reader), expected);
@@ -158,7 +158,7 @@ fn a_splice_that_leads_back_is_an_error_not_a_ring() {
     let _watchdog = watchdog();
     let mut one = all();
     one.push(1);
-    let start = one.head().unwrap().position();
+    let start = one.latest().unwrap().position();
     let mut reader = one.subscribe_from_start().cloned();
     one.splice(start);
     assert_eq!(reader.recv_blocking(), Ok(1));
@@ -229,7 +229,7 @@ fn a_failure_comes_once_after_all_items() {
     let mut buffer = all();
     let mut reader = task::spawn(buffer.subscribe());
     buffer.push(1);
-    let place = buffer.head().unwrap();
+    let place = buffer.latest().unwrap();
     buffer.fail(Broken(3));
     assert_eq!(assert_ready!(reader.poll_next()).unwrap().unwrap()[0], 1);
     let error = assert_ready!(reader.poll_next()).unwrap().unwrap_err();

@@ -257,7 +257,7 @@ fn an_item_waits_for_the_next_one() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     buffer.push(1);
-    let item = buffer.head().unwrap();
+    let item = buffer.latest().unwrap();
     let mut next = task::spawn(item.next());
     assert_pending!(next.poll());
     buffer.push(2);
@@ -512,7 +512,7 @@ fn a_task_that_no_longer_waits_is_let_go() {
     let task = Arc::new(Task);
     let mut buffer = EventBuffer::new();
     buffer.push(1);
-    let item = buffer.head().unwrap();
+    let item = buffer.latest().unwrap();
     wait_and_cancel(&task, buffer.subscribe().into_future());
     let mut reader = buffer.subscribe();
     wait_and_cancel(&task, reader.recv());

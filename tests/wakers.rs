@@ -59,7 +59,7 @@ const READERS: [fn(&EventBuffer<u32>) -> Task; 8] = [
         Box::pin(async move { drop(reader.next().await) })
     },
     |buffer| {
-        let item = buffer.head().unwrap();
+        let item = buffer.latest().unwrap();
         Box::pin(async move { drop(item.next().await) })
     },
 ];

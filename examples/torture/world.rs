@@ -465,8 +465,8 @@ impl Stage {
             6 => self.close_one(),
             7 if self.is_trimmed => {
                 let retained = self.n - self.oldest();
-                assert_eq!(self.buffer.len(), retained as usize, "retained");
-                let newest = self.buffer.head().map(|item| item[0].key.n + 1);
+                assert_eq!(self.buffer.retained(), retained as usize, "retained");
+                let newest = self.buffer.latest().map(|item| item[0].key.n + 1);
                 assert_eq!(newest, (retained > 0).then_some(self.n), "the newest item");
             }
             8 => {

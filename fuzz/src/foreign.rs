@@ -129,7 +129,7 @@ fn reenter() {
     let armed = ARMED.replace(false);
     let mut reader = shared.subscribe_from_start();
     while reader.try_recv().is_ok() {}
-    drop((reader, shared.head(), shared.tail(), shared.len()));
+    drop((reader, shared.latest(), shared.tail(), shared.retained()));
     ARMED.set(armed);
 }
 

@@ -29,7 +29,7 @@ use crate::sync::{Instant, SystemTime};
 ///     .build();
 /// # let _ = publisher.epoch();
 /// ```
-pub struct Builder<K, T> {
+pub struct PublisherBuilder<K, T> {
     handler: Option<Handler<K, T>>,
     ttl: Duration,
     timeout: Option<Duration>,
@@ -38,7 +38,7 @@ pub struct Builder<K, T> {
     start_at: u64,
 }
 
-impl<K, T> Builder<K, T> {
+impl<K, T> PublisherBuilder<K, T> {
     pub(super) fn new() -> Self {
         Self {
             handler: None,
@@ -325,9 +325,9 @@ fn random_epoch() -> u64 {
     RandomState::new().hash_one((count, made)) >> 11
 }
 
-impl<K, T> fmt::Debug for Builder<K, T> {
+impl<K, T> fmt::Debug for PublisherBuilder<K, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder")
+        f.debug_struct("PublisherBuilder")
             .field("handles_snapshots", &self.handler.is_some())
             .field("snapshot_ttl", &self.ttl)
             .field("snapshot_timeout", &self.timeout)

@@ -234,7 +234,7 @@ impl Error for SnapshotPanicked {}
 /// not retained any more. The watcher would have missed that commit. A handler that asks a replica may see this.
 ///
 /// Only commits count that were published to the key while it had a watch, a snapshot or a place in the
-/// [history](super::Builder::history). The publisher does not know of others.
+/// [history](super::PublisherBuilder::history). The publisher does not know of others.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -309,7 +309,7 @@ impl fmt::Display for SnapshotOver {
 impl Error for SnapshotOver {}
 
 /// The source of [`WatchError::Snapshot`] if the snapshot took longer than the
-/// [time limit](super::Builder::snapshot_timeout).
+/// [time limit](super::PublisherBuilder::snapshot_timeout).
 ///
 /// ```
 /// # futures::executor::block_on(async {

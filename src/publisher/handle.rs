@@ -6,7 +6,7 @@ use std::hash::Hash;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::{Arc, Weak};
 
-use super::builder::Builder;
+use super::builder::PublisherBuilder;
 use super::error::{CloseReason, PublishError};
 use super::hub::{At, Hub, Pending};
 use super::request::Request;
@@ -59,8 +59,8 @@ impl<K, T> Publisher<K, T> {
     /// publisher.publish(1, [("key", "event")])?;
     /// # Ok::<(), event_buffer::publisher::PublishError>(())
     /// ```
-    pub fn builder() -> Builder<K, T> {
-        Builder::new()
+    pub fn builder() -> PublisherBuilder<K, T> {
+        PublisherBuilder::new()
     }
 
     /// A handle that does not keep the publisher open: for its own snapshot handler, which would
@@ -105,7 +105,7 @@ impl<K, T> Publisher<K, T> {
         self.hub().epoch()
     }
 
-    /// Returns the last index: that of the newest commit, or where the publisher [starts](Builder::start_at).
+    /// Returns the last index: that of the newest commit, or where the publisher [starts](PublisherBuilder::start_at).
     /// O(1).
     ///
     /// ```
@@ -170,7 +170,7 @@ where
     ///
     /// The events of a key are delivered together, in their order, and each watcher of a touched
     /// key is woken once. Events under keys of which nothing is kept are dropped, unless there is a
-    /// [history](Builder::history). A commit without events is one all the same: the index counts.
+    /// [history](PublisherBuilder::history). A commit without events is one all the same: the index counts.
     ///
     /// All events of one index belong in one call.
     ///

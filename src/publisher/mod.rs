@@ -2,9 +2,9 @@
 //! and doubles nothing.
 //!
 //! A [`Publisher`] has one chain of commits per key. Whoever [subscribes](Publisher::subscribe) to a key gets
-//! a [`Watch`]: first the state of the key, made by a [handler](Builder::snapshot), then every
+//! a [`Watch`]: first the state of the key, made by a [handler](PublisherBuilder::snapshot), then every
 //! commit that is not part of that state. A client that comes back [resumes](Request::after)
-//! where it left, if what came since is still in the [history](Builder::history), and is told to begin anew
+//! where it left, if what came since is still in the [history](PublisherBuilder::history), and is told to begin anew
 //! otherwise.
 //!
 //! ```
@@ -41,7 +41,7 @@
 //!   exactly, also on a key that was quiet or unwatched meanwhile. A watch's place is as far as the publisher, not as
 //!   its key.
 //! * **One snapshot at a time for a key**, shared by all who wait for it, and by those who come
-//!   within [`snapshot_ttl`](Builder::snapshot_ttl) after. There is no task and no timer: the
+//!   within [`snapshot_ttl`](PublisherBuilder::snapshot_ttl) after. There is no task and no timer: the
 //!   watches that wait drive the handler. If the watch that began it goes, the others continue; it ends with
 //!   the last. (While one frees the parts that have been read there may be a second, for all who came too late for it.)
 //! * **A publish wakes only watchers of the keys it touches**, and no user code runs under a lock
@@ -53,7 +53,7 @@
 //! # What it asks for
 //!
 //! * **Change the state first, then publish.** A snapshot must not be older than what was published
-//!   before it was asked for: see [`Builder::snapshot`].
+//!   before it was asked for: see [`PublisherBuilder::snapshot`].
 //! * **Indexes grow** strictly from commit to commit, and start again only in another
 //!   [epoch](Publisher::reset).
 //!
@@ -158,7 +158,7 @@
 //!
 //! With the feature `tracing` a publisher reports the following, with the target `event_buffer::publisher`.
 //! Without the feature none of it is there. Each has the field `epoch`, too, which differs between the publishers
-//! of a process unless they were [given](Builder::epoch) the same one.
+//! of a process unless they were [given](PublisherBuilder::epoch) the same one.
 //!
 //! | span or event | level | fields |
 //! |---|---|---|
@@ -229,7 +229,7 @@ mod track;
 mod update;
 mod watch;
 
-pub use builder::Builder;
+pub use builder::PublisherBuilder;
 pub use error::{
     BoxError, CloseReason, PublishError, SnapshotGivenUp, SnapshotOutdated, SnapshotOver,
     SnapshotPanicked, WatchError,

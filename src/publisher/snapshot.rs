@@ -179,7 +179,7 @@ impl<T> Parts<T> {
 /// handler runs.
 ///
 /// Parts that all waiting watches have read are freed while the snapshot goes on, unless it is to be
-/// [cached](super::Builder::snapshot_ttl), or is made for those who came too late for another one. There
+/// [cached](super::PublisherBuilder::snapshot_ttl), or is made for those who came too late for another one. There
 /// is no back-pressure: a handler that is faster than its readers is not held up.
 ///
 /// ```

@@ -398,6 +398,7 @@ impl<K, T> Watch<K, T> {
     /// # producer.join().unwrap().unwrap();
     /// assert!(received <= 1);
     /// ```
+    #[doc(alias = "blocking_recv")]
     pub fn recv_blocking(&mut self) -> Result<Update<K, T>, RecvError> {
         recv_blocking(self.recv())
     }

@@ -176,6 +176,7 @@ impl<T: Clone> Cloned<T> {
     /// assert_eq!(reader.recv_blocking(), Err(RecvError::Closed));
     /// # Ok::<(), RecvError>(())
     /// ```
+    #[doc(alias = "blocking_recv")]
     pub fn recv_blocking(&mut self) -> Result<T, RecvError> {
         recv_blocking(self.recv())
     }

@@ -16,7 +16,7 @@
 ///
 /// let mut buffer = EventBuffer::new();
 /// buffer.push(Change { revision: 7 });
-/// assert!(buffer.head().is_some_and(|item| item.has_index(7)));
+/// assert!(buffer.latest().is_some_and(|item| item.has_index(7)));
 /// ```
 pub trait Indexed {
     /// The event's index. Should be the same each time, and cheap to tell.

@@ -44,7 +44,7 @@ impl<T> BufferItem<T> {
     ///
     /// let mut buffer = EventBuffer::new();
     /// buffer.append(["a", "b"]);
-    /// let item = buffer.head().unwrap();
+    /// let item = buffer.latest().unwrap();
     /// let [first, .., last] = item.events() else { panic!() };
     /// assert_eq!((*first, *last), ("a", "b"));
     /// ```
@@ -68,7 +68,7 @@ impl<T> BufferItem<T> {
     ///
     /// let mut buffer = EventBuffer::new();
     /// buffer.push(1);
-    /// let first = buffer.head().unwrap();
+    /// let first = buffer.latest().unwrap();
     /// assert_eq!(first.try_next().unwrap_err(), TryRecvError::Empty);
     /// buffer.push(2);
     /// assert_eq!(first.try_next()?.events(), [2]);
@@ -102,7 +102,7 @@ impl<T> BufferItem<T> {
     ///
     /// let mut buffer = EventBuffer::new();
     /// buffer.push(1);
-    /// let first = buffer.head().unwrap();
+    /// let first = buffer.latest().unwrap();
     /// buffer.push(2);
     /// assert_eq!(first.next().await?.events(), [2]);
     /// # Ok::<(), event_buffer::RecvError>(()) }).unwrap();
@@ -125,7 +125,7 @@ impl<T> BufferItem<T> {
     ///
     /// let mut buffer = EventBuffer::new();
     /// buffer.push(1);
-    /// let here = buffer.head().unwrap().position();
+    /// let here = buffer.latest().unwrap().position();
     /// assert_eq!(here.lag(), 1);
     /// assert_eq!(here.subscribe().try_recv()?.events(), [1]);
     /// # Ok::<(), event_buffer::TryRecvError>(())
@@ -142,7 +142,7 @@ impl<T> BufferItem<T> {
     ///
     /// let mut buffer = EventBuffer::new();
     /// buffer.push(1);
-    /// let after = buffer.head().unwrap().after();
+    /// let after = buffer.latest().unwrap().after();
     /// buffer.push(2);
     /// assert_eq!(after.subscribe().try_recv()?.events(), [2]);
     /// # Ok::<(), event_buffer::TryRecvError>(())
@@ -163,7 +163,7 @@ impl<T: Indexed> BufferItem<T> {
     /// # }
     /// let mut buffer = EventBuffer::new();
     /// buffer.append([Revision(7), Revision(8)]);
-    /// let item = buffer.head().unwrap();
+    /// let item = buffer.latest().unwrap();
     /// assert!(item.has_index(7) && !item.has_index(8));
     /// ```
     pub fn has_index(&self, index: u64) -> bool {

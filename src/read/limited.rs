@@ -275,6 +275,7 @@ impl<T: Clone> Limited<T> {
     /// # writer.join().unwrap();
     /// # Ok::<(), event_buffer::RecvError>(())
     /// ```
+    #[doc(alias = "blocking_recv")]
     pub fn recv_blocking(&mut self) -> Result<T, RecvError> {
         recv_blocking(self.recv())
     }

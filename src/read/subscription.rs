@@ -174,6 +174,7 @@ impl<T> Subscription<T> {
     /// # writer.join().unwrap();
     /// # Ok::<(), event_buffer::RecvError>(())
     /// ```
+    #[doc(alias = "blocking_recv")]
     pub fn recv_blocking(&mut self) -> Result<BufferItem<T>, RecvError> {
         recv_blocking(self.recv())
     }
@@ -637,7 +638,7 @@ impl<T> BufferItem<T> {
     ///
     /// let mut buffer = EventBuffer::new();
     /// buffer.push(1);
-    /// let item = buffer.head().unwrap();
+    /// let item = buffer.latest().unwrap();
     /// buffer.push(2);
     /// let mut reader = item.subscribe().cloned();
     /// assert_eq!((reader.try_recv(), reader.try_recv()), (Ok(1), Ok(2)));

@@ -70,7 +70,7 @@ impl<T> EventBuffer<T> {
     ///
     /// let mut buffer = EventBuffer::new();
     /// buffer.extend(["older", "newest"]);
-    /// assert_eq!(buffer.len(), 1);
+    /// assert_eq!(buffer.retained(), 1);
     /// ```
     pub fn new() -> Self {
         Self::builder().build()
@@ -83,7 +83,7 @@ impl<T> EventBuffer<T> {
     ///
     /// let mut buffer = EventBuffer::builder().replay(Replay::None).build();
     /// buffer.push("nobody sees this");
-    /// assert!(buffer.head().is_none());
+    /// assert!(buffer.latest().is_none());
     /// ```
     pub fn builder() -> Builder<T> {
         Builder::new()
@@ -219,6 +219,7 @@ impl<T> EventBuffer<T> {
     /// # Ok::<(), event_buffer::TryRecvError>(())
     /// ```
     #[inline]
+    #[doc(alias = "send")]
     pub fn push(&mut self, event: T) {
         if !self.tail.skip_unobserved(1) {
             let wake = self.tail.publish_one(event);
@@ -251,9 +252,10 @@ impl<T> EventBuffer<T> {
     /// let mut buffer = EventBuffer::new();
     /// buffer.push(1);
     /// buffer.push(2);
-    /// assert_eq!(buffer.head().unwrap().events(), [2]);
+    /// assert_eq!(buffer.latest().unwrap().events(), [2]);
     /// ```
-    pub fn head(&self) -> Option<BufferItem<T>> {
+    #[doc(alias = "head")]
+    pub fn latest(&self) -> Option<BufferItem<T>> {
         self.tail.newest().map(BufferItem::new)
     }
 
@@ -492,7 +494,7 @@ impl<T> EventBuffer<T> {
     /// let mut reader = buffer.subscribe().cloned();
     /// buffer.extend([1, 2]);
     /// buffer.clear_window();
-    /// assert!(buffer.is_empty());
+    /// assert_eq!(buffer.retained(), 0);
     /// assert_eq!(reader.try_recv(), Ok(1));
     /// assert_eq!(buffer.subscribe_from_start().try_recv(), Err(TryRecvError::Empty));
     /// ```
@@ -539,6 +541,7 @@ impl<T> EventBuffer<T> {
     /// buffer.unobserved().await;
     /// # });
     /// ```
+    #[doc(alias = "closed")]
     pub async fn unobserved(&self) {
         self.tail.record().until_unobserved().await;
     }
@@ -621,36 +624,24 @@ impl<T> EventBuffer<T> {
         self.tail.backlog()
     }
 
-    /// How many items the buffer retains for late readers. O(1).
+    /// Returns how many items the buffer retains for late readers. O(1).
     ///
-    /// What is kept only because a reader has not come to it yet does not count; see
-    /// [`Subscription::lag`].
+    /// Items that are in memory only because a reader has not reached them do not count: see
+    /// [`Subscription::lag`] and [`backlog`](Self::backlog).
     ///
     /// ```
     /// use event_buffer::{EventBuffer, Replay};
     ///
     /// let mut buffer = EventBuffer::builder().replay(Replay::Last(2)).build();
     /// buffer.push(1);
-    /// assert_eq!(buffer.len(), 1);
+    /// assert_eq!(buffer.retained(), 1);
     /// buffer.extend([2, 3, 4]);
-    /// assert_eq!(buffer.len(), 2);
+    /// assert_eq!(buffer.retained(), 2);
     /// ```
-    pub fn len(&self) -> usize {
+    #[doc(alias = "len")]
+    #[doc(alias = "is_empty")]
+    pub fn retained(&self) -> usize {
         self.tail.retained()
-    }
-
-    /// Whether the buffer retains nothing for late readers. O(1).
-    ///
-    /// ```
-    /// use event_buffer::EventBuffer;
-    ///
-    /// let mut buffer = EventBuffer::new();
-    /// assert!(buffer.is_empty());
-    /// buffer.push(1);
-    /// assert!(!buffer.is_empty());
-    /// ```
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 }
 
@@ -661,7 +652,7 @@ impl<T> Builder<T> {
     /// use event_buffer::EventBuffer;
     ///
     /// let buffer = EventBuffer::<u8>::builder().build();
-    /// assert!(buffer.is_empty());
+    /// assert_eq!(buffer.retained(), 0);
     /// ```
     pub fn build(self) -> EventBuffer<T> {
         EventBuffer::with_tail(Writer::new(self.retained()))
@@ -686,7 +677,7 @@ impl<T> Builder<T> {
 /// };
 /// publish("one");
 /// publish("two");
-/// assert_eq!(buffer.lock().unwrap().head().unwrap().events(), ["two"]);
+/// assert_eq!(buffer.lock().unwrap().latest().unwrap().events(), ["two"]);
 /// ```
 #[must_use = "dropping it wakes the readers, which should not be under a lock"]
 pub struct Deferred<T> {
@@ -795,7 +786,7 @@ impl<T> Default for EventBuffer<T> {
 impl<T> fmt::Debug for EventBuffer<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EventBuffer")
-            .field("len", &self.len())
+            .field("retained", &self.retained())
             .field("is_observed", &self.is_observed())
             .finish_non_exhaustive()
     }

@@ -30,7 +30,7 @@ pub enum Replay {
 }
 
 impl Default for Replay {
-    /// The newest item, which [`EventBuffer::head`](crate::EventBuffer::head) answers.
+    /// The newest item, which [`EventBuffer::head`](crate::EventBuffer::latest) answers.
     fn default() -> Self {
         Self::Last(1)
     }
@@ -46,7 +46,7 @@ impl Default for Replay {
 /// let settings = EventBuffer::builder().replay(Replay::All);
 /// let mut buffers = [settings.clone().build(), settings.build()];
 /// buffers[0].push(1);
-/// assert_eq!((buffers[0].len(), buffers[1].len()), (1, 0));
+/// assert_eq!((buffers[0].retained(), buffers[1].retained()), (1, 0));
 /// ```
 pub struct Builder<T> {
     replay: Replay,
@@ -68,7 +68,7 @@ impl<T> Builder<T> {
     ///
     /// let mut buffer = EventBuffer::builder().replay(Replay::All).build();
     /// buffer.extend(0..100);
-    /// assert_eq!(buffer.len(), 100);
+    /// assert_eq!(buffer.retained(), 100);
     /// ```
     #[must_use]
     pub fn replay(self, replay: Replay) -> Self {

@@ -77,7 +77,7 @@ impl<T> SharedBuffer<T> {
     /// plain.push(1).unwrap();
     /// let keeps_all = SharedBuffer::from(EventBuffer::builder().replay(Replay::All).build());
     /// keeps_all.extend([1, 2]).unwrap();
-    /// assert_eq!((plain.len(), keeps_all.len()), (1, 2));
+    /// assert_eq!((plain.retained(), keeps_all.retained()), (1, 2));
     /// ```
     pub fn new() -> Self {
         EventBuffer::new().into()
@@ -95,7 +95,7 @@ impl<T> SharedBuffer<T> {
     ///
     /// let producer = SharedBuffer::new();
     /// producer.append([1, 2])?;
-    /// assert_eq!(producer.head().unwrap().events(), [1, 2]);
+    /// assert_eq!(producer.latest().unwrap().events(), [1, 2]);
     /// # Ok::<(), event_buffer::Ended<i32>>(())
     /// ```
     pub fn append(&self, events: impl IntoIterator<Item = T>) -> Result<(), Ended<T>> {
@@ -197,12 +197,13 @@ impl<T> SharedBuffer<T> {
     /// use event_buffer::SharedBuffer;
     ///
     /// let producer = SharedBuffer::new();
-    /// assert!(producer.head().is_none());
+    /// assert!(producer.latest().is_none());
     /// producer.push(1).unwrap();
-    /// assert_eq!(producer.head().unwrap().events(), [1]);
+    /// assert_eq!(producer.latest().unwrap().events(), [1]);
     /// ```
-    pub fn head(&self) -> Option<BufferItem<T>> {
-        self.buffer.lock().head()
+    #[doc(alias = "head")]
+    pub fn latest(&self) -> Option<BufferItem<T>> {
+        self.buffer.lock().latest()
     }
 
     /// Follows the buffer from now on: see [`EventBuffer::subscribe`].
@@ -336,6 +337,7 @@ impl<T> SharedBuffer<T> {
     /// producer.unobserved().await;
     /// # });
     /// ```
+    #[doc(alias = "closed")]
     pub async fn unobserved(&self) {
         let record = Arc::clone(self.buffer.lock().tail.record());
         record.until_unobserved().await;
@@ -397,7 +399,7 @@ impl<T> SharedBuffer<T> {
     /// let producer = SharedBuffer::new();
     /// producer.push(1).unwrap();
     /// producer.clear_window();
-    /// assert!(producer.is_empty());
+    /// assert_eq!(producer.retained(), 0);
     /// ```
     #[doc(alias = "clear")]
     pub fn clear_window(&self) {
@@ -406,29 +408,19 @@ impl<T> SharedBuffer<T> {
         drop(cleared);
     }
 
-    /// How many items the buffer retains for late readers: see [`EventBuffer::len`].
+    /// Returns how many items the buffer retains for late readers: see [`EventBuffer::retained`].
     ///
     /// ```
     /// use event_buffer::SharedBuffer;
     ///
     /// let producer = SharedBuffer::new();
     /// producer.extend([1, 2, 3]).unwrap();
-    /// assert_eq!(producer.len(), 1); // the newest, as nothing else is set
+    /// assert_eq!(producer.retained(), 1); // the newest, as nothing else is set
     /// ```
-    pub fn len(&self) -> usize {
-        self.buffer.lock().len()
-    }
-
-    /// Whether the buffer retains nothing for late readers.
-    ///
-    /// ```
-    /// use event_buffer::SharedBuffer;
-    ///
-    /// let producer = SharedBuffer::<u8>::new();
-    /// assert!(producer.is_empty());
-    /// ```
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    #[doc(alias = "len")]
+    #[doc(alias = "is_empty")]
+    pub fn retained(&self) -> usize {
+        self.buffer.lock().retained()
     }
 
     /// Ends the buffer cleanly, for all handles: readers drain what is there, then end. The replay

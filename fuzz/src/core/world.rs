@@ -109,7 +109,7 @@ impl World {
             Op::Head(w) => {
                 let writer = pick(&mut self.writers, w)?;
                 let (buffer, tail) = self.model.tail(writer.number);
-                let real = writer.head()?;
+                let real = writer.latest()?;
                 self.keep_item(Item {
                     real,
                     at: (buffer, tail - 1),

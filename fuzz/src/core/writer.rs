@@ -214,10 +214,10 @@ impl Writer {
         }
     }
 
-    pub(super) fn head(&self) -> Option<BufferItem<Event>> {
+    pub(super) fn latest(&self) -> Option<BufferItem<Event>> {
         match &self.kind {
-            Kind::Own(own) => own.head(),
-            Kind::Shared(handles) => handles[0].head(),
+            Kind::Own(own) => own.latest(),
+            Kind::Shared(handles) => handles[0].latest(),
         }
     }
 
@@ -242,10 +242,10 @@ impl Writer {
         }
     }
 
-    fn len(&self) -> (usize, bool) {
+    fn retained(&self) -> usize {
         match &self.kind {
-            Kind::Own(own) => (own.len(), own.is_empty()),
-            Kind::Shared(handles) => (handles[0].len(), handles[0].is_empty()),
+            Kind::Own(own) => own.retained(),
+            Kind::Shared(handles) => handles[0].retained(),
         }
     }
 
@@ -304,10 +304,10 @@ impl Writer {
 
     pub(super) fn check(&self, model: &Model, observers: &[(Place, bool)]) {
         let buffer = &model.buffers[self.number];
-        assert_eq!(self.len(), (buffer.retained, buffer.retained == 0));
+        assert_eq!(self.retained(), buffer.retained);
         let newest = buffer.items.last().filter(|_| buffer.retained > 0);
-        let head = self.head().map(|item| ids(item.events()));
-        assert_eq!(head.as_ref(), newest);
+        let latest = self.latest().map(|item| ids(item.events()));
+        assert_eq!(latest.as_ref(), newest);
         let mut here = { observers.iter() }.filter(|(at, _)| model.leads_to(*at, self.number));
         if self.is_observed() {
             assert!(here.next().is_some(), "nobody follows");
