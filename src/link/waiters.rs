@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::task::Waker;
 
-use event_listener::{Event, EventListener, Listener};
+use event_listener::{Event, EventListener, IntoNotification, Listener};
 use slab::Slab;
 
 use crate::sync::{AtomicU64, Mutex};
@@ -118,10 +118,22 @@ impl Waiters {
     /// Notifies the event and wakes every task of its group, each even if another one's waker panics.
     #[cold]
     pub(crate) fn notify(&self, event: &Event) {
-        if event.notify(usize::MAX) == 0 {
+        // Relaxed: without a fence, since the caller has read the waiting bit with a read-modify-write, which orders this
+        // after the registration of every listener that is to be notified. See the module page.
+        if event.notify(usize::MAX.relaxed()) == 0 {
             return;
         }
         let mut groups = self.groups.lock();
+        if let Some(task) = groups.take_only_task(event) {
+            self.update_oldest(&groups);
+            drop(groups);
+            let mut waker = Some(task.waker);
+            return even_if_it_panics(|| {
+                if let Some(waker) = waker.take() {
+                    waker.wake();
+                }
+            });
+        }
         // `None` if all of them have left since.
         let Some(mut tasks) = groups.take(event) else {
             return;
@@ -134,18 +146,7 @@ impl Waiters {
             let unneeded = self.groups.lock().keep(tasks, woken);
             return drop(unneeded);
         }
-        // One is so usual, and so is few: woken from the stack, their list is put back under the same lock.
-        if woken == 1 {
-            let mut task = tasks.drain().next();
-            let unneeded = groups.keep(tasks, woken);
-            drop(groups);
-            drop(unneeded);
-            return even_if_it_panics(|| {
-                if let Some(task) = task.take() {
-                    task.waker.wake();
-                }
-            });
-        }
+        // A few are woken from the stack, so that their list is put back under the same lock.
         let mut few = [const { None }; FEW];
         for (place, task) in few.iter_mut().zip(tasks.drain()) {
             *place = Some(task.waker);
@@ -275,6 +276,17 @@ impl Groups {
             self.older.retain(Group::is_live);
         }
         task.map(|task| task.waker)
+    }
+
+    /// Ends the group of `event` and returns its task if it has just one, as is usual: its list stays in its place.
+    #[inline]
+    fn take_only_task(&mut self, event: &Event) -> Option<Task> {
+        let group = &mut self.newest;
+        let is_alone = group.tasks.len() == 1 && group.tasks.capacity() <= CROWD;
+        if !is_alone || !group.waits_for(event) {
+            return None;
+        }
+        group.tasks.drain().next()
     }
 
     /// Ends the group of `event` and returns its tasks.
