@@ -393,10 +393,11 @@ impl<T> Cursor<T> {
     /// Ends the registration of a task that waited here.
     #[inline]
     pub(crate) fn stop_waiting(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
-            // SAFETY: the anchor keeps `at` alive, which has not moved since the task was registered.
-            unsafe { self.at.record() }.waiters().leave(ticket);
-        }
+        // Not `take`, which would store to it each time.
+        let Some(ticket) = self.ticket else { return };
+        self.ticket = None;
+        // SAFETY: the anchor keeps `at` alive, which has not moved since the task was registered.
+        unsafe { self.at.record() }.waiters().leave(ticket);
     }
 
     /// Returns `true` if nothing more will be published where it leads to.
