@@ -2,7 +2,7 @@
 
 use crate::harness::{Contestant, Harness, Measured};
 use crate::payload::Payload;
-use crate::report::Row;
+use crate::table::Row;
 
 pub struct Bench {
     pub harness: Harness,

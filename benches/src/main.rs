@@ -1,27 +1,44 @@
 //! Measures `event-buffer` side by side with its peers; see the README beside.
 
 mod alloc;
+mod bars;
 mod bench;
 mod fan_out;
+mod figures;
 mod harness;
+mod pages;
 mod payload;
 mod peers;
 mod plot;
 mod report;
 mod rows;
+mod table;
 mod task;
 mod versions;
+mod workloads;
 
 use std::time::{Duration, Instant};
-use std::{env, fs};
+use std::{env, fs, process};
 
 use bench::Bench;
 use harness::Harness;
-use report::Run;
+use table::{Run, Table};
+
+const THOROUGH: Harness = Harness {
+    rounds: 7,
+    sample: Duration::from_millis(25),
+};
+const QUICK: Harness = Harness {
+    rounds: 3,
+    sample: Duration::from_millis(2),
+};
 
 const USAGE: &str = "usage: cargo run --release --manifest-path benches/Cargo.toml -- [--quick] [--row NAME]...
+       cargo run --manifest-path benches/Cargo.toml -- --pages | --check
   --quick     few and short rounds: under a minute; saves no table
-  --row NAME  only rows whose name contains NAME, e.g. 'drain' or 'wake: 100 on one thread'; saves no table";
+  --row NAME  only rows whose name contains NAME, e.g. 'drain' or 'wake: 100 on one thread'; saves no table
+  --pages     writes what is made of the saved results anew, and measures nothing
+  --check     fails if --pages would change anything";
 
 fn main() {
     let mut quick = false;
@@ -31,6 +48,8 @@ fn main() {
         match argument.as_str() {
             "--quick" => quick = true,
             "--row" => wanted.push(arguments.next().expect(USAGE)),
+            "--pages" => return finish(pages::write()),
+            "--check" => return finish(pages::check()),
             _ => panic!("{USAGE}"),
         }
     }
@@ -38,64 +57,54 @@ fn main() {
         panic!("a debug build says nothing about speed: run with --release");
     }
 
-    let harness = if quick {
-        Harness {
-            rounds: 3,
-            sample: Duration::from_millis(2),
-        }
-    } else {
-        Harness {
-            rounds: 7,
-            sample: Duration::from_millis(25),
-        }
-    };
     let saves = wanted.is_empty() && !quick;
     let mut bench = Bench {
-        harness,
+        harness: if quick { QUICK } else { THOROUGH },
         quick,
         wanted,
         rows: Vec::new(),
     };
     let start = Instant::now();
-
-    rows::publish::run(&mut bench);
-    rows::publisher::run(&mut bench);
-    rows::limits::run(&mut bench);
-    rows::drain::run(&mut bench);
-    rows::wake::run(&mut bench);
-    rows::late_join::run(&mut bench);
-    rows::share::run(&mut bench);
-    rows::latency::run(&mut bench);
-    rows::crowd::run(&mut bench);
-    rows::allocations::run(&mut bench);
-    let growth = rows::memory::run(&mut bench);
-    let curves = saves.then(|| rows::curves::run(&bench));
-
-    let run = Run {
-        command: versions::command(),
-        date: versions::date(),
-        machine: versions::machine(),
-        rustc: versions::rustc(),
-        versions: versions::contestants(),
-        rounds: bench.harness.rounds,
-        quick,
-        seconds: start.elapsed().as_secs(),
+    measure(&mut bench);
+    let pictures = saves.then(|| [&rows::memory::draw()[..], &rows::curves::draw()].concat());
+    let table = Table {
+        run: Run::of(&bench, start.elapsed()),
+        rows: bench.rows,
     };
-    let table = report::markdown(&run, &bench.rows);
-    println!("{table}");
-    if let Some(curves) = curves {
-        let results = concat!(env!("CARGO_MANIFEST_DIR"), "/results");
-        fs::create_dir_all(results).expect("the package's directory is writable");
-        for (name, text) in [
-            ("table.md", &table),
-            ("table.json", &report::json(&run, &bench.rows)),
-            ("memory.svg", &plot::memory(&growth)),
-            ("delivery.svg", &plot::delivery(&curves)),
-            ("backlog.svg", &plot::backlog(&curves)),
-        ] {
-            let path = format!("{results}/{name}");
-            fs::write(&path, text).expect("the results are writable");
-            eprintln!("saved {path}");
+    println!("{}", report::markdown(&table));
+    if let Some(pictures) = pictures {
+        save("table.json", &table.json());
+        for (name, picture) in pictures {
+            save(name, &picture);
         }
+        finish(pages::write());
+    }
+}
+
+fn measure(bench: &mut Bench) {
+    rows::publish::run(bench);
+    rows::producers::run(bench);
+    rows::publisher::run(bench);
+    rows::limits::run(bench);
+    rows::drain::run(bench);
+    rows::wake::run(bench);
+    rows::late_join::run(bench);
+    rows::share::run(bench);
+    rows::latency::run(bench);
+    rows::crowd::run(bench);
+    rows::allocations::run(bench);
+    rows::memory::run(bench);
+}
+
+fn save(name: &str, text: &str) {
+    let path = pages::results().join(name);
+    fs::write(&path, text).expect("the results are writable");
+    eprintln!("saved {}", path.display());
+}
+
+fn finish(done: Result<(), String>) {
+    if let Err(error) = done {
+        eprintln!("{error}");
+        process::exit(1);
     }
 }

@@ -2,14 +2,6 @@
 
 use std::fmt::Write;
 
-use crate::rows::curves::Curves;
-
-#[derive(Default)]
-pub struct Growth {
-    pub with_subscribers: Vec<Curve>,
-    pub with_backlog: Vec<Curve>,
-}
-
 pub struct Curve {
     pub name: &'static str,
     /// How many there are, and what that costs.
@@ -24,58 +16,13 @@ const TOP: f64 = 40.0;
 const COLOURS: [&str; 8] = [
     "#e5484d", "#3b82f6", "#16a34a", "#a855f7", "#d97706", "#0891b2", "#db2777", "#737373",
 ];
-const STYLE: &str = "text{font:12px sans-serif;fill:#768390}.axis{stroke:#8c959f;stroke-width:1}\
+pub const STYLE: &str = "text{font:12px sans-serif;fill:#768390}.axis{stroke:#8c959f;stroke-width:1}\
 .grid{stroke:#8c959f;stroke-width:.3}\
 @media(prefers-color-scheme:light){text{fill:#424a53}}\
 @media(prefers-color-scheme:dark){text{fill:#c9d1d9}}";
 
-/// Bytes by subscribers, and bytes by backlog.
-pub fn memory(growth: &Growth) -> String {
-    picture(
-        "Memory by subscribers and by backlog",
-        &[
-            (
-                "bytes, by subscribers, each 100 u64 events behind",
-                &growth.with_subscribers,
-            ),
-            (
-                "bytes, by u64 events that one subscriber has not read",
-                &growth.with_backlog,
-            ),
-        ],
-    )
-}
-
-/// What a delivery costs, by subscribers.
-pub fn delivery(curves: &Curves) -> String {
-    picture(
-        "What a delivery costs by subscribers",
-        &[
-            (
-                "ns a delivery of what is ready, by subscribers",
-                &curves.drained,
-            ),
-            (
-                "ns a delivery that wakes a task, by subscribers",
-                &curves.woken,
-            ),
-        ],
-    )
-}
-
-/// What publishing costs, by backlog.
-pub fn backlog(curves: &Curves) -> String {
-    picture(
-        "What publishing costs by backlog",
-        &[(
-            "ns an event published, by events not read",
-            &curves.published,
-        )],
-    )
-}
-
 /// Panels beside each other, each with its title, and a legend.
-fn picture(label: &str, panels: &[(&str, &Vec<Curve>)]) -> String {
+pub fn picture(label: &str, panels: &[(&str, &[Curve])]) -> String {
     let mut names: Vec<&str> = Vec::new();
     for curve in panels.iter().flat_map(|(_, curves)| curves.iter()) {
         if !names.contains(&curve.name) {

@@ -3,91 +3,71 @@
 use std::iter;
 use std::time::{Duration, Instant};
 
-use crate::bench::Bench;
 use crate::fan_out::{FanOut, Threads};
 use crate::harness::{Contestant, Harness, Role};
 use crate::peers::ours::{Cloned, ClonedStream, Extend, Items, Ours, Push};
 use crate::peers::{self, AsyncBroadcast, FlumeEach, Peer, TokioRecv};
-use crate::plot::Curve;
+use crate::plot::{self, Curve};
 
-/// Nanoseconds, by a count.
-pub struct Curves {
-    /// A delivery of what is ready, by subscribers.
-    pub drained: Vec<Curve>,
-    /// A delivery to a task that waits, by subscribers.
-    pub woken: Vec<Curve>,
-    /// Publishing an event, by events that a subscriber has not read.
-    pub published: Vec<Curve>,
-}
+const SUBSCRIBERS: usize = 100_000;
+const BACKLOG: usize = 10_000_000;
+/// Many points; each need not be as exact as a row.
+const HARNESS: Harness = Harness {
+    rounds: 5,
+    sample: Duration::from_millis(10),
+};
 
-pub fn run(bench: &Bench) -> Curves {
-    // Many points; each need not be as exact as a row.
-    let harness = &Harness {
-        rounds: bench.harness.rounds.min(5),
-        sample: Duration::from_millis(if bench.quick { 2 } else { 10 }),
-    };
-    let subscribers = if bench.quick { 1_000 } else { 100_000 };
-    let backlog = if bench.quick { 10_000 } else { 10_000_000 };
-    Curves {
-        drained: vec![
-            curve(
-                "event-buffer, push",
-                harness,
-                subscribers,
-                drain::<Ours<Push, Cloned>>,
-            ),
-            curve(
-                "event-buffer, extend",
-                harness,
-                subscribers,
-                drain::<Ours<Extend, Cloned>>,
-            ),
-            curve("tokio recv", harness, subscribers, drain::<TokioRecv>),
-            curve(
-                "async-broadcast",
-                harness,
-                subscribers,
-                drain::<AsyncBroadcast>,
-            ),
+pub fn draw() -> [(&'static str, String); 2] {
+    let drained = [
+        curve(
+            "event-buffer, push",
+            SUBSCRIBERS,
+            drain::<Ours<Push, Cloned>>,
+        ),
+        curve(
+            "event-buffer, extend",
+            SUBSCRIBERS,
+            drain::<Ours<Extend, Cloned>>,
+        ),
+        curve("tokio recv", SUBSCRIBERS, drain::<TokioRecv>),
+        curve("async-broadcast", SUBSCRIBERS, drain::<AsyncBroadcast>),
+    ];
+    let woken = [
+        curve(
+            "event-buffer, push",
+            SUBSCRIBERS,
+            wake::<Ours<Push, ClonedStream>>,
+        ),
+        curve("tokio recv", SUBSCRIBERS, wake::<TokioRecv>),
+        curve("async-broadcast", SUBSCRIBERS, wake::<AsyncBroadcast>),
+    ];
+    let published = [
+        curve("event-buffer, push", BACKLOG, publish::<Ours<Push, Items>>),
+        curve(
+            "event-buffer, extend",
+            BACKLOG,
+            publish::<Ours<Extend, Items>>,
+        ),
+        curve("tokio recv", BACKLOG, publish::<TokioRecv>),
+        curve("flume each", BACKLOG, publish::<FlumeEach>),
+    ];
+    let delivery = plot::picture(
+        "What a delivery costs by subscribers",
+        &[
+            ("ns a delivery of what is ready, by subscribers", &drained),
+            ("ns a delivery that wakes a task, by subscribers", &woken),
         ],
-        woken: vec![
-            curve(
-                "event-buffer",
-                harness,
-                subscribers,
-                wake::<Ours<Push, ClonedStream>>,
-            ),
-            curve("tokio recv", harness, subscribers, wake::<TokioRecv>),
-            curve(
-                "async-broadcast",
-                harness,
-                subscribers,
-                wake::<AsyncBroadcast>,
-            ),
-        ],
-        published: vec![
-            curve(
-                "event-buffer, push",
-                harness,
-                backlog,
-                publish::<Ours<Push, Items>>,
-            ),
-            curve(
-                "event-buffer, extend",
-                harness,
-                backlog,
-                publish::<Ours<Extend, Items>>,
-            ),
-            curve("tokio recv", harness, backlog, publish::<TokioRecv>),
-            curve("flume each", harness, backlog, publish::<FlumeEach>),
-        ],
-    }
+    );
+    let backlog = plot::picture(
+        "What publishing costs by backlog",
+        &[("ns an event published, by events not read", &published)],
+    );
+    [("delivery.svg", delivery), ("backlog.svg", backlog)]
 }
 
 /// A contestant's figure for each power of ten.
 fn curve(
     name: &'static str,
-    harness: &Harness,
     most: usize,
     job: impl Fn(usize) -> (usize, Box<dyn FnMut(u32) -> Duration>),
 ) -> Curve {
@@ -96,7 +76,7 @@ fn curve(
     let points = counts.take_while(|count| *count <= most).map(|count| {
         let (operations, run) = job(count);
         let contestant = Contestant::new(name, Role::Peer, run);
-        let measured = harness.compete(vec![contestant], operations);
+        let measured = HARNESS.compete(vec![contestant], operations);
         (count as f64, measured[0].median())
     });
     Curve {

@@ -10,14 +10,16 @@ use crate::harness::{Measured, Role};
 use crate::payload::Payload;
 use crate::peers::ours::{Cloned, Items, Ours, Push};
 use crate::peers::{self, Peer, TokioStream, Visitor};
-use crate::plot::{Curve, Growth};
+use crate::plot::{self, Curve};
 use crate::task;
 
 const SECTION: &str = "memory";
 /// Events in the backlog whose memory grows with the subscribers, in the plot.
 const BACKLOG: usize = 100;
+/// Subscribers, in the plot; a tenth of the events.
+const MOST: usize = 100_000;
 
-pub fn run(bench: &mut Bench) -> Growth {
+pub fn run(bench: &mut Bench) {
     super::each_payload(bench, &Retained);
     for count in counts(bench) {
         bench.counted(
@@ -33,7 +35,6 @@ pub fn run(bench: &mut Bench) -> Growth {
             || everybody(peers::waiters::<u64>, count, Kept::Waiting),
         );
     }
-    growth(bench)
 }
 
 fn counts(bench: &Bench) -> Vec<usize> {
@@ -150,31 +151,37 @@ fn waiting<T: Payload, P: Peer<T>>(subscribers: usize) -> f64 {
     usage.live_bytes
 }
 
-/// The curves of the plot: bytes in all.
-fn growth(bench: &Bench) -> Growth {
-    let most = if bench.quick { 10_000 } else { 100_000 };
-    let mut curves = Curves {
-        most,
-        growth: Growth::default(),
-    };
+/// Bytes by subscribers, and by backlog.
+pub fn draw() -> [(&'static str, String); 1] {
+    let mut curves = Curves::default();
     Visitor::<u64>::visit::<Ours<Push, Items>>(&mut curves);
     peers::channels::<u64>(&mut curves);
     peers::by_hand::<u64>(&mut curves);
-    curves.growth
+    let picture = plot::picture(
+        "Memory by subscribers and by backlog",
+        &[
+            (
+                "bytes, by subscribers, each 100 u64 events behind",
+                &curves.with_subscribers,
+            ),
+            (
+                "bytes, by u64 events that one subscriber has not read",
+                &curves.with_backlog,
+            ),
+        ],
+    );
+    [("memory.svg", picture)]
 }
 
+#[derive(Default)]
 struct Curves {
-    most: usize,
-    growth: Growth,
+    with_subscribers: Vec<Curve>,
+    with_backlog: Vec<Curve>,
 }
 
 impl Visitor<u64> for Curves {
     fn visit<P: Peer<u64>>(&mut self) {
-        let most_subscribers = if P::NAME == "barrage" {
-            BARRAGE
-        } else {
-            self.most
-        };
+        let most_subscribers = if P::NAME == "barrage" { BARRAGE } else { MOST };
         let curve = |most, bytes: &dyn Fn(usize) -> f64| Curve {
             name: if P::ROLE == Role::Ours {
                 "event-buffer"
@@ -187,8 +194,8 @@ impl Visitor<u64> for Curves {
                 .collect(),
         };
         let by_subscribers = curve(most_subscribers, &|count| backlog::<u64, P>(count, BACKLOG));
-        self.growth.with_subscribers.push(by_subscribers);
-        let by_backlog = curve(10 * self.most, &|count| backlog::<u64, P>(1, count));
-        self.growth.with_backlog.push(by_backlog);
+        self.with_subscribers.push(by_subscribers);
+        let by_backlog = curve(10 * MOST, &|count| backlog::<u64, P>(1, count));
+        self.with_backlog.push(by_backlog);
     }
 }

@@ -8,6 +8,7 @@ pub mod late_join;
 pub mod latency;
 pub mod limits;
 pub mod memory;
+pub mod producers;
 pub mod publish;
 pub mod publisher;
 pub mod share;

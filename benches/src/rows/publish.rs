@@ -14,8 +14,8 @@ const SECTION: &str = "publish";
 const UNIT: &str = "ns/event";
 /// Events published in one go.
 const BURST: usize = 1_000;
-/// Channels whose subscriber waits: one event each is published in one go.
-const CHANNELS: usize = 250;
+/// Subscribers that wait, of several channels: one event each is published in one go.
+const WAITING: usize = 250;
 
 pub fn run(bench: &mut Bench) {
     super::each_payload(bench, &Publish);
@@ -56,11 +56,19 @@ impl ForPayload for Publish {
                 writers::<T, _>(woken).0
             },
         );
-        bench.timed(
-            Plan::new::<T>(SECTION, "a waiting subscriber", UNIT),
-            CHANNELS,
-            || writers::<T, _>(Waiting(Vec::new())).0,
-        );
+        for (subscribers, scenario) in
+            [(1, "a waiting subscriber"), (10, "ten waiting subscribers")]
+        {
+            let channels = WAITING / subscribers;
+            bench.timed(Plan::new::<T>(SECTION, scenario, UNIT), channels, || {
+                let waiting = Waiting {
+                    channels,
+                    subscribers,
+                    contestants: Vec::new(),
+                };
+                writers::<T, _>(waiting).contestants
+            });
+        }
     }
 }
 
@@ -122,26 +130,37 @@ impl<T: Payload> Visitor<T> for Woken {
     }
 }
 
-/// Each event meets a subscriber that waits.
-struct Waiting(Vec<Contestant>);
+/// Each event meets subscribers that wait.
+struct Waiting {
+    channels: usize,
+    /// Of each channel.
+    subscribers: usize,
+    contestants: Vec<Contestant>,
+}
 
 impl<T: Payload> Visitor<T> for Waiting {
     fn visit<P: Peer<T>>(&mut self) {
+        let &mut Self {
+            channels,
+            subscribers,
+            ..
+        } = self;
         let (mut senders, receivers): (Vec<_>, Vec<_>) =
-            (0..CHANNELS).map(|_| P::channel(1, 1)).unzip();
+            (0..channels).map(|_| P::channel(1, subscribers)).unzip();
         let mut tasks = tasks::<T, P>(receivers.into_iter().flatten());
-        self.0.push(Contestant::writer::<T, P>(move |times| {
-            let round = |_| {
-                tasks.iter_mut().for_each(Task::poll);
-                let mut events: Vec<T> = (0..CHANNELS as u64).map(T::make).collect();
-                let start = Instant::now();
-                for (sender, event) in senders.iter_mut().zip(events.drain(..)) {
-                    P::send(sender, event);
-                }
-                start.elapsed()
-            };
-            (0..times).map(round).sum()
-        }));
+        self.contestants
+            .push(Contestant::writer::<T, P>(move |times| {
+                let round = |_| {
+                    tasks.iter_mut().for_each(Task::poll);
+                    let mut events: Vec<T> = (0..channels as u64).map(T::make).collect();
+                    let start = Instant::now();
+                    for (sender, event) in senders.iter_mut().zip(events.drain(..)) {
+                        P::send(sender, event);
+                    }
+                    start.elapsed()
+                };
+                (0..times).map(round).sum()
+            }));
     }
 }
 
@@ -153,7 +172,7 @@ fn publish<T: Payload, P: Peer<T>>(sender: &mut P::Sender) -> Duration {
     start.elapsed()
 }
 
-fn tasks<T: Payload, P: Peer<T>>(
+pub(super) fn tasks<T: Payload, P: Peer<T>>(
     receivers: impl IntoIterator<Item = P::Receiver>,
 ) -> Vec<Task<impl Future<Output = ()>>> {
     receivers
