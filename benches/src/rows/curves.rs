@@ -34,7 +34,7 @@ pub fn draw() -> [(&'static str, String); 2] {
     ];
     let woken = [
         curve(
-            "event-buffer",
+            "event-buffer, push",
             SUBSCRIBERS,
             wake::<Ours<Push, ClonedStream>>,
         ),

@@ -7,9 +7,13 @@
 //!
 //! Everything is prepared for both halves whatever N is, and the process ends without clean-up,
 //! so that the difference between the two runs is 1,000 operations and nothing else.
+//!
+//! Operations of `tokio` stand beside some of ours, under the same name.
+
+mod tokio;
 
 use std::hint::black_box;
-use std::pin::pin;
+use std::pin::Pin;
 use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -24,11 +28,16 @@ type Job = Box<dyn FnMut()>;
 
 type Operation = (&'static str, fn() -> Job);
 
-const OPERATIONS: [Operation; 13] = [
+const OPERATIONS: [Operation; 25] = [
     ("publish, unobserved, Replay::None", publish_unobserved),
     ("publish, unobserved", publish_unobserved_but_retained),
     ("publish by a shared buffer, unobserved", publish_shared),
+    ("tokio: publish, unobserved", tokio::publish_unobserved),
     ("publish, observed, nobody waiting", publish_observed),
+    (
+        "tokio: publish, observed, nobody waiting",
+        tokio::publish_observed,
+    ),
     (
         "publish by extend, observed, nobody waiting",
         extend_observed,
@@ -37,12 +46,33 @@ const OPERATIONS: [Operation; 13] = [
         "publish, observed, beside a stuck limited reader",
         publish_beside_stuck,
     ),
+    ("publish to one that waits", || publish_to_waiting(1)),
+    ("tokio: publish to one that waits", || {
+        tokio::publish_to_waiting(1)
+    }),
+    ("publish to ten that wait", || publish_to_waiting(10)),
+    ("tokio: publish to ten that wait", || {
+        tokio::publish_to_waiting(10)
+    }),
     ("try_recv, ready", receive_item),
     ("cloned try_recv, ready", receive_clone),
+    ("tokio: cloned try_recv, ready", tokio::receive),
     ("limited try_recv, ready", receive_limited),
     ("resubscribe and drop, 1,000 behind", resubscribe),
     ("next_chunk, ready, per event", receive_chunk),
+    ("drain, an event to 1 reader of clones", || drain(1)),
+    ("tokio: drain, an event to 1 reader of clones", || {
+        tokio::drain(1)
+    }),
+    ("drain, an event to 100 readers of clones", || drain(100)),
+    ("tokio: drain, an event to 100 readers of clones", || {
+        tokio::drain(100)
+    }),
     ("recv, waiting: publish, wake, receive, wait", wait_in_recv),
+    (
+        "tokio: recv, waiting: publish, wake, receive, wait",
+        tokio::wait_in_recv,
+    ),
     (
         "Stream, waiting: publish, wake, receive, wait",
         wait_as_stream,
@@ -175,42 +205,105 @@ fn receive_chunk() -> Job {
     })
 }
 
-fn wait_in_recv() -> Job {
-    waiting(|mut reader| async move {
-        loop {
-            black_box(reader.recv().await).expect("the buffer is open");
+/// A burst is published, then each reader reads all of it.
+fn drain(readers: usize) -> Job {
+    let mut buffer = EventBuffer::builder().replay(Replay::None).build();
+    let mut readers: Vec<_> = (0..readers).map(|_| buffer.subscribe().cloned()).collect();
+    Box::new(move || {
+        (0..TIMES).for_each(|event| buffer.push(black_box(event)));
+        for reader in &mut readers {
+            while let Ok(event) = black_box(reader.try_recv()) {
+                black_box(event);
+            }
         }
     })
+}
+
+fn publish_to_waiting(tasks: usize) -> Job {
+    publish_to_each(|| {
+        let mut buffer = EventBuffer::builder().replay(Replay::None).build();
+        let tasks = (0..tasks).map(|_| follow(buffer.subscribe())).collect();
+        (move |event| buffer.push(event), tasks)
+    })
+}
+
+/// Publishes an event to each of as many channels, whose tasks wait. They have waited before: by then a buffer
+/// allocates as seldom as it ever will, each at another time.
+fn publish_to_each<P: FnMut(u64) + 'static>(channel: impl Fn() -> (P, Vec<Task>)) -> Job {
+    let mut channels: Vec<_> = (0..TIMES).map(|_| channel()).collect();
+    for (place, (publish, tasks)) in channels.iter_mut().enumerate() {
+        for event in 0..(32 + place % 16) as u64 {
+            tasks.iter_mut().for_each(Task::poll);
+            publish(event);
+        }
+        tasks.iter_mut().for_each(Task::poll);
+    }
+    Box::new(move || {
+        for (publish, _) in &mut channels {
+            publish(black_box(0));
+        }
+    })
+}
+
+fn wait_in_recv() -> Job {
+    let mut buffer = EventBuffer::new();
+    let task = follow(buffer.subscribe());
+    waiting(task, move |event| buffer.push(event))
 }
 
 fn wait_as_stream() -> Job {
     async fn follow(mut stream: impl Stream + Unpin) {
         while black_box(stream.next().await).is_some() {}
     }
-    waiting(follow)
+    let mut buffer = EventBuffer::new();
+    let task = Task::new(follow(buffer.subscribe()));
+    waiting(task, move |event| buffer.push(event))
+}
+
+fn follow(mut reader: Subscription<u64>) -> Task {
+    Task::new(async move { while black_box(reader.recv().await).is_ok() {} })
 }
 
 /// A task that waits, is woken by one event, receives it, and waits again.
-fn waiting<F: Future<Output = ()> + 'static>(follow: impl FnOnce(Subscription<u64>) -> F) -> Job {
-    struct Flag(AtomicBool);
-
-    impl Wake for Flag {
-        fn wake(self: Arc<Self>) {
-            self.0.store(true, Relaxed);
-        }
-    }
-
-    let mut buffer = EventBuffer::new();
-    let mut task = Box::pin(follow(buffer.subscribe()));
-    let flag = Arc::new(Flag(AtomicBool::new(true)));
-    let waker = Waker::from(flag.clone());
+fn waiting(mut task: Task, mut publish: impl FnMut(u64) + 'static) -> Job {
     let mut cycle = move |event| {
-        assert!(flag.0.swap(false, Relaxed), "an event wakes the task");
-        let polled = pin!(&mut task).poll(&mut Context::from_waker(&waker));
-        assert_eq!(polled, Poll::Pending);
-        buffer.push(event);
+        task.poll();
+        publish(event);
     };
     // So that what is made by the first wait is not counted.
     cycle(0);
     Box::new(move || (0..TIMES).for_each(&mut cycle))
+}
+
+/// A task that waits for ever.
+struct Task {
+    future: Pin<Box<dyn Future<Output = ()>>>,
+    flag: Arc<Flag>,
+    waker: Waker,
+}
+
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+impl Task {
+    fn new(future: impl Future<Output = ()> + 'static) -> Self {
+        let flag = Arc::new(Flag(AtomicBool::new(true)));
+        Self {
+            future: Box::pin(future),
+            waker: Waker::from(flag.clone()),
+            flag,
+        }
+    }
+
+    /// It has been woken.
+    fn poll(&mut self) {
+        assert!(self.flag.0.swap(false, Relaxed), "an event wakes the task");
+        let mut cx = Context::from_waker(&self.waker);
+        assert_eq!(self.future.as_mut().poll(&mut cx), Poll::Pending);
+    }
 }
