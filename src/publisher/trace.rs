@@ -118,12 +118,20 @@ mod imp {
                 self.0.push((epoch, note));
             }
         }
+
+        #[cold]
+        fn report(&mut self) {
+            for (epoch, note) in mem::take(&mut self.0) {
+                quietly(|| report(epoch, note));
+            }
+        }
     }
 
     impl Drop for Notes {
+        #[inline]
         fn drop(&mut self) {
-            for (epoch, note) in mem::take(&mut self.0) {
-                quietly(|| report(epoch, note));
+            if !self.0.is_empty() {
+                self.report();
             }
         }
     }
