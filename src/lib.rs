@@ -33,9 +33,11 @@
 //!
 //! # Features
 //!
-//! * `publisher` (on by default): topics, snapshots and resuming, in the module `publisher`. Adds no dependency.
+//! * `publisher` (on by default): topics, snapshots and resuming, in the module `publisher`. Adds
+//!   no dependency.
 //! * `serde`: a place to resume from is serialized as its text.
-//! * `tracing`: a publisher reports its snapshots, resets, evictions and the like: see the module's page.
+//! * `tracing`: a publisher reports its snapshots, resets, evictions and the like: see the module's
+//!   page.
 //!
 //! # Fairness
 //!

@@ -1,5 +1,5 @@
-//! What a publisher reports by way of `tracing`, as a subscriber sees it, and what a subscriber may do meanwhile: panic,
-//! or use the publisher.
+//! What a publisher reports by way of `tracing`, as a subscriber sees it, and what a subscriber may
+//! do meanwhile: panic, or use the publisher.
 #![cfg(not(loom))]
 
 mod support;
@@ -801,7 +801,8 @@ fn each_kind_of_event_is_reported_and_changes_nothing() {
     assert!(unknown.is_empty(), "{unknown:?}");
 }
 
-/// It takes the publisher's lock and that of the snapshot's parts, publishes, and watches what is being watched.
+/// It takes the publisher's lock and that of the snapshot's parts, publishes, and watches what is
+/// being watched.
 #[test]
 fn a_subscriber_may_use_the_publisher() {
     let _watchdog = watchdog();

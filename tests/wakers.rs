@@ -296,7 +296,8 @@ mod of_a_publisher {
         }
     }
 
-    /// A `select!` may make a `recv` and then take another branch, in a task that waits for the stream.
+    /// A `select!` may make a `recv` and then take another branch, in a task that waits for the
+    /// stream.
     #[test]
     fn a_watch_that_waits_as_a_stream_is_woken_whatever_else_is_tried() {
         let _watchdog = watchdog();

@@ -3,9 +3,10 @@
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
-/// Polls the reader until it is ready. If the future is dropped before that, `stop_waiting` ends the task's
-/// registration: that keeps the task's memory alive, and wakes a task that waits for something else. A future
-/// that was never polled leaves the registration of the reader's stream.
+/// Polls the reader until it is ready. If the future is dropped before that, `stop_waiting` ends
+/// the task's registration, which would keep the task's memory alive and wake the task for what it
+/// no longer waits for. A future that was never polled leaves the registration of the reader's
+/// stream alone.
 pub(crate) async fn receive<T, R>(
     reader: &mut T,
     mut poll: impl FnMut(&mut T, &Context<'_>) -> Poll<R>,

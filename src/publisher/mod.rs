@@ -156,13 +156,14 @@
 //!
 //! # Tracing
 //!
-//! With the feature `tracing` a publisher reports the following, with the target `event_buffer::publisher`.
-//! Without the feature none of it is there. Each has the field `epoch`, too, which differs between the publishers
-//! of a process unless they were [given](PublisherBuilder::epoch) the same one.
+//! With the feature `tracing` a publisher reports the following, with the target
+//! `event_buffer::publisher`. Without the feature none of it is there. Each has the field `epoch`,
+//! too, which differs between the publishers of a process unless they were [given](PublisherBuilder::epoch)
+//! the same one.
 //!
 //! | span or event | level | fields |
 //! |---|---|---|
-//! | span `snapshot` | debug | `snapshot`, `published`, `key`, `outcome`, `index`, `parts`, `error` |
+//! | span `snapshot` | debug | `snapshot`, `published`, `key`, `outcome`, … (see below) |
 //! | `snapshot failed` | warn | `snapshot`, `error` |
 //! | `snapshot given up` | debug or warn | `snapshot`, `reason` |
 //! | `snapshot no longer cached` | debug | `snapshot`, `reason` |
@@ -175,20 +176,21 @@
 //! | `epoch changed` | info | `former` |
 //! | `publisher shut down` | info | |
 //!
-//! * **A span is one run of the snapshot handler**, entered whenever a watch polls it. `snapshot` is its number;
-//!   `published` is the last index when it was asked for. At the end `outcome` is `finished` (with `index` and
-//!   `parts`), `failed` (with `error`), or `given up`.
-//! * **Why a snapshot is given up**: `TimeLimit` (as a warning), `NoWatch` (none waits for it any more), `Lagged` (all
-//!   that wait are over their limits), `KeyClosed`, `Refreshed`, `KeyForgotten`, `StateReset`, or `ShutDown`. Why
-//!   one is no longer cached: `Expired`, `TooLarge`, `Replaced`, or `Void`.
-//! * **A reset** has the `index` that the watch had, and the last index (`published`). One is reported when the
-//!   watch begins anew, not when that is ordered.
-//! * **An eviction** has the number of commits that have left the history by one publish, and the index of the newest.
-//!   A large commit leaves in steps. Without a history nothing is reported.
+//! * **A span is one run of the snapshot handler**, entered whenever a watch polls it. `snapshot`
+//!   is its number; `published` is the last index when it was asked for. At the end `outcome` is
+//!   `finished` (with `index` and `parts`), `failed` (with `error`), or `given up`.
+//! * **Why a snapshot is given up**: `TimeLimit` (as a warning), `NoWatch` (none waits for it any
+//!   more), `Lagged` (all that wait are over their limits), `KeyClosed`, `Refreshed`,
+//!   `KeyForgotten`, `StateReset`, or `ShutDown`. Why one is no longer cached: `Expired`,
+//!   `TooLarge`, `Replaced`, or `Void`.
+//! * **A reset** has the `index` that the watch had, and the last index (`published`). One is
+//!   reported when the watch begins anew, not when that is ordered.
+//! * **An eviction** has the number of commits that have left the history by one publish, and the
+//!   index of the newest. A large commit leaves in steps. Without a history nothing is reported.
 //! * **`watches`** is how many the call has closed, or the key has.
 //!
-//! Keys need not be `Debug`, so the publisher records none. The handler can, in the field that is empty so far; and
-//! what `refresh` and its like report stands in the caller's span.
+//! Keys need not be `Debug`, so the publisher records none. The handler can, in the field that is
+//! empty so far; and what `refresh` and its like report stands in the caller's span.
 //!
 //! ```
 //! # #[cfg(feature = "tracing")] {
@@ -204,9 +206,10 @@
 //! # }
 //! ```
 //!
-//! A subscriber is called by the call or the poll that something comes of, under no lock of the publisher, and
-//! after the tasks were woken. It may panic, which costs only its own report, and use the publisher. (What it causes
-//! there is reported, too: a global subscriber must see to it that this ends.)
+//! A subscriber runs within the call or the poll that causes an event, under no lock of the
+//! publisher, after the tasks have been woken. It may use the publisher; what it causes there may be
+//! reported to it again, and it has to prevent that this goes on without end. If it panics, only
+//! its own report is lost.
 //!
 //! The idea is that of Consul's event streaming: snapshots spliced in front of shared buffers.
 

@@ -134,8 +134,8 @@ impl<T> Parts<T> {
         Ok(())
     }
 
-    /// Ends the snapshot, as of an index. Wakes who waits, which is user code. Returns how many parts it has, unless it
-    /// has ended before.
+    /// Ends the snapshot, as of an index. Wakes who waits, which is user code. Returns how many
+    /// parts it has, unless it has ended before.
     ///
     /// # Errors
     ///
@@ -159,8 +159,8 @@ impl<T> Parts<T> {
         Ok(Some(parts))
     }
 
-    /// Ends the snapshot with an error, unless it has ended. Wakes who waits, which is user code. Returns the error if
-    /// it is what the snapshot has ended with.
+    /// Ends the snapshot with an error, unless it has ended. Wakes who waits, which is user code.
+    /// Returns the error if it is what the snapshot has ended with.
     pub(super) fn fail(&self, error: BoxError) -> Option<SharedError> {
         let mut making = self.0.lock();
         let (buffer, start) = (making.buffer.take(), making.start.take());
@@ -387,8 +387,8 @@ impl<T> SnapshotBuild<T> {
 }
 
 impl<T> Drop for SnapshotBuild<T> {
-    /// If it was neither finished nor failed, the last watch that waited for it has gone, or the handler's future has
-    /// panicked when it was dropped.
+    /// If it was neither finished nor failed, the last watch that waited for it has gone, or the
+    /// handler's future has panicked when it was dropped.
     fn drop(&mut self) {
         if thread::panicking() {
             return self.fail(SnapshotPanicked.into());

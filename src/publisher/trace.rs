@@ -1,7 +1,9 @@
-//! What is reported by way of `tracing`; the [module page](super) lists it. Without the feature all of this is empty.
+//! What is reported by way of `tracing`; the [module page](super) lists it. Without the feature all
+//! of this is empty.
 //!
-//! A subscriber is user code: it may take its time, panic, or use the publisher. So what happens under a lock is noted
-//! there and reported when the [`Notes`] are dropped, after the lock; and a subscriber's panic ends here.
+//! A subscriber is user code: it may take its time, panic, or use the publisher. So what happens
+//! under a lock is noted there and reported when the [`Notes`] are dropped, after the lock; and a
+//! subscriber's panic ends here.
 
 use super::error::CloseReason;
 use super::update::ResetReason;
@@ -112,18 +114,27 @@ mod imp {
         /// Runs no user code.
         #[inline]
         pub(in super::super) fn add(&mut self, epoch: u64, note: Note) {
-            // The one that comes with every commit. What any subscriber may want is known without asking them.
+            // The one that comes with every commit. What any subscriber may want is known without
+            // asking them.
             let is_frequent = matches!(note, Note::Evicted { .. });
             if !is_frequent || LevelFilter::current() == LevelFilter::TRACE {
                 self.0.push((epoch, note));
             }
         }
+
+        #[cold]
+        fn report(&mut self) {
+            for (epoch, note) in mem::take(&mut self.0) {
+                quietly(|| report(epoch, note));
+            }
+        }
     }
 
     impl Drop for Notes {
+        #[inline]
         fn drop(&mut self) {
-            for (epoch, note) in mem::take(&mut self.0) {
-                quietly(|| report(epoch, note));
+            if !self.0.is_empty() {
+                self.report();
             }
         }
     }

@@ -231,7 +231,8 @@ impl<K, T> Watch<K, T> {
         self.control.is_ended()
     }
 
-    /// Polls the watch, which wakes that task if nothing is ready. Without one the task that waits stays the same.
+    /// Polls the watch, which wakes that task if nothing is ready. Without one the task that waits
+    /// stays the same.
     fn poll(&mut self, task: Option<&Waker>) -> Poll<Option<Result<Update<K, T>, WatchError>>> {
         loop {
             let Some(open) = &mut self.open else {
@@ -328,8 +329,8 @@ impl<K, T> Watch<K, T> {
     ///
     /// # Cancel safety
     ///
-    /// An update is taken only when the future completes. One that is dropped before that leaves nothing of its task
-    /// behind.
+    /// An update is taken only when the future completes. One that is dropped before that leaves
+    /// nothing of its task behind.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -348,8 +349,10 @@ impl<K, T> Watch<K, T> {
         }
     }
 
-    /// Returns the next update, if it is there. Never waits, but drives the handler of a snapshot that it waits for. A
-    /// task that waits for this watch as a stream is woken all the same.
+    /// Returns the next update, if it is there.
+    ///
+    /// Never waits, but drives the handler of a snapshot that it waits for. A task that waits for
+    /// this watch as a stream is woken all the same.
     ///
     /// # Errors
     ///

@@ -15,9 +15,10 @@
 //!
 //! # Invariants
 //!
-//! 1. No user code runs under the lock but the keys' `Hash` and `Eq`, and those before anything has been
-//!    changed, or with a panic of theirs caught. What is to be woken, dropped or reported goes into a [`Garbage`],
-//!    which is dropped after the lock. Keys are cloned before the lock is taken.
+//! 1. No user code runs under the lock but the keys' `Hash` and `Eq`, and those before anything has
+//!    been changed, or with a panic of theirs caught. What is to be woken, dropped or reported goes
+//!    into a [`Garbage`], which is dropped after the lock. Keys are cloned before the lock is
+//!    taken.
 //! 2. `Era::published` is stored last, under the lock: all commits up to it are linked in all chains that they touch,
 //!    and noted in the inboxes of the watches of several keys.
 //! 3. Each entry of a topic has one record, in the same order. Entries that were voided have theirs, too: they
