@@ -21,7 +21,8 @@ pub(super) type Filter<T> = Arc<dyn Fn(&T) -> bool + Send + Sync>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OverLimit {
-    /// It ends with [`WatchError::Lagged`](super::WatchError::Lagged).
+    /// It ends with [`WatchError::Lagged`](super::WatchError::Lagged) when it is polled. Until then it counts as a
+    /// [subscription](super::Stats::subscriptions), though it keeps nothing.
     Close,
     /// It begins anew, with [`Begin::Reset`](super::Begin::Reset)`(`[`Lagged`](super::ResetReason::Lagged)`)` and a
     /// snapshot.
