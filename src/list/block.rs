@@ -120,15 +120,15 @@ impl<T> BlockAllocator<T> {
             self.next_block();
         }
         self.left -= 1;
-        let place = self.free;
+        let free = self.free;
         // SAFETY: there was a free place, which `free` points at; it is given away now, and the
         // next one is behind it, or the end of the block.
-        self.free = unsafe { place.add(1) };
+        self.free = unsafe { free.add(1) };
         let mut state = self.state;
         if self.left == 0 {
             state |= self.closing();
         }
-        Vacancy { place, state }
+        Vacancy { free, state }
     }
 
     /// Whether the limits of each slot are requested from the start.
@@ -168,7 +168,7 @@ impl<T> BlockAllocator<T> {
     }
 
     /// Makes this, the room of a batch, continue the room of a buffer, which was left.
-    pub(super) fn join(&mut self, before: &Self) {
+    pub(super) fn continue_after(&mut self, before: &Self) {
         self.in_earlier_blocks += before.used();
         self.count_by(before.reclaimed);
     }
@@ -224,7 +224,7 @@ impl<T> BlockAllocator<T> {
 /// The place of one node.
 #[must_use]
 pub(super) struct Vacancy<T> {
-    place: NonNull<Node<T>>,
+    free: NonNull<Node<T>>,
     state: u64,
 }
 
@@ -233,9 +233,9 @@ impl<T> Vacancy<T> {
     pub(super) fn fill(self, payload: Payload<T>, references: u64) -> NonNull<Node<T>> {
         // SAFETY: the place is ours alone (`vacancy`), and what was there before is dead.
         unsafe {
-            self.place.write(Node::new(payload, references, self.state));
+            self.free.write(Node::new(payload, references, self.state));
         }
-        self.place
+        self.free
     }
 }
 

@@ -86,19 +86,19 @@ unsafe impl<T: Send + Sync> Send for Cursor<T> {}
 unsafe impl<T: Send + Sync> Sync for Cursor<T> {}
 
 impl<T> Cursor<T> {
-    pub(crate) fn new(slot: PlaceRef<T>) -> Self {
-        slot.record().join();
+    pub(crate) fn new(place: PlaceRef<T>) -> Self {
+        place.shared().add_observer();
         Self {
-            at: slot.place(),
-            anchor: slot.into_hold(),
+            at: place.place(),
+            anchor: place.into_node_ref(),
             progress: Advance::default(),
             ticket: None,
         }
     }
 
     /// A reader in the midst of an item, of which it has been given that many events.
-    pub(crate) fn at(slot: PlaceRef<T>, given: usize) -> Self {
-        let mut cursor = Self::new(slot);
+    pub(crate) fn at(place: PlaceRef<T>, given: usize) -> Self {
+        let mut cursor = Self::new(place);
         cursor.progress = Advance::new(given);
         cursor
     }
@@ -132,7 +132,7 @@ impl<T> Cursor<T> {
             match unsafe { self.at.node.read() } {
                 NodeState::Item(..) => return Read::Item,
                 NodeState::Nothing => return Read::Empty,
-                NodeState::Last(next) => match self.go_on(next) {
+                NodeState::Last(next) => match self.follow_splice(next) {
                     Ok(()) => {}
                     Err(end) => return Read::End(end),
                 },
@@ -220,7 +220,7 @@ impl<T> Cursor<T> {
                     return Ok(visited);
                 }
                 NodeState::Nothing => return Err(TryRecvError::Empty),
-                NodeState::Last(next) => self.go_on(next)?,
+                NodeState::Last(next) => self.follow_splice(next)?,
             }
         }
     }
@@ -235,9 +235,9 @@ impl<T> Cursor<T> {
 
     /// Goes over the splice that the buffer ends with here, to what it leads to.
     #[cold]
-    fn go_on(&mut self, next: NodePtr<T>) -> Result<(), RecvError> {
+    fn follow_splice(&mut self, next: NodePtr<T>) -> Result<(), RecvError> {
         // SAFETY: the anchor keeps `at` alive.
-        match unsafe { self.at.onward(next) } {
+        match unsafe { self.at.continuation(next) } {
             Continuation::Splice(place) => {
                 self.stop_waiting();
                 self.at = place;
@@ -271,7 +271,7 @@ impl<T> Cursor<T> {
                     NodeState::Last(next) => break next,
                 }
             };
-            if self.go_on(next).is_err() {
+            if self.follow_splice(next).is_err() {
                 return;
             }
         }
@@ -292,16 +292,16 @@ impl<T> Cursor<T> {
                 NodeState::Item(_, next) => {
                     self.stop_waiting();
                     // SAFETY: the anchor keeps what follows alive.
-                    let anchor = unsafe { next.hold() };
+                    let anchor = unsafe { next.acquire() };
                     let taken =
-                        PlaceRef::from_hold(mem::replace(&mut self.anchor, anchor), self.at);
+                        PlaceRef::from_node_ref(mem::replace(&mut self.anchor, anchor), self.at);
                     self.at.node = next;
                     self.at.seq += 1;
                     self.progress = Advance::default();
                     return Ok(taken);
                 }
                 NodeState::Nothing => return Err(TryRecvError::Empty),
-                NodeState::Last(next) => self.go_on(next)?,
+                NodeState::Last(next) => self.follow_splice(next)?,
             }
         }
     }
@@ -319,7 +319,7 @@ impl<T> Cursor<T> {
         debug_assert!(self.ticket.is_none());
         self.progress = Advance::default();
         self.at = to.place();
-        mem::replace(&mut self.anchor, to.into_hold())
+        mem::replace(&mut self.anchor, to.into_node_ref())
     }
 
     /// A walk over all that is ready now.
@@ -329,7 +329,7 @@ impl<T> Cursor<T> {
         // The next read frees what was lent.
         self.progress.be_far_ahead();
         // SAFETY: the anchor keeps `at` alive.
-        let left = unsafe { self.at.record() }.published_since(self.at.seq);
+        let left = unsafe { self.at.shared() }.published_since(self.at.seq);
         Walk {
             item: [].iter(),
             next: self.at.node,
@@ -365,7 +365,7 @@ impl<T> Cursor<T> {
         while self.anchor.as_ptr() != here && self.anchor.consume() {}
         if self.anchor.as_ptr() != here {
             // SAFETY: the anchor keeps `at` alive.
-            let anchor = unsafe { here.hold() };
+            let anchor = unsafe { here.acquire() };
             drop(mem::replace(&mut self.anchor, anchor));
         }
     }
@@ -374,17 +374,17 @@ impl<T> Cursor<T> {
     /// waits keeps nothing behind its place alive.
     pub(crate) fn poll_link(&mut self, waker: &Waker) -> Poll<()> {
         self.anchor_here();
-        let hold = &self.anchor;
+        let node = &self.anchor;
         // SAFETY: the anchor keeps `at` alive.
-        let record = unsafe { self.at.record() };
-        Ticket::poll(&mut self.ticket, &Link { hold, record }, waker)
+        let shared = unsafe { self.at.shared() };
+        Ticket::poll(&mut self.ticket, &Link { node, shared }, waker)
     }
 
     /// Ends the registration of the task that waits here, and returns its waker.
     pub(crate) fn take_waker(&mut self) -> Option<Waker> {
         let ticket = self.ticket.take()?;
         // SAFETY: the anchor keeps `at` alive.
-        let waiters = unsafe { self.at.record() }.waiters();
+        let waiters = unsafe { self.at.shared() }.waiters();
         let waker = waiters.take_waker(ticket);
         // Nothing of the user is dropped with the task now.
         waiters.leave(ticket);
@@ -398,30 +398,33 @@ impl<T> Cursor<T> {
         let Some(ticket) = self.ticket else { return };
         self.ticket = None;
         // SAFETY: the anchor keeps `at` alive, which has not moved since the task was registered.
-        unsafe { self.at.record() }.waiters().leave(ticket);
+        unsafe { self.at.shared() }.waiters().leave(ticket);
     }
 
     /// Returns `true` if nothing more will be published where it leads to.
     pub(crate) fn has_ended(&self) -> bool {
         // SAFETY: the anchor keeps `at` alive.
-        unsafe { self.at.record() }.has_ended()
+        unsafe { self.at.shared() }.has_ended()
     }
 
     pub(crate) fn lag(&self) -> u64 {
         // SAFETY: the anchor keeps `at` alive.
-        unsafe { self.at.record() }.lag(self.at.seq)
+        unsafe { self.at.shared() }.lag(self.at.seq)
     }
 }
 
 impl<T> Drop for Cursor<T> {
     fn drop(&mut self) {
         // SAFETY: the anchor keeps `at` alive.
-        let record = unsafe { self.at.record() };
+        let shared = unsafe { self.at.shared() };
         let Some(ticket) = self.ticket.take() else {
-            return record.leave();
+            return shared.remove_observer();
         };
         // One may wake tasks that wait for the last observer to leave, the other drops a waker: both may panic.
-        both_even_if_one_panics(|| record.leave(), || record.waiters().leave(ticket));
+        both_even_if_one_panics(
+            || shared.remove_observer(),
+            || shared.waiters().leave(ticket),
+        );
     }
 }
 
@@ -485,7 +488,7 @@ impl<'a, T> Walk<'a, T> {
                     self.over = true;
                     return None;
                 }
-                NodeState::Last(next) => self.go_on(next)?,
+                NodeState::Last(next) => self.follow_splice(next)?,
             }
         }
     }
@@ -502,17 +505,17 @@ impl<'a, T> Walk<'a, T> {
 
     /// As [`Cursor::go_on`], but the anchor stays.
     #[cold]
-    fn go_on(&mut self, next: NodePtr<T>) -> Option<()> {
+    fn follow_splice(&mut self, next: NodePtr<T>) -> Option<()> {
         if self.over {
             return None;
         }
         let at = &mut self.cursor.at;
         // SAFETY: the cursor's anchor keeps `at` alive, and all that follows.
-        match unsafe { at.onward(next) } {
+        match unsafe { at.continuation(next) } {
             Continuation::Splice(place) => {
                 *at = place;
                 // SAFETY: as above.
-                self.left = unsafe { at.record() }.published_since(at.seq);
+                self.left = unsafe { at.shared() }.published_since(at.seq);
                 Some(())
             }
             Continuation::End(_) => None,

@@ -97,7 +97,7 @@ impl<T> Leashed<T> {
         let shut = Shut {
             reason,
             for_its_lag: obeying.orders.closed.is_none(),
-            at: mark_of(&obeying.inside().custody),
+            at: weak_place_of(&obeying.inside().custody),
         };
         // It was inside until now, if it has lent a chunk.
         let left = Left::Taken(Taken::from(&self.0, obeying.inside()));
@@ -155,11 +155,11 @@ impl<T> Drop for Leashed<T> {
     fn drop(&mut self) {
         let mut obeying = self.0.obey();
         let mut taken = Taken::from(&self.0, obeying.inside());
-        let mark = mem::replace(&mut obeying.inside().custody, Custody::Nobody(None));
+        let at = mem::replace(&mut obeying.inside().custody, Custody::Nobody(None));
         obeying.leave();
         // Its task is not to be woken any more.
         let waker = taken.waker.take();
-        both_even_if_one_panics(|| drop(waker), || drop((taken, mark)));
+        both_even_if_one_panics(|| drop(waker), || drop((taken, at)));
     }
 }
 
@@ -224,20 +224,20 @@ impl<'a, T> Entered<'a, T> {
         let Inside {
             custody, skipped, ..
         } = self.inside();
-        let (slot, given, passed) = match custody {
+        let (place, given, passed) = match custody {
             Custody::Reader(cursor) => {
-                let (slot, given) = cursor.place();
-                (Some(slot), given, 0)
+                let (place, given) = cursor.place();
+                (Some(place), given, 0)
             }
             Custody::Trail(parked) => {
-                let (slot, passed) = place_of(parked);
-                (slot, 0, passed)
+                let (place, passed) = place_of(parked);
+                (place, 0, passed)
             }
             Custody::Nobody(_) => (None, 0, 0),
         };
         Standing {
             // It has one of these.
-            slot: slot.unwrap_or_else(PlaceRef::nowhere),
+            slot: place.unwrap_or_else(PlaceRef::nowhere),
             given,
             skipped: *skipped + passed,
         }
@@ -247,7 +247,7 @@ impl<'a, T> Entered<'a, T> {
     pub(crate) fn has_ended(&mut self) -> bool {
         match &self.inside().custody {
             Custody::Reader(cursor) => cursor.has_ended(),
-            Custody::Trail(parked) => parked.record().is_none_or(|record| record.has_ended()),
+            Custody::Trail(parked) => parked.shared().is_none_or(|shared| shared.has_ended()),
             Custody::Nobody(_) => true,
         }
     }
@@ -330,15 +330,15 @@ impl<'a, T> Entered<'a, T> {
             inside.custody = before;
             return None;
         };
-        let (slot, ahead, garbage) = leave_trail(&parked, None);
+        let (place, ahead, garbage) = leave_trail(&parked, None);
         // It has one as long as readers share it.
-        let slot = slot?;
-        let record = slot.owner();
-        let (slot, skipped) = from_trail(slot, ahead);
+        let place = place?;
+        let shared = place.owner();
+        let (place, skipped) = from_trail(place, ahead);
         inside.skipped += skipped;
-        inside.custody = Custody::Reader(Cursor::new(slot));
+        inside.custody = Custody::Reader(Cursor::new(place));
         // After that, so that the reader is an observer all the time: the last one to leave wakes who waits for that.
-        record.leave();
+        shared.remove_observer();
         Some(garbage)
     }
 
@@ -401,13 +401,13 @@ pub(crate) struct Standing<T> {
 }
 
 /// Where a reader is, or was when it was closed. That of one that fell behind its limit is that of its trail.
-fn mark_of<T>(custody: &Custody<T>) -> WeakPlace<T> {
-    let mark = match custody {
+fn weak_place_of<T>(custody: &Custody<T>) -> WeakPlace<T> {
+    let at = match custody {
         Custody::Reader(cursor) => Some(cursor.slot().mark()),
-        Custody::Trail(parked) => parked.slot().map(|slot| slot.mark()),
-        Custody::Nobody(mark) => mark.clone(),
+        Custody::Trail(parked) => parked.place().map(|place| place.mark()),
+        Custody::Nobody(at) => at.clone(),
     };
-    mark.unwrap_or_else(WeakPlace::nowhere)
+    at.unwrap_or_else(WeakPlace::nowhere)
 }
 
 /// Obeys what the reader was ordered while it was inside.
@@ -466,7 +466,7 @@ pub(crate) struct Taken<T> {
 impl<T> Taken<T> {
     /// Takes the place, if the reader has one.
     fn from(leash: &Arc<Leash<T>>, inside: &mut Inside<T>) -> Self {
-        let closed = Custody::Nobody(Some(mark_of(&inside.custody)));
+        let closed = Custody::Nobody(Some(weak_place_of(&inside.custody)));
         let mut custody = mem::replace(&mut inside.custody, closed);
         let waker = match &mut custody {
             Custody::Reader(cursor) => cursor.take_waker(),
@@ -494,8 +494,12 @@ impl<T> Drop for Taken<T> {
                 both_even_if_one_panics(wake, || drop(cursor));
             }
             Custody::Trail(parked) => {
-                let (slot, _, garbage) = leave_trail(&parked, limit.as_ref());
-                let leave = || slot.iter().for_each(|slot| slot.record().leave());
+                let (place, _, garbage) = leave_trail(&parked, limit.as_ref());
+                let leave = || {
+                    place
+                        .iter()
+                        .for_each(|place| place.shared().remove_observer())
+                };
                 both_even_if_one_panics(leave, || drop(garbage));
             }
             Custody::Nobody(_) => {}

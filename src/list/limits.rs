@@ -176,7 +176,7 @@ impl<T> LimitRegistry<T> {
 
 /// A registry under its lock, and the record that it belongs to.
 struct OpenRegistry<'a, T> {
-    record: &'a Shared<T>,
+    shared: &'a Shared<T>,
     registry: MutexGuard<'a, LimitRegistry<T>>,
     garbage: LimitGarbage<T>,
 }
@@ -194,7 +194,7 @@ impl<T> OpenRegistry<'_, T> {
             if cursor.is_at_a_splice() {
                 // Nothing else may keep the buffer that has ended here.
                 self.garbage.wakers.extend(cursor.take_waker());
-                let number = place.number_in(self.record) - 1;
+                let number = place.number_in(self.shared) - 1;
                 let left = cursor.jump(place.ahead(0).0);
                 self.garbage.places.push((number, KeptPlace::NodeRef(left)));
             }
@@ -228,7 +228,7 @@ impl<T> OpenRegistry<'_, T> {
             },
         };
         // First, so that the reader is an observer all the time.
-        place.record().join();
+        place.shared().add_observer();
         let parked = self.park(place, allowance);
         self.take_cursor(inside, Custody::Trail(parked));
         None
@@ -263,7 +263,7 @@ impl<T> OpenRegistry<'_, T> {
         let book = self.registry.book();
         book.metered -= 1;
         if book.metered == 0 {
-            let limits = self.record.limits();
+            let limits = self.shared.limits();
             limits.is_metered.store(false, Release);
             if let Some(mut sums) = limits.sums() {
                 sums.end();
@@ -276,7 +276,7 @@ impl<T> OpenRegistry<'_, T> {
         if let Custody::Reader(cursor) = before {
             let place = cursor.slot();
             // Its anchor may be further back.
-            let number = place.number_in(self.record) - 1;
+            let number = place.number_in(self.shared) - 1;
             self.garbage
                 .places
                 .push((number, KeptPlace::Cursor(cursor)));
@@ -284,10 +284,10 @@ impl<T> OpenRegistry<'_, T> {
         }
     }
 
-    fn discard(&mut self, slot: PlaceRef<T>) {
-        let number = slot.number_in(self.record);
-        let hold = KeptPlace::NodeRef(slot.into_hold());
-        self.garbage.places.push((number, hold));
+    fn discard(&mut self, place: PlaceRef<T>) {
+        let number = place.number_in(self.shared);
+        let node = KeptPlace::NodeRef(place.into_node_ref());
+        self.garbage.places.push((number, node));
     }
 
     fn register_reader(&mut self, leash: &Arc<Leash<T>>, place: &PlaceRef<T>, limit: &LagLimit<T>) {
@@ -305,18 +305,18 @@ impl<T> OpenRegistry<'_, T> {
     fn park(&mut self, place: PlaceRef<T>, allowance: Allowance) -> Parked<T> {
         let class = allowance.class();
         let (allowed, _) = self.allowed(&place, allowance.items, allowance.bytes);
-        let is_behind = |trail: &Arc<Trail<T>>, record: &Shared<T>, to: i64| {
+        let is_behind = |trail: &Arc<Trail<T>>, shared: &Shared<T>, to: i64| {
             let state = trail.lock();
-            state.number() <= state.number_of(&place, record).saturating_add(to)
+            state.number() <= state.number_of(&place, shared).saturating_add(to)
         };
         let skip = i64::try_from(allowed.skip).unwrap_or(i64::MAX);
         let near = self.trail((place.region(), class));
-        let near = near.filter(|trail| is_behind(trail, self.record, skip));
+        let near = near.filter(|trail| is_behind(trail, self.shared, skip));
         let trail = near.unwrap_or_else(|| self.trail_near(&place, allowed.skip, class));
         let number = {
             let mut state = trail.lock();
-            state.join(allowance);
-            state.number_of(&place, self.record)
+            state.add_reader(allowance);
+            state.number_of(&place, self.shared)
         };
         self.discard(place);
         self.register_trail(&trail);
@@ -329,16 +329,16 @@ impl<T> OpenRegistry<'_, T> {
 
     /// The trail to which a place that many items further on belongs, which is moved back to that if need be.
     fn trail_near(&mut self, place: &PlaceRef<T>, items: u64, class: Class) -> Arc<Trail<T>> {
-        let slot = advance(place, items);
-        let Some(trail) = self.trail((slot.region(), class)) else {
-            return Trail::new(slot, class);
+        let place = advance(place, items);
+        let Some(trail) = self.trail((place.region(), class)) else {
+            return Trail::new(place, class);
         };
         let mut state = trail.lock();
-        let number = state.number_of(&slot, self.record);
+        let number = state.number_of(&place, self.shared);
         let left = if number < state.number() {
-            state.move_to(slot, number)
+            state.move_to(place, number)
         } else {
-            Some(slot)
+            Some(place)
         };
         drop(state);
         if let Some(left) = left {
@@ -357,8 +357,8 @@ impl<T> OpenRegistry<'_, T> {
     fn register_trail(&mut self, trail: &Arc<Trail<T>>) {
         let state = trail.lock();
         let Allowance { items, bytes } = state.allowance();
-        if let (Some(key), Some(slot)) = (state.key(), &state.slot) {
-            let due = self.due(slot, items, bytes);
+        if let (Some(key), Some(place)) = (state.key(), &state.place) {
+            let due = self.due(place, items, bytes);
             drop(state);
             self.register(Id::Trail(key), Who::Trail(Arc::clone(trail)), due);
         }
@@ -368,12 +368,12 @@ impl<T> OpenRegistry<'_, T> {
     fn look_at_trail(&mut self, trail: &Arc<Trail<T>>) {
         let mut state = trail.lock();
         let Allowance { items, bytes } = state.allowance();
-        let Some(slot) = &state.slot else {
+        let Some(place) = &state.place else {
             return;
         };
-        let (allowed, _) = self.allowed(slot, items, bytes);
-        let to = advance(slot, allowed.skip);
-        let number = state.number_of(&to, self.record);
+        let (allowed, _) = self.allowed(place, items, bytes);
+        let to = advance(place, allowed.skip);
+        let number = state.number_of(&to, self.shared);
         let left = state.move_to(to, number);
         let key = state.key();
         drop(state);
@@ -382,7 +382,7 @@ impl<T> OpenRegistry<'_, T> {
         }
         let other = key.and_then(|key| self.trail(key));
         if let Some(other) = other.filter(|other| !Arc::ptr_eq(other, trail)) {
-            if let Some(left) = trail.merge_into(&other, self.record) {
+            if let Some(left) = trail.merge_into(&other, self.shared) {
                 self.discard(left);
             }
             self.register_trail(&other);
@@ -394,8 +394,8 @@ impl<T> OpenRegistry<'_, T> {
     /// How many items a reader at `place` is behind, and what it may have of these. It may always have the
     /// newest.
     fn allowed(&self, place: &PlaceRef<T>, items: u64, bytes: Option<u64>) -> (Allowed, u64) {
-        let number = place.number_in(self.record);
-        let published = i64::try_from(self.record.published_since(0)).unwrap_or(i64::MAX);
+        let number = place.number_in(self.shared);
+        let published = i64::try_from(self.shared.published_since(0)).unwrap_or(i64::MAX);
         let lag = u64::try_from(published - number).unwrap_or(0);
         (place.allowed(lag, items, bytes), lag)
     }
@@ -403,7 +403,7 @@ impl<T> OpenRegistry<'_, T> {
     /// When a place will have fallen behind by so much, and some more, so that it is not looked at with each item.
     fn due(&self, place: &PlaceRef<T>, items: u64, bytes: Option<u64>) -> Due {
         let slack = i128::from((items / 8).min(512));
-        let items = i128::from(place.number_in(self.record)) + i128::from(items) + slack + 1;
+        let items = i128::from(place.number_in(self.shared)) + i128::from(items) + slack + 1;
         Due {
             items: u64::try_from(items.max(0)).unwrap_or(NEVER),
             bytes: bytes.map_or(NEVER, |bytes| {
@@ -415,7 +415,7 @@ impl<T> OpenRegistry<'_, T> {
     }
 
     fn close(self) -> LimitGarbage<T> {
-        self.record.limits().note_due(&self.registry);
+        self.shared.limits().note_due(&self.registry);
         self.garbage
     }
 }
@@ -439,12 +439,12 @@ impl<T> Shared<T> {
         self: &Arc<Self>,
         f: impl FnOnce(&mut OpenRegistry<'_, T>) -> R,
     ) -> (R, LimitGarbage<T>) {
-        let mut record = Arc::clone(self);
+        let mut shared = Arc::clone(self);
         loop {
-            let registry = record.limits().registry.lock();
+            let registry = shared.limits().registry.lock();
             if !registry.is_handed_on {
                 let mut open = OpenRegistry {
-                    record: &record,
+                    shared: &shared,
                     registry,
                     garbage: LimitGarbage::new(),
                 };
@@ -453,15 +453,15 @@ impl<T> Shared<T> {
             }
             drop(registry);
             // It was spliced before it was handed on.
-            let next = record.onward();
-            record = next.map_or(record, |(next, _)| next);
+            let next = shared.successor();
+            shared = next.map_or(shared, |(next, _)| next);
         }
     }
 
     /// Hands on what is registered to the buffer that this one has been spliced to. Returns where to, if there is
     /// anything: to be enforced there.
     pub(super) fn hand_limits_on(&self) -> Option<Arc<Self>> {
-        let (to, _) = self.onward()?;
+        let (to, _) = self.successor()?;
         let mut registry = self.limits().registry.lock();
         registry.is_handed_on = true;
         let handed = registry.book.take()?;
@@ -493,7 +493,7 @@ impl<T> Shared<T> {
         even_if_it_panics(|| {
             for due in left.by_ref() {
                 let mut open = OpenRegistry {
-                    record: self,
+                    shared: self,
                     registry: limits.registry.lock(),
                     garbage: LimitGarbage::new(),
                 };
@@ -510,12 +510,12 @@ impl<T> PlaceRef<T> {
     /// The number that this place has in the buffer `last`, to which it leads by splices. It is negative if the
     /// items in between are more than those of that buffer.
     pub(super) fn number_in(&self, last: &Shared<T>) -> i64 {
-        self.record().number_in(self.seq(), last)
+        self.shared().number_in(self.seq(), last)
     }
 
     /// Which buffer it is in.
     pub(super) fn region(&self) -> usize {
-        ptr::from_ref(self.record()) as usize
+        ptr::from_ref(self.shared()) as usize
     }
 }
 
@@ -532,15 +532,15 @@ impl<T> Shared<T> {
 
     /// The number at which this buffer leads to `other` by splices, and how many items come before, from `seq` on.
     fn distance_to(&self, seq: u64, other: &Self) -> Option<(u64, u64)> {
-        let mut onward = self.onward();
+        let mut successor = self.successor();
         let mut items = self.published_since(seq);
         loop {
-            let (record, seq) = onward?;
-            if ptr::eq(Arc::as_ptr(&record), other) {
+            let (shared, seq) = successor?;
+            if ptr::eq(Arc::as_ptr(&shared), other) {
                 return Some((seq, items));
             }
-            items += record.published_since(seq);
-            onward = record.onward();
+            items += shared.published_since(seq);
+            successor = shared.successor();
         }
     }
 }
@@ -555,11 +555,11 @@ pub(super) fn admit<T>(leash: &Arc<Leash<T>>, inside: &mut Inside<T>) {
     cursor.stop_waiting();
     cursor.anchor_here();
     if let Some(bytes) = &limit.bytes {
-        let slot = cursor.slot();
+        let place = cursor.slot();
         // First, so that it goes on whoever leaves meanwhile.
-        let ((), garbage) = slot.owner().open(|open| open.registry.book().metered += 1);
+        let ((), garbage) = place.owner().open(|open| open.registry.book().metered += 1);
         drop(garbage);
-        panicked = slot.meter(bytes.size_of);
+        panicked = place.meter(bytes.size_of);
     }
     let place = cursor.slot();
     let look = || {
@@ -623,8 +623,8 @@ fn settle_at<T, R>(place: PlaceRef<T>, look: impl FnOnce(&mut OpenRegistry<'_, T
 }
 
 /// A limited reader has gone that had its place to itself.
-pub(super) fn dismiss<T>(leash: &Leash<T>, limit: &LagLimit<T>, record: &Arc<Shared<T>>) {
-    let ((), garbage) = record.open(|open| {
+pub(super) fn dismiss<T>(leash: &Leash<T>, limit: &LagLimit<T>, shared: &Arc<Shared<T>>) {
+    let ((), garbage) = shared.open(|open| {
         let entry = open.registry.book().remove(id_of(leash));
         open.garbage.entries.extend(entry);
         if limit.bytes.is_some() {
@@ -640,15 +640,15 @@ pub(super) fn leave_trail<T>(
     parked: &Parked<T>,
     limit: Option<&LagLimit<T>>,
 ) -> (Option<PlaceRef<T>>, i64, LimitGarbage<T>) {
-    let Some(record) = parked.record() else {
+    let Some(shared) = parked.shared() else {
         return (None, 0, LimitGarbage::new());
     };
-    let ((slot, skipped), garbage) = record.open(|open| {
+    let ((place, skipped), garbage) = shared.open(|open| {
         let (trail, own) = parked.find();
         let mut state = trail.lock();
         let skipped = state.number() - own;
         let key = state.key();
-        let (slot, is_shared) = state.leave(parked.allowance);
+        let (place, is_shared) = state.remove_reader(parked.allowance);
         drop(state);
         let entry = key.and_then(|key| open.registry.book().remove(Id::Trail(key)));
         open.garbage.entries.extend(entry);
@@ -659,44 +659,44 @@ pub(super) fn leave_trail<T>(
         if limit.is_some_and(|limit| limit.bytes.is_some()) {
             open.stop_metering();
         }
-        (slot, skipped)
+        (place, skipped)
     });
-    (slot, skipped, garbage)
+    (place, skipped, garbage)
 }
 
 /// Where a reader that shares a trail continues, and how many items it is to be told of.
 pub(super) fn place_of<T>(parked: &Parked<T>) -> (Option<PlaceRef<T>>, u64) {
-    let Some(record) = parked.record() else {
+    let Some(shared) = parked.shared() else {
         return (None, 0);
     };
-    let ((slot, ahead), _nothing) = record.open(|_| {
+    let ((place, ahead), _nothing) = shared.open(|_| {
         let (trail, own) = parked.find();
         let state = trail.lock();
-        (state.slot.clone(), state.number() - own)
+        (state.place.clone(), state.number() - own)
     });
-    let place = slot.map(|slot| from_trail(slot, ahead));
-    place.map_or((None, 0), |(slot, skipped)| (Some(slot), skipped))
+    let place = place.map(|place| from_trail(place, ahead));
+    place.map_or((None, 0), |(place, skipped)| (Some(place), skipped))
 }
 
 /// Where a reader continues whose trail is at `slot`, that many items after the one that it would have received next;
 /// and how many items it has lost.
-pub(super) fn from_trail<T>(slot: PlaceRef<T>, ahead: i64) -> (PlaceRef<T>, u64) {
+pub(super) fn from_trail<T>(place: PlaceRef<T>, ahead: i64) -> (PlaceRef<T>, u64) {
     match u64::try_from(ahead) {
-        Ok(skipped) => (slot, skipped),
-        Err(_) => (slot.ahead(ahead.unsigned_abs()).0, 0),
+        Ok(skipped) => (place, skipped),
+        Err(_) => (place.ahead(ahead.unsigned_abs()).0, 0),
     }
 }
 
 /// How many items a reader that shares a trail would receive.
 pub(super) fn lag_of<T>(parked: &Parked<T>) -> (u64, LimitGarbage<T>) {
-    let Some(record) = parked.record() else {
+    let Some(shared) = parked.shared() else {
         return (0, LimitGarbage::new());
     };
-    record.open(|open| {
+    shared.open(|open| {
         let (trail, _) = parked.find();
         let state = trail.lock();
         let Allowance { items, bytes } = parked.allowance;
-        let allowed = { state.slot.as_ref() }.map(|slot| open.allowed(slot, items, bytes));
+        let allowed = { state.place.as_ref() }.map(|place| open.allowed(place, items, bytes));
         allowed.map_or(0, |(allowed, lag)| lag - allowed.skip - allowed.unsure)
     })
 }

@@ -65,18 +65,18 @@ impl<T> Shared<T> {
 
     /// The bytes in the buffers that this one leads to.
     fn bytes_beyond(&self) -> u64 {
-        let mut onward = self.onward();
-        if onward.is_none() {
+        let mut successor = self.successor();
+        if successor.is_none() {
             return 0;
         }
         let mut joined = self.limits().sums().and_then(|sums| sums.joined);
         let mut bytes = 0;
-        while let Some((record, _)) = onward {
+        while let Some((shared, _)) = successor {
             let (total, next) =
-                { record.limits().sums() }.map_or((0, None), |sums| (sums.total(), sums.joined));
+                { shared.limits().sums() }.map_or((0, None), |sums| (sums.total(), sums.joined));
             bytes += joined.map_or(0, |joined| total.saturating_sub(joined));
             joined = next;
-            onward = record.onward();
+            successor = shared.successor();
         }
         bytes
     }
@@ -98,17 +98,17 @@ impl<T> PlaceRef<T> {
         let mut skip = 0;
         let mut next: Option<(Arc<Shared<T>>, u64)> = None;
         loop {
-            let (record, seq) = match &next {
-                None => (self.record(), self.seq()),
-                Some((record, seq)) => (&**record, *seq),
+            let (shared, seq) = match &next {
+                None => (self.shared(), self.seq()),
+                Some((shared, seq)) => (&**shared, *seq),
             };
-            let beyond = record.bytes_beyond();
-            if let Some(onward) = record.onward().filter(|_| beyond > limit) {
-                skip += record.published_since(seq);
-                next = Some(onward);
+            let beyond = shared.bytes_beyond();
+            if let Some(successor) = shared.successor().filter(|_| beyond > limit) {
+                skip += shared.published_since(seq);
+                next = Some(successor);
                 continue;
             }
-            let sums = record.limits().sums();
+            let sums = shared.limits().sums();
             let allowed = sums.map(|sums| sums.allowed(seq, limit, beyond));
             let mut allowed = allowed.unwrap_or_default();
             allowed.skip += skip;
@@ -118,19 +118,19 @@ impl<T> PlaceRef<T> {
 
     /// The sum at this place, or at one a little further back, in terms of the buffer that it leads to by splices.
     pub(super) fn sum_at_least(&self) -> u64 {
-        let sums = self.record().limits().sums();
+        let sums = self.shared().limits().sums();
         let mut sum = sums.map_or(0, |sums| sums.at_least(self.seq()));
-        let mut next = self.record().onward();
-        let mut limits = self.record().limits();
-        let mut record;
+        let mut next = self.shared().successor();
+        let mut limits = self.shared().limits();
+        let mut shared;
         while let Some((to, _)) = next {
             if let Some(sums) = limits.sums() {
                 let joined = sums.joined.unwrap_or(sum);
                 sum = joined.saturating_sub(sums.total().saturating_sub(sum));
             }
-            record = to;
-            limits = record.limits();
-            next = record.onward();
+            shared = to;
+            limits = shared.limits();
+            next = shared.successor();
         }
         sum
     }
@@ -180,7 +180,7 @@ impl<T> PlaceRef<T> {
         }
         let mut joined = None;
         while let Some(place) = regions.pop() {
-            let meter = place.record().limits().meter.get_or_init(|| {
+            let meter = place.shared().limits().meter.get_or_init(|| {
                 let sums = Mutex::default();
                 Box::new(Meter { size_of, sums })
             });
@@ -197,14 +197,14 @@ impl<T> PlaceRef<T> {
 
     /// As [`meter`](Self::meter), for the readers of this buffer, which has been spliced.
     pub(super) fn meter_again(&self) {
-        if let Some(meter) = self.record().limits().meter.get() {
+        if let Some(meter) = self.shared().limits().meter.get() {
             resume(self.meter(meter.size_of));
         }
     }
 
     /// Begins the sums of this buffer at its last slot, unless they have begun.
     fn begin_sums(&self, meter: &Meter<T>) {
-        let limits = self.record().limits();
+        let limits = self.shared().limits();
         let mut last = self.end_of_region();
         // Release: pairs with the Acquire in `is_metered`.
         limits.is_metered.store(true, Release);

@@ -158,8 +158,8 @@ unsafe impl<T: Send + Sync> Sync for NodeRef<T> {}
 
 impl<T> NodeRef<T> {
     /// The first slot of a new buffer: empty, owning `record`.
-    pub(super) fn first(record: Arc<Shared<T>>, room: &mut BlockAllocator<T>) -> Self {
-        Self(room.vacancy().fill(Payload::Last(record), 1))
+    pub(super) fn first(shared: Arc<Shared<T>>, allocator: &mut BlockAllocator<T>) -> Self {
+        Self(allocator.vacancy().fill(Payload::Last(shared), 1))
     }
 
     #[inline]
@@ -205,16 +205,16 @@ impl<T> NodeRef<T> {
         // SAFETY: the slot is empty (caller), so `next` is null and no reader looks at the
         // payload; only the writer writes to it, and the caller is the only user of the writer.
         // What was in it is moved out first.
-        let record = node.payload.with_mut(|payload| unsafe {
-            let Payload::Last(record) = &*payload else {
+        let shared = node.payload.with_mut(|payload| unsafe {
+            let Payload::Last(shared) = &*payload else {
                 unreachable_unchecked()
             };
-            let record = ptr::read(record);
+            let shared = ptr::read(shared);
             ptr::write(payload, first());
-            record
+            shared
         });
         // Two references: ours and the link's.
-        let empty = vacancy.fill(Payload::Last(record), 2);
+        let empty = vacancy.fill(Payload::Last(shared), 2);
         let link = match rest {
             None => empty,
             Some(Chain { first, last }) => {
@@ -236,9 +236,9 @@ impl<T> NodeRef<T> {
     ///
     /// As for [`fill`](Self::fill); the record's ending is set, and says `Spliced` exactly
     /// if there is an `onward`.
-    pub(super) unsafe fn end(&self, onward: Option<Self>) {
-        let next = match onward {
-            Some(hold) => hold.into_raw(),
+    pub(super) unsafe fn end(&self, target: Option<Self>) {
+        let next = match target {
+            Some(target) => target.into_raw(),
             None => self.0,
         };
         // Release: publishes the record's ending; pairs as in `fill`.
@@ -362,7 +362,7 @@ impl<T> NodeRef<T> {
             }
         }
         // SAFETY: as above.
-        unsafe { at.hold() }
+        unsafe { at.acquire() }
     }
 
     #[inline]
@@ -383,14 +383,14 @@ impl<T> Clone for NodeRef<T> {
     #[inline]
     fn clone(&self) -> Self {
         // SAFETY: this hold keeps the node alive.
-        unsafe { self.as_ptr().hold() }
+        unsafe { self.as_ptr().acquire() }
     }
 }
 
 impl<T> Drop for NodeRef<T> {
     #[inline]
     fn drop(&mut self) {
-        if self.give_up() {
+        if self.release() {
             // SAFETY: the last reference is gone, and it was ours.
             unsafe { free::chain(self.0) }
         }
@@ -400,7 +400,7 @@ impl<T> Drop for NodeRef<T> {
 impl<T> NodeRef<T> {
     /// Gives up the reference; whether it was the last.
     #[inline]
-    fn give_up(&self) -> bool {
+    fn release(&self) -> bool {
         // A reference that is the only one needs no read-modify-write to give up.
         // Release: our reads come before the node is freed. Acquire: where we free it, they all
         // did. (Both on the operation itself: sanitizers do not follow fences.)
@@ -442,7 +442,7 @@ impl<T> NodePtr<T> {
     ///
     /// The node is alive: a hold on it or on one before it exists throughout the call.
     #[inline]
-    pub(super) unsafe fn hold(self) -> NodeRef<T> {
+    pub(super) unsafe fn acquire(self) -> NodeRef<T> {
         // Relaxed: as for `Arc`, a new reference comes from an existing one.
         // SAFETY: the node is alive (caller).
         let before = unsafe { self.0.as_ref() }.state.fetch_add(REF, Relaxed);
@@ -513,7 +513,7 @@ pub(crate) struct Batch<T> {
     rest: Option<Chain<T>>,
     len: u64,
     /// Where the nodes of `rest` are, and what is left there.
-    room: BlockAllocator<T>,
+    allocator: BlockAllocator<T>,
 }
 
 // SAFETY: nobody else sees the nodes of a batch, and what they hold may go to any thread.
@@ -526,7 +526,7 @@ impl<T> Batch<T> {
             first: Some(item),
             rest: None,
             len: 1,
-            room: BlockAllocator::new(),
+            allocator: BlockAllocator::new(),
         }
     }
 
@@ -539,7 +539,7 @@ impl<T> Batch<T> {
             return;
         }
         // In this order: see `BlockAllocator::vacancy`.
-        let vacancy = self.room.vacancy();
+        let vacancy = self.allocator.vacancy();
         let node = vacancy.fill(Payload::One(event), 1);
         match &mut self.rest {
             None => {
@@ -574,10 +574,10 @@ impl<T> Batch<T> {
             return events;
         };
         first.move_to(&mut events);
-        if let Some((rest, mut room)) = rest {
-            room.count_by(ptr::null());
+        if let Some((rest, mut allocator)) = rest {
+            allocator.count_by(ptr::null());
             // SAFETY: the batch owned the chain, which is ours now.
-            room.leave(unsafe { rest.last.as_ref() });
+            allocator.leave(unsafe { rest.last.as_ref() });
             let mut at = NodeRef(rest.first);
             loop {
                 // SAFETY: nobody else sees the chain, and each of its slots has an item.
@@ -596,8 +596,8 @@ impl<T> Batch<T> {
     pub(super) fn take(&mut self) -> Option<(Payload<T>, Option<(Chain<T>, BlockAllocator<T>)>)> {
         self.len = 0;
         let rest = self.rest.take();
-        let room = mem::replace(&mut self.room, BlockAllocator::new());
-        Some((self.first.take()?, rest.map(|rest| (rest, room))))
+        let allocator = mem::replace(&mut self.allocator, BlockAllocator::new());
+        Some((self.first.take()?, rest.map(|rest| (rest, allocator))))
     }
 }
 
@@ -609,7 +609,7 @@ impl<T> FromIterator<T> for Batch<T> {
             rest: None,
             len: 0,
             // All but the first get a node here, and so does the slot after them.
-            room: BlockAllocator::for_at_least(events.size_hint().0),
+            allocator: BlockAllocator::for_at_least(events.size_hint().0),
         };
         for event in events {
             batch.push(event);
@@ -621,9 +621,9 @@ impl<T> FromIterator<T> for Batch<T> {
 impl<T> Drop for Batch<T> {
     fn drop(&mut self) {
         if let Some(rest) = self.rest.take() {
-            self.room.count_by(ptr::null());
+            self.allocator.count_by(ptr::null());
             // SAFETY: the batch owns the chain.
-            self.room.leave(unsafe { rest.last.as_ref() });
+            self.allocator.leave(unsafe { rest.last.as_ref() });
             // The first node's one reference, kept for the link that now is never made.
             let (first, rest) = (self.first.take(), NodeRef(rest.first));
             both_even_if_one_panics(|| drop(first), || drop(rest));

@@ -14,7 +14,7 @@ use crate::link::{Awaited, wait_for};
 pub(super) struct Place<T> {
     pub(super) node: NodePtr<T>,
     pub(super) seq: u64,
-    record: NonNull<Shared<T>>,
+    shared: NonNull<Shared<T>>,
 }
 
 impl<T> Clone for Place<T> {
@@ -42,21 +42,21 @@ pub(super) enum Continuation<T> {
 }
 
 impl<T> Place<T> {
-    pub(super) fn new(node: NodePtr<T>, seq: u64, record: &Arc<Shared<T>>) -> Self {
+    pub(super) fn new(node: NodePtr<T>, seq: u64, shared: &Arc<Shared<T>>) -> Self {
         // By way of the `Arc`, so that it can be made one again (`PlaceRef::owner`).
         // SAFETY: no `Arc` points to null.
-        let record = unsafe { NonNull::new_unchecked(Arc::as_ptr(record).cast_mut()) };
-        Self { node, seq, record }
+        let shared = unsafe { NonNull::new_unchecked(Arc::as_ptr(shared).cast_mut()) };
+        Self { node, seq, shared }
     }
 
     /// # Safety
     ///
     /// The place is alive for `'a`: a hold on its node or on one before it exists.
     #[inline]
-    pub(super) unsafe fn record<'a>(self) -> &'a Shared<T> {
+    pub(super) unsafe fn shared<'a>(self) -> &'a Shared<T> {
         // SAFETY: the node is alive (caller), so all nodes after it are, up to the last slot of
         // its buffer, which owns the record.
-        unsafe { self.record.as_ref() }
+        unsafe { self.shared.as_ref() }
     }
 
     /// The place after this one, which holds an item.
@@ -65,7 +65,7 @@ impl<T> Place<T> {
         Self {
             node: next,
             seq: self.seq + 1,
-            record: self.record,
+            shared: self.shared,
         }
     }
 
@@ -76,7 +76,7 @@ impl<T> Place<T> {
     /// As for [`record`](Self::record).
     pub(super) unsafe fn recent(self) -> Option<Self> {
         // SAFETY: alive (caller).
-        let (seq, node) = unsafe { self.record() }.recent().get()?;
+        let (seq, node) = unsafe { self.shared() }.recent().get()?;
         // One that is not further on may have been freed. One that is further on is alive, since what comes after a
         // living node is. (Items that are replaced in place or passed over leave the number too small for its node,
         // but then nobody was at a place before it, and everyone who comes later is at that number or beyond.)
@@ -93,9 +93,9 @@ impl<T> Place<T> {
     ///
     /// As for [`record`](Self::record).
     #[cold]
-    pub(super) unsafe fn onward(self, next: NodePtr<T>) -> Continuation<T> {
+    pub(super) unsafe fn continuation(self, next: NodePtr<T>) -> Continuation<T> {
         // SAFETY: alive (caller).
-        match unsafe { self.record() }.ending() {
+        match unsafe { self.shared() }.ending() {
             Some(Ending::Spliced { to, seq }) => Continuation::Splice(Self::new(next, seq, &to)),
             Some(Ending::Failed(error)) => Continuation::End(RecvError::Failed(error)),
             Some(Ending::Closed) | None => Continuation::End(RecvError::Closed),
@@ -106,8 +106,8 @@ impl<T> Place<T> {
 /// A node that is kept alive, and its buffer's record. Two words, which are passed in registers: by way
 /// of memory that was written just before, a publish to one who waits takes a tenth longer.
 pub(super) struct OwnedNode<T> {
-    hold: NodeRef<T>,
-    record: NonNull<Shared<T>>,
+    node: NodeRef<T>,
+    shared: NonNull<Shared<T>>,
 }
 
 // SAFETY: a `NodeRef` and a pointer to a `Shared`, which is `Send + Sync`.
@@ -118,48 +118,48 @@ unsafe impl<T: Send + Sync> Sync for OwnedNode<T> {}
 impl<T> OwnedNode<T> {
     /// The node at `place`, which is the one that `hold` is a reference to.
     #[inline]
-    pub(super) fn new(hold: NodeRef<T>, place: Place<T>) -> Self {
-        debug_assert!(hold.as_ptr() == place.node);
+    pub(super) fn new(node: NodeRef<T>, place: Place<T>) -> Self {
+        debug_assert!(node.as_ptr() == place.node);
         Self {
-            hold,
-            record: place.record,
+            node,
+            shared: place.shared,
         }
     }
 
     #[inline]
     pub(super) fn link(&self) -> Link<'_, T> {
         Link {
-            hold: &self.hold,
-            record: self.record(),
+            node: &self.node,
+            shared: self.shared(),
         }
     }
 
     #[inline]
-    pub(super) fn hold(&self) -> &NodeRef<T> {
-        &self.hold
+    pub(super) fn node_ref(&self) -> &NodeRef<T> {
+        &self.node
     }
 
     #[inline]
-    pub(super) fn record(&self) -> &Shared<T> {
+    pub(super) fn shared(&self) -> &Shared<T> {
         // SAFETY: our hold keeps the node alive, so all nodes after it are, up to the last slot of its
         // buffer, which owns the record.
-        unsafe { self.record.as_ref() }
+        unsafe { self.shared.as_ref() }
     }
 
     /// Shared ownership of the record.
     pub(super) fn owner(&self) -> Arc<Shared<T>> {
-        let record = self.record.as_ptr();
+        let shared = self.shared.as_ptr();
         // SAFETY: it comes from an `Arc` (`Place::new`), and our hold keeps the slot that owns one.
         unsafe {
-            Arc::increment_strong_count(record);
-            Arc::from_raw(record)
+            Arc::increment_strong_count(shared);
+            Arc::from_raw(shared)
         }
     }
 }
 
 /// A place with a counted reference: it keeps itself and all that follows alive.
 pub(crate) struct PlaceRef<T> {
-    held: OwnedNode<T>,
+    owned: OwnedNode<T>,
     seq: u64,
 }
 
@@ -170,14 +170,14 @@ impl<T> PlaceRef<T> {
     #[inline]
     pub(super) unsafe fn new(place: Place<T>) -> Self {
         // SAFETY: alive (caller).
-        Self::from_hold(unsafe { place.node.hold() }, place)
+        Self::from_node_ref(unsafe { place.node.acquire() }, place)
     }
 
     /// The slot at `place`, whose node is the one that `hold` is a reference to.
     #[inline]
-    pub(super) fn from_hold(hold: NodeRef<T>, place: Place<T>) -> Self {
+    pub(super) fn from_node_ref(node: NodeRef<T>, place: Place<T>) -> Self {
         Self {
-            held: OwnedNode::new(hold, place),
+            owned: OwnedNode::new(node, place),
             seq: place.seq,
         }
     }
@@ -185,34 +185,34 @@ impl<T> PlaceRef<T> {
     #[inline]
     pub(super) fn place(&self) -> Place<T> {
         Place {
-            node: self.held.hold.as_ptr(),
+            node: self.owned.node.as_ptr(),
             seq: self.seq,
-            record: self.held.record,
+            shared: self.owned.shared,
         }
     }
 
-    pub(super) fn into_hold(self) -> NodeRef<T> {
-        self.held.hold
+    pub(super) fn into_node_ref(self) -> NodeRef<T> {
+        self.owned.node
     }
 
-    pub(super) fn record(&self) -> &Shared<T> {
-        self.held.record()
+    pub(super) fn shared(&self) -> &Shared<T> {
+        self.owned.shared()
     }
 
     /// Shared ownership of the record.
     pub(crate) fn owner(&self) -> Arc<Shared<T>> {
-        self.held.owner()
+        self.owned.owner()
     }
 
     /// What stands here. Goes over splices, which moves the slot on.
     pub(crate) fn read(&mut self) -> Read {
         loop {
             // SAFETY: our hold keeps the place alive.
-            match unsafe { self.held.hold.as_ptr().read() } {
+            match unsafe { self.owned.node.as_ptr().read() } {
                 NodeState::Nothing => return Read::Empty,
                 NodeState::Item(..) => return Read::Item,
                 // SAFETY: as above.
-                NodeState::Last(next) => match unsafe { self.place().onward(next) } {
+                NodeState::Last(next) => match unsafe { self.place().continuation(next) } {
                     Continuation::End(error) => return Read::End(error),
                     // SAFETY: our hold keeps what follows alive.
                     Continuation::Splice(place) => *self = unsafe { Self::new(place) },
@@ -225,7 +225,7 @@ impl<T> PlaceRef<T> {
     #[inline]
     pub(crate) fn events(&self) -> &[T] {
         // SAFETY: our hold keeps the place alive.
-        match unsafe { self.held.hold.as_ptr().read() } {
+        match unsafe { self.owned.node.as_ptr().read() } {
             NodeState::Item(events, _) => events,
             NodeState::Nothing | NodeState::Last(_) => &[],
         }
@@ -234,7 +234,7 @@ impl<T> PlaceRef<T> {
     /// The slot after one that is known to hold an item; any other slot itself.
     pub(crate) fn after(&self) -> Self {
         // SAFETY: our hold keeps the place alive.
-        match unsafe { self.held.hold.as_ptr().read() } {
+        match unsafe { self.owned.node.as_ptr().read() } {
             // SAFETY: our hold keeps what follows alive.
             NodeState::Item(_, next) => unsafe { Self::new(self.place().followed_by(next)) },
             NodeState::Nothing | NodeState::Last(_) => self.clone(),
@@ -245,23 +245,23 @@ impl<T> PlaceRef<T> {
     pub(crate) fn ahead(&self, items: u64) -> (Self, u64) {
         let mut left = items;
         let to = self.walk(|_| {
-            let go_on = left > 0;
-            left -= u64::from(go_on);
-            go_on
+            let keep_going = left > 0;
+            left -= u64::from(keep_going);
+            keep_going
         });
         (to, items - left)
     }
 
     /// Goes over the items that are there, from this slot on, as long as `go_on` answers true; the
     /// answer is the place come to.
-    pub(crate) fn walk(&self, mut go_on: impl FnMut(&[T]) -> bool) -> Self {
+    pub(crate) fn walk(&self, mut keep_going: impl FnMut(&[T]) -> bool) -> Self {
         let mut at = self.place();
         loop {
             // SAFETY: our hold keeps what follows alive.
             at = match unsafe { at.node.read() } {
-                NodeState::Item(events, next) if go_on(events) => at.followed_by(next),
+                NodeState::Item(events, next) if keep_going(events) => at.followed_by(next),
                 // SAFETY: as above.
-                NodeState::Last(next) => match unsafe { at.onward(next) } {
+                NodeState::Last(next) => match unsafe { at.continuation(next) } {
                     Continuation::Splice(place) => place,
                     Continuation::End(_) => break,
                 },
@@ -274,15 +274,15 @@ impl<T> PlaceRef<T> {
 
     /// Waits until this slot is written. Cancel safe.
     pub(crate) async fn written(&self) {
-        wait_for(&self.held.link()).await;
+        wait_for(&self.owned.link()).await;
     }
 
     /// Asks the writer of the next item to enforce lag limits; returns whether there is one already. Follows
     /// splices.
     pub(crate) fn request_limits(&mut self) -> bool {
         loop {
-            let link = self.held.link();
-            link.hold.node().request_limits();
+            let link = self.owned.link();
+            link.node.node().request_limits();
             // Again: it may have been written before the writer could see the request.
             if !link.has_happened() {
                 return false;
@@ -319,7 +319,7 @@ impl<T> PlaceRef<T> {
             let NodeState::Last(next) = end.place().node.read() else {
                 return None;
             };
-            match end.place().onward(next) {
+            match end.place().continuation(next) {
                 Continuation::Splice(place) => Some(Self::new(place)),
                 Continuation::End(_) => None,
             }
@@ -329,10 +329,10 @@ impl<T> PlaceRef<T> {
     /// Asks the writer of the next item for the limits; returns whether that is the next item, or there will be
     /// none in this buffer.
     pub(super) fn is_last_after_request(&self) -> bool {
-        self.held.hold.node().request_limits();
+        self.owned.node.node().request_limits();
         // SAFETY: our hold keeps the place alive.
         !matches!(
-            unsafe { self.held.hold.as_ptr().read() },
+            unsafe { self.owned.node.as_ptr().read() },
             NodeState::Item(..)
         )
     }
@@ -341,8 +341,8 @@ impl<T> PlaceRef<T> {
         self.seq
     }
 
-    pub(super) fn is_in(&self, record: &Shared<T>) -> bool {
-        ptr::eq(self.record(), record)
+    pub(super) fn is_in(&self, shared: &Shared<T>) -> bool {
+        ptr::eq(self.shared(), shared)
     }
 
     /// The same place, not counted.
@@ -351,13 +351,13 @@ impl<T> PlaceRef<T> {
     }
 
     pub(crate) fn lag(&self) -> u64 {
-        self.record().lag(self.seq)
+        self.shared().lag(self.seq)
     }
 }
 
 impl<T> Clone for PlaceRef<T> {
     #[inline]
     fn clone(&self) -> Self {
-        Self::from_hold(self.held.hold.clone(), self.place())
+        Self::from_node_ref(self.owned.node.clone(), self.place())
     }
 }

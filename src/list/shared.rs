@@ -89,13 +89,13 @@ impl<T> Shared<T> {
     /// left meanwhile: to be taken off the other record, before its [`notify_observed`](Self::notify_observed).
     #[must_use]
     pub(super) fn end(&self, ending: Ending<T>) -> isize {
-        let onward = match &ending {
+        let successor = match &ending {
             Ending::Spliced { to, .. } => Some(Arc::clone(to)),
             Ending::Closed | Ending::Failed(_) => None,
         };
         let fresh = self.ending.lock().replace(ending).is_none();
         debug_assert!(fresh, "a buffer ends once");
-        let Some(next) = onward else { return 0 };
+        let Some(next) = successor else { return 0 };
         // Acquire, here and on failure: pairs with the RMW in `add_observers_here`.
         let mut seen = self.observers.load(Acquire);
         let mut handed = 0;
@@ -117,7 +117,7 @@ impl<T> Shared<T> {
     }
 
     /// The record of the buffer that this one was spliced to, and the place in it.
-    pub(super) fn onward(&self) -> Option<(Arc<Self>, u64)> {
+    pub(super) fn successor(&self) -> Option<(Arc<Self>, u64)> {
         // Acquire: pairs with the RMW in `end`.
         if self.observers.load(Acquire) & SPLICED == 0 {
             return None;
@@ -145,20 +145,20 @@ impl<T> Shared<T> {
     /// Items published from `seq` on, those behind splices included.
     pub(super) fn lag(&self, seq: u64) -> u64 {
         // The ending first: behind an ending nothing more is published.
-        let mut onward = self.onward();
+        let mut successor = self.successor();
         let mut lag = self.published_since(seq);
-        while let Some((record, seq)) = onward {
-            onward = record.onward();
-            lag += record.published_since(seq);
+        while let Some((shared, seq)) = successor {
+            successor = shared.successor();
+            lag += shared.published_since(seq);
         }
         lag
     }
 
-    pub(super) fn join(&self) {
+    pub(super) fn add_observer(&self) {
         self.add_observers(ONE);
     }
 
-    pub(super) fn leave(&self) {
+    pub(super) fn remove_observer(&self) {
         self.add_observers(-ONE);
     }
 
@@ -171,9 +171,9 @@ impl<T> Shared<T> {
     /// Adds to the count. If that is not to notify, [`notify_observed`](Self::notify_observed) is to follow.
     #[inline]
     fn count_observers(&self, count: isize, notifies: bool) {
-        let mut onward = self.add_observers_here(count, notifies);
-        while let Some(record) = onward {
-            onward = record.add_observers_here(count, notifies);
+        let mut successor = self.add_observers_here(count, notifies);
+        while let Some(shared) = successor {
+            successor = shared.add_observers_here(count, notifies);
         }
     }
 
@@ -189,16 +189,16 @@ impl<T> Shared<T> {
         if before & SPLICED == 0 {
             return None;
         }
-        self.onward().map(|(next, _)| next)
+        self.successor().map(|(next, _)| next)
     }
 
     /// Wakes the tasks that wait for observers, or for none, here and in the buffers that this one leads to.
     pub(super) fn notify_observed(&self) {
         self.observed.notify();
-        let mut onward = self.onward();
-        while let Some((record, _)) = onward {
-            record.observed.notify();
-            onward = record.onward();
+        let mut successor = self.successor();
+        while let Some((shared, _)) = successor {
+            shared.observed.notify();
+            successor = shared.successor();
         }
     }
 
@@ -292,9 +292,9 @@ impl Recent {
 impl<T> Drop for Shared<T> {
     /// A loop, since each record of a long chain of splices owns the next.
     fn drop(&mut self) {
-        let mut onward = self.ending.lock().take();
-        while let Some(Ending::Spliced { to, .. }) = onward {
-            onward = Arc::into_inner(to).and_then(|record| record.ending.lock().take());
+        let mut successor = self.ending.lock().take();
+        while let Some(Ending::Spliced { to, .. }) = successor {
+            successor = Arc::into_inner(to).and_then(|shared| shared.ending.lock().take());
         }
     }
 }

@@ -42,7 +42,7 @@ pub(super) struct Trail<T>(Mutex<TrailState<T>>);
 pub(super) struct TrailState<T> {
     class: Class,
     /// `None` if no reader shares it any more, or it was merged into another one.
-    pub(super) slot: Option<PlaceRef<T>>,
+    pub(super) place: Option<PlaceRef<T>>,
     /// The place as a number that grows with each item it passes. Whoever shares the trail knows its own place as such
     /// a number.
     number: i64,
@@ -75,13 +75,13 @@ impl<T> Parked<T> {
     }
 
     /// The buffer that the trail is in.
-    pub(super) fn record(&self) -> Option<Arc<Shared<T>>> {
-        self.find().0.lock().slot.as_ref().map(PlaceRef::owner)
+    pub(super) fn shared(&self) -> Option<Arc<Shared<T>>> {
+        self.find().0.lock().place.as_ref().map(PlaceRef::owner)
     }
 
     /// The place of the trail, which is at or before what the reader may receive.
-    pub(super) fn slot(&self) -> Option<PlaceRef<T>> {
-        self.find().0.lock().slot.clone()
+    pub(super) fn place(&self) -> Option<PlaceRef<T>> {
+        self.find().0.lock().place.clone()
     }
 }
 
@@ -105,10 +105,10 @@ fn take_one(from: &mut BTreeMap<u64, usize>, allowance: u64) {
 }
 
 impl<T> Trail<T> {
-    pub(super) fn new(slot: PlaceRef<T>, class: Class) -> Arc<Self> {
+    pub(super) fn new(place: PlaceRef<T>, class: Class) -> Arc<Self> {
         Arc::new(Self(Mutex::new(TrailState {
             class,
-            slot: Some(slot),
+            place: Some(place),
             number: 0,
             items: BTreeMap::new(),
             bytes: BTreeMap::new(),
@@ -124,28 +124,30 @@ impl<T> Trail<T> {
     pub(super) fn merge_into(&self, other: &Arc<Self>, last: &Shared<T>) -> Option<PlaceRef<T>> {
         let mut state = self.lock();
         let mut other_state = other.lock();
-        let number = other_state.number_of(state.slot.as_ref()?, last);
+        let number = other_state.number_of(state.place.as_ref()?, last);
         state.merged_into = Some((Arc::clone(other), number - state.number));
         add_all(&mut other_state.items, mem::take(&mut state.items));
         add_all(&mut other_state.bytes, mem::take(&mut state.bytes));
-        let slot = state.slot.take()?;
+        let place = state.place.take()?;
         if number < other_state.number {
-            other_state.move_to(slot, number)
+            other_state.move_to(place, number)
         } else {
-            Some(slot)
+            Some(place)
         }
     }
 }
 
 impl<T> TrailState<T> {
     pub(super) fn key(&self) -> Option<Key> {
-        self.slot.as_ref().map(|slot| (slot.region(), self.class))
+        self.place
+            .as_ref()
+            .map(|place| (place.region(), self.class))
     }
 
     /// What a place that leads to the buffer `last`, as this does, is in the trail's numbers.
-    pub(super) fn number_of(&self, slot: &PlaceRef<T>, last: &Shared<T>) -> i64 {
-        let own = self.slot.as_ref().map_or(0, |own| own.number_in(last));
-        self.number + (slot.number_in(last) - own)
+    pub(super) fn number_of(&self, place: &PlaceRef<T>, last: &Shared<T>) -> i64 {
+        let own = self.place.as_ref().map_or(0, |own| own.number_in(last));
+        self.number + (place.number_in(last) - own)
     }
 
     pub(super) fn number(&self) -> i64 {
@@ -160,7 +162,7 @@ impl<T> TrailState<T> {
         }
     }
 
-    pub(super) fn join(&mut self, allowance: Allowance) {
+    pub(super) fn add_reader(&mut self, allowance: Allowance) {
         *self.items.entry(allowance.items).or_default() += 1;
         if let Some(bytes) = allowance.bytes {
             *self.bytes.entry(bytes).or_default() += 1;
@@ -168,21 +170,21 @@ impl<T> TrailState<T> {
     }
 
     /// Returns the place, which may be the last that keeps it, and whether others share it still.
-    pub(super) fn leave(&mut self, allowance: Allowance) -> (Option<PlaceRef<T>>, bool) {
+    pub(super) fn remove_reader(&mut self, allowance: Allowance) -> (Option<PlaceRef<T>>, bool) {
         take_one(&mut self.items, allowance.items);
         if let Some(bytes) = allowance.bytes {
             take_one(&mut self.bytes, bytes);
         }
         if self.items.is_empty() {
-            (self.slot.take(), false)
+            (self.place.take(), false)
         } else {
-            (self.slot.clone(), true)
+            (self.place.clone(), true)
         }
     }
 
     /// Moves it; returns where it was.
-    pub(super) fn move_to(&mut self, slot: PlaceRef<T>, number: i64) -> Option<PlaceRef<T>> {
+    pub(super) fn move_to(&mut self, place: PlaceRef<T>, number: i64) -> Option<PlaceRef<T>> {
         self.number = number;
-        self.slot.replace(slot)
+        self.place.replace(place)
     }
 }

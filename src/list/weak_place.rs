@@ -8,7 +8,7 @@ use crate::error::BookmarkError;
 
 /// The number of a place, and the record of the buffer that it is in.
 pub(crate) struct WeakPlace<T> {
-    record: Arc<Shared<T>>,
+    shared: Arc<Shared<T>>,
     seq: u64,
 }
 
@@ -20,14 +20,14 @@ unsafe impl<T> Send for WeakPlace<T> {}
 unsafe impl<T> Sync for WeakPlace<T> {}
 
 impl<T> WeakPlace<T> {
-    pub(super) fn new(record: Arc<Shared<T>>, seq: u64) -> Self {
-        Self { record, seq }
+    pub(super) fn new(shared: Arc<Shared<T>>, seq: u64) -> Self {
+        Self { shared, seq }
     }
 
     /// A place in no buffer.
     /// The place one item before, which is in the same buffer.
     pub(super) fn before(self) -> Self {
-        Self::new(self.record, self.seq.saturating_sub(1))
+        Self::new(self.shared, self.seq.saturating_sub(1))
     }
 
     pub(super) fn nowhere() -> Self {
@@ -38,14 +38,14 @@ impl<T> WeakPlace<T> {
     /// writer.
     pub(super) fn reach(&self, oldest: &PlaceRef<T>) -> Result<PlaceRef<T>, BookmarkError> {
         let Self {
-            mut record,
+            mut shared,
             mut seq,
         } = self.clone();
         let mut lost = 0;
-        while !oldest.is_in(&record) {
-            let (next, at) = record.onward().ok_or(BookmarkError::OtherBuffer)?;
-            lost += record.published_since(seq);
-            (record, seq) = (next, at);
+        while !oldest.is_in(&shared) {
+            let (next, at) = shared.successor().ok_or(BookmarkError::OtherBuffer)?;
+            lost += shared.published_since(seq);
+            (shared, seq) = (next, at);
         }
         lost += oldest.seq().saturating_sub(seq);
         if lost > 0 {
@@ -57,6 +57,6 @@ impl<T> WeakPlace<T> {
 
 impl<T> Clone for WeakPlace<T> {
     fn clone(&self) -> Self {
-        Self::new(Arc::clone(&self.record), self.seq)
+        Self::new(Arc::clone(&self.shared), self.seq)
     }
 }

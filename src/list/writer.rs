@@ -20,11 +20,11 @@ pub(crate) struct Writer<T> {
     /// The last slot.
     last: NodeRef<T>,
     /// Where the next ones will be.
-    room: BlockAllocator<T>,
+    allocator: BlockAllocator<T>,
     /// The last slot is written: the buffer has ended, and nothing is published any more.
     ended: bool,
     seq: u64,
-    record: Arc<Shared<T>>,
+    shared: Arc<Shared<T>>,
     window: Option<Window<T>>,
 }
 
@@ -50,7 +50,7 @@ pub(crate) struct Wake<T>(Option<Written<T>>);
 
 /// The first of some items just published, and its number.
 struct Written<T> {
-    held: OwnedNode<T>,
+    owned: OwnedNode<T>,
     seq: u64,
     items: u64,
 }
@@ -76,9 +76,9 @@ impl<T> Later<T> {
     /// Wakes the readers already.
     #[cfg(feature = "publisher")]
     pub(crate) fn wake(&self) {
-        if let Some(Written { held, .. }) = &self.wake.0 {
-            if held.hold().take_waiting_bit() {
-                held.link().notify();
+        if let Some(Written { owned, .. }) = &self.wake.0 {
+            if owned.node_ref().take_waiting_bit() {
+                owned.link().notify();
             }
         }
     }
@@ -97,14 +97,14 @@ impl<T> Drop for Later<T> {
 #[cold]
 #[inline(never)]
 fn fulfil<T>(written: Written<T>, trimmed: Option<NodeRef<T>>) {
-    let requests = written.held.hold().take_requests();
+    let requests = written.owned.node_ref().take_requests();
     // These are dropped from below, each even if another one panics. The written slot goes first: while events are
     // dropped it would keep what follows it alive.
     let mut limits = EnforceLimits(None);
     let (_trimmed, written) = (trimmed, written);
     let notify = || {
         if requests.wake {
-            written.held.link().notify();
+            written.owned.link().notify();
         }
     };
     if requests.enforce_limits {
@@ -116,19 +116,19 @@ fn fulfil<T>(written: Written<T>, trimmed: Option<NodeRef<T>>) {
 
 /// Adds the sizes of what was published to the sums, if any reader is limited in bytes.
 fn measure<T>(written: &Written<T>, limits: &mut EnforceLimits<T>) {
-    let Written { held, seq, items } = written;
-    let record = held.record();
+    let Written { owned, seq, items } = written;
+    let shared = owned.shared();
     let mut panicked = None;
-    let mut is_due = record.limits().are_due(record.published_since(0));
-    if record.limits().is_metered() {
-        let node = held.hold().as_ptr();
+    let mut is_due = shared.limits().are_due(shared.published_since(0));
+    if shared.limits().is_metered() {
+        let node = owned.node_ref().as_ptr();
         // SAFETY: `held` keeps it alive.
-        let (due, panic) = unsafe { record.measure(node, *seq, *items) };
+        let (due, panic) = unsafe { shared.measure(node, *seq, *items) };
         is_due |= due;
         panicked = panic;
     }
     if is_due {
-        limits.0 = Some(held.owner());
+        limits.0 = Some(owned.owner());
     }
     resume(panicked);
 }
@@ -191,8 +191,8 @@ struct EnforceLimits<T>(Option<Arc<Shared<T>>>);
 
 impl<T> Drop for EnforceLimits<T> {
     fn drop(&mut self) {
-        if let Some(record) = &self.0 {
-            record.enforce_limits();
+        if let Some(shared) = &self.0 {
+            shared.enforce_limits();
         }
     }
 }
@@ -200,10 +200,10 @@ impl<T> Drop for EnforceLimits<T> {
 impl<T> Writer<T> {
     /// An empty buffer that retains the newest `limit` items.
     pub(crate) fn new(limit: usize) -> Self {
-        let record = Shared::new();
-        let mut room = BlockAllocator::new();
-        room.count_by(record.reclaimed());
-        let last = NodeRef::first(Arc::clone(&record), &mut room);
+        let shared = Shared::new();
+        let mut allocator = BlockAllocator::new();
+        allocator.count_by(shared.reclaimed());
+        let last = NodeRef::first(Arc::clone(&shared), &mut allocator);
         let window = (limit > 0).then(|| Window {
             first: last.clone(),
             newest: None,
@@ -213,19 +213,19 @@ impl<T> Writer<T> {
         });
         Self {
             last,
-            room,
+            allocator,
             ended: false,
             seq: 0,
-            record,
+            shared,
             window,
         }
     }
 
     /// That of an empty buffer which is closed.
     pub(crate) fn closed() -> Self {
-        let mut tail = Self::new(0);
-        drop(tail.close());
-        tail
+        let mut writer = Self::new(0);
+        drop(writer.close());
+        writer
     }
 
     /// Passes over an item that nobody will ever see, since the writer alone holds the last slot;
@@ -265,7 +265,7 @@ impl<T> Writer<T> {
     fn replace(&mut self, event: T) -> Option<Payload<T>> {
         let window = self.window.as_mut()?;
         self.seq += 1;
-        self.record.publish(self.seq);
+        self.shared.publish(self.seq);
         if let Some(newest) = &mut window.newest {
             newest.seq += 1;
         }
@@ -279,14 +279,14 @@ impl<T> Writer<T> {
         let Some((first, rest)) = batch.take() else {
             return Wake(None);
         };
-        let rest = rest.map(|(rest, room)| {
+        let rest = rest.map(|(rest, allocator)| {
             self.begin_block(len);
             // The new last slot will be where the batch is.
-            self.room.leave(self.last.node());
-            let requests = self.room.standing_requests();
-            let before = mem::replace(&mut self.room, room);
-            self.room.join(&before);
-            self.room.set_standing_requests(requests);
+            self.allocator.leave(self.last.node());
+            let requests = self.allocator.standing_requests();
+            let before = mem::replace(&mut self.allocator, allocator);
+            self.allocator.continue_after(&before);
+            self.allocator.set_standing_requests(requests);
             rest
         });
         let wake = self.fill(|| first, rest, len);
@@ -299,7 +299,7 @@ impl<T> Writer<T> {
     /// Notes the last slot for readers that skip their backlog.
     fn note_recent(&self) {
         let last = self.last.as_ptr().erase();
-        self.record.recent().set(self.seq, last);
+        self.shared.recent().set(self.seq, last);
     }
 
     /// The whole of publishing an item of one event, for use under a lock. If all that is left to do is to drop
@@ -325,8 +325,8 @@ impl<T> Writer<T> {
         debug_assert!(self.window.is_none(), "it would have to be told");
         let (filled, place, _) = self.write(|| Payload::One(event), None, 1);
         let awaited = filled.has_requests().then(|| filled.clone());
-        let wake = Wake(awaited.map(|hold| self.written(hold, place, 1)));
-        (PlaceRef::from_hold(filled, place), self.later(wake))
+        let wake = Wake(awaited.map(|filled| self.written(filled, place, 1)));
+        (PlaceRef::from_node_ref(filled, place), self.later(wake))
     }
 
     /// The same for an item per event.
@@ -357,7 +357,7 @@ impl<T> Writer<T> {
         let awaited = match &mut self.window {
             None => filled.release_unless_awaited(),
             Some(window) => {
-                window.newest = Some(Place::new(newest, self.seq - 1, &self.record));
+                window.newest = Some(Place::new(newest, self.seq - 1, &self.shared));
                 if window.may_take_over(len) {
                     // Our reference becomes the window's, which saves two operations on the count.
                     let awaited = filled.has_requests().then(|| filled.clone());
@@ -370,7 +370,7 @@ impl<T> Writer<T> {
                 }
             }
         };
-        Wake(awaited.map(|hold| self.written(hold, place, len)))
+        Wake(awaited.map(|filled| self.written(filled, place, len)))
     }
 
     /// Writes items to the last slot and those after it. Returns the writer's hold on the first, its place, and the
@@ -383,16 +383,16 @@ impl<T> Writer<T> {
         len: u64,
     ) -> (NodeRef<T>, Place<T>, NodePtr<T>) {
         debug_assert!(!self.ended, "ending consumes the writer");
-        if self.room.is_full() {
+        if self.allocator.is_full() {
             self.begin_block(len);
         }
         // Before the payload is made: see there.
-        let vacancy = self.room.vacancy();
-        let place = Place::new(self.last.as_ptr(), self.seq, &self.record);
+        let vacancy = self.allocator.vacancy();
+        let place = Place::new(self.last.as_ptr(), self.seq, &self.shared);
         let newest = rest.as_ref().map_or(place.node, Chain::newest);
         self.seq += len;
         // Before the items: a reader that has one of them finds it counted.
-        self.record.publish(self.seq);
+        self.shared.publish(self.seq);
         // SAFETY: `last` is the writer's hold on the last slot, which is empty as long as `ended`
         // is not set, and `&mut self` makes us its only user. `first` only moves.
         let filled = unsafe { self.last.fill(first, rest, vacancy) };
@@ -400,17 +400,17 @@ impl<T> Writer<T> {
     }
 
     #[cold]
-    fn written(&mut self, hold: NodeRef<T>, place: Place<T>, items: u64) -> Written<T> {
-        if hold.node().are_limits_requested() {
+    fn written(&mut self, filled: NodeRef<T>, place: Place<T>, items: u64) -> Written<T> {
+        if filled.node().are_limits_requested() {
             // While events are asked for their sizes, every slot has the request from the start.
-            let is_metered = self.record.limits().is_metered();
-            if is_metered && !self.room.standing_requests() {
+            let is_metered = self.shared.limits().is_metered();
+            if is_metered && !self.allocator.standing_requests() {
                 self.last.node().request_limits();
             }
-            self.room.set_standing_requests(is_metered);
+            self.allocator.set_standing_requests(is_metered);
         }
         Written {
-            held: OwnedNode::new(hold, place),
+            owned: OwnedNode::new(filled, place),
             seq: place.seq,
             items,
         }
@@ -421,7 +421,7 @@ impl<T> Writer<T> {
     #[inline(never)]
     fn begin_block(&mut self, len: u64) {
         self.note_recent();
-        if self.record.limits().are_due(self.seq + len) {
+        if self.shared.limits().are_due(self.seq + len) {
             self.last.node().request_limits();
         }
     }
@@ -454,37 +454,37 @@ impl<T> Writer<T> {
     }
 
     /// Continues at the place given. If that would make a ring, ends with an error instead.
-    pub(crate) fn splice(&mut self, onward: PlaceRef<T>) -> Spliced<T> {
-        let to = onward.owner();
+    pub(crate) fn splice(&mut self, target: PlaceRef<T>) -> Spliced<T> {
+        let to = target.owner();
         // Makes "it does not lead back to us" and "now it leads there" one step, or two buffers could be spliced to
         // each other at the same time.
         let splicing = SPLICING.lock();
         let mut ahead = Some(Arc::clone(&to));
-        while let Some(record) = ahead {
-            if Arc::ptr_eq(&record, &self.record) {
+        while let Some(shared) = ahead {
+            if Arc::ptr_eq(&shared, &self.shared) {
                 drop(splicing);
                 return Spliced {
                     wake: self.fail(SharedError::new(SpliceCycle.into())),
                     observers: HandedOn(None),
                     meter: MeterAgain(None),
                     _limits: EnforceLimits(None),
-                    _refused: Some(onward),
+                    _refused: Some(target),
                 };
             }
-            ahead = record.onward().map(|(next, _)| next);
+            ahead = shared.successor().map(|(next, _)| next);
         }
-        let seq = onward.place().seq;
+        let seq = target.place().seq;
         let ending = Ending::Spliced {
             to: Arc::clone(&to),
             seq,
         };
-        let (wake, excess, limited) = self.end_as(ending, Some(onward.into_hold()));
-        let is_metered = limited.is_some() && self.record.limits().is_metered();
+        let (wake, excess, limited) = self.end_as(ending, Some(target.into_node_ref()));
+        let is_metered = limited.is_some() && self.shared.limits().is_metered();
         drop(splicing);
         Spliced {
             wake,
             observers: HandedOn(Some(Counts {
-                from: Arc::clone(&self.record),
+                from: Arc::clone(&self.shared),
                 to,
                 excess,
             })),
@@ -501,24 +501,24 @@ impl<T> Writer<T> {
     fn end_as(
         &mut self,
         ending: Ending<T>,
-        onward: Option<NodeRef<T>>,
+        target: Option<NodeRef<T>>,
     ) -> (Wake<T>, isize, Option<Arc<Shared<T>>>) {
         if mem::replace(&mut self.ended, true) {
             return (Wake(None), 0, None);
         }
         // Those that nobody saw count, too.
-        self.record.publish(self.seq);
-        let excess = self.record.end(ending);
+        self.shared.publish(self.seq);
+        let excess = self.shared.end(ending);
         // Before a reader can go over the splice: whoever has is registered there.
-        let limited = self.record.hand_limits_on();
-        self.room.leave(self.last.node());
-        let place = Place::new(self.last.as_ptr(), self.seq, &self.record);
+        let limited = self.shared.hand_limits_on();
+        self.allocator.leave(self.last.node());
+        let place = Place::new(self.last.as_ptr(), self.seq, &self.shared);
         // SAFETY: `last` is the writer's hold on the last slot, which was empty until now, and
         // the ending is set.
-        unsafe { self.last.end(onward) };
+        unsafe { self.last.end(target) };
         let awaited = self.last.has_requests().then(|| self.last.clone());
-        let written = awaited.map(|hold| Written {
-            held: OwnedNode::new(hold, place),
+        let written = awaited.map(|filled| Written {
+            owned: OwnedNode::new(filled, place),
             seq: self.seq,
             items: 0,
         });
@@ -527,14 +527,14 @@ impl<T> Writer<T> {
 
     /// The place after the newest item.
     pub(crate) fn tail(&self) -> PlaceRef<T> {
-        let place = Place::new(self.last.as_ptr(), self.seq, &self.record);
+        let place = Place::new(self.last.as_ptr(), self.seq, &self.shared);
         // SAFETY: our hold keeps the place alive.
         unsafe { PlaceRef::new(place) }
     }
 
     /// The marked place, where nothing after it has left the window.
-    pub(crate) fn upgrade(&self, mark: &WeakPlace<T>) -> Result<PlaceRef<T>, BookmarkError> {
-        mark.reach(&self.oldest())
+    pub(crate) fn upgrade(&self, weak: &WeakPlace<T>) -> Result<PlaceRef<T>, BookmarkError> {
+        weak.reach(&self.oldest())
     }
 
     /// The place of the oldest retained item, or the tail.
@@ -543,7 +543,7 @@ impl<T> Writer<T> {
             return self.tail();
         };
         let seq = self.seq - window.len as u64;
-        let place = Place::new(window.first.as_ptr(), seq, &self.record);
+        let place = Place::new(window.first.as_ptr(), seq, &self.shared);
         // SAFETY: the window's hold keeps the place alive.
         unsafe { PlaceRef::new(place) }
     }
@@ -572,22 +572,22 @@ impl<T> Writer<T> {
             return 1;
         }
         // All but the last slot, which is empty, hold items.
-        let slots = self.room.used() - 1;
+        let slots = self.allocator.used() - 1;
         // Relaxed: only a number, of blocks whose nodes were placed before.
-        slots.saturating_sub(self.record.reclaimed().load(Relaxed))
+        slots.saturating_sub(self.shared.reclaimed().load(Relaxed))
     }
 
     pub(crate) fn subscriber_count(&self) -> usize {
-        self.record.observers()
+        self.shared.observers()
     }
 
     pub(crate) fn is_observed(&self) -> bool {
-        self.record.is_observed()
+        self.shared.is_observed()
     }
 
     /// The record, of which the counts of observers may be awaited.
     pub(crate) fn record(&self) -> &Arc<Shared<T>> {
-        &self.record
+        &self.shared
     }
 
     /// Whether nothing can be published any more.
@@ -609,10 +609,10 @@ impl<T> Writer<T> {
 impl<T> PlaceRef<T> {
     /// The end of an empty buffer, which has failed with that error.
     pub(crate) fn failed(error: SharedError) -> Self {
-        let mut tail = Writer::new(0);
-        let slot = tail.tail();
-        drop(tail.fail(error));
-        slot
+        let mut writer = Writer::new(0);
+        let place = writer.tail();
+        drop(writer.fail(error));
+        place
     }
 
     /// The end of an empty buffer.

@@ -81,7 +81,7 @@ unsafe fn without_drops<T>(mut at: NonNull<Node<T>>) {
         let next = unsafe { link(at) }.map(NodeRef);
         // SAFETY: as above, and what it links to is taken care of. That or the node keeps the record.
         unsafe { node::<T, true>(at) };
-        match next.and_then(let_go) {
+        match next.and_then(release_link) {
             Some(next) => at = next,
             None => return,
         }
@@ -97,7 +97,7 @@ unsafe fn in_order<T>(first: NonNull<Node<T>>) {
     let mut ours = Some(first);
     let mut next = None;
     even_if_it_panics(|| {
-        while let Some(at) = ours.take().or_else(|| next.take().and_then(let_go)) {
+        while let Some(at) = ours.take().or_else(|| next.take().and_then(release_link)) {
             // SAFETY: nobody else has a reference (caller, or `let_go`), and what it links to is
             // taken care of. That or the node keeps the record.
             unsafe {
@@ -148,7 +148,7 @@ unsafe fn links_first<T>(first: NonNull<Node<T>>) {
             // SAFETY: all from `open` to `last` are ours. The copies are used if the block is given up now.
             unsafe { copy_all(open, next.0, &mut copies) };
         }
-        match let_go(next) {
+        match release_link(next) {
             // The block is ours still.
             Some(next) => last = next,
             None => break open,
@@ -183,7 +183,7 @@ unsafe fn links_first<T>(first: NonNull<Node<T>>) {
 unsafe fn one_of_a_block<T>(node: NonNull<Node<T>>, next: NodeRef<T>) -> Option<NonNull<Node<T>>> {
     // SAFETY: the caller's; it is used if the block is given up now.
     let payload = unsafe { copy(node) };
-    let next = let_go(next);
+    let next = release_link(next);
     if next.is_none() {
         let _dropping = Dropping::begin();
         // SAFETY: what it was copied from is not used any more.
@@ -229,8 +229,8 @@ unsafe fn copy_all<T>(
 }
 
 /// Gives up a link's reference; answers the node if it was the last.
-fn let_go<T>(next: NodeRef<T>) -> Option<NonNull<Node<T>>> {
-    let was_last = next.give_up();
+fn release_link<T>(next: NodeRef<T>) -> Option<NonNull<Node<T>>> {
+    let was_last = next.release();
     let next = next.into_raw();
     was_last.then_some(next)
 }
