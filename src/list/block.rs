@@ -83,6 +83,13 @@ pub(super) struct BlockAllocator<T> {
     state: u64,
 }
 
+// SAFETY: `free` leads to unused memory that is this allocator's alone (L9), and `block` is
+// dereferenced only by `count_by`, while no other thread can reach the block. `reclaimed` leads to
+// an atomic.
+unsafe impl<T: Send + Sync> Send for BlockAllocator<T> {}
+// SAFETY: all that changes it takes `&mut self`; `&self` reads plain numbers.
+unsafe impl<T: Send + Sync> Sync for BlockAllocator<T> {}
+
 impl<T> BlockAllocator<T> {
     /// None yet.
     pub(super) const fn new() -> Self {

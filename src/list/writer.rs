@@ -28,11 +28,6 @@ pub(crate) struct Writer<T> {
     window: Option<Window<T>>,
 }
 
-// SAFETY: holds are `Send + Sync` under these bounds; the places are those the holds keep alive.
-unsafe impl<T: Send + Sync> Send for Writer<T> {}
-// SAFETY: as above; everything that writes takes `&mut self`.
-unsafe impl<T: Send + Sync> Sync for Writer<T> {}
-
 /// What late readers can still read: `len` items, from `first` to `newest`.
 struct Window<T> {
     first: NodeRef<T>,
