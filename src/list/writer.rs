@@ -1,4 +1,4 @@
-//! The writer's end of the chain, and its replay window.
+//! The writer's end of the chain, and the window of items that it retains.
 
 use std::mem;
 use std::sync::Arc;
@@ -15,35 +15,38 @@ use crate::error::SpliceCycle;
 use crate::sync::SPLICING;
 use crate::unwind::{both_even_if_one_panics, even_if_it_panics, resume};
 
-/// The writer's end.
+/// The writer's end of the chain.
 pub(crate) struct Writer<T> {
-    /// The last slot.
+    /// The last slot (L6).
     last: NodeRef<T>,
-    /// Where the next ones will be.
+    /// Memory for the slots after it.
     allocator: BlockAllocator<T>,
-    /// The last slot is written: the buffer has ended, and nothing is published any more.
+    /// Set once the last slot is written: the buffer has ended, and nothing is published any more.
     ended: bool,
     seq: u64,
     shared: Arc<Shared<T>>,
     window: Option<Window<T>>,
 }
 
-/// What late readers can still read: `len` items, from `first` to `newest`.
+/// The items that late readers can still read: `len` items, from `first` to `newest`.
 struct Window<T> {
     first: NodeRef<T>,
     newest: Option<Place<T>>,
     len: usize,
     limit: usize,
-    /// Has left the window, and is to be freed when it is trimmed.
+    /// An item that has left the window, to be freed when the window is trimmed.
     passed: Option<NodeRef<T>>,
 }
 
-/// The slots just written, if there are [requests](NodeRef::take_requests) for the first of them. Dropping this fulfils
-/// them: it wakes the tasks that wait, and enforces the limits that are due. Not to be dropped under a lock.
+/// What is to be done after publishing: wake the readers that wait, enforce limits that are due.
+///
+/// It is `None` if no reader has made [requests](NodeRef::take_requests) at the first of the slots
+/// just written. Dropping it does the work, which runs user code, so it must not be dropped under a
+/// lock.
 #[must_use]
 pub(crate) struct Wake<T>(Option<Written<T>>);
 
-/// The first of some items just published, and its number.
+/// The first of some items just published, and how many they are.
 struct Written<T> {
     owned: OwnedNode<T>,
     seq: u64,
@@ -59,8 +62,10 @@ impl<T> Drop for Wake<T> {
     }
 }
 
-/// What is to be done after publishing under a lock, once that is released: dropping this wakes
-/// the readers that wait, drops what has left the window, and enforces the limits that are due.
+/// What is to be done after publishing under a lock, once that is released.
+///
+/// Dropping it wakes the readers that wait, drops the items that have left the window, and enforces
+/// the limits that are due.
 #[must_use]
 pub(crate) struct Later<T> {
     wake: Wake<T>,
@@ -68,7 +73,7 @@ pub(crate) struct Later<T> {
 }
 
 impl<T> Later<T> {
-    /// Wakes the readers already.
+    /// Wakes the readers now, ahead of the rest.
     #[cfg(feature = "publisher")]
     pub(crate) fn wake(&self) {
         if let Some(Written { owned, .. }) = &self.wake.0 {
@@ -88,13 +93,15 @@ impl<T> Drop for Later<T> {
     }
 }
 
-/// Out of line: without requests, publishing is a few instructions.
+/// Does what was requested, then drops `trimmed`. Out of line: publishing without requests is a few
+/// instructions.
 #[cold]
 #[inline(never)]
 fn fulfil<T>(written: Written<T>, trimmed: Option<NodeRef<T>>) {
     let requests = written.owned.node_ref().take_requests();
-    // These are dropped from below, each even if another one panics. The written slot goes first: while events are
-    // dropped it would keep what follows it alive.
+    // These are dropped in reverse order, each even if another one panics: the written slot first,
+    // because it would keep all later items alive while events are dropped; then the trimmed items;
+    // and the limits are enforced last.
     let mut limits = EnforceLimits(None);
     let (_trimmed, written) = (trimmed, written);
     let notify = || {
@@ -109,7 +116,7 @@ fn fulfil<T>(written: Written<T>, trimmed: Option<NodeRef<T>>) {
     }
 }
 
-/// Adds the sizes of what was published to the sums, if any reader is limited in bytes.
+/// Adds the sizes of what was published to the sums, if a reader is limited in bytes.
 fn measure<T>(written: &Written<T>, limits: &mut EnforceLimits<T>) {
     let Written { owned, seq, items } = written;
     let shared = owned.shared();
@@ -117,7 +124,7 @@ fn measure<T>(written: &Written<T>, limits: &mut EnforceLimits<T>) {
     let mut is_due = shared.limits().are_due(shared.published_since(0));
     if shared.limits().is_metered() {
         let node = owned.node_ref().as_ptr();
-        // SAFETY: `held` keeps it alive.
+        // SAFETY: L3, by the reference in `owned`.
         let (due, panic) = unsafe { shared.measure(node, *seq, *items) };
         is_due |= due;
         panicked = panic;
@@ -128,8 +135,10 @@ fn measure<T>(written: &Written<T>, limits: &mut EnforceLimits<T>) {
     resume(panicked);
 }
 
-/// What is to be done after a splice: dropping this wakes the readers, and enforces the limits of those
-/// that now continue elsewhere. Not to be dropped under a lock.
+/// What is to be done after a splice.
+///
+/// Dropping it wakes the readers, and enforces the limits of those that now continue in another
+/// buffer. This runs user code, so it must not be dropped under a lock.
 #[must_use]
 pub(crate) struct Spliced<T> {
     // Dropped in this order, each even if another one panics: see `fulfil`.
@@ -137,12 +146,13 @@ pub(crate) struct Spliced<T> {
     observers: HandedOn<T>,
     meter: MeterAgain<T>,
     _limits: EnforceLimits<T>,
-    /// The place, if it led back to the buffer.
+    /// The target, if it led back to this buffer.
     _refused: Option<PlaceRef<T>>,
 }
 
 impl<T> Spliced<T> {
-    /// Tells all that wait, and asks what follows for its sizes, before events are dropped.
+    /// Wakes everything that waits, and measures what follows the splice, before events are
+    /// dropped.
     pub(crate) fn wake(&mut self) {
         let wake = mem::replace(&mut self.wake, Wake(None));
         let observers = mem::replace(&mut self.observers, HandedOn(None));
@@ -151,11 +161,13 @@ impl<T> Spliced<T> {
     }
 }
 
-/// Dropping it tells the tasks that wait for observers of this buffer, or for none, that there are more, after taking off
-/// those that had left.
+/// Corrects the observers handed on by a splice, and notifies the tasks that wait for their count.
+///
+/// Dropping it takes off the observers that left meanwhile, and then wakes the tasks that wait for
+/// observers of this buffer, or for none.
 struct HandedOn<T>(Option<Counts<T>>);
 
-/// The records of a buffer and of the one that it was spliced to, and how many observers too many were handed on.
+/// The two buffers of a splice, and how many observers too many were handed on.
 struct Counts<T> {
     from: Arc<Shared<T>>,
     to: Arc<Shared<T>>,
@@ -170,7 +182,7 @@ impl<T> Drop for HandedOn<T> {
     }
 }
 
-/// Dropping it has the sizes of what follows this place asked.
+/// Dropping it asks the events from this place on for their sizes.
 struct MeterAgain<T>(Option<PlaceRef<T>>);
 
 impl<T> Drop for MeterAgain<T> {
@@ -193,7 +205,7 @@ impl<T> Drop for EnforceLimits<T> {
 }
 
 impl<T> Writer<T> {
-    /// An empty buffer that retains the newest `limit` items.
+    /// Creates an empty buffer that retains the newest `limit` items.
     pub(crate) fn new(limit: usize) -> Self {
         let shared = Shared::new();
         let mut allocator = BlockAllocator::new();
@@ -216,15 +228,16 @@ impl<T> Writer<T> {
         }
     }
 
-    /// That of an empty buffer which is closed.
+    /// Creates an empty buffer that is closed.
     pub(crate) fn closed() -> Self {
         let mut writer = Self::new(0);
         drop(writer.close());
         writer
     }
 
-    /// Passes over an item that nobody will ever see, since the writer alone holds the last slot;
-    /// false where somebody may.
+    /// Skips items that no reader can ever see, because the writer alone refers to the last slot.
+    ///
+    /// Returns `false`, and does nothing, if a reader could see them.
     #[inline]
     pub(crate) fn skip_unobserved(&mut self, items: u64) -> bool {
         let unseen = self.window.is_none() && self.last.is_unique();
@@ -234,8 +247,10 @@ impl<T> Writer<T> {
         unseen
     }
 
-    /// Whether only the newest item is retained, and nobody but the window can come to it, nor to
-    /// what follows: then the next one may as well stand in its place.
+    /// Returns `true` if the next item may take the place of the newest one.
+    ///
+    /// That is so if only the newest item is retained, and nothing but the window refers to it or
+    /// to the slot after it.
     #[inline]
     fn may_replace(&self) -> bool {
         self.window.as_ref().is_some_and(|window| {
@@ -246,7 +261,7 @@ impl<T> Writer<T> {
         })
     }
 
-    /// Publishes an item of one event. To be followed by [`conclude`](Self::conclude).
+    /// Publishes an item of one event. The caller then calls [`conclude`](Self::conclude).
     #[inline]
     pub(crate) fn publish_one(&mut self, event: T) -> Wake<T> {
         if self.may_replace() {
@@ -256,7 +271,7 @@ impl<T> Writer<T> {
         self.fill(|| Payload::One(event), None, 1)
     }
 
-    /// Puts an event in the place of the newest item, which is returned.
+    /// Puts an event in the place of the newest item, which it returns.
     fn replace(&mut self, event: T) -> Option<Payload<T>> {
         let window = self.window.as_mut()?;
         self.seq += 1;
@@ -264,11 +279,11 @@ impl<T> Writer<T> {
         if let Some(newest) = &mut window.newest {
             newest.seq += 1;
         }
-        // SAFETY: `may_replace`: unique, and with an item.
+        // SAFETY: `may_replace` has found the reference unique (L4), and the slot holds an item.
         Some(unsafe { window.first.replace(Payload::One(event)) })
     }
 
-    /// Publishes an item per event. To be followed by [`conclude`](Self::conclude).
+    /// Publishes an item for each event. The caller then calls [`conclude`](Self::conclude).
     pub(crate) fn publish(&mut self, batch: &mut Batch<T>) -> Wake<T> {
         let len = batch.len();
         let Some((first, rest)) = batch.take() else {
@@ -276,7 +291,7 @@ impl<T> Writer<T> {
         };
         let rest = rest.map(|(rest, allocator)| {
             self.begin_block(len);
-            // The new last slot will be where the batch is.
+            // The new last slot will be in the batch's block, so this writer continues there.
             self.allocator.leave(self.last.node());
             let requests = self.allocator.standing_requests();
             let before = mem::replace(&mut self.allocator, allocator);
@@ -291,15 +306,18 @@ impl<T> Writer<T> {
         wake
     }
 
-    /// Notes the last slot for readers that skip their backlog.
+    /// Notes the last slot for readers that skip their backlog (L8).
     fn note_recent(&self) {
         let last = self.last.as_ptr().erase();
         self.shared.recent().set(self.seq, last);
     }
 
-    /// The whole of publishing an item of one event, for use under a lock. If all that is left to do is to drop
-    /// something, that is returned as the error: an event that nobody will ever see, or an item that the event
-    /// has taken the place of.
+    /// Publishes an item of one event under a lock, in one call.
+    ///
+    /// # Errors
+    ///
+    /// What is left to drop, if that is all there is to do: an event that no reader can see, or the
+    /// item that the event has replaced.
     #[inline]
     pub(crate) fn push_later(&mut self, event: T) -> Result<Later<T>, Option<Payload<T>>> {
         if self.skip_unobserved(1) {
@@ -312,8 +330,9 @@ impl<T> Writer<T> {
         Ok(self.later(wake))
     }
 
-    /// Publishes an item of one event, under a lock, and returns its place. The writer's reference to it becomes the
-    /// place's, which saves two operations on the count.
+    /// Publishes an item of one event under a lock, and returns its place.
+    ///
+    /// The writer's reference becomes the place's, which saves two operations on the count.
     #[cfg(feature = "publisher")]
     #[inline]
     pub(crate) fn push_and_locate(&mut self, event: T) -> (PlaceRef<T>, Later<T>) {
@@ -324,7 +343,11 @@ impl<T> Writer<T> {
         (PlaceRef::from_node_ref(filled, place), self.later(wake))
     }
 
-    /// The same for an item per event.
+    /// Publishes an item for each event, under a lock.
+    ///
+    /// # Errors
+    ///
+    /// The batch, if no reader can see it.
     pub(crate) fn publish_later(&mut self, mut batch: Batch<T>) -> Result<Later<T>, Batch<T>> {
         if self.skip_unobserved(batch.len()) {
             return Err(batch);
@@ -368,8 +391,9 @@ impl<T> Writer<T> {
         Wake(awaited.map(|filled| self.written(filled, place, len)))
     }
 
-    /// Writes items to the last slot and those after it. Returns the writer's hold on the first, its place, and the
-    /// node of the newest.
+    /// Writes items to the last slot and those after it.
+    ///
+    /// Returns the writer's reference to the first of them, its place, and the node of the newest.
     #[inline]
     fn write(
         &mut self,
@@ -381,15 +405,15 @@ impl<T> Writer<T> {
         if self.allocator.is_full() {
             self.begin_block(len);
         }
-        // Before the payload is made: see there.
+        // Before the payload is made: see `BlockAllocator::vacancy`.
         let vacancy = self.allocator.vacancy();
         let place = Place::new(self.last.as_ptr(), self.seq, &self.shared);
         let newest = rest.as_ref().map_or(place.node, Chain::newest);
         self.seq += len;
-        // Before the items: a reader that has one of them finds it counted.
+        // Before the items are visible: a reader that has one of them finds it counted.
         self.shared.publish(self.seq);
-        // SAFETY: `last` is the writer's hold on the last slot, which is empty as long as `ended`
-        // is not set, and `&mut self` makes us its only user. `first` only moves.
+        // SAFETY: L6: the slot is empty since `ended` is not set, and we have `&mut self`. `first`
+        // only moves a payload.
         let filled = unsafe { self.last.fill(first, rest, vacancy) };
         (filled, place, newest)
     }
@@ -411,7 +435,7 @@ impl<T> Writer<T> {
         }
     }
 
-    /// What is done not with each item, but where it needs a new block of memory, or is one of a batch.
+    /// Does what is due once for each block or batch, not with each item.
     #[cold]
     #[inline(never)]
     fn begin_block(&mut self, len: u64) {
@@ -421,8 +445,7 @@ impl<T> Writer<T> {
         }
     }
 
-    /// What is left to do after publishing: wakes those who wait, and frees what has left the window,
-    /// also where a waker panics.
+    /// Wakes the readers that wait, and frees what has left the window, even if a waker panics.
     #[inline]
     pub(crate) fn conclude(&mut self, wake: Wake<T>) {
         struct Trim<'a, T>(&'a mut Writer<T>);
@@ -448,11 +471,13 @@ impl<T> Writer<T> {
         self.end(Ending::Failed(error))
     }
 
-    /// Continues at the place given. If that would make a ring, ends with an error instead.
+    /// Ends the buffer, which continues at `target`. If that would make a ring, it ends with an
+    /// error.
     pub(crate) fn splice(&mut self, target: PlaceRef<T>) -> Spliced<T> {
         let to = target.owner();
-        // Makes "it does not lead back to us" and "now it leads there" one step, or two buffers could be spliced to
-        // each other at the same time.
+        // Under one lock for all buffers: the check that `target` does not lead back to us and the
+        // splice itself must be one step. Otherwise two buffers could be spliced to each other at
+        // once.
         let splicing = SPLICING.lock();
         let mut ahead = Some(Arc::clone(&to));
         while let Some(shared) = ahead {
@@ -501,15 +526,15 @@ impl<T> Writer<T> {
         if mem::replace(&mut self.ended, true) {
             return (Wake(None), 0, None);
         }
-        // Those that nobody saw count, too.
+        // The count includes the items that were skipped.
         self.shared.publish(self.seq);
         let excess = self.shared.end(ending);
-        // Before a reader can go over the splice: whoever has is registered there.
+        // Before a reader can follow the splice: a reader that has is registered with the next
+        // buffer.
         let limited = self.shared.hand_limits_on();
         self.allocator.leave(self.last.node());
         let place = Place::new(self.last.as_ptr(), self.seq, &self.shared);
-        // SAFETY: `last` is the writer's hold on the last slot, which was empty until now, and
-        // the ending is set.
+        // SAFETY: L6: the slot was empty until now, and we have `&mut self`. The ending is set.
         unsafe { self.last.end(target) };
         let awaited = self.last.has_requests().then(|| self.last.clone());
         let written = awaited.map(|filled| Written {
@@ -520,32 +545,32 @@ impl<T> Writer<T> {
         (Wake(written), excess, limited)
     }
 
-    /// The place after the newest item.
+    /// Returns the place after the newest item.
     pub(crate) fn tail(&self) -> PlaceRef<T> {
         let place = Place::new(self.last.as_ptr(), self.seq, &self.shared);
-        // SAFETY: our hold keeps the place alive.
+        // SAFETY: L3, by our reference.
         unsafe { PlaceRef::new(place) }
     }
 
-    /// The marked place, where nothing after it has left the window.
+    /// Returns the place of `weak`, if no item from there on has left the window.
     pub(crate) fn upgrade(&self, weak: &WeakPlace<T>) -> Result<PlaceRef<T>, BookmarkError> {
         weak.reach(&self.oldest())
     }
 
-    /// The place of the oldest retained item, or the tail.
+    /// Returns the place of the oldest retained item, or the tail.
     pub(crate) fn oldest(&self) -> PlaceRef<T> {
         let Some(window) = &self.window else {
             return self.tail();
         };
         let seq = self.seq - window.len as u64;
         let place = Place::new(window.first.as_ptr(), seq, &self.shared);
-        // SAFETY: the window's hold keeps the place alive.
+        // SAFETY: L3, by the window's reference.
         unsafe { PlaceRef::new(place) }
     }
 
     pub(crate) fn newest(&self) -> Option<PlaceRef<T>> {
         let newest = self.window.as_ref()?.newest?;
-        // SAFETY: the window's hold on its first item keeps those after it alive.
+        // SAFETY: L2, by the window's reference to its first item.
         Some(unsafe { PlaceRef::new(newest) })
     }
 
@@ -553,12 +578,12 @@ impl<T> Writer<T> {
         self.window.as_ref().map_or(0, |window| window.len)
     }
 
-    /// Whether anything published has left the window.
+    /// Returns `true` if an item has left the window.
     pub(crate) fn has_trimmed(&self) -> bool {
         self.seq > self.retained() as u64
     }
 
-    /// How many items of this buffer are in memory, exact to a block of them.
+    /// Returns how many items of this buffer are in memory, exact to a block of them.
     pub(crate) fn backlog(&self) -> u64 {
         if self.window.is_none() && self.last.is_unique() {
             return 0;
@@ -566,9 +591,9 @@ impl<T> Writer<T> {
         if self.may_replace() {
             return 1;
         }
-        // All but the last slot, which is empty, hold items.
+        // All slots but the last, which is empty, hold items.
         let slots = self.allocator.used() - 1;
-        // Relaxed: only a number, of blocks whose nodes were placed before.
+        // Relaxed: a statistic. Its blocks were used before, so the difference is not negative.
         slots.saturating_sub(self.shared.reclaimed().load(Relaxed))
     }
 
@@ -580,29 +605,31 @@ impl<T> Writer<T> {
         self.shared.is_observed()
     }
 
-    /// The record, of which the counts of observers may be awaited.
+    /// Returns what readers share, whose counts of observers can be awaited.
     pub(crate) fn record(&self) -> &Arc<Shared<T>> {
         &self.shared
     }
 
-    /// Whether nothing can be published any more.
+    /// Returns `true` if nothing can be published any more.
     pub(crate) fn has_ended(&self) -> bool {
         self.ended
     }
 
-    /// Forgets what is retained for late readers. The answer keeps it alive for the moment: dropping it runs user code.
+    /// Clears what is retained for late readers.
+    ///
+    /// Returns what keeps it alive for the moment: dropping that runs user code.
     pub(crate) fn clear_window(&mut self) -> Option<impl Sized + use<T>> {
         let window = self.window.as_mut()?;
         window.len = 0;
         window.newest = None;
         let first = mem::replace(&mut window.first, self.last.clone());
-        // What has passed leads to the others.
+        // The item that has left the window leads to the others, so it keeps them all.
         Some(window.passed.take().unwrap_or(first))
     }
 }
 
 impl<T> PlaceRef<T> {
-    /// The end of an empty buffer, which has failed with that error.
+    /// Returns the end of an empty buffer that has failed with `error`.
     pub(crate) fn failed(error: SharedError) -> Self {
         let mut writer = Writer::new(0);
         let place = writer.tail();
@@ -610,22 +637,22 @@ impl<T> PlaceRef<T> {
         place
     }
 
-    /// The end of an empty buffer.
+    /// Returns the end of an empty buffer.
     pub(super) fn nowhere() -> Self {
         Writer::new(0).tail()
     }
 }
 
 impl<T> Drop for Writer<T> {
-    /// Closes the buffer, unless it has ended otherwise.
+    /// Closes the buffer, unless it has ended before.
     fn drop(&mut self) {
         drop(self.close());
     }
 }
 
 impl<T> Window<T> {
-    /// Whether an item that is published now, alone, is all that the window will hold, and what it
-    /// holds so far is known to others.
+    /// Returns `true` if a batch of `len` items would be all that the window holds, and the item
+    /// that it holds now is referenced by others.
     #[inline]
     fn may_take_over(&self, len: u64) -> bool {
         self.limit == 1
@@ -648,14 +675,14 @@ impl<T> Window<T> {
     #[inline(never)]
     fn trim_all(&mut self) {
         if mem::needs_drop::<T>() && self.len - self.limit > 1 {
-            // All at once, so that none keeps those after it while it is dropped.
+            // All in one chain, so that none keeps later ones alive while its events are dropped.
             return drop(self.forget_excess());
         }
-        // One that panics does not keep the others.
+        // If the drop of one panics, the others are freed all the same.
         even_if_it_panics(|| {
             drop(self.passed.take());
             while self.len > self.limit {
-                // Before: a `T`'s drop may panic in there.
+                // Counted first: the drop of an event may panic in `consume`.
                 self.len -= 1;
                 if !self.first.consume() {
                     self.len += 1;
@@ -665,7 +692,7 @@ impl<T> Window<T> {
         });
     }
 
-    /// As [`trim`](Self::trim), for use under a lock: what runs user code when it is dropped is returned.
+    /// Trims under a lock: like [`trim`](Self::trim), but returns what runs user code when dropped.
     #[inline]
     fn trim_later(&mut self) -> Option<NodeRef<T>> {
         if mem::needs_drop::<T>() {
@@ -675,7 +702,9 @@ impl<T> Window<T> {
         None
     }
 
-    /// Forgets the oldest items beyond the limit; the answer keeps them alive for the moment.
+    /// Takes the oldest items beyond the limit out of the window.
+    ///
+    /// Returns what keeps them alive for the moment.
     #[inline]
     fn forget_excess(&mut self) -> Option<NodeRef<T>> {
         let excess = self.len.saturating_sub(self.limit);
@@ -684,7 +713,7 @@ impl<T> Window<T> {
             let first = self.first.nth(excess);
             mem::replace(&mut self.first, first)
         });
-        // Both only where a wake-up panicked. What has passed leads to the others.
+        // There are both only if a wake-up has panicked. The passed item leads to the others.
         self.passed.take().or(trimmed)
     }
 }
