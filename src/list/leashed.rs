@@ -32,7 +32,7 @@ impl<T> Leashed<T> {
         let leash = Leash::new();
         if let Some(mut barred) = leash.bar(|_| {}) {
             let (inside, orders) = barred.parts();
-            inside.custody = Custody::Nobody(Some(like.at));
+            inside.custody = Custody::Gone(Some(like.at));
             let reason = Some(like.reason);
             if like.for_its_lag {
                 orders.lagged = reason;
@@ -155,7 +155,7 @@ impl<T> Drop for Leashed<T> {
     fn drop(&mut self) {
         let mut obeying = self.0.obey();
         let mut taken = Taken::from(&self.0, obeying.inside());
-        let at = mem::replace(&mut obeying.inside().custody, Custody::Nobody(None));
+        let at = mem::replace(&mut obeying.inside().custody, Custody::Gone(None));
         obeying.leave();
         // Its task is not to be woken any more.
         let waker = taken.waker.take();
@@ -215,7 +215,7 @@ impl<'a, T> Entered<'a, T> {
                 let (lag, garbage) = lag_of(parked);
                 (lag, Some(garbage))
             }
-            Custody::Nobody(_) => (0, None),
+            Custody::Gone(_) => (0, None),
         }
     }
 
@@ -233,7 +233,7 @@ impl<'a, T> Entered<'a, T> {
                 let (place, passed) = place_of(parked);
                 (place, 0, passed)
             }
-            Custody::Nobody(_) => (None, 0, 0),
+            Custody::Gone(_) => (None, 0, 0),
         };
         Standing {
             // It has one of these.
@@ -248,7 +248,7 @@ impl<'a, T> Entered<'a, T> {
         match &self.inside().custody {
             Custody::Reader(cursor) => cursor.has_ended(),
             Custody::Trail(parked) => parked.shared().is_none_or(|shared| shared.has_ended()),
-            Custody::Nobody(_) => true,
+            Custody::Gone(_) => true,
         }
     }
 
@@ -325,7 +325,7 @@ impl<'a, T> Entered<'a, T> {
     #[cold]
     fn come_back(&mut self) -> Option<impl Sized + use<T>> {
         let inside = self.inside();
-        let before = mem::replace(&mut inside.custody, Custody::Nobody(None));
+        let before = mem::replace(&mut inside.custody, Custody::Gone(None));
         let Custody::Trail(parked) = before else {
             inside.custody = before;
             return None;
@@ -405,7 +405,7 @@ fn weak_place_of<T>(custody: &Custody<T>) -> WeakPlace<T> {
     let at = match custody {
         Custody::Reader(cursor) => Some(cursor.slot().mark()),
         Custody::Trail(parked) => parked.place().map(|place| place.mark()),
-        Custody::Nobody(at) => at.clone(),
+        Custody::Gone(at) => at.clone(),
     };
     at.unwrap_or_else(WeakPlace::nowhere)
 }
@@ -466,11 +466,11 @@ pub(crate) struct Taken<T> {
 impl<T> Taken<T> {
     /// Takes the place, if the reader has one.
     fn from(leash: &Arc<Leash<T>>, inside: &mut Inside<T>) -> Self {
-        let closed = Custody::Nobody(Some(weak_place_of(&inside.custody)));
+        let closed = Custody::Gone(Some(weak_place_of(&inside.custody)));
         let mut custody = mem::replace(&mut inside.custody, closed);
         let waker = match &mut custody {
             Custody::Reader(cursor) => cursor.take_waker(),
-            Custody::Trail(_) | Custody::Nobody(_) => None,
+            Custody::Trail(_) | Custody::Gone(_) => None,
         };
         Self {
             leash: Arc::clone(leash),
@@ -484,7 +484,7 @@ impl<T> Taken<T> {
 impl<T> Drop for Taken<T> {
     fn drop(&mut self) {
         let (limit, waker) = (self.limit.take(), self.waker.take());
-        match mem::replace(&mut self.custody, Custody::Nobody(None)) {
+        match mem::replace(&mut self.custody, Custody::Gone(None)) {
             Custody::Reader(cursor) => {
                 if let Some(limit) = &limit {
                     dismiss(&self.leash, limit, &cursor.slot().owner());
@@ -502,7 +502,7 @@ impl<T> Drop for Taken<T> {
                 };
                 both_even_if_one_panics(leave, || drop(garbage));
             }
-            Custody::Nobody(_) => {}
+            Custody::Gone(_) => {}
         }
     }
 }

@@ -32,7 +32,7 @@ use std::task::Waker;
 use std::{mem, ptr};
 
 use super::cursor::Cursor;
-use super::deadlines::{AT_ONCE, Deadline, Deadlines, Due, Id, NEVER, Who, id_of};
+use super::deadlines::{AT_ONCE, Deadline, Deadlines, Due, Id, Limited, NEVER, id_of};
 use super::leash::{Custody, Inside, Leash};
 use super::meter::Meter;
 use super::node::NodeRef;
@@ -207,7 +207,7 @@ impl<T> OpenRegistry<'_, T> {
         self.garbage.entries.extend(removed);
         let allowance = match limit.on_lag {
             OnLag::Close => {
-                self.take_cursor(inside, Custody::Nobody(Some(place.mark())));
+                self.take_cursor(inside, Custody::Gone(Some(place.mark())));
                 self.discard(place);
                 if inside
                     .limit
@@ -240,9 +240,9 @@ impl<T> OpenRegistry<'_, T> {
         let Some(entry) = book.and_then(|book| book.remove(id)) else {
             return;
         };
-        match &entry.who {
-            Who::Trail(trail) => self.look_at_trail(trail),
-            Who::Reader(leash) => self.look_from_outside(leash),
+        match &entry.limited {
+            Limited::Trail(trail) => self.look_at_trail(trail),
+            Limited::Reader(leash) => self.look_from_outside(leash),
         }
         self.garbage.entries.push(entry);
     }
@@ -292,12 +292,12 @@ impl<T> OpenRegistry<'_, T> {
 
     fn register_reader(&mut self, leash: &Arc<Leash<T>>, place: &PlaceRef<T>, limit: &LagLimit<T>) {
         let due = self.due(place, limit.items, limit.bytes_allowed());
-        let who = Who::Reader(Arc::clone(leash));
-        self.register(id_of(leash), who, due);
+        let limited = Limited::Reader(Arc::clone(leash));
+        self.register(id_of(leash), limited, due);
     }
 
-    fn register(&mut self, id: Id, who: Who<T>, due: Due) {
-        let before = self.registry.book().insert(id, who, due);
+    fn register(&mut self, id: Id, limited: Limited<T>, due: Due) {
+        let before = self.registry.book().insert(id, limited, due);
         self.garbage.entries.extend(before);
     }
 
@@ -349,8 +349,8 @@ impl<T> OpenRegistry<'_, T> {
 
     fn trail(&self, key: Key) -> Option<Arc<Trail<T>>> {
         match self.registry.book.as_ref()?.get(Id::Trail(key))? {
-            Who::Trail(trail) => Some(Arc::clone(trail)),
-            Who::Reader(_) => None,
+            Limited::Trail(trail) => Some(Arc::clone(trail)),
+            Limited::Reader(_) => None,
         }
     }
 
@@ -360,7 +360,7 @@ impl<T> OpenRegistry<'_, T> {
         if let (Some(key), Some(place)) = (state.key(), &state.place) {
             let due = self.due(place, items, bytes);
             drop(state);
-            self.register(Id::Trail(key), Who::Trail(Arc::clone(trail)), due);
+            self.register(Id::Trail(key), Limited::Trail(Arc::clone(trail)), due);
         }
     }
 
@@ -470,8 +470,8 @@ impl<T> Shared<T> {
         // Under both locks, so that whoever is registered is found. Registries are locked in the order of splices.
         let ((), garbage) = to.open(|open| {
             open.registry.book().metered += handed.metered;
-            for (id, who) in handed.into_entries() {
-                open.register(id, who, AT_ONCE);
+            for (id, limited) in handed.into_entries() {
+                open.register(id, limited, AT_ONCE);
             }
         });
         drop(registry);
@@ -600,7 +600,7 @@ pub(super) fn look_again<T>(leash: &Arc<Leash<T>>) {
 /// Looks at a reader, which is at `place` or after it.
 fn settle_at<T, R>(place: PlaceRef<T>, look: impl FnOnce(&mut OpenRegistry<'_, T>) -> R) -> R {
     let (answer, garbage) = place.owner().open(look);
-    // What is under way may have been counted before the reader was registered. Who brings it looks.
+    // What is under way may have been counted before the reader was registered. Limited brings it looks.
     let mut last = place.end_of_region();
     while last.request_limits() {
         last = last.end_of_region();

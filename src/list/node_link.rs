@@ -4,14 +4,14 @@ use super::node::NodeRef;
 use super::shared::Shared;
 use crate::link::{Awaited, Event, Waiters};
 
-/// A node, and the record of its buffer, which has the group of tasks that wait for it.
+/// A node, and the `Shared` of its buffer, which has the tasks that wait for the node.
 pub(super) struct Link<'a, T> {
     pub(super) node: &'a NodeRef<T>,
     pub(super) shared: &'a Shared<T>,
 }
 
 impl<T> Link<'_, T> {
-    /// Wakes the tasks that wait for this link, which has been written. Called once the waiting bit was seen.
+    /// Wakes the tasks that wait for this link. It is written, and its waiting bit was found set.
     pub(super) fn notify(&self) {
         self.shared.waiters().notify(self.node.node().event());
     }

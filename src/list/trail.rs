@@ -1,4 +1,4 @@
-//! A place that lagging readers share.
+//! A place shared by readers that lag.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -8,14 +8,14 @@ use super::place::PlaceRef;
 use super::shared::Shared;
 use crate::sync::{Mutex, MutexGuard};
 
-/// How much a reader that has given its place up may receive when it comes back.
+/// How much a reader that has given up its place may receive when it comes back.
 #[derive(Clone, Copy)]
 pub(super) struct Allowance {
     pub(super) items: u64,
     pub(super) bytes: Option<u64>,
 }
 
-/// Allowances that differ by less than a factor of two share a trail.
+/// A class of allowances that share a trail: they differ by less than a factor of two.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Class {
     items: u32,
@@ -31,7 +31,7 @@ impl Allowance {
     }
 }
 
-/// Which trail of a buffer: the buffer that it is in by now, and its class.
+/// Names a trail of a buffer: the buffer it is in by now, and its class.
 pub(super) type Key = (usize, Class);
 
 /// A place that trails the newest item by the greatest allowance of the readers that share it.
@@ -41,28 +41,29 @@ pub(super) struct Trail<T>(Mutex<TrailState<T>>);
 
 pub(super) struct TrailState<T> {
     class: Class,
-    /// `None` if no reader shares it any more, or it was merged into another one.
+    /// `None` once no reader shares it, or it was merged into another one.
     pub(super) place: Option<PlaceRef<T>>,
-    /// The place as a number that grows with each item it passes. Whoever shares the trail knows its own place as such
-    /// a number.
+    /// The place as a number that grows with each item it passes. Each reader that shares the trail
+    /// knows its own place as such a number.
     number: i64,
-    /// The allowances of those that share it, and of how many.
+    /// The readers' allowances, each with the number of readers that have it.
     items: BTreeMap<u64, usize>,
     bytes: BTreeMap<u64, usize>,
-    /// Two that come to the same buffer by splices become one, whose numbers are greater by so much.
+    /// The trail that this one has become part of, and how much greater that one's numbers are. Two
+    /// trails merge if splices lead them to the same buffer.
     merged_into: Option<(Arc<Trail<T>>, i64)>,
 }
 
-/// A reader's share of a trail. The reader continues to count as an observer.
+/// A reader's share of a trail. The reader still counts as an observer.
 pub(super) struct Parked<T> {
     pub(super) trail: Arc<Trail<T>>,
     pub(super) allowance: Allowance,
-    /// The first item that it has not received.
+    /// The number of the first item that the reader has not received.
     pub(super) number: i64,
 }
 
 impl<T> Parked<T> {
-    /// The trail by now, and the reader's place in its numbers.
+    /// Returns the trail that it is now, and the reader's place in its numbers.
     pub(super) fn find(&self) -> (Arc<Trail<T>>, i64) {
         let (mut trail, mut number) = (Arc::clone(&self.trail), self.number);
         loop {
@@ -74,12 +75,12 @@ impl<T> Parked<T> {
         }
     }
 
-    /// The buffer that the trail is in.
+    /// Returns the buffer that the trail is in.
     pub(super) fn shared(&self) -> Option<Arc<Shared<T>>> {
         self.find().0.lock().place.as_ref().map(PlaceRef::owner)
     }
 
-    /// The place of the trail, which is at or before what the reader may receive.
+    /// Returns the place of the trail, at or before the first item that the reader may receive.
     pub(super) fn place(&self) -> Option<PlaceRef<T>> {
         self.find().0.lock().place.clone()
     }
@@ -120,7 +121,7 @@ impl<T> Trail<T> {
         self.0.lock()
     }
 
-    /// Makes one trail of two, in the place that is further back. Returns the other place.
+    /// Merges two trails at the place that is further back. Returns the other place.
     pub(super) fn merge_into(&self, other: &Arc<Self>, last: &Shared<T>) -> Option<PlaceRef<T>> {
         let mut state = self.lock();
         let mut other_state = other.lock();
@@ -144,7 +145,7 @@ impl<T> TrailState<T> {
             .map(|place| (place.region(), self.class))
     }
 
-    /// What a place that leads to the buffer `last`, as this does, is in the trail's numbers.
+    /// Returns the number that `place` has in this trail. Both lead to the buffer `last`.
     pub(super) fn number_of(&self, place: &PlaceRef<T>, last: &Shared<T>) -> i64 {
         let own = self.place.as_ref().map_or(0, |own| own.number_in(last));
         self.number + (place.number_in(last) - own)
@@ -154,7 +155,7 @@ impl<T> TrailState<T> {
         self.number
     }
 
-    /// The greatest allowance of those that share it.
+    /// Returns the greatest allowance of the readers that share it.
     pub(super) fn allowance(&self) -> Allowance {
         Allowance {
             items: greatest(&self.items).unwrap_or(0),
@@ -169,7 +170,8 @@ impl<T> TrailState<T> {
         }
     }
 
-    /// Returns the place, which may be the last that keeps it, and whether others share it still.
+    /// Removes a reader. Returns the place, perhaps with its last reference, and whether the trail
+    /// is still shared.
     pub(super) fn remove_reader(&mut self, allowance: Allowance) -> (Option<PlaceRef<T>>, bool) {
         take_one(&mut self.items, allowance.items);
         if let Some(bytes) = allowance.bytes {
@@ -182,7 +184,7 @@ impl<T> TrailState<T> {
         }
     }
 
-    /// Moves it; returns where it was.
+    /// Moves the trail, and returns its old place.
     pub(super) fn move_to(&mut self, place: PlaceRef<T>, number: i64) -> Option<PlaceRef<T>> {
         self.number = number;
         self.place.replace(place)

@@ -6,17 +6,17 @@ use super::place::PlaceRef;
 use super::shared::Shared;
 use crate::error::BookmarkError;
 
-/// The number of a place, and the record of the buffer that it is in.
+/// The number of a place, and the [`Shared`] of the buffer that it is in.
 pub(crate) struct WeakPlace<T> {
     shared: Arc<Shared<T>>,
     seq: u64,
 }
 
-// SAFETY: it uses numbers and the way that the buffer ended, none of which is a `T`. With the last owner
-// of the record its list of limits is dropped, which has entries only if readers of these `T`s were
-// limited, and that takes `T: Send + Sync`.
+// SAFETY: it gives access to numbers and to how the buffer ended, none of which is a `T`. With the
+// last owner of the `Shared` its registry of limits is dropped. That has entries only if readers of
+// these `T`s were limited, which takes `T: Send + Sync`.
 unsafe impl<T> Send for WeakPlace<T> {}
-// SAFETY: likewise.
+// SAFETY: the same argument.
 unsafe impl<T> Sync for WeakPlace<T> {}
 
 impl<T> WeakPlace<T> {
@@ -24,18 +24,22 @@ impl<T> WeakPlace<T> {
         Self { shared, seq }
     }
 
-    /// A place in no buffer.
-    /// The place one item before, which is in the same buffer.
+    /// Returns the place one item before, in the same buffer.
     pub(super) fn before(self) -> Self {
         Self::new(self.shared, self.seq.saturating_sub(1))
     }
 
+    /// Returns a place in an empty buffer of its own.
     pub(super) fn nowhere() -> Self {
         Self::new(Shared::new(), 0)
     }
 
-    /// The marked place, found by way of `oldest`, the oldest retained place of a buffer that still has its
-    /// writer.
+    /// Returns the place with a reference, found from `oldest`, the oldest retained place of a
+    /// buffer.
+    ///
+    /// # Errors
+    ///
+    /// If an item from there on is no longer retained, or the place does not lead to that buffer.
     pub(super) fn reach(&self, oldest: &PlaceRef<T>) -> Result<PlaceRef<T>, BookmarkError> {
         let Self {
             mut shared,
