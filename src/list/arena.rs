@@ -10,17 +10,19 @@
 //!                            └── ArenaArc, ArenaArc
 //! ```
 //!
-//! A value is dropped with its last [`ArenaArc`], on whichever thread that is, as by an
-//! [`Arc`](std::sync::Arc). Only the memory of a page is given back at once: with the last of its
-//! slots. So an allocation costs what a page costs, divided by its slots, and a drop costs one
-//! atomic operation less than that of an `Arc`, which has a weak count.
+//! A value is dropped with its last [`ArenaArc`], on the thread that drops that, as with an
+//! [`Arc`](std::sync::Arc). Only memory is freed a page at a time, with the last slot of the page.
+//! So an allocation costs that of a page divided by its slots. A drop costs one atomic operation
+//! less than that of an `Arc`, which has a weak count.
 //!
 //! # Invariants
 //!
-//! 1. A slot is handed out once, by the arena that owns the page's remaining slots. Its value is
-//!    initialized from then on until its count of references falls to 0.
-//! 2. `busy` counts the slots that have not been handed out yet, and those whose value has not
-//!    been dropped yet. While it is not 0, the page is allocated.
+//! * **A1, handed out once.** A slot is handed out once, by the arena that owns the page's
+//!   remaining slots. From then on its value is initialized, until its count of references falls to
+//!   0. Kept by `Arena::alloc` and by `ArenaArc`'s `Clone` and `Drop`.
+//! * **A2, busy pages live.** `busy` counts the slots that are yet to be handed out, and those
+//!   whose value is yet to be dropped. While it is not 0, the page is allocated. Kept by
+//!   `give_back`.
 
 use std::mem::{self, MaybeUninit};
 use std::ops::Deref;
@@ -29,14 +31,14 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use crate::sync::{AtomicUsize, UnsafeCell};
 
-/// The most bytes of a page, unless one value alone is larger.
+/// The greatest size of a page in bytes, unless one value alone is larger.
 const PAGE: usize = 1024;
 
-/// Allocates values that are shared.
+/// Allocates values for shared ownership.
 pub(crate) struct Arena<T> {
-    /// A page with slots that have not been handed out, and the number of the first of them.
+    /// The page with slots to hand out, and the number of the first of them.
     open: Option<(NonNull<Page<T>>, usize)>,
-    /// Slots of the next page. They grow by doubling: a quiet arena holds a value or two.
+    /// The slots of the next page. They grow by doubling, so a quiet arena holds a value or two.
     slots: usize,
 }
 
@@ -54,11 +56,11 @@ struct ArenaSlot<T> {
 /// Like an [`Arc`](std::sync::Arc), but allocated in an [`Arena`].
 pub(crate) struct ArenaArc<T>(NonNull<ArenaSlot<T>>);
 
-// SAFETY: an arena has no access to the values that it has handed out; it allocates and frees pages.
+// SAFETY: an arena cannot reach the values it has handed out (A1); it allocates and frees pages.
 unsafe impl<T: Send + Sync> Send for Arena<T> {}
-// SAFETY: as for `Arc`: it gives `&T` on any thread, and the last one drops the `T`, wherever that is.
+// SAFETY: as with `Arc`, it gives `&T` on any thread, and the last one drops the `T` on its thread.
 unsafe impl<T: Send + Sync> Send for ArenaArc<T> {}
-// SAFETY: as for `Arc`: a shared one can be cloned, so it gives no more than an owned one.
+// SAFETY: as with `Arc`, a shared one can be cloned, so it gives no more than an owned one.
 unsafe impl<T: Send + Sync> Sync for ArenaArc<T> {}
 
 impl<T> Arena<T> {
@@ -69,7 +71,7 @@ impl<T> Arena<T> {
         }
     }
 
-    /// The largest number of slots that a page has.
+    /// The greatest number of slots in a page.
     const MAX_SLOTS: usize = {
         let slots = PAGE / mem::size_of::<ArenaSlot<T>>();
         if slots == 0 || cfg!(event_buffer_no_blocks) {
@@ -82,11 +84,11 @@ impl<T> Arena<T> {
     #[inline]
     pub(crate) fn alloc(&mut self, value: T) -> ArenaArc<T> {
         let (page, number) = self.open.take().unwrap_or_else(|| self.next_page());
-        // SAFETY: a slot of the page has not been handed out, so it is allocated (invariant 2).
+        // SAFETY: A2: a slot of the page is yet to be handed out.
         let slots = unsafe { &page.as_ref().slots };
         let slot = slots[number].with_mut(|slot| {
             let refs = AtomicUsize::new(1);
-            // SAFETY: only the arena can reach a slot that has not been handed out (invariant 1).
+            // SAFETY: A1: no one else reaches a slot that is yet to be handed out.
             NonNull::from(unsafe { &mut *slot }.write(ArenaSlot { refs, page, value }))
         });
         if number + 1 < slots.len() {
@@ -112,26 +114,27 @@ impl<T> Arena<T> {
 impl<T> Drop for Arena<T> {
     fn drop(&mut self) {
         if let Some((page, number)) = self.open.take() {
-            // SAFETY: the slots from `number` on have not been handed out, and never will be.
+            // SAFETY: the slots from `number` on were counted as busy (A2), and are never handed
+            // out.
             unsafe { give_back(page, |page| page.slots.len() - number) };
         }
     }
 }
 
-/// Gives back slots of a page, and with the last of them the page.
+/// Gives back slots of a page, and frees the page with the last of them.
 ///
 /// # Safety
 ///
-/// `slots` returns how many of the slots that `busy` counts are the caller's to give back, and not 0.
+/// `slots` returns how many of the busy slots the caller gives back, at least one.
 #[inline]
 unsafe fn give_back<T>(page: NonNull<Page<T>>, slots: impl FnOnce(&Page<T>) -> usize) {
-    // SAFETY: `busy` counts the caller's slots (invariant 2).
+    // SAFETY: A2, by the caller's slots.
     let shared = unsafe { page.as_ref() };
     let slots = slots(shared);
-    // Release: what was done with the slots comes before the page is freed. Acquire: if it is freed here, that
-    // was so for all others.
+    // Release: our use of the slots comes before the page is freed. Acquire: if we free it, so does
+    // that of all others.
     if shared.busy.fetch_sub(slots, AcqRel) == slots {
-        // SAFETY: it was made of a `Box`, and nothing in it is used any more (invariant 2).
+        // SAFETY: A2: no slot is in use. The page was made from a `Box`.
         drop(unsafe { Box::from_raw(page.as_ptr()) });
     }
 }
@@ -139,7 +142,7 @@ unsafe fn give_back<T>(page: NonNull<Page<T>>, slots: impl FnOnce(&Page<T>) -> u
 impl<T> ArenaArc<T> {
     #[inline]
     fn slot(&self) -> &ArenaSlot<T> {
-        // SAFETY: our reference keeps the value (invariant 1) and its page (invariant 2).
+        // SAFETY: A1 and A2, by our reference.
         unsafe { self.0.as_ref() }
     }
 }
@@ -156,7 +159,7 @@ impl<T> Deref for ArenaArc<T> {
 impl<T> Clone for ArenaArc<T> {
     #[inline]
     fn clone(&self) -> Self {
-        // Relaxed: as for `Arc`, a new reference comes from an existing one.
+        // Relaxed: as in `Arc`, a new reference comes from an existing one.
         if self.slot().refs.fetch_add(1, Relaxed) > isize::MAX as usize {
             std::process::abort();
         }
@@ -167,23 +170,24 @@ impl<T> Clone for ArenaArc<T> {
 impl<T> Drop for ArenaArc<T> {
     #[inline]
     fn drop(&mut self) {
-        /// Gives the slot back even if the value's drop panics.
+        /// Gives the slot back even if the drop of the value panics.
         struct GiveBack<T>(NonNull<Page<T>>);
 
         impl<T> Drop for GiveBack<T> {
             #[inline]
             fn drop(&mut self) {
-                // SAFETY: the slot was handed out, and its value is dropped.
+                // SAFETY: A2: the slot was handed out, and its value is dropped.
                 unsafe { give_back(self.0, |_| 1) }
             }
         }
 
         let ArenaSlot { refs, page, .. } = self.slot();
-        // A reference that is the only one needs no read-modify-write to give up: nobody else can clone it.
-        // Acquire: the reads of the past owners come before the drop. Release: ours do, if another drops it.
+        // An only reference needs no read-modify-write, since there is no other to clone. Acquire:
+        // the reads of past owners come before the drop. Release: so do ours, if another owner
+        // drops it.
         if refs.load(Acquire) == 1 || refs.fetch_sub(1, AcqRel) == 1 {
             let _slot = GiveBack(*page);
-            // SAFETY: the last reference is gone, and it was ours.
+            // SAFETY: A1: the last reference is released, and it was ours.
             unsafe { std::ptr::drop_in_place(&raw mut (*self.0.as_ptr()).value) };
         }
     }

@@ -1,35 +1,39 @@
-//! A reader's place: an anchor that is counted and a walk ahead of it that is not.
+//! A reader's position in the list.
 
-use std::mem;
-use std::slice;
 use std::task::{Poll, Waker};
 
+use super::anchored::Anchored;
 use super::node::{NodePtr, NodeRef, NodeState};
-use super::node_link::Link;
-use super::place::{Continuation, Place, PlaceRef, Read};
+use super::place::{Continuation, PlaceRef, Read};
+use super::walk::Walk;
 use super::weak_place::WeakPlace;
 use crate::error::{RecvError, TryRecvError};
 use crate::link::Ticket;
-use crate::unwind::{both_even_if_one_panics, even_if_it_panics};
+use crate::unwind::both_even_if_one_panics;
 
-/// How many slots a reader may be ahead of its anchor. Bounds what a reader in the middle of a
-/// backlog pins behind itself; a reader that has caught up pins nothing.
+/// How many slots a reader may be ahead of its anchor.
+///
+/// This bounds what a reader in the middle of a backlog keeps alive behind itself. A reader that
+/// has caught up keeps nothing behind itself.
 const STRIDE: u64 = 32;
 
-/// A reader's place. Every cursor counts as an observer of the buffers it will pass.
+/// A reader's position: the slot it reads next, and how much of that item it has received.
+///
+/// Each cursor counts as an observer of the buffer it is in, and of those which that leads to.
 pub(crate) struct Cursor<T> {
-    /// Keeps all that follows alive, `at` included.
-    anchor: NodeRef<T>,
-    at: Place<T>,
-    progress: Advance,
-    /// While the task waits for `at` to be written, among the waiters of the record. It ends before `at` moves.
+    pub(super) at: Anchored<T>,
+    pub(super) progress: Advance,
+    /// The task's registration with the waiters of this buffer, while the task waits for the slot
+    /// at `at`. It ends before `at` moves.
     ticket: Option<Ticket>,
 }
 
-/// Two numbers in one word: how many events of the item at a cursor have been given already, less than it has, and how
-/// many steps the cursor is ahead of its anchor, at most [`STRIDE`].
+/// How many events of the current item have been given, and how far the anchor is behind.
+///
+/// Both in one word: the events given, fewer than the item has, in the upper bits, and the steps
+/// taken since the last anchoring, at most [`STRIDE`], in the lowest eight.
 #[derive(Clone, Copy, Default)]
-struct Advance(u64);
+pub(super) struct Advance(u64);
 
 impl Advance {
     const ONE_GIVEN: u64 = 1 << 8;
@@ -39,21 +43,21 @@ impl Advance {
     }
 
     #[inline]
-    fn given(self) -> usize {
-        // It was one.
+    pub(super) fn given(self) -> usize {
+        // It was made of a `usize`.
         #[allow(clippy::cast_possible_truncation)]
         let given = (self.0 / Self::ONE_GIVEN) as usize;
         given
     }
 
     #[inline]
-    fn give(&mut self, events: usize) {
+    pub(super) fn give(&mut self, events: usize) {
         self.0 += events as u64 * Self::ONE_GIVEN;
     }
 
-    /// None of the events of the item here have been given.
+    /// Counts no event of the current item as given.
     #[inline]
-    fn begin_item(&mut self) {
+    pub(super) fn begin_item(&mut self) {
         self.0 %= Self::ONE_GIVEN;
     }
 
@@ -63,7 +67,7 @@ impl Advance {
         self.0 += 1;
     }
 
-    /// Has come as far from the anchor as it may.
+    /// Makes the next read move the anchor.
     fn be_far_ahead(&mut self) {
         self.anchor();
         self.0 += STRIDE;
@@ -74,41 +78,37 @@ impl Advance {
         self.0 % Self::ONE_GIVEN >= STRIDE
     }
 
+    /// Notes that the anchor is at the place now.
     #[inline]
     fn anchor(&mut self) {
         self.0 -= self.0 % Self::ONE_GIVEN;
     }
 }
 
-// SAFETY: the anchor is `Send + Sync` under these bounds, and `at` is a place that it keeps alive.
-unsafe impl<T: Send + Sync> Send for Cursor<T> {}
-// SAFETY: as above.
-unsafe impl<T: Send + Sync> Sync for Cursor<T> {}
-
 impl<T> Cursor<T> {
-    pub(crate) fn new(slot: PlaceRef<T>) -> Self {
-        slot.record().join();
+    /// Places a reader at `place`, which counts it as an observer.
+    pub(crate) fn new(place: PlaceRef<T>) -> Self {
+        place.shared().add_observer();
         Self {
-            at: slot.place(),
-            anchor: slot.into_hold(),
+            at: Anchored::new(place),
             progress: Advance::default(),
             ticket: None,
         }
     }
 
-    /// A reader in the midst of an item, of which it has been given that many events.
-    pub(crate) fn at(slot: PlaceRef<T>, given: usize) -> Self {
-        let mut cursor = Self::new(slot);
+    /// Places a reader in the middle of an item, of which it has received `given` events.
+    pub(crate) fn at(place: PlaceRef<T>, given: usize) -> Self {
+        let mut cursor = Self::new(place);
         cursor.progress = Advance::new(given);
         cursor
     }
 
-    /// The slot that is read next, and how many events of its item have been given.
+    /// Returns the slot that is read next, and how many events of its item have been given.
     pub(crate) fn place(&self) -> (PlaceRef<T>, usize) {
         (self.slot(), self.progress.given())
     }
 
-    /// The item of which events were given last.
+    /// Returns the place of the item of which events were given last.
     pub(crate) fn item_in_hand(&self) -> WeakPlace<T> {
         let here = self.slot().mark();
         if self.progress.given() > 0 {
@@ -118,21 +118,19 @@ impl<T> Cursor<T> {
         }
     }
 
-    /// The slot that is read next, counted.
+    /// Returns the slot that is read next, with a reference of its own.
     pub(crate) fn slot(&self) -> PlaceRef<T> {
-        // SAFETY: the anchor keeps `at` alive.
-        unsafe { PlaceRef::new(self.at) }
+        self.at.place_ref()
     }
 
-    /// What stands here. Goes over splices.
+    /// Returns what there is to read. Follows splices.
     #[inline]
     pub(crate) fn read(&mut self) -> Read {
         loop {
-            // SAFETY: the anchor keeps `at` alive.
-            match unsafe { self.at.node.read() } {
+            match self.at.read() {
                 NodeState::Item(..) => return Read::Item,
                 NodeState::Nothing => return Read::Empty,
-                NodeState::Last(next) => match self.go_on(next) {
+                NodeState::Last(next) => match self.follow_splice(next) {
                     Ok(()) => {}
                     Err(end) => return Read::End(end),
                 },
@@ -140,19 +138,17 @@ impl<T> Cursor<T> {
         }
     }
 
-    /// Shows the next event to `visit`, and counts it as given. Nothing has happened if it panics.
+    /// Shows the next event to `visit`, and counts it as given. If `visit` panics, nothing has
+    /// happened.
     ///
-    /// In the midst of a backlog of single events, which is nothing but a step for most of them, and where nothing is
-    /// ready, this is a few instructions.
+    /// In the middle of a backlog of single events, and if nothing is ready, this is a few
+    /// instructions: most steps neither move the anchor nor end a registration.
     #[inline]
     pub(crate) fn visit<R>(&mut self, visit: impl FnOnce(&T) -> R) -> Result<R, TryRecvError> {
         if self.ticket.is_none() {
-            // SAFETY: the anchor keeps `at` alive.
-            match unsafe { self.at.node.read() } {
+            match self.at.read() {
                 NodeState::Item([event], next)
-                    if !self.progress.is_far_ahead()
-                        // SAFETY: the anchor keeps what follows alive.
-                        && unsafe { next.is_written() } =>
+                    if !self.progress.is_far_ahead() && self.at.is_written(next) =>
                 {
                     let visited = visit(event);
                     self.progress.step();
@@ -174,8 +170,8 @@ impl<T> Cursor<T> {
         })
     }
 
-    /// Shows the events of the item here that have not been given to `visit`, which says how many of these it takes:
-    /// at least one. Nothing has happened if it panics.
+    /// Shows `visit` the events of the item here that have not been given. `visit` sets how many of
+    /// them it takes, at least one. If it panics, nothing has happened.
     #[inline(always)]
     #[allow(
         clippy::inline_always,
@@ -186,20 +182,19 @@ impl<T> Cursor<T> {
         visit: impl FnOnce(&[T], &mut usize) -> R,
     ) -> Result<R, TryRecvError> {
         loop {
-            // SAFETY: the anchor keeps `at` alive.
-            match unsafe { self.at.node.read() } {
+            // SAFETY: while the events are used, the anchor moves no further than to this slot.
+            match unsafe { self.at.read_for() } {
                 NodeState::Item(events, next) => {
-                    // First: it may drop a waker, which is user code.
+                    // First, since it may drop a waker, which is user code.
                     self.stop_waiting();
-                    // Anchor again now and then, and where the reader has caught up: it may wait
-                    // long for the next item, or not come back soon. Before the visit: what is
-                    // dropped here may panic.
-                    // SAFETY: the anchor keeps what follows alive.
-                    let is_last = !unsafe { next.is_written() };
-                    if is_last || self.progress.is_far_ahead() {
+                    // Anchor every STRIDE items, and if this is the newest item: the reader may
+                    // then wait for long, or not come back soon. Before the visit, since the drop
+                    // of what is freed here may panic, and would cost the visitor's result.
+                    let is_newest = !self.at.is_written(next);
+                    if is_newest || self.progress.is_far_ahead() {
                         self.anchor_here();
                     }
-                    // Mostly an item is one event.
+                    // Most items are one event, of which nothing has been given.
                     let visited = if let [_] = events {
                         visit(events, &mut 0)
                     } else {
@@ -214,71 +209,70 @@ impl<T> Cursor<T> {
                     };
                     self.progress.step();
                     self.step(next);
-                    if is_last {
+                    // A reader that has caught up does not keep the item it has just received.
+                    if is_newest {
                         self.anchor_here();
                     }
                     return Ok(visited);
                 }
                 NodeState::Nothing => return Err(TryRecvError::Empty),
-                NodeState::Last(next) => self.go_on(next)?,
+                NodeState::Last(next) => self.follow_splice(next)?,
             }
         }
     }
 
-    /// Leaves the item here, of which no events count as given any more, for the one at `next`.
+    /// Leaves the item here, all of whose events are given or skipped, for the slot at `next`.
     #[inline]
-    fn step(&mut self, next: NodePtr<T>) {
+    pub(super) fn step(&mut self, next: NodePtr<T>) {
         debug_assert_eq!(self.progress.given(), 0);
-        self.at.node = next;
-        self.at.seq += 1;
+        self.at.step(next);
     }
 
-    /// Goes over the splice that the buffer ends with here, to what it leads to.
+    /// Follows the splice with which the buffer ends here.
+    ///
+    /// # Errors
+    ///
+    /// How the buffer has ended, if it does not continue in another one.
     #[cold]
-    fn go_on(&mut self, next: NodePtr<T>) -> Result<(), RecvError> {
-        // SAFETY: the anchor keeps `at` alive.
-        match unsafe { self.at.onward(next) } {
-            Continuation::Splice(place) => {
-                self.stop_waiting();
-                self.at = place;
-                self.anchor_here();
-                Ok(())
-            }
-            Continuation::End(end) => {
-                // It may be kept for long, and reads nothing more.
-                self.stop_waiting();
-                self.anchor_here();
-                Err(end)
-            }
+    fn follow_splice(&mut self, next: NodePtr<T>) -> Result<(), RecvError> {
+        // Before the place moves: the ticket belongs to the buffer that is left.
+        self.stop_waiting();
+        let continuation = self.at.follow(next);
+        // At an end, too: a reader may be kept for long after it, and reads nothing more.
+        self.anchor_here();
+        match continuation {
+            Continuation::Splice(_) => Ok(()),
+            Continuation::End(end) => Err(end),
         }
     }
 
-    /// Goes over everything that is ready without taking it: O(items in a block of memory) for each buffer that it
-    /// comes through.
+    /// Skips everything that is ready.
+    ///
+    /// # Cost
+    ///
+    /// O(items in a block of memory) for each buffer on the way, however long the backlog is.
     pub(crate) fn skip_ready(&mut self) {
         self.stop_waiting();
         loop {
-            // SAFETY: the anchor keeps `at` alive.
-            if let Some(recent) = unsafe { self.at.recent() } {
-                self.at = recent;
-            }
+            // The writer notes its last slot with each block, so the walk from there is short.
+            self.at.jump_to_recent();
             self.progress.begin_item();
             let next = loop {
-                // SAFETY: the anchor keeps `at` alive, and what comes after it.
-                match unsafe { self.at.node.read() } {
+                match self.at.read() {
                     NodeState::Item(_, next) => self.step(next),
                     NodeState::Nothing => return self.anchor_here(),
                     NodeState::Last(next) => break next,
                 }
             };
-            if self.go_on(next).is_err() {
+            if self.follow_splice(next).is_err() {
                 return;
             }
         }
     }
 
-    /// Takes the item here, whole even if some of its events were given, and leaves it; the cursor's reference becomes
-    /// the item's.
+    /// Takes the item here and moves past it. The cursor's reference becomes the item's.
+    ///
+    /// The item is taken whole, even if some of its events have been given.
     #[inline(always)]
     #[allow(
         clippy::inline_always,
@@ -287,62 +281,47 @@ impl<T> Cursor<T> {
     pub(crate) fn take(&mut self) -> Result<PlaceRef<T>, TryRecvError> {
         self.anchor_here();
         loop {
-            // SAFETY: the anchor keeps `at` alive.
-            match unsafe { self.at.node.read() } {
+            match self.at.read() {
                 NodeState::Item(_, next) => {
                     self.stop_waiting();
-                    // SAFETY: the anchor keeps what follows alive.
-                    let anchor = unsafe { next.hold() };
-                    let taken =
-                        PlaceRef::from_hold(mem::replace(&mut self.anchor, anchor), self.at);
-                    self.at.node = next;
-                    self.at.seq += 1;
+                    let taken = self.at.split_off(next);
                     self.progress = Advance::default();
                     return Ok(taken);
                 }
                 NodeState::Nothing => return Err(TryRecvError::Empty),
-                NodeState::Last(next) => self.go_on(next)?,
+                NodeState::Last(next) => self.follow_splice(next)?,
             }
         }
     }
 
-    /// Whether the buffer has ended here and goes on in another.
+    /// Returns `true` if the buffer has ended here and continues in another.
     pub(crate) fn is_at_a_splice(&self) -> bool {
-        // SAFETY: the anchor keeps `at` alive.
-        let found = unsafe { self.at.node.read() };
-        matches!(found, NodeState::Last(next) if next != self.at.node)
+        self.at.is_at_a_splice()
     }
 
-    /// Goes to a place further on. No task waits here. Returns what kept the place that was left, and all up to the new
-    /// one: dropping it runs user code.
+    /// Moves to a place further on, while no task waits here.
+    ///
+    /// Returns the reference that kept the old place, and everything up to the new one: dropping it
+    /// runs user code.
     pub(super) fn jump(&mut self, to: PlaceRef<T>) -> NodeRef<T> {
         debug_assert!(self.ticket.is_none());
         self.progress = Advance::default();
-        self.at = to.place();
-        mem::replace(&mut self.anchor, to.into_hold())
+        self.at.jump(to)
     }
 
-    /// A walk over all that is ready now.
+    /// Starts a walk over everything that is ready now.
     pub(crate) fn walk(&mut self) -> Walk<'_, T> {
         self.stop_waiting();
         self.anchor_here();
-        // The next read frees what was lent.
+        // So that the next read moves the anchor, which frees what was lent.
         self.progress.be_far_ahead();
-        // SAFETY: the anchor keeps `at` alive.
-        let left = unsafe { self.at.record() }.published_since(self.at.seq);
-        Walk {
-            item: [].iter(),
-            next: self.at.node,
-            cursor: self,
-            left,
-            over: false,
-        }
+        Walk::new(self)
     }
 
-    /// Moves the anchor to the place of reading, which frees what only it kept alive.
+    /// Moves the anchor to the place, which frees what only it kept alive.
     #[inline]
     pub(crate) fn anchor_here(&mut self) {
-        if self.anchor.as_ptr() != self.at.node {
+        if !self.at.is_anchored_here() {
             self.move_anchor();
         }
     }
@@ -350,172 +329,59 @@ impl<T> Cursor<T> {
     #[inline(never)]
     fn move_anchor(&mut self) {
         self.progress.anchor();
-        if mem::needs_drop::<T>() {
-            // Each step drops payloads, and leaves the anchor further on also where one panics.
-            even_if_it_panics(|| self.move_anchor_on());
-        } else {
-            self.move_anchor_on();
-        }
+        self.at.anchor_here();
     }
 
-    #[inline]
-    fn move_anchor_on(&mut self) {
-        let here = self.at.node;
-        // Where we are the last reader we take over the links' references.
-        while self.anchor.as_ptr() != here && self.anchor.consume() {}
-        if self.anchor.as_ptr() != here {
-            // SAFETY: the anchor keeps `at` alive.
-            let anchor = unsafe { here.hold() };
-            drop(mem::replace(&mut self.anchor, anchor));
-        }
-    }
-
-    /// Polls the listener of the link that is read next: `Ready` if there is something to read. A reader that
-    /// waits keeps nothing behind its place alive.
+    /// Registers the task for the slot that is read next: `Ready` if there is something to read.
+    ///
+    /// A reader that waits keeps nothing before its place alive.
     pub(crate) fn poll_link(&mut self, waker: &Waker) -> Poll<()> {
         self.anchor_here();
-        let hold = &self.anchor;
-        // SAFETY: the anchor keeps `at` alive.
-        let record = unsafe { self.at.record() };
-        Ticket::poll(&mut self.ticket, &Link { hold, record }, waker)
+        Ticket::poll(&mut self.ticket, &self.at.link(), waker)
     }
 
     /// Ends the registration of the task that waits here, and returns its waker.
     pub(crate) fn take_waker(&mut self) -> Option<Waker> {
         let ticket = self.ticket.take()?;
-        // SAFETY: the anchor keeps `at` alive.
-        let waiters = unsafe { self.at.record() }.waiters();
+        let waiters = self.at.shared().waiters();
         let waker = waiters.take_waker(ticket);
-        // Nothing of the user is dropped with the task now.
+        // The waker is out, so this drops nothing of the user's.
         waiters.leave(ticket);
         Some(waker)
     }
 
-    /// Ends the registration of a task that waited here.
+    /// Ends the registration of a task that has waited here, if there is one.
     #[inline]
     pub(crate) fn stop_waiting(&mut self) {
-        // Not `take`, which would store to it each time.
+        // `Option::take` would write to the field each time.
         let Some(ticket) = self.ticket else { return };
         self.ticket = None;
-        // SAFETY: the anchor keeps `at` alive, which has not moved since the task was registered.
-        unsafe { self.at.record() }.waiters().leave(ticket);
+        // The place has not moved since the task was registered, so these are its waiters.
+        self.at.shared().waiters().leave(ticket);
     }
 
-    /// Returns `true` if nothing more will be published where it leads to.
+    /// Returns `true` if nothing more will be published in the buffers ahead.
     pub(crate) fn has_ended(&self) -> bool {
-        // SAFETY: the anchor keeps `at` alive.
-        unsafe { self.at.record() }.has_ended()
+        self.at.shared().has_ended()
     }
 
+    /// Returns how many items are ready.
     pub(crate) fn lag(&self) -> u64 {
-        // SAFETY: the anchor keeps `at` alive.
-        unsafe { self.at.record() }.lag(self.at.seq)
+        self.at.shared().lag(self.at.seq())
     }
 }
 
 impl<T> Drop for Cursor<T> {
     fn drop(&mut self) {
-        // SAFETY: the anchor keeps `at` alive.
-        let record = unsafe { self.at.record() };
+        let shared = self.at.shared();
         let Some(ticket) = self.ticket.take() else {
-            return record.leave();
+            return shared.remove_observer();
         };
-        // One may wake tasks that wait for the last observer to leave, the other drops a waker: both may panic.
-        both_even_if_one_panics(|| record.leave(), || record.waiters().leave(ticket));
-    }
-}
-
-/// A walk over the events that were ready when it began, lending them. The cursor moves with it, event by event, so
-/// that it can be left anywhere; the anchor stays where the walk began, which keeps what was lent alive.
-pub(crate) struct Walk<'a, T> {
-    cursor: &'a mut Cursor<T>,
-    /// What is left of the item that the cursor is at, while its events are being lent; then none.
-    item: slice::Iter<'a, T>,
-    /// The node after that item.
-    next: NodePtr<T>,
-    /// How many more items of the buffer that the cursor is in were ready.
-    left: u64,
-    /// It has come to a slot that is empty: nothing more, whatever comes.
-    over: bool,
-}
-
-// SAFETY: it lends `&T`s and moves the cursor, which is `Send` under these bounds; `next` is a node that the cursor's
-// anchor keeps alive.
-unsafe impl<T: Send + Sync> Send for Walk<'_, T> {}
-// SAFETY: as above.
-unsafe impl<T: Send + Sync> Sync for Walk<'_, T> {}
-
-impl<'a, T> Iterator for Walk<'a, T> {
-    type Item = &'a T;
-
-    #[inline]
-    fn next(&mut self) -> Option<&'a T> {
-        match self.item.next() {
-            Some(event) => {
-                self.give();
-                Some(event)
-            }
-            None => self.next_item(),
-        }
-    }
-}
-
-impl<'a, T> Walk<'a, T> {
-    /// Gives the first event that is left of the item that the cursor is at.
-    #[inline]
-    fn next_item(&mut self) -> Option<&'a T> {
-        loop {
-            // SAFETY: the cursor is borrowed for 'a, and its anchor does not move.
-            match unsafe { self.cursor.at.node.read() } {
-                NodeState::Item(events, next) => {
-                    self.left = self.left.checked_sub(1)?;
-                    if let [event] = events {
-                        self.cursor.step(next);
-                        return Some(event);
-                    }
-                    self.next = next;
-                    self.item = events[self.cursor.progress.given()..].iter();
-                    let event = self.item.next();
-                    self.give();
-                    return event;
-                }
-                NodeState::Nothing => {
-                    // It may be counted, but it is not there yet.
-                    self.left = 0;
-                    self.over = true;
-                    return None;
-                }
-                NodeState::Last(next) => self.go_on(next)?,
-            }
-        }
-    }
-
-    /// Counts one event of an item of several as given.
-    fn give(&mut self) {
-        if self.item.as_slice().is_empty() {
-            self.cursor.progress.begin_item();
-            self.cursor.step(self.next);
-        } else {
-            self.cursor.progress.give(1);
-        }
-    }
-
-    /// As [`Cursor::go_on`], but the anchor stays.
-    #[cold]
-    fn go_on(&mut self, next: NodePtr<T>) -> Option<()> {
-        if self.over {
-            return None;
-        }
-        let at = &mut self.cursor.at;
-        // SAFETY: the cursor's anchor keeps `at` alive, and all that follows.
-        match unsafe { at.onward(next) } {
-            Continuation::Splice(place) => {
-                *at = place;
-                // SAFETY: as above.
-                self.left = unsafe { at.record() }.published_since(at.seq);
-                Some(())
-            }
-            Continuation::End(_) => None,
-        }
+        // Both run user code, which may panic: the first may wake tasks that wait for the last
+        // observer to leave, the second drops a waker.
+        both_even_if_one_panics(
+            || shared.remove_observer(),
+            || shared.waiters().leave(ticket),
+        );
     }
 }

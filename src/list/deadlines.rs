@@ -1,4 +1,4 @@
-//! Which of a buffer's limited readers and trails are due when.
+//! When the limited readers and trails of a buffer are due.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ptr;
@@ -17,7 +17,7 @@ pub(super) struct Deadlines<T> {
     pub(super) metered: usize,
 }
 
-/// A reader by the address of its leash, or a trail.
+/// Names a reader, by the address of its leash, or a trail.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Id {
     Reader(usize),
@@ -25,16 +25,16 @@ pub(super) enum Id {
 }
 
 pub(super) struct Deadline<T> {
-    pub(super) who: Who<T>,
+    pub(super) limited: Limited<T>,
     due: Due,
 }
 
-pub(super) enum Who<T> {
+pub(super) enum Limited<T> {
     Reader(Arc<Leash<T>>),
     Trail(Arc<Trail<T>>),
 }
 
-/// When to look: at that number of published items, and at that total of bytes.
+/// When to look: at this number of published items, or at this total of bytes.
 #[derive(Clone, Copy)]
 pub(super) struct Due {
     pub(super) items: u64,
@@ -53,7 +53,7 @@ impl<T> Deadlines<T> {
         }
     }
 
-    pub(super) fn insert(&mut self, id: Id, who: Who<T>, due: Due) -> Option<Deadline<T>> {
+    pub(super) fn insert(&mut self, id: Id, limited: Limited<T>, due: Due) -> Option<Deadline<T>> {
         let before = self.remove(id);
         if due.items < NEVER {
             self.by_items.insert((due.items, id));
@@ -61,7 +61,7 @@ impl<T> Deadlines<T> {
         if due.bytes < NEVER {
             self.by_bytes.insert((due.bytes, id));
         }
-        self.entries.insert(id, Deadline { who, due });
+        self.entries.insert(id, Deadline { limited, due });
         before
     }
 
@@ -72,15 +72,15 @@ impl<T> Deadlines<T> {
         Some(entry)
     }
 
-    pub(super) fn get(&self, id: Id) -> Option<&Who<T>> {
-        self.entries.get(&id).map(|entry| &entry.who)
+    pub(super) fn get(&self, id: Id) -> Option<&Limited<T>> {
+        self.entries.get(&id).map(|entry| &entry.limited)
     }
 
-    pub(super) fn into_entries(self) -> impl Iterator<Item = (Id, Who<T>)> {
-        { self.entries.into_iter() }.map(|(id, entry)| (id, entry.who))
+    pub(super) fn into_entries(self) -> impl Iterator<Item = (Id, Limited<T>)> {
+        { self.entries.into_iter() }.map(|(id, entry)| (id, entry.limited))
     }
 
-    /// When the nearest is due.
+    /// Returns when the nearest is due.
     pub(super) fn next_due(&self) -> Due {
         let first = |queue: &BTreeSet<(u64, Id)>| queue.first().map_or(NEVER, |(due, _)| *due);
         Due {
@@ -89,7 +89,7 @@ impl<T> Deadlines<T> {
         }
     }
 
-    /// Those that are due.
+    /// Returns the readers and trails that are due.
     pub(super) fn due(&self, published: u64, total: u64) -> Vec<Id> {
         let by_items = { self.by_items.iter() }.take_while(|(due, _)| *due <= published);
         let by_bytes = { self.by_bytes.iter() }.take_while(|(due, _)| *due <= total);

@@ -1,10 +1,11 @@
-//! A reader's place as others can take it away.
+//! A cursor that others can take away from its reader.
 //!
-//! A reader without a closer and without a limit is the only one who knows where it stands. Otherwise its
-//! cursor is behind a *leash*, which is shared with those who may take it: closers, and the writer.
+//! A reader without a closer and without a limit is the only one that knows its place. Otherwise
+//! its cursor is behind a *leash*, which it shares with those that may take the cursor: closers,
+//! and the writer.
 //!
 //! ```text
-//!   the reader                         Leash                    those who may take the cursor
+//!   the reader                         Leash                    others, which may take the cursor
 //!  ┌───────────┐  enter, leave   ┌────────────────┐   bar      ┌──────────┐ ┌───────────────────┐
 //!  │ Leashed ──┼────────────────▶│ state: E B     │◀───────────┼─ Closer  │ │ Registry (writer) │
 //!  └───────────┘                 │ inside: cursor │            └──────────┘ └───────────────────┘
@@ -12,18 +13,19 @@
 //!                                └────────────────┘
 //! ```
 //!
-//! `state` has two bits. The reader sets **E** while it is inside: in the midst of a read, in a `clone` of
-//! the user, or as long as it has lent a chunk. Others set **B**, which bars it, under the lock of the
-//! orders.
+//! `state` has two bits. The reader sets **E** while it is inside: during a read, during a `clone`
+//! of the user's, or as long as it has lent a chunk. Others set **B**, under the lock of the
+//! orders, to bar the reader.
 //!
-//! * **B finds no E.** Whoever set it has the cursor to itself as long as it holds the lock. It takes the
-//!   cursor away, or takes B back. The reader finds B when it wants to enter, and asks for orders under the
-//!   lock.
-//! * **B finds E.** The other leaves an order and goes: nobody waits for a reader. The reader finds B when
-//!   it leaves, and obeys.
+//! * **If B finds no E**, the thread that has set it has the cursor to itself while it holds the
+//!   lock. It takes the cursor away, or takes B back. The reader finds B when it tries to enter,
+//!   and reads its orders under the lock.
+//! * **If B finds E**, that thread leaves an order and goes on its way: it never waits for a
+//!   reader. The reader finds B when it leaves, and obeys.
 //!
-//! Both are changes of one word, so there is no third case. Entering and leaving take one atomic
-//! read-modify-write each, and no lock unless the reader is barred.
+//! Both are changes of one word, so there is no third case. This is invariant L12 of the [module
+//! page](super). Entering and leaving cost one atomic read-modify-write each, and no lock unless
+//! the reader is barred.
 
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -39,7 +41,7 @@ use crate::sync::{AtomicUsize, Mutex, MutexGuard, UnsafeCell};
 const FREE: usize = 0;
 /// The reader is inside.
 const ENTERED: usize = 1;
-/// The reader is to ask for orders.
+/// The reader must read its orders.
 const BARRED: usize = 2;
 
 pub(super) struct Leash<T> {
@@ -48,19 +50,19 @@ pub(super) struct Leash<T> {
     inside: UnsafeCell<Inside<T>>,
 }
 
-// SAFETY: whoever is inside has a `Cursor<T>` to itself, and may drop it on any thread.
+// SAFETY: L12 gives one thread at a time `&mut Inside<T>`, which may drop its `Cursor<T>` there.
 unsafe impl<T: Send + Sync> Send for Leash<T> {}
-// SAFETY: as above: the protocol of `state` lets one in at a time.
+// SAFETY: the same argument.
 unsafe impl<T: Send + Sync> Sync for Leash<T> {}
 
-/// What the reader is told when it is barred.
+/// What a barred reader must do.
 #[derive(Default)]
 pub(super) struct Orders {
-    /// Why it was closed from outside. The first reason sticks.
+    /// Why a closer has closed the reader. The first reason sticks.
     pub(super) closed: Option<SharedError>,
-    /// Why it was closed for its lag.
+    /// Why the reader was closed for its lag.
     pub(super) lagged: Option<SharedError>,
-    /// It is to see to its limit itself.
+    /// The reader must check its limit by itself.
     pub(super) look: bool,
 }
 
@@ -73,19 +75,19 @@ impl Orders {
 pub(super) struct Inside<T> {
     pub(super) custody: Custody<T>,
     pub(super) limit: Option<LagLimit<T>>,
-    /// Items that were skipped, which has not been reported yet.
+    /// The number of items skipped that is yet to be reported.
     pub(super) skipped: u64,
-    /// So many of these were skipped by a limit that has been replaced: they are no lag by this one.
+    /// How many of these were skipped by an earlier limit. They are no lag under the current one.
     pub(super) settled: u64,
 }
 
-/// Who keeps the reader's place.
+/// What has become of the reader's cursor.
 pub(super) enum Custody<T> {
     Reader(Cursor<T>),
-    /// It fell behind its limit.
+    /// The reader fell behind its limit, and shares a trail.
     Trail(Parked<T>),
-    /// It was closed, there, or dropped.
-    Nobody(Option<WeakPlace<T>>),
+    /// The reader was closed at this place, or dropped.
+    Gone(Option<WeakPlace<T>>),
 }
 
 impl<T> Leash<T> {
@@ -94,7 +96,7 @@ impl<T> Leash<T> {
             state: AtomicUsize::new(FREE),
             orders: Mutex::default(),
             inside: UnsafeCell::new(Inside {
-                custody: Custody::Nobody(None),
+                custody: Custody::Gone(None),
                 limit: None,
                 skipped: 0,
                 settled: 0,
@@ -102,8 +104,9 @@ impl<T> Leash<T> {
         })
     }
 
-    /// Lets the reader in; `None` if it is barred. If it is inside already, since it has lent a chunk, it
-    /// stays.
+    /// Lets the reader in; `None` if it is barred.
+    ///
+    /// A reader that has lent a chunk is inside already, and stays.
     #[inline]
     pub(super) fn enter(&self) -> Option<NonNull<Inside<T>>> {
         // Acquire: pairs with the Release in `leave` and in `Barred::drop`.
@@ -114,7 +117,7 @@ impl<T> Leash<T> {
         }
     }
 
-    /// Lets the reader out; `false` if it is barred, and is to [obey](Self::obey).
+    /// Lets the reader out. Returns `false` if it is barred, and has to [obey](Self::obey).
     #[inline]
     pub(super) fn leave(&self) -> bool {
         // Release: pairs with the Acquire in `enter` and `bar`.
@@ -122,7 +125,7 @@ impl<T> Leash<T> {
         left.is_ok()
     }
 
-    /// For the reader, which is barred: asks for orders. No other has the cursor as long as this is held.
+    /// Reads the reader's orders, for the reader. No one else has the cursor while this is held.
     pub(super) fn obey(&self) -> Obeying<'_, T> {
         Obeying {
             orders: self.orders.lock(),
@@ -130,7 +133,9 @@ impl<T> Leash<T> {
         }
     }
 
-    /// For others: bars the reader. If it is inside, it gets these orders, and the answer is `None`.
+    /// Bars the reader, for another thread.
+    ///
+    /// If the reader is inside, it is left this order, and `None` is returned.
     pub(super) fn bar(&self, order: impl FnOnce(&mut Orders)) -> Option<Barred<'_, T>> {
         let mut orders = self.orders.lock();
         // Acquire: pairs with the Release in `leave`.
@@ -145,19 +150,19 @@ impl<T> Leash<T> {
         })
     }
 
-    /// Why a closer has closed the reader, if one has.
+    /// Returns why a closer has closed the reader, if one has.
     pub(super) fn closed_from_outside(&self) -> Option<SharedError> {
         self.orders.lock().closed.clone()
     }
 
     fn inside(&self) -> NonNull<Inside<T>> {
         let inside = self.inside.with_mut(NonNull::new);
-        // Never null.
+        // The cell's address is never null.
         inside.unwrap_or(NonNull::dangling())
     }
 }
 
-/// The reader, asking for orders.
+/// The reader, which holds the lock of its orders.
 pub(super) struct Obeying<'a, T> {
     pub(super) orders: MutexGuard<'a, Orders>,
     leash: &'a Leash<T>,
@@ -165,33 +170,35 @@ pub(super) struct Obeying<'a, T> {
 
 impl<T> Obeying<'_, T> {
     pub(super) fn inside(&mut self) -> &mut Inside<T> {
-        // SAFETY: others come to it under the lock that we hold, and the reader is the caller.
+        // SAFETY: L12: the caller is the reader, and others come in only under the lock, which we
+        // hold.
         unsafe { self.leash.inside().as_mut() }
     }
 
-    /// The reader is inside, or it stays there. If it has orders yet, it finds itself barred when it leaves.
+    /// Lets the reader in, or keeps it there. If it has an order left, it finds itself barred when
+    /// it leaves.
     pub(super) fn enter(self) -> NonNull<Inside<T>> {
         let state = if self.orders.look {
             ENTERED | BARRED
         } else {
             ENTERED
         };
-        // Relaxed: others change it under the lock.
+        // Relaxed: others change it under the lock only.
         self.leash.state.store(state, Relaxed);
         self.leash.inside()
     }
 
-    /// The reader is outside, and barred if it was closed or has no cursor.
+    /// Lets the reader out, barred if it was closed or has no cursor.
     pub(super) fn leave(mut self) {
         let has_cursor = matches!(self.inside().custody, Custody::Reader(_));
         let is_free = has_cursor && self.orders.end().is_none();
         let state = if is_free { FREE } else { BARRED };
-        // Release: as in `Leash::leave`.
+        // Release: pairs with the Acquire in `enter` and `bar`.
         self.leash.state.store(state, Release);
     }
 }
 
-/// Another than the reader, which has its place to itself.
+/// Another thread than the reader's, which has the cursor to itself.
 pub(super) struct Barred<'a, T> {
     pub(super) orders: MutexGuard<'a, Orders>,
     leash: &'a Leash<T>,
@@ -199,14 +206,15 @@ pub(super) struct Barred<'a, T> {
 
 impl<T> Barred<'_, T> {
     pub(super) fn parts(&mut self) -> (&mut Inside<T>, &mut Orders) {
-        // SAFETY: the reader is outside and barred, and others hold the lock that we hold.
+        // SAFETY: L12: the reader is outside and barred, and others come in only under the lock,
+        // which we hold.
         let inside = unsafe { self.leash.inside().as_mut() };
         (inside, &mut self.orders)
     }
 }
 
 impl<T> Drop for Barred<'_, T> {
-    /// The reader may enter again if its cursor is still there.
+    /// Lets the reader enter again if its cursor is still there.
     fn drop(&mut self) {
         let (inside, orders) = self.parts();
         if matches!(inside.custody, Custody::Reader(_)) && orders.end().is_none() {

@@ -18,21 +18,21 @@ use crate::lag_limit::{LagLimit, OnLag};
 use crate::link::{Closable, Closed};
 use crate::unwind::{both_even_if_one_panics, even_if_it_panics, resume};
 
-/// A reader whose place others can take away.
+/// A reader whose cursor others can take away.
 pub(crate) struct Leashed<T>(Arc<Leash<T>>);
 
 impl<T> Leashed<T> {
-    /// One without a place. It is to be [given](Self::put) one.
+    /// Creates a reader without a cursor, which the caller then [puts](Self::put) there.
     pub(crate) fn new() -> Self {
         Self(Leash::new())
     }
 
-    /// One that is closed from the start, like another one.
+    /// Creates a reader that is closed from the start, like another one.
     pub(crate) fn closed(like: Shut<T>) -> Self {
         let leash = Leash::new();
         if let Some(mut barred) = leash.bar(|_| {}) {
             let (inside, orders) = barred.parts();
-            inside.custody = Custody::Nobody(Some(like.at));
+            inside.custody = Custody::Gone(Some(like.at));
             let reason = Some(like.reason);
             if like.for_its_lag {
                 orders.lagged = reason;
@@ -69,7 +69,7 @@ impl<T> Leashed<T> {
     fn enter_barred(&mut self) -> Result<Entered<'_, T>, SharedError> {
         let mut obeying = self.0.obey();
         if let Some(reason) = obeying.orders.end().cloned() {
-            // It was inside until now, if it has lent a chunk.
+            // A reader that has lent a chunk was inside until now, so its cursor is still here.
             let taken = Taken::from(&self.0, obeying.inside());
             obeying.leave();
             drop(taken);
@@ -81,11 +81,12 @@ impl<T> Leashed<T> {
         })
     }
 
-    /// As [`enter`](Self::enter), for one who only looks, and may not be the task that waits.
+    /// Enters like [`enter`](Self::enter), for a caller that only looks, and may not be the waiting
+    /// task.
     ///
     /// # Errors
     ///
-    /// Why the reader was closed, and where; and what is left to do.
+    /// Why the reader was closed, and at what place; and what is left to do.
     pub(crate) fn enter_to_look(&mut self) -> Result<Entered<'_, T>, Box<ShutOut<T>>> {
         let mut obeying = self.0.obey();
         let Some(reason) = obeying.orders.end().cloned() else {
@@ -97,28 +98,29 @@ impl<T> Leashed<T> {
         let shut = Shut {
             reason,
             for_its_lag: obeying.orders.closed.is_none(),
-            at: mark_of(&obeying.inside().custody),
+            at: weak_place_of(&obeying.inside().custody),
         };
-        // It was inside until now, if it has lent a chunk.
+        // A reader that has lent a chunk was inside until now, so its cursor is still here.
         let left = Left::Taken(Taken::from(&self.0, obeying.inside()));
         obeying.leave();
         Err(Box::new(ShutOut { shut, left }))
     }
 
-    /// Why it was closed by a closer, rather than for its lag.
+    /// Returns why a closer has closed the reader, if one has. A close for lag does not count.
     pub(crate) fn closed_from_outside(&self) -> Option<SharedError> {
         self.0.closed_from_outside()
     }
 
-    /// Limits how far it may be behind, from now on. The limit before, if any, is enforced a last time. That many
-    /// skipped items are to be reported besides. Runs user code: if that panics, either of the two limits may hold.
+    /// Limits from now on how far the reader may be behind, and enforces its old limit a last time.
+    ///
+    /// `skipped` items are reported besides. Runs user code. If that panics, either limit may hold.
     pub(crate) fn set_limit(&mut self, limit: LagLimit<T>, skipped: u64) {
         let Ok(mut entered) = self.enter() else {
             return;
         };
-        // The task is woken in the end, as it waits no more.
+        // The task is woken at the end, since its registration ends here.
         let _wake = WokenWhenDropped(entered.cursor().and_then(|(cursor, _)| cursor.take_waker()));
-        // Brings it back to a place of its own.
+        // Takes the place back from the trail, if the old limit has moved it there.
         if entered.keep_limit().is_err() {
             return;
         }
@@ -139,7 +141,7 @@ struct WokenWhenDropped(Option<Waker>);
 impl Drop for WokenWhenDropped {
     fn drop(&mut self) {
         if let Some(waker) = self.0.take() {
-            // This is a drop itself: a second panic would abort.
+            // This is a drop already, so a second panic would abort.
             both_even_if_one_panics(|| waker.wake(), || {});
         }
     }
@@ -155,36 +157,37 @@ impl<T> Drop for Leashed<T> {
     fn drop(&mut self) {
         let mut obeying = self.0.obey();
         let mut taken = Taken::from(&self.0, obeying.inside());
-        let mark = mem::replace(&mut obeying.inside().custody, Custody::Nobody(None));
+        let at = mem::replace(&mut obeying.inside().custody, Custody::Gone(None));
         obeying.leave();
-        // Its task is not to be woken any more.
+        // The reader's own task is dropped with it, so it is not woken.
         let waker = taken.waker.take();
-        both_even_if_one_panics(|| drop(waker), || drop((taken, mark)));
+        both_even_if_one_panics(|| drop(waker), || drop((taken, at)));
     }
 }
 
-/// The reader inside. It leaves when this is dropped.
+/// The reader inside its leash. Dropping this leaves.
 pub(crate) struct Entered<'a, T> {
     leash: &'a Arc<Leash<T>>,
-    /// No other has it until this leaves.
+    /// Exclusive until this leaves (L12).
     inside: NonNull<Inside<T>>,
 }
 
-// SAFETY: it is an exclusive reference to an `Inside<T>`, of which a `Cursor<T>` and events are what matters, and a
-// shared one to a `Leash<T>`.
+// SAFETY: it stands for a `&mut Inside<T>`, which has a `Cursor<T>`, and a `&Leash<T>`; both are
+// `Send` under these bounds.
 unsafe impl<T: Send + Sync> Send for Entered<'_, T> {}
-// SAFETY: as above.
+// SAFETY: the same argument.
 unsafe impl<T: Send + Sync> Sync for Entered<'_, T> {}
 
 impl<'a, T> Entered<'a, T> {
     #[inline]
     fn inside(&mut self) -> &mut Inside<T> {
-        // SAFETY: the reader is inside, and there is one `Entered` of it at a time.
+        // SAFETY: L12: the reader is inside, and there is one `Entered` to a reader.
         unsafe { self.inside.as_mut() }
     }
 
-    /// The place, and how many items were skipped, which is to be reported. It [is](Self::keep_limit) the reader's
-    /// own.
+    /// Returns the cursor, and how many skipped items are yet to be reported.
+    ///
+    /// It is `None` while the reader shares a trail: see [`keep_limit`](Self::keep_limit).
     #[inline]
     pub(crate) fn cursor(&mut self) -> Option<(&mut Cursor<T>, &mut u64)> {
         let Inside {
@@ -196,18 +199,20 @@ impl<'a, T> Entered<'a, T> {
         }
     }
 
-    /// The place, without leaving again before the reader enters the next time.
+    /// Returns the cursor and stays inside, until the reader enters again and then leaves.
     pub(crate) fn stay(self) -> Option<&'a mut Cursor<T>> {
         let mut inside = self.inside;
         mem::forget(self);
-        // SAFETY: as above: nobody else has it before the reader enters again, and leaves then.
+        // SAFETY: L12: the reader stays inside, and cannot enter again while it is borrowed for
+        // `'a`.
         match unsafe { &mut inside.as_mut().custody } {
             Custody::Reader(cursor) => Some(cursor),
             _ => None,
         }
     }
 
-    /// How many items it would receive. The garbage is not to be dropped under a lock.
+    /// Returns how many items the reader would receive. The garbage must not be dropped under a
+    /// lock.
     pub(crate) fn lag(&mut self) -> (u64, Option<LimitGarbage<T>>) {
         match &self.inside().custody {
             Custody::Reader(cursor) => (cursor.lag(), None),
@@ -215,29 +220,29 @@ impl<'a, T> Entered<'a, T> {
                 let (lag, garbage) = lag_of(parked);
                 (lag, Some(garbage))
             }
-            Custody::Nobody(_) => (0, None),
+            Custody::Gone(_) => (0, None),
         }
     }
 
-    /// Where the reader continues.
+    /// Returns where the reader continues.
     pub(crate) fn standing(&mut self) -> Standing<T> {
         let Inside {
             custody, skipped, ..
         } = self.inside();
-        let (slot, given, passed) = match custody {
+        let (place, given, passed) = match custody {
             Custody::Reader(cursor) => {
-                let (slot, given) = cursor.place();
-                (Some(slot), given, 0)
+                let (place, given) = cursor.place();
+                (Some(place), given, 0)
             }
             Custody::Trail(parked) => {
-                let (slot, passed) = place_of(parked);
-                (slot, 0, passed)
+                let (place, passed) = place_of(parked);
+                (place, 0, passed)
             }
-            Custody::Nobody(_) => (None, 0, 0),
+            Custody::Gone(_) => (None, 0, 0),
         };
         Standing {
-            // It has one of these.
-            slot: slot.unwrap_or_else(PlaceRef::nowhere),
+            // A reader that is not closed always has a place.
+            slot: place.unwrap_or_else(PlaceRef::nowhere),
             given,
             skipped: *skipped + passed,
         }
@@ -247,16 +252,16 @@ impl<'a, T> Entered<'a, T> {
     pub(crate) fn has_ended(&mut self) -> bool {
         match &self.inside().custody {
             Custody::Reader(cursor) => cursor.has_ended(),
-            Custody::Trail(parked) => parked.record().is_none_or(|record| record.has_ended()),
-            Custody::Nobody(_) => true,
+            Custody::Trail(parked) => parked.shared().is_none_or(|shared| shared.has_ended()),
+            Custody::Gone(_) => true,
         }
     }
 
-    /// Takes the place back if it was given up, and sees to it that the reader is within its limit. Runs user code.
+    /// Takes the place back if it was given up, and enforces the reader's limit. Runs user code.
     ///
     /// # Errors
     ///
-    /// The reader was closed for its lag.
+    /// Why the reader is closed, if that is what the limit asks for.
     #[inline]
     pub(crate) fn keep_limit(&mut self) -> Result<(), SharedError> {
         match self.inside().limit {
@@ -308,7 +313,7 @@ impl<'a, T> Entered<'a, T> {
         let mut place = is_back.then(|| cursor.slot());
         let leash = self.leash;
         even_if_it_panics(|| {
-            // The newest first: what is behind keeps what is ahead.
+            // The newest place first, since an older one keeps what comes after it alive.
             if let Some((waker, left)) = left.take() {
                 both_even_if_one_panics(|| drop(waker), || drop(left));
             }
@@ -321,30 +326,31 @@ impl<'a, T> Entered<'a, T> {
         Ok(())
     }
 
-    /// Takes the place on the trail. What the answer drops runs user code.
+    /// Takes the place of the trail. Dropping what is returned runs user code.
     #[cold]
     fn come_back(&mut self) -> Option<impl Sized + use<T>> {
         let inside = self.inside();
-        let before = mem::replace(&mut inside.custody, Custody::Nobody(None));
+        let before = mem::replace(&mut inside.custody, Custody::Gone(None));
         let Custody::Trail(parked) = before else {
             inside.custody = before;
             return None;
         };
-        let (slot, ahead, garbage) = leave_trail(&parked, None);
-        // It has one as long as readers share it.
-        let slot = slot?;
-        let record = slot.owner();
-        let (slot, skipped) = from_trail(slot, ahead);
+        let (place, ahead, garbage) = leave_trail(&parked, None);
+        // A trail has a place while readers share it.
+        let place = place?;
+        let shared = place.owner();
+        let (place, skipped) = from_trail(place, ahead);
         inside.skipped += skipped;
-        inside.custody = Custody::Reader(Cursor::new(slot));
-        // After that, so that the reader is an observer all the time: the last one to leave wakes who waits for that.
-        record.leave();
+        inside.custody = Custody::Reader(Cursor::new(place));
+        // After the cursor was made, so that the reader is an observer throughout. Otherwise tasks
+        // that wait for the last observer to leave would be woken.
+        shared.remove_observer();
         Some(garbage)
     }
 
     fn close_for_lag(&mut self, lagged: LagExceeded) -> SharedError {
         let reason = SharedError::new(lagged.into());
-        // We are inside, so this is only an order.
+        // The reader is inside, so this leaves an order.
         drop(
             self.leash
                 .bar(|orders| orders.lagged = Some(reason.clone())),
@@ -352,7 +358,9 @@ impl<'a, T> Entered<'a, T> {
         reason
     }
 
-    /// Waits for the next item, and leaves. `Ready` if there is something to read, or the reader was closed or moved
+    /// Waits for the next item, and leaves.
+    ///
+    /// Returns `Ready` if there is something to read, or if the reader was closed or moved
     /// meanwhile.
     pub(crate) fn wait(mut self, waker: &Waker) -> Poll<()> {
         let Some((cursor, _)) = self.cursor() else {
@@ -370,7 +378,7 @@ impl<'a, T> Entered<'a, T> {
         Poll::Ready(())
     }
 
-    /// Leaves. Something may be left to do, which runs user code: that comes when the answer is dropped.
+    /// Leaves. Returns what is left to do, if anything: dropping it runs user code.
     #[inline]
     pub(crate) fn leave(mut self) -> Option<Left<T>> {
         let left = self.cursor().is_some() && self.leash.leave();
@@ -394,23 +402,24 @@ impl<T> Drop for Entered<'_, T> {
 pub(crate) struct Standing<T> {
     /// The place of the next item.
     pub(crate) slot: PlaceRef<T>,
-    /// How many of its events have been received.
+    /// How many of that item's events have been received.
     pub(crate) given: usize,
-    /// Items that the limit has skipped, not reported yet.
+    /// How many items the limit has skipped that are yet to be reported.
     pub(crate) skipped: u64,
 }
 
-/// Where a reader is, or was when it was closed. That of one that fell behind its limit is that of its trail.
-fn mark_of<T>(custody: &Custody<T>) -> WeakPlace<T> {
-    let mark = match custody {
+/// Returns where a reader is, or was when it was closed. For one on a trail, that is the trail's
+/// place.
+fn weak_place_of<T>(custody: &Custody<T>) -> WeakPlace<T> {
+    let at = match custody {
         Custody::Reader(cursor) => Some(cursor.slot().mark()),
-        Custody::Trail(parked) => parked.slot().map(|slot| slot.mark()),
-        Custody::Nobody(mark) => mark.clone(),
+        Custody::Trail(parked) => parked.place().map(|place| place.mark()),
+        Custody::Gone(at) => at.clone(),
     };
-    mark.unwrap_or_else(WeakPlace::nowhere)
+    at.unwrap_or_else(WeakPlace::nowhere)
 }
 
-/// Obeys what the reader was ordered while it was inside.
+/// Obeys the orders that came while the reader was inside.
 #[cold]
 fn leave_barred<T>(leash: &Arc<Leash<T>>) -> Option<Left<T>> {
     let mut obeying = leash.obey();
@@ -424,27 +433,27 @@ fn leave_barred<T>(leash: &Arc<Leash<T>>) -> Option<Left<T>> {
     left
 }
 
-/// Why a reader is closed, and where.
+/// Why a reader is closed, and at what place.
 pub(crate) struct Shut<T> {
     pub(crate) reason: SharedError,
-    /// Not by a closer.
+    /// The reader was closed for its lag, not by a closer.
     for_its_lag: bool,
     pub(crate) at: WeakPlace<T>,
 }
 
-/// A reader that was closed when it wanted to enter, and what is left to do.
+/// A closed reader that has tried to enter, and what is left to do.
 pub(crate) struct ShutOut<T> {
     pub(crate) shut: Shut<T>,
     pub(crate) left: Left<T>,
 }
 
-/// What a reader that has left has to do yet.
+/// What is left to do after a reader has left. It is done when this is dropped.
 pub(crate) enum Left<T> {
     Taken(#[expect(dead_code, reason = "it is only dropped")] Taken<T>),
     Look(#[expect(dead_code, reason = "it is only dropped")] Looking<T>),
 }
 
-/// Dropping it looks whether the reader is within its limit.
+/// Dropping it checks whether the reader is within its limit.
 pub(crate) struct Looking<T>(Arc<Leash<T>>);
 
 impl<T> Drop for Looking<T> {
@@ -453,24 +462,25 @@ impl<T> Drop for Looking<T> {
     }
 }
 
-/// The place of a reader that was closed or dropped. Dropping it wakes the reader's task, and frees what only the
-/// reader kept.
+/// The cursor of a reader that was closed or dropped.
+///
+/// Dropping it wakes the reader's task, and frees what only the reader kept.
 pub(crate) struct Taken<T> {
     leash: Arc<Leash<T>>,
     custody: Custody<T>,
-    /// Taken at once: nobody else is to wake the task meanwhile.
+    /// Taken out at once, so that no one else wakes the task meanwhile.
     waker: Option<Waker>,
     limit: Option<LagLimit<T>>,
 }
 
 impl<T> Taken<T> {
-    /// Takes the place, if the reader has one.
+    /// Takes the cursor, if the reader has one.
     fn from(leash: &Arc<Leash<T>>, inside: &mut Inside<T>) -> Self {
-        let closed = Custody::Nobody(Some(mark_of(&inside.custody)));
+        let closed = Custody::Gone(Some(weak_place_of(&inside.custody)));
         let mut custody = mem::replace(&mut inside.custody, closed);
         let waker = match &mut custody {
             Custody::Reader(cursor) => cursor.take_waker(),
-            Custody::Trail(_) | Custody::Nobody(_) => None,
+            Custody::Trail(_) | Custody::Gone(_) => None,
         };
         Self {
             leash: Arc::clone(leash),
@@ -484,21 +494,25 @@ impl<T> Taken<T> {
 impl<T> Drop for Taken<T> {
     fn drop(&mut self) {
         let (limit, waker) = (self.limit.take(), self.waker.take());
-        match mem::replace(&mut self.custody, Custody::Nobody(None)) {
+        match mem::replace(&mut self.custody, Custody::Gone(None)) {
             Custody::Reader(cursor) => {
                 if let Some(limit) = &limit {
                     dismiss(&self.leash, limit, &cursor.slot().owner());
                 }
-                // First: the drop of events may take its time.
+                // Before the cursor, since the drop of events may take its time.
                 let wake = || waker.into_iter().for_each(Waker::wake);
                 both_even_if_one_panics(wake, || drop(cursor));
             }
             Custody::Trail(parked) => {
-                let (slot, _, garbage) = leave_trail(&parked, limit.as_ref());
-                let leave = || slot.iter().for_each(|slot| slot.record().leave());
+                let (place, _, garbage) = leave_trail(&parked, limit.as_ref());
+                let leave = || {
+                    place
+                        .iter()
+                        .for_each(|place| place.shared().remove_observer())
+                };
                 both_even_if_one_panics(leave, || drop(garbage));
             }
-            Custody::Nobody(_) => {}
+            Custody::Gone(_) => {}
         }
     }
 }
@@ -511,7 +525,7 @@ impl<T: Send + Sync + 'static> Closable for Leash<T> {
                 orders.closed = reason.take();
             }
         };
-        // A reader that is inside sees to the rest when it leaves.
+        // If the reader is inside, it obeys the order when it leaves.
         let taken = self.bar(&mut set).map(|mut barred| {
             set(&mut barred.orders);
             Taken::from(&self, barred.parts().0)

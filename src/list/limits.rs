@@ -1,28 +1,30 @@
 //! Lag limits: which readers the writer looks at, and when.
 //!
-//! A limited reader must not keep more than its limit in memory, even if it is never polled again. The
-//! writer therefore takes its place away. It does not look at each reader with each item. The registry of
-//! a buffer has the limited readers in order of the number of published items at which they would be over
-//! their limit if they read nothing until then:
+//! A limited reader must not hold more than its limit in memory, even if it is never polled again.
+//! The writer therefore moves it forward. It does not look at each reader with each item. The
+//! registry of a buffer keeps the limited readers in order of the number of published items at
+//! which they would exceed their limit if they read nothing until then:
 //!
 //! ```text
 //!   due_at = 4,711 ◀── the nearest                     bytes: by the total
 //!   by_items: [4,711: a] [5,020: trail] [9,000: c]     by_bytes: [88,000: trail] [90,000: d]
 //! ```
 //!
-//! A reader that is over its limit when it is due gives up its place to a [trail](super::trail), a place that
-//! lagging readers share. It keeps the number of the next item. When it comes back it starts on the trail,
-//! and the numbers tell how many items it has lost. There is a trail for each class of limits that differ by
-//! less than a factor of two, so the writer moves a few trails, however many readers are stuck. A trail is
-//! moved when it is due, like a reader, and goes when the last reader leaves it.
+//! A reader that exceeds its limit when it is due gives up its place to a [trail](super::trail), a
+//! place that lagging readers share. It keeps the number of its next item. When it comes back, it
+//! starts at the trail's place, and the numbers tell how many items it has lost. There is one trail
+//! for each class of limits, which differ by less than a factor of two. So the writer moves a few
+//! trails, however many readers are stuck. A trail is moved when it is due, like a reader, and is
+//! dropped when the last reader leaves it.
 //!
-//! * **Items.** The writer compares `due_at` only when it begins a [block](super::block), which is a slow step
-//!   anyway. So a limit may be exceeded by an eighth, and by the items of a block, before it is enforced.
+//! * **Items.** The writer compares `due_at` only when it begins a [block](super::block), which is
+//!   a slow step anyway. So a limit may be exceeded by an eighth, and by the items of a block,
+//!   before it is enforced.
 //! * **Bytes** are [metered](super::meter) while a reader of the buffer is limited in bytes.
-//! * **Splices.** What is registered with a buffer that is spliced goes to the registry of the buffer that it
-//!   leads to: it is that one's writer who continues publishing.
-//! * **User code** (sizes, wakers, the drop of events) runs under no lock of this module. What is to be
-//!   dropped or woken is [collected](LimitGarbage) and comes after.
+//! * **Splices.** If a buffer is spliced, its registry's entries move to the registry of the buffer
+//!   that it leads to, because that buffer's writer is the one that continues publishing.
+//! * **User code** (sizes, wakers, the drop of events) runs under no lock of this module. What must
+//!   be dropped or woken is [collected](LimitGarbage) until the locks are released.
 //!
 //! Locks are taken in this order: a registry, a leash or a trail, sums.
 
@@ -32,7 +34,7 @@ use std::task::Waker;
 use std::{mem, ptr};
 
 use super::cursor::Cursor;
-use super::deadlines::{AT_ONCE, Deadline, Deadlines, Due, Id, NEVER, Who, id_of};
+use super::deadlines::{AT_ONCE, Deadline, Deadlines, Due, Id, Limited, NEVER, id_of};
 use super::leash::{Custody, Inside, Leash};
 use super::meter::Meter;
 use super::node::NodeRef;
@@ -48,32 +50,34 @@ use crate::unwind::{
     both_even_if_one_panics, even_if_it_panics, for_each_even_if_one_panics, resume,
 };
 
-/// How many are looked at under one lock.
+/// How many readers and trails are looked at under one lock.
 const AT_A_TIME: usize = 64;
 
-/// A record's part in it. Next to nothing if no reader was ever limited.
+/// A buffer's part in it, which is small if no reader was ever limited.
 pub(super) struct Limits<T> {
-    /// The number of published items at which the nearest is due. Written under the registry's lock.
+    /// The number of published items at which the nearest is due. Written under the registry's
+    /// lock.
     due_at: AtomicU64,
-    /// The writer is to ask each event for its size.
+    /// Tells the writer to ask each event for its size.
     pub(super) is_metered: AtomicBool,
     registry: Mutex<LimitRegistry<T>>,
-    /// From the first reader on that is limited in bytes.
+    /// Set when the first reader is limited in bytes.
     pub(super) meter: OnceLock<Box<Meter<T>>>,
 }
 
 struct LimitRegistry<T> {
-    /// In a box: most buffers have none.
+    /// In a box, since most buffers have none.
     book: Option<Box<Deadlines<T>>>,
-    /// The buffer was spliced: all was handed on to where it leads, and what comes is registered there.
+    /// The buffer is spliced, and its entries are in the next buffer's registry, as all later ones
+    /// will be.
     is_handed_on: bool,
 }
 
-/// What is to be dropped and woken once no lock is held.
+/// What must be dropped and woken once no lock is held.
 pub(crate) struct LimitGarbage<T> {
     wakers: Vec<Waker>,
-    /// With the numbers of the places. The newest go first: the drop of events, which takes place when the oldest goes,
-    /// is not to keep what follows.
+    /// With the places' numbers. The newest are dropped first: dropping the oldest drops events,
+    /// which may take time, and until then it would keep everything after it alive.
     places: Vec<(i64, KeptPlace<T>)>,
     entries: Vec<Deadline<T>>,
 }
@@ -119,16 +123,16 @@ impl<T> Limits<T> {
         }
     }
 
-    /// Whether any is due once that many items are published.
+    /// Returns `true` if a limit is due once `published` items are published.
     #[inline]
     pub(super) fn are_due(&self, published: u64) -> bool {
-        // Relaxed: only a number; what it stands for is under the lock.
+        // Relaxed: a hint; the deadlines themselves are under the lock.
         self.due_at.load(Relaxed) <= published
     }
 
-    /// Whether the writer is to call [`Shared::measure`] with each item.
+    /// Returns `true` if the writer has to call [`Shared::measure`] with each item.
     pub(super) fn is_metered(&self) -> bool {
-        // Acquire: pairs with the Release in `meter`.
+        // Acquire: pairs with the Release in `begin_sums`.
         self.is_metered.load(Acquire)
     }
 
@@ -151,7 +155,7 @@ impl<T> Limits<T> {
             return;
         };
         let due = book.next_due();
-        // Relaxed: see `are_due`.
+        // Relaxed: a hint, see `are_due`.
         self.due_at.store(due.items, Relaxed);
         if let Some(mut sums) = self.sums() {
             sums.due_at = due.bytes;
@@ -174,16 +178,18 @@ impl<T> LimitRegistry<T> {
     }
 }
 
-/// A registry under its lock, and the record that it belongs to.
+/// A locked registry, and the `Shared` that it belongs to.
 struct OpenRegistry<'a, T> {
-    record: &'a Shared<T>,
+    shared: &'a Shared<T>,
     registry: MutexGuard<'a, LimitRegistry<T>>,
     garbage: LimitGarbage<T>,
 }
 
 impl<T> OpenRegistry<'_, T> {
-    /// Looks at a reader, which the caller has to itself: if it is over its limit it loses its place,
-    /// otherwise it is registered.
+    /// Looks at a reader, which the caller has to itself (L12).
+    ///
+    /// A reader that exceeds its limit loses its place; otherwise it is registered. Returns why the
+    /// reader is closed, if that is what its limit asks for.
     fn look(&mut self, leash: &Arc<Leash<T>>, inside: &mut Inside<T>) -> Option<SharedError> {
         let (Custody::Reader(cursor), Some(limit)) = (&mut inside.custody, inside.limit) else {
             return None;
@@ -192,9 +198,9 @@ impl<T> OpenRegistry<'_, T> {
         let (allowed, lag) = self.allowed(&place, limit.items, limit.bytes_allowed());
         if allowed.skip == 0 {
             if cursor.is_at_a_splice() {
-                // Nothing else may keep the buffer that has ended here.
+                // The ended buffer may be kept by nothing else than this anchor, so move that on.
                 self.garbage.wakers.extend(cursor.take_waker());
-                let number = place.number_in(self.record) - 1;
+                let number = place.number_in(self.shared) - 1;
                 let left = cursor.jump(place.ahead(0).0);
                 self.garbage.places.push((number, KeptPlace::NodeRef(left)));
             }
@@ -207,7 +213,7 @@ impl<T> OpenRegistry<'_, T> {
         self.garbage.entries.extend(removed);
         let allowance = match limit.on_lag {
             OnLag::Close => {
-                self.take_cursor(inside, Custody::Nobody(Some(place.mark())));
+                self.take_cursor(inside, Custody::Gone(Some(place.mark())));
                 self.discard(place);
                 if inside
                     .limit
@@ -227,27 +233,28 @@ impl<T> OpenRegistry<'_, T> {
                 bytes: None,
             },
         };
-        // First, so that the reader is an observer all the time.
-        place.record().join();
+        // Before the cursor is dropped, so that the reader is an observer throughout.
+        place.shared().add_observer();
         let parked = self.park(place, allowance);
         self.take_cursor(inside, Custody::Trail(parked));
         None
     }
 
     fn look_at_entry(&mut self, id: Id) {
-        // It may have gone, or been handed on.
+        // The entry may be gone, or handed on.
         let book = self.registry.book.as_mut();
         let Some(entry) = book.and_then(|book| book.remove(id)) else {
             return;
         };
-        match &entry.who {
-            Who::Trail(trail) => self.look_at_trail(trail),
-            Who::Reader(leash) => self.look_from_outside(leash),
+        match &entry.limited {
+            Limited::Trail(trail) => self.look_at_trail(trail),
+            Limited::Reader(leash) => self.look_from_outside(leash),
         }
         self.garbage.entries.push(entry);
     }
 
-    /// For the writer. A reader that is inside looks for itself when it leaves, and is registered then.
+    /// Looks at a reader for the writer. A reader that is inside looks by itself when it leaves,
+    /// and is registered then.
     fn look_from_outside(&mut self, leash: &Arc<Leash<T>>) {
         let Some(mut barred) = leash.bar(|orders| orders.look = true) else {
             return;
@@ -258,12 +265,12 @@ impl<T> OpenRegistry<'_, T> {
         }
     }
 
-    /// A reader that is limited in bytes has gone.
+    /// Counts one reader less that is limited in bytes, and stops metering with the last.
     fn stop_metering(&mut self) {
         let book = self.registry.book();
         book.metered -= 1;
         if book.metered == 0 {
-            let limits = self.record.limits();
+            let limits = self.shared.limits();
             limits.is_metered.store(false, Release);
             if let Some(mut sums) = limits.sums() {
                 sums.end();
@@ -275,8 +282,8 @@ impl<T> OpenRegistry<'_, T> {
         let before = mem::replace(&mut inside.custody, custody);
         if let Custody::Reader(cursor) = before {
             let place = cursor.slot();
-            // Its anchor may be further back.
-            let number = place.number_in(self.record) - 1;
+            // The cursor's anchor may be before its place.
+            let number = place.number_in(self.shared) - 1;
             self.garbage
                 .places
                 .push((number, KeptPlace::Cursor(cursor)));
@@ -284,39 +291,39 @@ impl<T> OpenRegistry<'_, T> {
         }
     }
 
-    fn discard(&mut self, slot: PlaceRef<T>) {
-        let number = slot.number_in(self.record);
-        let hold = KeptPlace::NodeRef(slot.into_hold());
-        self.garbage.places.push((number, hold));
+    fn discard(&mut self, place: PlaceRef<T>) {
+        let number = place.number_in(self.shared);
+        let node = KeptPlace::NodeRef(place.into_node_ref());
+        self.garbage.places.push((number, node));
     }
 
     fn register_reader(&mut self, leash: &Arc<Leash<T>>, place: &PlaceRef<T>, limit: &LagLimit<T>) {
         let due = self.due(place, limit.items, limit.bytes_allowed());
-        let who = Who::Reader(Arc::clone(leash));
-        self.register(id_of(leash), who, due);
+        let limited = Limited::Reader(Arc::clone(leash));
+        self.register(id_of(leash), limited, due);
     }
 
-    fn register(&mut self, id: Id, who: Who<T>, due: Due) {
-        let before = self.registry.book().insert(id, who, due);
+    fn register(&mut self, id: Id, limited: Limited<T>, due: Due) {
+        let before = self.registry.book().insert(id, limited, due);
         self.garbage.entries.extend(before);
     }
 
-    /// Shares a trail that keeps what a reader at `place` may still have.
+    /// Shares a trail that keeps what a reader at `place` may still receive.
     fn park(&mut self, place: PlaceRef<T>, allowance: Allowance) -> Parked<T> {
         let class = allowance.class();
         let (allowed, _) = self.allowed(&place, allowance.items, allowance.bytes);
-        let is_behind = |trail: &Arc<Trail<T>>, record: &Shared<T>, to: i64| {
+        let is_behind = |trail: &Arc<Trail<T>>, shared: &Shared<T>, to: i64| {
             let state = trail.lock();
-            state.number() <= state.number_of(&place, record).saturating_add(to)
+            state.number() <= state.number_of(&place, shared).saturating_add(to)
         };
         let skip = i64::try_from(allowed.skip).unwrap_or(i64::MAX);
         let near = self.trail((place.region(), class));
-        let near = near.filter(|trail| is_behind(trail, self.record, skip));
+        let near = near.filter(|trail| is_behind(trail, self.shared, skip));
         let trail = near.unwrap_or_else(|| self.trail_near(&place, allowed.skip, class));
         let number = {
             let mut state = trail.lock();
-            state.join(allowance);
-            state.number_of(&place, self.record)
+            state.add_reader(allowance);
+            state.number_of(&place, self.shared)
         };
         self.discard(place);
         self.register_trail(&trail);
@@ -327,18 +334,19 @@ impl<T> OpenRegistry<'_, T> {
         }
     }
 
-    /// The trail to which a place that many items further on belongs, which is moved back to that if need be.
+    /// Returns the trail for the place `items` after `place`, moved back to that if it is further
+    /// on.
     fn trail_near(&mut self, place: &PlaceRef<T>, items: u64, class: Class) -> Arc<Trail<T>> {
-        let slot = advance(place, items);
-        let Some(trail) = self.trail((slot.region(), class)) else {
-            return Trail::new(slot, class);
+        let place = advance(place, items);
+        let Some(trail) = self.trail((place.region(), class)) else {
+            return Trail::new(place, class);
         };
         let mut state = trail.lock();
-        let number = state.number_of(&slot, self.record);
+        let number = state.number_of(&place, self.shared);
         let left = if number < state.number() {
-            state.move_to(slot, number)
+            state.move_to(place, number)
         } else {
-            Some(slot)
+            Some(place)
         };
         drop(state);
         if let Some(left) = left {
@@ -349,31 +357,31 @@ impl<T> OpenRegistry<'_, T> {
 
     fn trail(&self, key: Key) -> Option<Arc<Trail<T>>> {
         match self.registry.book.as_ref()?.get(Id::Trail(key))? {
-            Who::Trail(trail) => Some(Arc::clone(trail)),
-            Who::Reader(_) => None,
+            Limited::Trail(trail) => Some(Arc::clone(trail)),
+            Limited::Reader(_) => None,
         }
     }
 
     fn register_trail(&mut self, trail: &Arc<Trail<T>>) {
         let state = trail.lock();
         let Allowance { items, bytes } = state.allowance();
-        if let (Some(key), Some(slot)) = (state.key(), &state.slot) {
-            let due = self.due(slot, items, bytes);
+        if let (Some(key), Some(place)) = (state.key(), &state.place) {
+            let due = self.due(place, items, bytes);
             drop(state);
-            self.register(Id::Trail(key), Who::Trail(Arc::clone(trail)), due);
+            self.register(Id::Trail(key), Limited::Trail(Arc::clone(trail)), due);
         }
     }
 
-    /// Moves a trail on, which is not registered now.
+    /// Moves a trail forward, which is not registered now, and registers it.
     fn look_at_trail(&mut self, trail: &Arc<Trail<T>>) {
         let mut state = trail.lock();
         let Allowance { items, bytes } = state.allowance();
-        let Some(slot) = &state.slot else {
+        let Some(place) = &state.place else {
             return;
         };
-        let (allowed, _) = self.allowed(slot, items, bytes);
-        let to = advance(slot, allowed.skip);
-        let number = state.number_of(&to, self.record);
+        let (allowed, _) = self.allowed(place, items, bytes);
+        let to = advance(place, allowed.skip);
+        let number = state.number_of(&to, self.shared);
         let left = state.move_to(to, number);
         let key = state.key();
         drop(state);
@@ -382,7 +390,7 @@ impl<T> OpenRegistry<'_, T> {
         }
         let other = key.and_then(|key| self.trail(key));
         if let Some(other) = other.filter(|other| !Arc::ptr_eq(other, trail)) {
-            if let Some(left) = trail.merge_into(&other, self.record) {
+            if let Some(left) = trail.merge_into(&other, self.shared) {
                 self.discard(left);
             }
             self.register_trail(&other);
@@ -391,19 +399,20 @@ impl<T> OpenRegistry<'_, T> {
         }
     }
 
-    /// How many items a reader at `place` is behind, and what it may have of these. It may always have the
-    /// newest.
+    /// Returns what a reader at `place` may have, and how many items it is behind. It may always
+    /// have the newest item.
     fn allowed(&self, place: &PlaceRef<T>, items: u64, bytes: Option<u64>) -> (Allowed, u64) {
-        let number = place.number_in(self.record);
-        let published = i64::try_from(self.record.published_since(0)).unwrap_or(i64::MAX);
+        let number = place.number_in(self.shared);
+        let published = i64::try_from(self.shared.published_since(0)).unwrap_or(i64::MAX);
         let lag = u64::try_from(published - number).unwrap_or(0);
         (place.allowed(lag, items, bytes), lag)
     }
 
-    /// When a place will have fallen behind by so much, and some more, so that it is not looked at with each item.
+    /// Returns when a place will have fallen behind its limit. Some slack is added, so that it is
+    /// not looked at with each item.
     fn due(&self, place: &PlaceRef<T>, items: u64, bytes: Option<u64>) -> Due {
         let slack = i128::from((items / 8).min(512));
-        let items = i128::from(place.number_in(self.record)) + i128::from(items) + slack + 1;
+        let items = i128::from(place.number_in(self.shared)) + i128::from(items) + slack + 1;
         Due {
             items: u64::try_from(items.max(0)).unwrap_or(NEVER),
             bytes: bytes.map_or(NEVER, |bytes| {
@@ -415,13 +424,15 @@ impl<T> OpenRegistry<'_, T> {
     }
 
     fn close(self) -> LimitGarbage<T> {
-        self.record.limits().note_due(&self.registry);
+        self.shared.limits().note_due(&self.registry);
         self.garbage
     }
 }
 
-/// The place that many items further on. If some of them are counted and not there yet, the writer that brings
-/// them enforces the limits again.
+/// Returns the place `items` further on.
+///
+/// Items may be counted as published that are not linked yet. Their writer is then asked to enforce
+/// the limits again.
 fn advance<T>(from: &PlaceRef<T>, items: u64) -> PlaceRef<T> {
     let (mut to, mut gone) = from.ahead(items);
     while gone < items && to.request_limits() {
@@ -433,18 +444,18 @@ fn advance<T>(from: &PlaceRef<T>, items: u64) -> PlaceRef<T> {
 }
 
 impl<T> Shared<T> {
-    /// Opens the registry of the buffer that this one leads to by splices, as far as it has been handed on, and
-    /// calls `f` with it.
+    /// Calls `f` with the locked registry of the buffer that this one leads to by splices, as far
+    /// as entries have been handed on.
     fn open<R>(
         self: &Arc<Self>,
         f: impl FnOnce(&mut OpenRegistry<'_, T>) -> R,
     ) -> (R, LimitGarbage<T>) {
-        let mut record = Arc::clone(self);
+        let mut shared = Arc::clone(self);
         loop {
-            let registry = record.limits().registry.lock();
+            let registry = shared.limits().registry.lock();
             if !registry.is_handed_on {
                 let mut open = OpenRegistry {
-                    record: &record,
+                    shared: &shared,
                     registry,
                     garbage: LimitGarbage::new(),
                 };
@@ -452,26 +463,28 @@ impl<T> Shared<T> {
                 return (answer, open.close());
             }
             drop(registry);
-            // It was spliced before it was handed on.
-            let next = record.onward();
-            record = next.map_or(record, |(next, _)| next);
+            // Handed on, hence spliced: there is a successor.
+            let next = shared.successor();
+            shared = next.map_or(shared, |(next, _)| next);
         }
     }
 
-    /// Hands on what is registered to the buffer that this one has been spliced to. Returns where to, if there is
-    /// anything: to be enforced there.
+    /// Hands the registry's entries on to the buffer that this one is spliced to.
+    ///
+    /// Returns that buffer if there were any, so that the caller enforces the limits there.
     pub(super) fn hand_limits_on(&self) -> Option<Arc<Self>> {
-        let (to, _) = self.onward()?;
+        let (to, _) = self.successor()?;
         let mut registry = self.limits().registry.lock();
         registry.is_handed_on = true;
         let handed = registry.book.take()?;
-        // Relaxed: see `are_due`.
+        // Relaxed: a hint, see `are_due`.
         self.limits().due_at.store(NEVER, Relaxed);
-        // Under both locks, so that whoever is registered is found. Registries are locked in the order of splices.
+        // Under both locks, so that an entry is found at any time. Registries are locked in the
+        // order of splices.
         let ((), garbage) = to.open(|open| {
             open.registry.book().metered += handed.metered;
-            for (id, who) in handed.into_entries() {
-                open.register(id, who, AT_ONCE);
+            for (id, limited) in handed.into_entries() {
+                open.register(id, limited, AT_ONCE);
             }
         });
         drop(registry);
@@ -484,7 +497,8 @@ impl<T> Shared<T> {
     pub(super) fn enforce_limits(&self) {
         let limits = self.limits();
         let (published, total) = (self.published_since(0), limits.total());
-        // Each is looked at once, even if it is due after that: if what it is to give up is not there yet.
+        // Each is looked at once, even if it is due again afterwards: what it has to give up may
+        // not be linked yet.
         let due = match &limits.registry.lock().book {
             Some(book) => book.due(published, total),
             None => return,
@@ -493,7 +507,7 @@ impl<T> Shared<T> {
         even_if_it_panics(|| {
             for due in left.by_ref() {
                 let mut open = OpenRegistry {
-                    record: self,
+                    shared: self,
                     registry: limits.registry.lock(),
                     garbage: LimitGarbage::new(),
                 };
@@ -507,20 +521,21 @@ impl<T> Shared<T> {
 }
 
 impl<T> PlaceRef<T> {
-    /// The number that this place has in the buffer `last`, to which it leads by splices. It is negative if the
-    /// items in between are more than those of that buffer.
+    /// Returns the number that this place has in the buffer `last`, to which it leads by splices.
+    ///
+    /// It is negative if more items lie between than come before the splice in `last`.
     pub(super) fn number_in(&self, last: &Shared<T>) -> i64 {
-        self.record().number_in(self.seq(), last)
+        self.shared().number_in(self.seq(), last)
     }
 
-    /// Which buffer it is in.
+    /// Identifies the buffer that the place is in.
     pub(super) fn region(&self) -> usize {
-        ptr::from_ref(self.record()) as usize
+        ptr::from_ref(self.shared()) as usize
     }
 }
 
 impl<T> Shared<T> {
-    /// The number that a place here has in `last`, to which this buffer leads by splices.
+    /// Returns the number that a place here has in `last`, to which this buffer leads by splices.
     fn number_in(&self, seq: u64, last: &Self) -> i64 {
         let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         if ptr::eq(self, last) {
@@ -530,42 +545,45 @@ impl<T> Shared<T> {
         way.map_or(i64::MAX, |(number, items)| signed(number) - signed(items))
     }
 
-    /// The number at which this buffer leads to `other` by splices, and how many items come before, from `seq` on.
+    /// Returns the number at which this buffer leads to `other` by splices, and how many items
+    /// there are before that, from `seq` on.
     fn distance_to(&self, seq: u64, other: &Self) -> Option<(u64, u64)> {
-        let mut onward = self.onward();
+        let mut successor = self.successor();
         let mut items = self.published_since(seq);
         loop {
-            let (record, seq) = onward?;
-            if ptr::eq(Arc::as_ptr(&record), other) {
+            let (shared, seq) = successor?;
+            if ptr::eq(Arc::as_ptr(&shared), other) {
                 return Some((seq, items));
             }
-            items += record.published_since(seq);
-            onward = record.onward();
+            items += shared.published_since(seq);
+            successor = shared.successor();
         }
     }
 }
 
-/// A reader was limited, which the caller has to itself. Runs user code.
+/// Registers a reader that has got a limit, and that the caller has to itself (L12). Runs user
+/// code.
 pub(super) fn admit<T>(leash: &Arc<Leash<T>>, inside: &mut Inside<T>) {
     let (Custody::Reader(cursor), Some(limit)) = (&mut inside.custody, &inside.limit) else {
         return;
     };
     let mut panicked = None;
-    // Neither a waker nor what it has passed is kept.
+    // A reader that sleeps must keep neither a waker nor what it has passed.
     cursor.stop_waiting();
     cursor.anchor_here();
     if let Some(bytes) = &limit.bytes {
-        let slot = cursor.slot();
-        // First, so that it goes on whoever leaves meanwhile.
-        let ((), garbage) = slot.owner().open(|open| open.registry.book().metered += 1);
+        let place = cursor.slot();
+        // Before the items are measured, so that metering continues if other readers leave
+        // meanwhile.
+        let ((), garbage) = place.owner().open(|open| open.registry.book().metered += 1);
         drop(garbage);
-        panicked = slot.meter(bytes.size_of);
+        panicked = place.meter(bytes.size_of);
     }
     let place = cursor.slot();
     let look = || {
         settle_at(place, |open| {
             if let Some(lagged) = open.look(leash, inside) {
-                // We are inside, so this is only an order.
+                // The reader is inside, so this leaves an order.
                 drop(leash.bar(|orders| orders.lagged = Some(lagged)));
             }
         });
@@ -573,7 +591,7 @@ pub(super) fn admit<T>(leash: &Arc<Leash<T>>, inside: &mut Inside<T>) {
     both_even_if_one_panics(look, || resume(panicked));
 }
 
-/// A reader is back, at `place`, and inside: the writer looks at it again. Runs user code.
+/// Registers a reader that is back from a trail, at `place`, and inside. Runs user code.
 pub(super) fn readmit<T>(leash: &Arc<Leash<T>>, place: PlaceRef<T>, limit: &LagLimit<T>) {
     let here = place.clone();
     settle_at(place, |open| {
@@ -582,7 +600,8 @@ pub(super) fn readmit<T>(leash: &Arc<Leash<T>>, place: PlaceRef<T>, limit: &LagL
     });
 }
 
-/// Looks at a limited reader, unless it is inside: then it does so itself when it leaves. Runs user code.
+/// Looks at a limited reader, unless it is inside: then it looks by itself when it leaves. Runs
+/// user code.
 pub(super) fn look_again<T>(leash: &Arc<Leash<T>>) {
     let Some(mut barred) = leash.bar(|orders| orders.look = true) else {
         return;
@@ -600,13 +619,14 @@ pub(super) fn look_again<T>(leash: &Arc<Leash<T>>) {
 /// Looks at a reader, which is at `place` or after it.
 fn settle_at<T, R>(place: PlaceRef<T>, look: impl FnOnce(&mut OpenRegistry<'_, T>) -> R) -> R {
     let (answer, garbage) = place.owner().open(look);
-    // What is under way may have been counted before the reader was registered. Who brings it looks.
+    // Items that are being published now may have been counted before the reader was registered.
+    // Their writer is asked to look.
     let mut last = place.end_of_region();
     while last.request_limits() {
         last = last.end_of_region();
     }
     let end = last.owner();
-    // What they keep is to be freed here, or by the writer.
+    // What these keep is freed here, or by the writer.
     let mut places = [Some(last), Some(place)].into_iter();
     let mut garbage = Some(garbage);
     let mut end = Some(end);
@@ -622,9 +642,9 @@ fn settle_at<T, R>(place: PlaceRef<T>, look: impl FnOnce(&mut OpenRegistry<'_, T
     answer
 }
 
-/// A limited reader has gone that had its place to itself.
-pub(super) fn dismiss<T>(leash: &Leash<T>, limit: &LagLimit<T>, record: &Arc<Shared<T>>) {
-    let ((), garbage) = record.open(|open| {
+/// Unregisters a limited reader that had its place to itself.
+pub(super) fn dismiss<T>(leash: &Leash<T>, limit: &LagLimit<T>, shared: &Arc<Shared<T>>) {
+    let ((), garbage) = shared.open(|open| {
         let entry = open.registry.book().remove(id_of(leash));
         open.garbage.entries.extend(entry);
         if limit.bytes.is_some() {
@@ -634,69 +654,71 @@ pub(super) fn dismiss<T>(leash: &Leash<T>, limit: &LagLimit<T>, record: &Arc<Sha
     drop(garbage);
 }
 
-/// A reader leaves the trail that it shared, to come back or for good (with its limit). Returns the place, and how
-/// many items that is after the one that it would have received next.
+/// Takes a reader off the trail it shares, to come back, or for good (with its limit).
+///
+/// Returns the trail's place, and how many items that is after the reader's next one.
 pub(super) fn leave_trail<T>(
     parked: &Parked<T>,
     limit: Option<&LagLimit<T>>,
 ) -> (Option<PlaceRef<T>>, i64, LimitGarbage<T>) {
-    let Some(record) = parked.record() else {
+    let Some(shared) = parked.shared() else {
         return (None, 0, LimitGarbage::new());
     };
-    let ((slot, skipped), garbage) = record.open(|open| {
+    let ((place, skipped), garbage) = shared.open(|open| {
         let (trail, own) = parked.find();
         let mut state = trail.lock();
         let skipped = state.number() - own;
         let key = state.key();
-        let (slot, is_shared) = state.leave(parked.allowance);
+        let (place, is_shared) = state.remove_reader(parked.allowance);
         drop(state);
         let entry = key.and_then(|key| open.registry.book().remove(Id::Trail(key)));
         open.garbage.entries.extend(entry);
         if is_shared {
-            // Those that are left may be allowed less.
+            // The readers that are left may have smaller allowances.
             open.look_at_trail(&trail);
         }
         if limit.is_some_and(|limit| limit.bytes.is_some()) {
             open.stop_metering();
         }
-        (slot, skipped)
+        (place, skipped)
     });
-    (slot, skipped, garbage)
+    (place, skipped, garbage)
 }
 
-/// Where a reader that shares a trail continues, and how many items it is to be told of.
+/// Returns where a reader that shares a trail continues, and how many items it has lost.
 pub(super) fn place_of<T>(parked: &Parked<T>) -> (Option<PlaceRef<T>>, u64) {
-    let Some(record) = parked.record() else {
+    let Some(shared) = parked.shared() else {
         return (None, 0);
     };
-    let ((slot, ahead), _nothing) = record.open(|_| {
+    let ((place, ahead), _nothing) = shared.open(|_| {
         let (trail, own) = parked.find();
         let state = trail.lock();
-        (state.slot.clone(), state.number() - own)
+        (state.place.clone(), state.number() - own)
     });
-    let place = slot.map(|slot| from_trail(slot, ahead));
-    place.map_or((None, 0), |(slot, skipped)| (Some(slot), skipped))
+    let place = place.map(|place| from_trail(place, ahead));
+    place.map_or((None, 0), |(place, skipped)| (Some(place), skipped))
 }
 
-/// Where a reader continues whose trail is at `slot`, that many items after the one that it would have received next;
-/// and how many items it has lost.
-pub(super) fn from_trail<T>(slot: PlaceRef<T>, ahead: i64) -> (PlaceRef<T>, u64) {
+/// Returns where a reader continues that is back from a trail, and how many items it has lost.
+///
+/// The trail is at `place`, `ahead` items after the reader's next one.
+pub(super) fn from_trail<T>(place: PlaceRef<T>, ahead: i64) -> (PlaceRef<T>, u64) {
     match u64::try_from(ahead) {
-        Ok(skipped) => (slot, skipped),
-        Err(_) => (slot.ahead(ahead.unsigned_abs()).0, 0),
+        Ok(skipped) => (place, skipped),
+        Err(_) => (place.ahead(ahead.unsigned_abs()).0, 0),
     }
 }
 
-/// How many items a reader that shares a trail would receive.
+/// Returns how many items a reader that shares a trail would receive.
 pub(super) fn lag_of<T>(parked: &Parked<T>) -> (u64, LimitGarbage<T>) {
-    let Some(record) = parked.record() else {
+    let Some(shared) = parked.shared() else {
         return (0, LimitGarbage::new());
     };
-    record.open(|open| {
+    shared.open(|open| {
         let (trail, _) = parked.find();
         let state = trail.lock();
         let Allowance { items, bytes } = parked.allowance;
-        let allowed = { state.slot.as_ref() }.map(|slot| open.allowed(slot, items, bytes));
+        let allowed = { state.place.as_ref() }.map(|place| open.allowed(place, items, bytes));
         allowed.map_or(0, |(allowed, lag)| lag - allowed.skip - allowed.unsure)
     })
 }

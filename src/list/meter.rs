@@ -1,8 +1,8 @@
 //! How many bytes readers are behind.
 //!
-//! While a reader of a buffer is limited in bytes, the writer asks each event for its size once, after it was
-//! published, and adds it to the [sums](super::sums) of the buffer. Across a splice, a buffer also knows the sum in the
-//! next one at the place where it leads to.
+//! While a reader of a buffer is limited in bytes, the writer asks each event for its size once,
+//! after it is published, and adds it to the [sums](super::sums) of the buffer. A spliced buffer
+//! also knows the sum in the next one, at the place where it leads to.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Release;
@@ -21,8 +21,10 @@ pub(super) struct Meter<T> {
 }
 
 impl<T> Shared<T> {
-    /// Asks the items that were just published for their sizes, the first of which has that number and is in that
-    /// node. Returns whether limits are due. Runs user code.
+    /// Asks the items that were just published for their sizes, and adds them to the sums.
+    ///
+    /// The first of the `items` is in `node`, and has `number`. Returns whether limits are due.
+    /// Runs user code.
     ///
     /// # Safety
     ///
@@ -42,12 +44,12 @@ impl<T> Shared<T> {
         let mut more = Vec::new();
         let mut first = 0;
         for item in 0..items {
-            // SAFETY: the first node is alive (caller), and keeps those after it alive.
+            // SAFETY: L2: the first node is alive (caller).
             let NodeState::Item(events, next) = (unsafe { at.read() }) else {
                 break;
             };
             let size = size_of.of_item(events, &mut panicked);
-            // Mostly it is but one.
+            // Mostly there is one item, for which nothing is allocated.
             if item == 0 {
                 first = size;
             } else {
@@ -63,27 +65,27 @@ impl<T> Shared<T> {
         (is_due, panicked)
     }
 
-    /// The bytes in the buffers that this one leads to.
+    /// Returns the bytes in the buffers that this one leads to.
     fn bytes_beyond(&self) -> u64 {
-        let mut onward = self.onward();
-        if onward.is_none() {
+        let mut successor = self.successor();
+        if successor.is_none() {
             return 0;
         }
         let mut joined = self.limits().sums().and_then(|sums| sums.joined);
         let mut bytes = 0;
-        while let Some((record, _)) = onward {
+        while let Some((shared, _)) = successor {
             let (total, next) =
-                { record.limits().sums() }.map_or((0, None), |sums| (sums.total(), sums.joined));
+                { shared.limits().sums() }.map_or((0, None), |sums| (sums.total(), sums.joined));
             bytes += joined.map_or(0, |joined| total.saturating_sub(joined));
             joined = next;
-            onward = record.onward();
+            successor = shared.successor();
         }
         bytes
     }
 }
 
 impl<T> PlaceRef<T> {
-    /// What a reader here, `lag` items behind, may have of these.
+    /// Returns what a reader at this place, `lag` items behind, may have of these.
     pub(super) fn allowed(&self, lag: u64, items: u64, bytes: Option<u64>) -> Allowed {
         let most = lag.saturating_sub(1);
         let by_items = lag.saturating_sub(items).min(most);
@@ -98,17 +100,17 @@ impl<T> PlaceRef<T> {
         let mut skip = 0;
         let mut next: Option<(Arc<Shared<T>>, u64)> = None;
         loop {
-            let (record, seq) = match &next {
-                None => (self.record(), self.seq()),
-                Some((record, seq)) => (&**record, *seq),
+            let (shared, seq) = match &next {
+                None => (self.shared(), self.seq()),
+                Some((shared, seq)) => (&**shared, *seq),
             };
-            let beyond = record.bytes_beyond();
-            if let Some(onward) = record.onward().filter(|_| beyond > limit) {
-                skip += record.published_since(seq);
-                next = Some(onward);
+            let beyond = shared.bytes_beyond();
+            if let Some(successor) = shared.successor().filter(|_| beyond > limit) {
+                skip += shared.published_since(seq);
+                next = Some(successor);
                 continue;
             }
-            let sums = record.limits().sums();
+            let sums = shared.limits().sums();
             let allowed = sums.map(|sums| sums.allowed(seq, limit, beyond));
             let mut allowed = allowed.unwrap_or_default();
             allowed.skip += skip;
@@ -116,26 +118,28 @@ impl<T> PlaceRef<T> {
         }
     }
 
-    /// The sum at this place, or at one a little further back, in terms of the buffer that it leads to by splices.
+    /// Returns the sum at this place or a little before it, in the terms of the last buffer ahead.
     pub(super) fn sum_at_least(&self) -> u64 {
-        let sums = self.record().limits().sums();
+        let sums = self.shared().limits().sums();
         let mut sum = sums.map_or(0, |sums| sums.at_least(self.seq()));
-        let mut next = self.record().onward();
-        let mut limits = self.record().limits();
-        let mut record;
+        let mut next = self.shared().successor();
+        let mut limits = self.shared().limits();
+        let mut shared;
         while let Some((to, _)) = next {
             if let Some(sums) = limits.sums() {
                 let joined = sums.joined.unwrap_or(sum);
                 sum = joined.saturating_sub(sums.total().saturating_sub(sum));
             }
-            record = to;
-            limits = record.limits();
-            next = record.onward();
+            shared = to;
+            limits = shared.limits();
+            next = shared.successor();
         }
         sum
     }
 
-    /// How many items a reader here is over its limit. Asks those whose sizes it has to know.
+    /// Returns by how many items a reader at this place exceeds its limit.
+    ///
+    /// Asks the items for their sizes of which it does not know enough.
     pub(super) fn over(&self, limit: &LagLimit<T>) -> (u64, Option<Panic>) {
         let lag = self.lag();
         if limit.bytes.is_none() {
@@ -156,7 +160,7 @@ impl<T> PlaceRef<T> {
         (allowed.skip + allowed.unsure - fit, panicked)
     }
 
-    /// Asks that many items for their sizes, from here on.
+    /// Asks `items` items for their sizes, from this place on.
     fn ask(&self, size_of: SizeOf<T>, items: u64) -> (Vec<u64>, Option<Panic>) {
         let mut sizes = Vec::new();
         let mut panicked = None;
@@ -170,8 +174,9 @@ impl<T> PlaceRef<T> {
         (sizes, panicked)
     }
 
-    /// Has the writer ask each item for its size from now on, and asks those from here on that were published
-    /// before, each once.
+    /// Makes the writer ask each item for its size from now on.
+    ///
+    /// Asks the items from this place on that were published before, each once.
     pub(super) fn meter(&self, size_of: SizeOf<T>) -> Option<Panic> {
         let mut regions = vec![self.clone()];
         let mut panicked = None;
@@ -180,7 +185,7 @@ impl<T> PlaceRef<T> {
         }
         let mut joined = None;
         while let Some(place) = regions.pop() {
-            let meter = place.record().limits().meter.get_or_init(|| {
+            let meter = place.shared().limits().meter.get_or_init(|| {
                 let sums = Mutex::default();
                 Box::new(Meter { size_of, sums })
             });
@@ -195,21 +200,22 @@ impl<T> PlaceRef<T> {
         panicked
     }
 
-    /// As [`meter`](Self::meter), for the readers of this buffer, which has been spliced.
+    /// Meters like [`meter`](Self::meter), for the readers of this buffer, which has been spliced.
     pub(super) fn meter_again(&self) {
-        if let Some(meter) = self.record().limits().meter.get() {
+        if let Some(meter) = self.shared().limits().meter.get() {
             resume(self.meter(meter.size_of));
         }
     }
 
     /// Begins the sums of this buffer at its last slot, unless they have begun.
     fn begin_sums(&self, meter: &Meter<T>) {
-        let limits = self.record().limits();
+        let limits = self.shared().limits();
         let mut last = self.end_of_region();
         // Release: pairs with the Acquire in `is_metered`.
         limits.is_metered.store(true, Release);
         loop {
-            // The request under the lock: the writer that fulfils it adds its item after this.
+            // Requested under the lock: the writer that fulfils the request adds its item after
+            // this.
             let mut sums = meter.sums.lock();
             if sums.has_begun() {
                 return;
@@ -222,7 +228,7 @@ impl<T> PlaceRef<T> {
         }
     }
 
-    /// The sum at this place.
+    /// Returns the sum at this place.
     fn sum(&self, Meter { size_of, sums }: &Meter<T>) -> (u64, Option<Panic>) {
         let seq = self.seq();
         let (point, is_covered, total) = {
@@ -230,7 +236,7 @@ impl<T> PlaceRef<T> {
             (sums.at(seq), sums.covers(seq), sums.total())
         };
         let Some(point) = point else {
-            // Published by now, and not measured yet.
+            // The item at this place is published, but not measured yet.
             return (total, None);
         };
         let (sizes, panicked) = self.ask(*size_of, point.number - seq);

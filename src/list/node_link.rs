@@ -4,33 +4,33 @@ use super::node::NodeRef;
 use super::shared::Shared;
 use crate::link::{Awaited, Event, Waiters};
 
-/// A node, and the record of its buffer, which has the group of tasks that wait for it.
+/// A node, and the `Shared` of its buffer, which has the tasks that wait for the node.
 pub(super) struct Link<'a, T> {
-    pub(super) hold: &'a NodeRef<T>,
-    pub(super) record: &'a Shared<T>,
+    pub(super) node: &'a NodeRef<T>,
+    pub(super) shared: &'a Shared<T>,
 }
 
 impl<T> Link<'_, T> {
-    /// Wakes the tasks that wait for this link, which has been written. Called once the waiting bit was seen.
+    /// Wakes the tasks that wait for this link. It is written, and its waiting bit was found set.
     pub(super) fn notify(&self) {
-        self.record.waiters().notify(self.hold.node().event());
+        self.shared.waiters().notify(self.node.node().event());
     }
 }
 
 impl<T> Awaited for Link<'_, T> {
     fn event(&self) -> &Event {
-        self.hold.node().event()
+        self.node.node().event()
     }
 
     fn waiters(&self) -> &Waiters {
-        self.record.waiters()
+        self.shared.waiters()
     }
 
     fn set_waiting_bit(&self) {
-        self.hold.node().set_waiting_bit();
+        self.node.node().set_waiting_bit();
     }
 
     fn has_happened(&self) -> bool {
-        self.hold.node().is_written()
+        self.node.node().is_written()
     }
 }

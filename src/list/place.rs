@@ -1,5 +1,6 @@
-//! A counted place in a chain.
+//! Places in the list: plain ones, and ones with a counted reference.
 
+use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
@@ -10,11 +11,62 @@ use super::weak_place::WeakPlace;
 use crate::error::RecvError;
 use crate::link::{Awaited, wait_for};
 
-/// A place: the node, its number within its buffer, and the buffer's record.
+/// A pointer to the [`Shared`] of a buffer, valid while a node of that buffer is alive (L5).
+struct SharedPtr<T>(NonNull<Shared<T>>);
+
+// SAFETY: all access goes through unsafe methods, and what they give is `&Shared<T>` or
+// `Arc<Shared<T>>`, both of which are `Send` and `Sync` under these bounds.
+unsafe impl<T: Send + Sync> Send for SharedPtr<T> {}
+// SAFETY: the same argument.
+unsafe impl<T: Send + Sync> Sync for SharedPtr<T> {}
+
+impl<T> Clone for SharedPtr<T> {
+    #[inline]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for SharedPtr<T> {}
+
+impl<T> SharedPtr<T> {
+    /// Points to what the `Arc` owns, in a way that allows [`to_arc`](Self::to_arc).
+    #[inline]
+    fn new(shared: &Arc<Shared<T>>) -> Self {
+        // SAFETY: no `Arc` points to null.
+        Self(unsafe { NonNull::new_unchecked(Arc::as_ptr(shared).cast_mut()) })
+    }
+
+    /// # Safety
+    ///
+    /// A node of the buffer is alive for `'a`.
+    #[inline]
+    unsafe fn get<'a>(self) -> &'a Shared<T> {
+        // SAFETY: L5, by the node that the caller keeps alive.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// # Safety
+    ///
+    /// A node of the buffer is alive throughout the call.
+    unsafe fn to_arc(self) -> Arc<Shared<T>> {
+        let shared = self.0.as_ptr();
+        // SAFETY: L5, by the node that the caller keeps alive. The pointer comes from an `Arc`
+        // (`new`).
+        unsafe {
+            Arc::increment_strong_count(shared);
+            Arc::from_raw(shared)
+        }
+    }
+}
+
+/// A place: a node, the sequence number of its slot, and the buffer's [`Shared`].
+///
+/// It keeps nothing alive. Whatever holds it also holds a reference to this node or to one before.
 pub(super) struct Place<T> {
     pub(super) node: NodePtr<T>,
     pub(super) seq: u64,
-    record: NonNull<Shared<T>>,
+    shared: SharedPtr<T>,
 }
 
 impl<T> Clone for Place<T> {
@@ -34,52 +86,40 @@ pub(crate) enum Read {
     End(RecvError),
 }
 
-/// Where a buffer's last slot leads.
+/// What follows a buffer's last slot.
 pub(super) enum Continuation<T> {
-    /// On, in another buffer.
+    /// The buffer continues at this place of another one.
     Splice(Place<T>),
     End(RecvError),
 }
 
 impl<T> Place<T> {
-    pub(super) fn new(node: NodePtr<T>, seq: u64, record: &Arc<Shared<T>>) -> Self {
-        // By way of the `Arc`, so that it can be made one again (`PlaceRef::owner`).
-        // SAFETY: no `Arc` points to null.
-        let record = unsafe { NonNull::new_unchecked(Arc::as_ptr(record).cast_mut()) };
-        Self { node, seq, record }
+    pub(super) fn new(node: NodePtr<T>, seq: u64, shared: &Arc<Shared<T>>) -> Self {
+        let shared = SharedPtr::new(shared);
+        Self { node, seq, shared }
     }
 
     /// # Safety
     ///
-    /// The place is alive for `'a`: a hold on its node or on one before it exists.
+    /// The place is alive for `'a`: a reference to its node, or to one before it, exists.
     #[inline]
-    pub(super) unsafe fn record<'a>(self) -> &'a Shared<T> {
-        // SAFETY: the node is alive (caller), so all nodes after it are, up to the last slot of
-        // its buffer, which owns the record.
-        unsafe { self.record.as_ref() }
+    pub(super) unsafe fn shared<'a>(self) -> &'a Shared<T> {
+        // SAFETY: the node is alive (caller).
+        unsafe { self.shared.get() }
     }
 
-    /// The place after this one, which holds an item.
-    #[inline]
-    pub(super) fn followed_by(self, next: NodePtr<T>) -> Self {
-        Self {
-            node: next,
-            seq: self.seq + 1,
-            record: self.record,
-        }
-    }
-
-    /// A place further on in this buffer, as far as its writer has noted; the last one not long ago.
+    /// Returns the place that this buffer's writer has noted last, if it is further on.
     ///
     /// # Safety
     ///
-    /// As for [`record`](Self::record).
+    /// As for [`shared`](Self::shared).
     pub(super) unsafe fn recent(self) -> Option<Self> {
         // SAFETY: alive (caller).
-        let (seq, node) = unsafe { self.record() }.recent().get()?;
-        // One that is not further on may have been freed. One that is further on is alive, since what comes after a
-        // living node is. (Items that are replaced in place or passed over leave the number too small for its node,
-        // but then nobody was at a place before it, and everyone who comes later is at that number or beyond.)
+        let (seq, node) = unsafe { self.shared() }.recent().get()?;
+        // A noted place that is not further on may have been freed. One that is further on is
+        // alive, by L8. (An item that is replaced in place or skipped leaves the number too small
+        // for its node. But then no reader was before it, and every later reader is at that number
+        // or beyond.)
         if seq <= self.seq {
             return None;
         }
@@ -87,15 +127,15 @@ impl<T> Place<T> {
         Some(Self { node, seq, ..self })
     }
 
-    /// How it goes on at this place, which is the last of its buffer and leads to `next`.
+    /// Returns what follows this place, the last of its buffer, which leads to `next`.
     ///
     /// # Safety
     ///
-    /// As for [`record`](Self::record).
+    /// As for [`shared`](Self::shared).
     #[cold]
-    pub(super) unsafe fn onward(self, next: NodePtr<T>) -> Continuation<T> {
+    pub(super) unsafe fn continuation(self, next: NodePtr<T>) -> Continuation<T> {
         // SAFETY: alive (caller).
-        match unsafe { self.record() }.ending() {
+        match unsafe { self.shared() }.ending() {
             Some(Ending::Spliced { to, seq }) => Continuation::Splice(Self::new(next, seq, &to)),
             Some(Ending::Failed(error)) => Continuation::End(RecvError::Failed(error)),
             Some(Ending::Closed) | None => Continuation::End(RecvError::Closed),
@@ -103,63 +143,55 @@ impl<T> Place<T> {
     }
 }
 
-/// A node that is kept alive, and its buffer's record. Two words, which are passed in registers: by way
-/// of memory that was written just before, a publish to one who waits takes a tenth longer.
+/// A node with a counted reference, and the [`Shared`] of its buffer.
+///
+/// Two words, which are passed in registers: through memory that has just been written, publishing
+/// to a reader that waits takes a tenth longer.
 pub(super) struct OwnedNode<T> {
-    hold: NodeRef<T>,
-    record: NonNull<Shared<T>>,
+    node: NodeRef<T>,
+    shared: SharedPtr<T>,
 }
 
-// SAFETY: a `NodeRef` and a pointer to a `Shared`, which is `Send + Sync`.
-unsafe impl<T: Send + Sync> Send for OwnedNode<T> {}
-// SAFETY: as above.
-unsafe impl<T: Send + Sync> Sync for OwnedNode<T> {}
-
 impl<T> OwnedNode<T> {
-    /// The node at `place`, which is the one that `hold` is a reference to.
+    /// Adds the `Shared` to `node`, a reference to the node at `place`.
     #[inline]
-    pub(super) fn new(hold: NodeRef<T>, place: Place<T>) -> Self {
-        debug_assert!(hold.as_ptr() == place.node);
+    pub(super) fn new(node: NodeRef<T>, place: Place<T>) -> Self {
+        debug_assert!(node.as_ptr() == place.node);
         Self {
-            hold,
-            record: place.record,
+            node,
+            shared: place.shared,
         }
     }
 
     #[inline]
     pub(super) fn link(&self) -> Link<'_, T> {
         Link {
-            hold: &self.hold,
-            record: self.record(),
+            node: &self.node,
+            shared: self.shared(),
         }
     }
 
     #[inline]
-    pub(super) fn hold(&self) -> &NodeRef<T> {
-        &self.hold
+    pub(super) fn node_ref(&self) -> &NodeRef<T> {
+        &self.node
     }
 
     #[inline]
-    pub(super) fn record(&self) -> &Shared<T> {
-        // SAFETY: our hold keeps the node alive, so all nodes after it are, up to the last slot of its
-        // buffer, which owns the record.
-        unsafe { self.record.as_ref() }
+    pub(super) fn shared(&self) -> &Shared<T> {
+        // SAFETY: L5, by our reference.
+        unsafe { self.shared.get() }
     }
 
-    /// Shared ownership of the record.
+    /// Returns shared ownership of the `Shared`.
     pub(super) fn owner(&self) -> Arc<Shared<T>> {
-        let record = self.record.as_ptr();
-        // SAFETY: it comes from an `Arc` (`Place::new`), and our hold keeps the slot that owns one.
-        unsafe {
-            Arc::increment_strong_count(record);
-            Arc::from_raw(record)
-        }
+        // SAFETY: L5, by our reference.
+        unsafe { self.shared.to_arc() }
     }
 }
 
-/// A place with a counted reference: it keeps itself and all that follows alive.
+/// A place with a counted reference, which keeps it and everything after it alive.
 pub(crate) struct PlaceRef<T> {
-    held: OwnedNode<T>,
+    owned: OwnedNode<T>,
     seq: u64,
 }
 
@@ -170,14 +202,14 @@ impl<T> PlaceRef<T> {
     #[inline]
     pub(super) unsafe fn new(place: Place<T>) -> Self {
         // SAFETY: alive (caller).
-        Self::from_hold(unsafe { place.node.hold() }, place)
+        Self::from_node_ref(unsafe { place.node.acquire() }, place)
     }
 
-    /// The slot at `place`, whose node is the one that `hold` is a reference to.
+    /// Makes a place of `node`, a reference to the node at `place`.
     #[inline]
-    pub(super) fn from_hold(hold: NodeRef<T>, place: Place<T>) -> Self {
+    pub(super) fn from_node_ref(node: NodeRef<T>, place: Place<T>) -> Self {
         Self {
-            held: OwnedNode::new(hold, place),
+            owned: OwnedNode::new(node, place),
             seq: place.seq,
         }
     }
@@ -185,179 +217,217 @@ impl<T> PlaceRef<T> {
     #[inline]
     pub(super) fn place(&self) -> Place<T> {
         Place {
-            node: self.held.hold.as_ptr(),
+            node: self.owned.node.as_ptr(),
             seq: self.seq,
-            record: self.held.record,
+            shared: self.owned.shared,
         }
     }
 
-    pub(super) fn into_hold(self) -> NodeRef<T> {
-        self.held.hold
+    #[inline]
+    fn look(&self) -> Ahead<'_, T> {
+        Ahead {
+            at: self.place(),
+            _from: PhantomData,
+        }
     }
 
-    pub(super) fn record(&self) -> &Shared<T> {
-        self.held.record()
+    pub(super) fn into_node_ref(self) -> NodeRef<T> {
+        self.owned.node
     }
 
-    /// Shared ownership of the record.
+    pub(super) fn shared(&self) -> &Shared<T> {
+        self.owned.shared()
+    }
+
+    /// Returns shared ownership of the `Shared`.
     pub(crate) fn owner(&self) -> Arc<Shared<T>> {
-        self.held.owner()
+        self.owned.owner()
     }
 
-    /// What stands here. Goes over splices, which moves the slot on.
+    /// Returns what there is to read. Follows splices, which moves the place.
     pub(crate) fn read(&mut self) -> Read {
         loop {
-            // SAFETY: our hold keeps the place alive.
-            match unsafe { self.held.hold.as_ptr().read() } {
+            let mut at = self.look();
+            match at.read() {
                 NodeState::Nothing => return Read::Empty,
                 NodeState::Item(..) => return Read::Item,
-                // SAFETY: as above.
-                NodeState::Last(next) => match unsafe { self.place().onward(next) } {
+                NodeState::Last(next) => match at.follow(next) {
                     Continuation::End(error) => return Read::End(error),
-                    // SAFETY: our hold keeps what follows alive.
-                    Continuation::Splice(place) => *self = unsafe { Self::new(place) },
+                    Continuation::Splice(_) => *self = at.to_ref(),
                 },
             }
         }
     }
 
-    /// The events of a slot that is known to hold an item; none for any other.
+    /// Returns the events of a slot that is known to hold an item; none for any other slot.
     #[inline]
     pub(crate) fn events(&self) -> &[T] {
-        // SAFETY: our hold keeps the place alive.
-        match unsafe { self.held.hold.as_ptr().read() } {
+        match self.look().read() {
             NodeState::Item(events, _) => events,
             NodeState::Nothing | NodeState::Last(_) => &[],
         }
     }
 
-    /// The slot after one that is known to hold an item; any other slot itself.
+    /// Returns the place after an item, or this place again if it holds none.
     pub(crate) fn after(&self) -> Self {
-        // SAFETY: our hold keeps the place alive.
-        match unsafe { self.held.hold.as_ptr().read() } {
-            // SAFETY: our hold keeps what follows alive.
-            NodeState::Item(_, next) => unsafe { Self::new(self.place().followed_by(next)) },
-            NodeState::Nothing | NodeState::Last(_) => self.clone(),
+        let mut at = self.look();
+        if let NodeState::Item(_, next) = at.read() {
+            at.step(next);
         }
+        at.to_ref()
     }
 
-    /// The place so many items further on, or the last one before that, and how many that is.
+    /// Returns the place `items` further on, or the last one before that, and its distance.
     pub(crate) fn ahead(&self, items: u64) -> (Self, u64) {
         let mut left = items;
         let to = self.walk(|_| {
-            let go_on = left > 0;
-            left -= u64::from(go_on);
-            go_on
+            let keep_going = left > 0;
+            left -= u64::from(keep_going);
+            keep_going
         });
         (to, items - left)
     }
 
-    /// Goes over the items that are there, from this slot on, as long as `go_on` answers true; the
-    /// answer is the place come to.
-    pub(crate) fn walk(&self, mut go_on: impl FnMut(&[T]) -> bool) -> Self {
-        let mut at = self.place();
+    /// Walks from this slot on, over the items for which `keep_going` returns `true`.
+    ///
+    /// Returns the place of the first item for which it does not, or else of the last slot. Follows
+    /// splices.
+    pub(crate) fn walk(&self, mut keep_going: impl FnMut(&[T]) -> bool) -> Self {
+        let mut at = self.look();
         loop {
-            // SAFETY: our hold keeps what follows alive.
-            at = match unsafe { at.node.read() } {
-                NodeState::Item(events, next) if go_on(events) => at.followed_by(next),
-                // SAFETY: as above.
-                NodeState::Last(next) => match unsafe { at.onward(next) } {
-                    Continuation::Splice(place) => place,
-                    Continuation::End(_) => break,
-                },
+            match at.read() {
+                NodeState::Item(events, next) if keep_going(events) => at.step(next),
+                NodeState::Last(next) => {
+                    if let Continuation::End(_) = at.follow(next) {
+                        break;
+                    }
+                }
                 NodeState::Item(..) | NodeState::Nothing => break,
-            };
+            }
         }
-        // SAFETY: as above.
-        unsafe { Self::new(at) }
+        at.to_ref()
     }
 
     /// Waits until this slot is written. Cancel safe.
     pub(crate) async fn written(&self) {
-        wait_for(&self.held.link()).await;
+        wait_for(&self.owned.link()).await;
     }
 
-    /// Asks the writer of the next item to enforce lag limits; returns whether there is one already. Follows
-    /// splices.
+    /// Asks the writer of the next item to enforce lag limits. Follows splices.
+    ///
+    /// Returns `true` if there is an item already: then its writer may have missed the request.
     pub(crate) fn request_limits(&mut self) -> bool {
         loop {
-            let link = self.held.link();
-            link.hold.node().request_limits();
-            // Again: it may have been written before the writer could see the request.
+            let link = self.owned.link();
+            link.node.node().request_limits();
+            // The slot may have been written before its writer could see the request.
             if !link.has_happened() {
                 return false;
             }
             match self.read() {
                 Read::Item => return true,
                 Read::End(_) => return false,
-                // It followed a splice.
+                // `read` has followed a splice to an empty slot: ask that one's writer.
                 Read::Empty => {}
             }
         }
     }
 
-    /// The last slot of this buffer, as far as it is there.
+    /// Returns the last slot of this buffer, as far as it is linked.
     pub(super) fn end_of_region(&self) -> Self {
-        let mut at = self.place();
-        // SAFETY: our hold keeps what follows alive.
-        if let Some(recent) = unsafe { at.recent() } {
-            at = recent;
+        let mut at = self.look();
+        at.jump_to_recent();
+        while let NodeState::Item(_, next) = at.read() {
+            at.step(next);
         }
-        // SAFETY: as above.
-        while let NodeState::Item(_, next) = unsafe { at.node.read() } {
-            at = at.followed_by(next);
-        }
-        // SAFETY: as above.
-        unsafe { Self::new(at) }
+        at.to_ref()
     }
 
-    /// The place in the next buffer that this one leads to, if it was spliced.
+    /// Returns the place in the next buffer that this one leads to, if it is spliced.
     pub(super) fn next_region(&self) -> Option<Self> {
         let end = self.end_of_region();
-        // SAFETY: our hold keeps what follows alive.
-        unsafe {
-            let NodeState::Last(next) = end.place().node.read() else {
-                return None;
-            };
-            match end.place().onward(next) {
-                Continuation::Splice(place) => Some(Self::new(place)),
-                Continuation::End(_) => None,
-            }
+        let mut at = end.look();
+        let NodeState::Last(next) = at.read() else {
+            return None;
+        };
+        match at.follow(next) {
+            Continuation::Splice(_) => Some(at.to_ref()),
+            Continuation::End(_) => None,
         }
     }
 
-    /// Asks the writer of the next item for the limits; returns whether that is the next item, or there will be
-    /// none in this buffer.
+    /// Asks the writer of the next item to enforce lag limits.
+    ///
+    /// Returns `true` if that will be the item at this slot, or this buffer has ended here.
     pub(super) fn is_last_after_request(&self) -> bool {
-        self.held.hold.node().request_limits();
-        // SAFETY: our hold keeps the place alive.
-        !matches!(
-            unsafe { self.held.hold.as_ptr().read() },
-            NodeState::Item(..)
-        )
+        self.owned.node.node().request_limits();
+        !matches!(self.look().read(), NodeState::Item(..))
     }
 
     pub(super) fn seq(&self) -> u64 {
         self.seq
     }
 
-    pub(super) fn is_in(&self, record: &Shared<T>) -> bool {
-        ptr::eq(self.record(), record)
+    pub(super) fn is_in(&self, shared: &Shared<T>) -> bool {
+        ptr::eq(self.shared(), shared)
     }
 
-    /// The same place, not counted.
+    /// Returns the same place by its number, which keeps nothing alive.
     pub(crate) fn mark(&self) -> WeakPlace<T> {
         WeakPlace::new(self.owner(), self.seq)
     }
 
     pub(crate) fn lag(&self) -> u64 {
-        self.record().lag(self.seq)
+        self.shared().lag(self.seq)
     }
 }
 
 impl<T> Clone for PlaceRef<T> {
     #[inline]
     fn clone(&self) -> Self {
-        Self::from_hold(self.held.hold.clone(), self.place())
+        Self::from_node_ref(self.owned.node.clone(), self.place())
+    }
+}
+
+/// A place at or after a [`PlaceRef`], which is borrowed for `'a` and keeps it alive (L2).
+struct Ahead<'a, T> {
+    at: Place<T>,
+    _from: PhantomData<&'a PlaceRef<T>>,
+}
+
+impl<'a, T> Ahead<'a, T> {
+    #[inline]
+    fn read(&self) -> NodeState<'a, T> {
+        // SAFETY: L2, by the borrowed reference.
+        unsafe { self.at.node.read() }
+    }
+
+    /// Moves to `next`, which is what [`read`](Self::read) has returned for the item here.
+    #[inline]
+    fn step(&mut self, next: NodePtr<T>) {
+        self.at.node = next;
+        self.at.seq += 1;
+    }
+
+    /// Follows the splice here, if the buffer has not ended otherwise.
+    fn follow(&mut self, next: NodePtr<T>) -> Continuation<T> {
+        // SAFETY: L2, by the borrowed reference.
+        let continuation = unsafe { self.at.continuation(next) };
+        if let Continuation::Splice(place) = &continuation {
+            self.at = *place;
+        }
+        continuation
+    }
+
+    fn jump_to_recent(&mut self) {
+        // SAFETY: L2, by the borrowed reference.
+        if let Some(recent) = unsafe { self.at.recent() } {
+            self.at = recent;
+        }
+    }
+
+    fn to_ref(&self) -> PlaceRef<T> {
+        // SAFETY: L2, by the borrowed reference.
+        unsafe { PlaceRef::new(self.at) }
     }
 }

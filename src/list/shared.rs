@@ -1,4 +1,4 @@
-//! What the readers of one buffer share besides its chain: counts, and how it ended.
+//! What the readers of one buffer share besides its chain: counts, waiters, limits, and the ending.
 
 use std::ptr;
 use std::sync::Arc;
@@ -9,36 +9,36 @@ use crate::error::SharedError;
 use crate::link::{Signal, Waiters, wait_for};
 use crate::sync::{AtomicIsize, AtomicPtr, AtomicU64, Mutex};
 
-/// Set in `observers` once a splice has handed the count on.
+/// Set in `observers` once a splice has handed the count on. Observers are counted above it.
 const SPLICED: isize = 1;
 const ONE: isize = 2;
 
 pub(crate) struct Shared<T> {
-    /// Items published so far: the sequence number of the last slot. May be less where nobody could
-    /// see the newest, but not at the end.
+    /// The number of items published, which is the sequence number of the last slot. It may be too
+    /// small while no reader could see the newest items, but not once the buffer has ended.
     published: AtomicU64,
-    /// Nodes in the blocks of memory that were given back.
+    /// The number of nodes in blocks that have been freed.
     reclaimed: AtomicU64,
-    /// A slot that was the last one not long ago, for readers that skip their backlog.
+    /// A slot that was the last one recently, for readers that skip their backlog.
     recent: Recent,
-    /// Subscriptions that will come to this buffer's end: those in it, and those in buffers that
-    /// are spliced to it. After a splice only the number behind it counts: who goes over it is not
-    /// taken off here.
+    /// The subscriptions that will come to this buffer's end: those in it, and those in buffers
+    /// that are spliced to it. After a splice, only the next buffer's count matters: a reader that
+    /// follows the splice is not taken off here.
     observers: AtomicIsize,
-    /// Notified when the first observer joins, and when the last one leaves.
+    /// Notified when the first observer is added, and when the last one is removed.
     observed: Signal,
-    /// The tasks that wait for a link of this buffer to be written.
+    /// The tasks that wait for a slot of this buffer.
     waiters: Waiters,
     /// The readers whose lag is limited.
     limits: Limits<T>,
-    /// Looked at by those who have seen the last slot written, or the `SPLICED` bit.
+    /// Read by readers that have seen the last slot written, or the `SPLICED` bit.
     ending: Mutex<Option<Ending<T>>>,
 }
 
 pub(crate) enum Ending<T> {
     Closed,
     Failed(SharedError),
-    /// Goes on in another buffer, at its slot number `seq`.
+    /// Continues in another buffer, at its slot number `seq`.
     Spliced {
         to: Arc<Shared<T>>,
         seq: u64,
@@ -74,7 +74,8 @@ impl<T> Shared<T> {
 
     #[inline]
     pub(super) fn publish(&self, seq: u64) {
-        // Release: a plain store on the machines we know; pairs with the Acquire in `behind`.
+        // Release: a plain store on the machines we know. Pairs with the Acquire in
+        // `published_since`.
         self.published.store(seq, Release);
     }
 
@@ -84,19 +85,20 @@ impl<T> Shared<T> {
 
     /// Sets how the buffer ends. Its writer calls this once.
     ///
-    /// A splice hands the count of observers on *before* it is visible, so that whoever follows all
-    /// the time is counted all the time. The answer is by how many that was too many since some
-    /// left meanwhile: to be taken off the other record, before its [`notify_observed`](Self::notify_observed).
+    /// A splice hands the count of observers on *before* it is visible, so that a reader that
+    /// follows it is counted throughout. Returns how many too many were handed on because they left
+    /// meanwhile. The caller takes these off the next buffer, before it calls
+    /// [`notify_observed`](Self::notify_observed).
     #[must_use]
     pub(super) fn end(&self, ending: Ending<T>) -> isize {
-        let onward = match &ending {
+        let successor = match &ending {
             Ending::Spliced { to, .. } => Some(Arc::clone(to)),
             Ending::Closed | Ending::Failed(_) => None,
         };
         let fresh = self.ending.lock().replace(ending).is_none();
         debug_assert!(fresh, "a buffer ends once");
-        let Some(next) = onward else { return 0 };
-        // Acquire, here and on failure: pairs with the RMW in `add_observers_here`.
+        let Some(next) = successor else { return 0 };
+        // Acquire, here and on failure: pairs with the read-modify-write in `add_observers_here`.
         let mut seen = self.observers.load(Acquire);
         let mut handed = 0;
         loop {
@@ -104,7 +106,8 @@ impl<T> Shared<T> {
                 next.count_observers(seen - handed, false);
                 handed = seen;
             }
-            // AcqRel: whoever sees the bit from here on sees the ending too, and hands on itself.
+            // AcqRel: a thread that sees the bit from here on sees the ending too, and hands its
+            // own change on by itself.
             let marked = seen | SPLICED;
             match self
                 .observers
@@ -116,9 +119,9 @@ impl<T> Shared<T> {
         }
     }
 
-    /// The record of the buffer that this one was spliced to, and the place in it.
-    pub(super) fn onward(&self) -> Option<(Arc<Self>, u64)> {
-        // Acquire: pairs with the RMW in `end`.
+    /// Returns the buffer that this one is spliced to, and the number of the place in it.
+    pub(super) fn successor(&self) -> Option<(Arc<Self>, u64)> {
+        // Acquire: pairs with the `compare_exchange` in `end`, so the ending is seen.
         if self.observers.load(Acquire) & SPLICED == 0 {
             return None;
         }
@@ -128,9 +131,9 @@ impl<T> Shared<T> {
         }
     }
 
-    /// Items of this buffer published from `seq` on.
+    /// Returns how many items of this buffer were published from `seq` on.
     pub(super) fn published_since(&self, seq: u64) -> u64 {
-        // Acquire: see `publish`.
+        // Acquire: pairs with the Release in `publish`.
         self.published.load(Acquire).saturating_sub(seq)
     }
 
@@ -142,44 +145,46 @@ impl<T> Shared<T> {
         &self.recent
     }
 
-    /// Items published from `seq` on, those behind splices included.
+    /// Returns how many items were published from `seq` on, those after splices included.
     pub(super) fn lag(&self, seq: u64) -> u64 {
-        // The ending first: behind an ending nothing more is published.
-        let mut onward = self.onward();
+        // The successor first: once a buffer has ended, its own count is final.
+        let mut successor = self.successor();
         let mut lag = self.published_since(seq);
-        while let Some((record, seq)) = onward {
-            onward = record.onward();
-            lag += record.published_since(seq);
+        while let Some((shared, seq)) = successor {
+            successor = shared.successor();
+            lag += shared.published_since(seq);
         }
         lag
     }
 
-    pub(super) fn join(&self) {
+    pub(super) fn add_observer(&self) {
         self.add_observers(ONE);
     }
 
-    pub(super) fn leave(&self) {
+    pub(super) fn remove_observer(&self) {
         self.add_observers(-ONE);
     }
 
-    /// Adds to the count, here and in the buffers that this one leads to. Wakes the tasks that wait for the first
-    /// observer, or for the last one to leave.
+    /// Adds `count` observers, here and in the buffers that this one leads to.
+    ///
+    /// Wakes the tasks that wait for the first observer, or for the last one to leave.
     pub(super) fn add_observers(&self, count: isize) {
         self.count_observers(count, true);
     }
 
-    /// Adds to the count. If that is not to notify, [`notify_observed`](Self::notify_observed) is to follow.
+    /// Adds `count` observers. Unless it `notifies`, the caller calls
+    /// [`notify_observed`](Self::notify_observed) later.
     #[inline]
     fn count_observers(&self, count: isize, notifies: bool) {
-        let mut onward = self.add_observers_here(count, notifies);
-        while let Some(record) = onward {
-            onward = record.add_observers_here(count, notifies);
+        let mut successor = self.add_observers_here(count, notifies);
+        while let Some(shared) = successor {
+            successor = shared.add_observers_here(count, notifies);
         }
     }
 
-    /// Returns the next record to be told.
+    /// Returns the next buffer, whose count is to be changed, too.
     fn add_observers_here(&self, count: isize, notifies: bool) -> Option<Arc<Self>> {
-        // AcqRel: pairs with the `fetch_or` in `end`, and with `is_observed`.
+        // AcqRel: pairs with the `compare_exchange` in `end`, and with the load in `is_observed`.
         let before = self.observers.fetch_add(count, AcqRel);
         let was_observed = before & !SPLICED > 0;
         let is_observed = (before & !SPLICED) + count > 0;
@@ -189,35 +194,36 @@ impl<T> Shared<T> {
         if before & SPLICED == 0 {
             return None;
         }
-        self.onward().map(|(next, _)| next)
+        self.successor().map(|(next, _)| next)
     }
 
-    /// Wakes the tasks that wait for observers, or for none, here and in the buffers that this one leads to.
+    /// Wakes the tasks that wait for observers, or for none, here and in the buffers ahead.
     pub(super) fn notify_observed(&self) {
         self.observed.notify();
-        let mut onward = self.onward();
-        while let Some((record, _)) = onward {
-            record.observed.notify();
-            onward = record.onward();
+        let mut successor = self.successor();
+        while let Some((shared, _)) = successor {
+            shared.observed.notify();
+            successor = shared.successor();
         }
     }
 
     #[inline]
     pub(crate) fn is_observed(&self) -> bool {
-        // Acquire: pairs with the RMW in `add_observers`.
+        // Acquire: pairs with the read-modify-write in `add_observers_here`.
         self.observers.load(Acquire) & !SPLICED > 0
     }
 
-    /// How many there are.
+    /// Returns the number of observers.
     pub(super) fn observers(&self) -> usize {
-        // Acquire: as above.
+        // Acquire: pairs with the read-modify-write in `add_observers_here`.
         let observers = self.observers.load(Acquire) / ONE;
         usize::try_from(observers).unwrap_or(0)
     }
 
-    /// Returns `true` if it continues in another buffer. Its own count of observers means nothing then.
+    /// Returns `true` if the buffer continues in another. Its own count of observers means nothing
+    /// then.
     fn is_spliced(&self) -> bool {
-        // Acquire: as above.
+        // Acquire: pairs with the `compare_exchange` in `end`.
         self.observers.load(Acquire) & SPLICED != 0
     }
 
@@ -233,7 +239,7 @@ impl<T> Shared<T> {
         wait_for(&self.observed.when(is_done)).await;
     }
 
-    /// Whether nothing more will be published here, nor in the buffers that this one leads to.
+    /// Returns `true` if nothing more will be published, here or in the buffers ahead.
     pub(super) fn has_ended(&self) -> bool {
         let mut ending = self.ending();
         while let Some(Ending::Spliced { to, .. }) = ending {
@@ -252,9 +258,9 @@ impl<T> Shared<T> {
     }
 }
 
-/// A node and its sequence number, written by the one writer and read together.
+/// A node and its sequence number, written by the one writer and read as a pair (L8).
 pub(super) struct Recent {
-    /// `NONE` while the node is being written.
+    /// The node's number; `NONE` while the pair is being changed.
     seq: AtomicU64,
     node: AtomicPtr<()>,
 }
@@ -271,9 +277,9 @@ impl Recent {
 
     #[inline]
     pub(super) fn set(&self, seq: u64, node: *mut ()) {
-        // Relaxed: ordered before the node by the Release below.
+        // Relaxed: the Release of the next store orders it before the node.
         self.seq.store(Self::NONE, Relaxed);
-        // Release: a reader that sees this node sees that its number is gone, or a later one.
+        // Release: a reader that sees this node sees that the old number is gone.
         self.node.store(node, Release);
         // Release: a reader that sees this number sees this node, or a later one.
         self.seq.store(seq, Release);
@@ -283,18 +289,19 @@ impl Recent {
         // Acquire, both: pair with the Releases in `set`.
         let seq = self.seq.load(Acquire);
         let node = self.node.load(Acquire);
-        // Relaxed: ordered after the node by its Acquire. If the node belongs to a later number, this differs.
+        // Relaxed: the Acquire of the node orders it after that. If the node belongs to a later
+        // number, the numbers differ.
         let again = self.seq.load(Relaxed);
         (seq == again && seq != Self::NONE).then_some((seq, node))
     }
 }
 
 impl<T> Drop for Shared<T> {
-    /// A loop, since each record of a long chain of splices owns the next.
+    /// A loop, not a recursion: each buffer in a long chain of splices owns the next.
     fn drop(&mut self) {
-        let mut onward = self.ending.lock().take();
-        while let Some(Ending::Spliced { to, .. }) = onward {
-            onward = Arc::into_inner(to).and_then(|record| record.ending.lock().take());
+        let mut successor = self.ending.lock().take();
+        while let Some(Ending::Spliced { to, .. }) = successor {
+            successor = Arc::into_inner(to).and_then(|shared| shared.ending.lock().take());
         }
     }
 }

@@ -1,8 +1,8 @@
 //! How many bytes the items of a buffer take.
 //!
-//! Each event is asked for its size once, by the writer. The sums are kept at *points*: every item of late
-//! has one, and the further back, the fewer there are. How many bytes a reader is behind is then a
-//! subtraction, but for the items between two points, which are asked again if it matters.
+//! The writer asks each event for its size once. The sums are kept at *points*: every recent item
+//! has one, and further back they become fewer. How many bytes a reader is behind is then one
+//! subtraction. Only the items between two points have to be asked again, if they matter.
 //!
 //! ```text
 //!                                a reader
@@ -14,21 +14,22 @@
 
 use std::collections::VecDeque;
 
-/// So that sums of items before the first point are no negative numbers.
+/// The first sum, so large that sums of earlier items do not become negative.
 const BASE: u64 = 1 << 62;
 
 #[derive(Default)]
 pub(super) struct Sums {
     total: u64,
-    /// In order of their numbers. None if the buffer is not metered.
+    /// In order of their numbers. Empty if the buffer is not metered.
     points: VecDeque<Point>,
-    /// Items from this number on are added as they come. Those before were asked by whom they matter to.
+    /// The first item that is added when it is published. Earlier ones are asked by the readers
+    /// they matter to.
     begun_at: u64,
-    /// With that many points, some are taken out.
+    /// The number of points above which some are taken out.
     thin_at: usize,
     /// The total at which a limit is due.
     pub(super) due_at: u64,
-    /// After a splice: the sum in the next buffer, at the place where this one leads to.
+    /// After a splice, the sum in the next buffer at the place where this one leads to.
     pub(super) joined: Option<u64>,
 }
 
@@ -39,19 +40,19 @@ pub(super) struct Point {
     pub(super) before: u64,
 }
 
-/// Where a reader may be that may have so many bytes.
+/// What a reader may have that is limited in bytes.
 #[derive(Default)]
 pub(super) struct Allowed {
-    /// It may certainly not have these items.
+    /// The items that it must skip for certain.
     pub(super) skip: u64,
-    /// Perhaps not all of the next items, the newest of which are the likeliest.
+    /// The items after those, of which it may have the newest, perhaps all.
     pub(super) unsure: u64,
-    /// The bytes of the items after those.
+    /// The bytes of the items after those, all of which it may have.
     pub(super) bytes: u64,
 }
 
 impl Sums {
-    /// Starts to sum up the items from that number on.
+    /// Starts to sum up the items from `number` on.
     pub(super) fn begin(&mut self, number: u64) {
         self.total = BASE;
         self.begun_at = number;
@@ -65,7 +66,7 @@ impl Sums {
         !self.points.is_empty()
     }
 
-    /// Forgets everything.
+    /// Forgets all sums.
     pub(super) fn end(&mut self) {
         self.points = VecDeque::new();
         self.thin_at = 0;
@@ -75,9 +76,9 @@ impl Sums {
         self.total
     }
 
-    /// Adds an item, whose size is at least 1. They come in about the order of their numbers.
+    /// Adds an item, whose size is at least 1. Items come roughly in the order of their numbers.
     pub(super) fn add(&mut self, number: u64, size: u64) {
-        // It may have been published before this began, and be told late.
+        // An item that was published before the sums began may be reported late.
         if !self.has_begun() || number < self.begun_at {
             return;
         }
@@ -88,7 +89,7 @@ impl Sums {
             if point.number <= number {
                 break;
             }
-            // Others, which came after it, were faster.
+            // A later item was faster, so its point lacks this one.
             point.before += size;
             is_newest = false;
         }
@@ -110,7 +111,7 @@ impl Sums {
             number: mut at,
             mut before,
         } = *first;
-        // Others may have done so, too.
+        // Another reader may have added them already.
         let Some(missing) = at.checked_sub(number) else {
             return;
         };
@@ -123,27 +124,28 @@ impl Sums {
         self.thin_if_many();
     }
 
-    /// The sum at a place, if there is a point; else the next point.
+    /// Returns the sum at a place if there is a point, otherwise the next point.
     pub(super) fn at(&self, number: u64) -> Option<Point> {
         let next = self.points.partition_point(|point| point.number < number);
         self.points.get(next).copied()
     }
 
-    /// Whether there is a point at that number or before it.
+    /// Returns `true` if there is a point at `number` or before it.
     pub(super) fn covers(&self, number: u64) -> bool {
         let first = self.points.front();
         first.is_some_and(|first| first.number <= number)
     }
 
-    /// The sum at `number`, or at the last point before it.
+    /// Returns the sum at `number`, or at the last point before it.
     pub(super) fn at_least(&self, number: u64) -> u64 {
         let next = self.points.partition_point(|point| point.number <= number);
         let last = self.points.get(next.saturating_sub(1));
         last.map_or(0, |point| point.before)
     }
 
-    /// Where a reader at `number` may be that may have `limit` bytes, given those of the items `beyond` this
-    /// buffer, which are fewer.
+    /// Returns what a reader at `number` may have of the items here, with a limit of `limit` bytes.
+    ///
+    /// `beyond` are the bytes in later buffers, all of which it may have.
     pub(super) fn allowed(&self, number: u64, limit: u64, beyond: u64) -> Allowed {
         let is_over = |point: &Point| self.total - point.before + beyond > limit;
         let within = self.points.partition_point(is_over);
@@ -153,7 +155,7 @@ impl Sums {
         if point.number <= number || !self.covers(number) {
             return Allowed::default();
         }
-        // The item after a point that is over is not allowed.
+        // The first item after a point that is over the limit must be skipped.
         let over = within.checked_sub(1).and_then(|over| self.points.get(over));
         let from = over.map_or(number, |over| (over.number + 1).max(number));
         Allowed {
@@ -163,7 +165,8 @@ impl Sums {
         }
     }
 
-    /// Leaves gaps between points that take up to a sixteenth of the bytes after them.
+    /// Removes points, so that the gaps between them are a sixteenth of the bytes after them at
+    /// most.
     fn thin_if_many(&mut self) {
         if self.points.len() <= self.thin_at {
             return;

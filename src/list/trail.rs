@@ -1,4 +1,4 @@
-//! A place that lagging readers share.
+//! A place shared by readers that lag.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -8,14 +8,14 @@ use super::place::PlaceRef;
 use super::shared::Shared;
 use crate::sync::{Mutex, MutexGuard};
 
-/// How much a reader that has given its place up may receive when it comes back.
+/// How much a reader that has given up its place may receive when it comes back.
 #[derive(Clone, Copy)]
 pub(super) struct Allowance {
     pub(super) items: u64,
     pub(super) bytes: Option<u64>,
 }
 
-/// Allowances that differ by less than a factor of two share a trail.
+/// A class of allowances that share a trail: they differ by less than a factor of two.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Class {
     items: u32,
@@ -31,7 +31,7 @@ impl Allowance {
     }
 }
 
-/// Which trail of a buffer: the buffer that it is in by now, and its class.
+/// Names a trail of a buffer: the buffer it is in by now, and its class.
 pub(super) type Key = (usize, Class);
 
 /// A place that trails the newest item by the greatest allowance of the readers that share it.
@@ -41,28 +41,29 @@ pub(super) struct Trail<T>(Mutex<TrailState<T>>);
 
 pub(super) struct TrailState<T> {
     class: Class,
-    /// `None` if no reader shares it any more, or it was merged into another one.
-    pub(super) slot: Option<PlaceRef<T>>,
-    /// The place as a number that grows with each item it passes. Whoever shares the trail knows its own place as such
-    /// a number.
+    /// `None` once no reader shares it, or it was merged into another one.
+    pub(super) place: Option<PlaceRef<T>>,
+    /// The place as a number that grows with each item it passes. Each reader that shares the trail
+    /// knows its own place as such a number.
     number: i64,
-    /// The allowances of those that share it, and of how many.
+    /// The readers' allowances, each with the number of readers that have it.
     items: BTreeMap<u64, usize>,
     bytes: BTreeMap<u64, usize>,
-    /// Two that come to the same buffer by splices become one, whose numbers are greater by so much.
+    /// The trail that this one has become part of, and how much greater that one's numbers are. Two
+    /// trails merge if splices lead them to the same buffer.
     merged_into: Option<(Arc<Trail<T>>, i64)>,
 }
 
-/// A reader's share of a trail. The reader continues to count as an observer.
+/// A reader's share of a trail. The reader still counts as an observer.
 pub(super) struct Parked<T> {
     pub(super) trail: Arc<Trail<T>>,
     pub(super) allowance: Allowance,
-    /// The first item that it has not received.
+    /// The number of the first item that the reader has not received.
     pub(super) number: i64,
 }
 
 impl<T> Parked<T> {
-    /// The trail by now, and the reader's place in its numbers.
+    /// Returns the trail that it is now, and the reader's place in its numbers.
     pub(super) fn find(&self) -> (Arc<Trail<T>>, i64) {
         let (mut trail, mut number) = (Arc::clone(&self.trail), self.number);
         loop {
@@ -74,14 +75,14 @@ impl<T> Parked<T> {
         }
     }
 
-    /// The buffer that the trail is in.
-    pub(super) fn record(&self) -> Option<Arc<Shared<T>>> {
-        self.find().0.lock().slot.as_ref().map(PlaceRef::owner)
+    /// Returns the buffer that the trail is in.
+    pub(super) fn shared(&self) -> Option<Arc<Shared<T>>> {
+        self.find().0.lock().place.as_ref().map(PlaceRef::owner)
     }
 
-    /// The place of the trail, which is at or before what the reader may receive.
-    pub(super) fn slot(&self) -> Option<PlaceRef<T>> {
-        self.find().0.lock().slot.clone()
+    /// Returns the place of the trail, at or before the first item that the reader may receive.
+    pub(super) fn place(&self) -> Option<PlaceRef<T>> {
+        self.find().0.lock().place.clone()
     }
 }
 
@@ -105,10 +106,10 @@ fn take_one(from: &mut BTreeMap<u64, usize>, allowance: u64) {
 }
 
 impl<T> Trail<T> {
-    pub(super) fn new(slot: PlaceRef<T>, class: Class) -> Arc<Self> {
+    pub(super) fn new(place: PlaceRef<T>, class: Class) -> Arc<Self> {
         Arc::new(Self(Mutex::new(TrailState {
             class,
-            slot: Some(slot),
+            place: Some(place),
             number: 0,
             items: BTreeMap::new(),
             bytes: BTreeMap::new(),
@@ -120,39 +121,41 @@ impl<T> Trail<T> {
         self.0.lock()
     }
 
-    /// Makes one trail of two, in the place that is further back. Returns the other place.
+    /// Merges two trails at the place that is further back. Returns the other place.
     pub(super) fn merge_into(&self, other: &Arc<Self>, last: &Shared<T>) -> Option<PlaceRef<T>> {
         let mut state = self.lock();
         let mut other_state = other.lock();
-        let number = other_state.number_of(state.slot.as_ref()?, last);
+        let number = other_state.number_of(state.place.as_ref()?, last);
         state.merged_into = Some((Arc::clone(other), number - state.number));
         add_all(&mut other_state.items, mem::take(&mut state.items));
         add_all(&mut other_state.bytes, mem::take(&mut state.bytes));
-        let slot = state.slot.take()?;
+        let place = state.place.take()?;
         if number < other_state.number {
-            other_state.move_to(slot, number)
+            other_state.move_to(place, number)
         } else {
-            Some(slot)
+            Some(place)
         }
     }
 }
 
 impl<T> TrailState<T> {
     pub(super) fn key(&self) -> Option<Key> {
-        self.slot.as_ref().map(|slot| (slot.region(), self.class))
+        self.place
+            .as_ref()
+            .map(|place| (place.region(), self.class))
     }
 
-    /// What a place that leads to the buffer `last`, as this does, is in the trail's numbers.
-    pub(super) fn number_of(&self, slot: &PlaceRef<T>, last: &Shared<T>) -> i64 {
-        let own = self.slot.as_ref().map_or(0, |own| own.number_in(last));
-        self.number + (slot.number_in(last) - own)
+    /// Returns the number that `place` has in this trail. Both lead to the buffer `last`.
+    pub(super) fn number_of(&self, place: &PlaceRef<T>, last: &Shared<T>) -> i64 {
+        let own = self.place.as_ref().map_or(0, |own| own.number_in(last));
+        self.number + (place.number_in(last) - own)
     }
 
     pub(super) fn number(&self) -> i64 {
         self.number
     }
 
-    /// The greatest allowance of those that share it.
+    /// Returns the greatest allowance of the readers that share it.
     pub(super) fn allowance(&self) -> Allowance {
         Allowance {
             items: greatest(&self.items).unwrap_or(0),
@@ -160,29 +163,30 @@ impl<T> TrailState<T> {
         }
     }
 
-    pub(super) fn join(&mut self, allowance: Allowance) {
+    pub(super) fn add_reader(&mut self, allowance: Allowance) {
         *self.items.entry(allowance.items).or_default() += 1;
         if let Some(bytes) = allowance.bytes {
             *self.bytes.entry(bytes).or_default() += 1;
         }
     }
 
-    /// Returns the place, which may be the last that keeps it, and whether others share it still.
-    pub(super) fn leave(&mut self, allowance: Allowance) -> (Option<PlaceRef<T>>, bool) {
+    /// Removes a reader. Returns the place, perhaps with its last reference, and whether the trail
+    /// is still shared.
+    pub(super) fn remove_reader(&mut self, allowance: Allowance) -> (Option<PlaceRef<T>>, bool) {
         take_one(&mut self.items, allowance.items);
         if let Some(bytes) = allowance.bytes {
             take_one(&mut self.bytes, bytes);
         }
         if self.items.is_empty() {
-            (self.slot.take(), false)
+            (self.place.take(), false)
         } else {
-            (self.slot.clone(), true)
+            (self.place.clone(), true)
         }
     }
 
-    /// Moves it; returns where it was.
-    pub(super) fn move_to(&mut self, slot: PlaceRef<T>, number: i64) -> Option<PlaceRef<T>> {
+    /// Moves the trail, and returns its old place.
+    pub(super) fn move_to(&mut self, place: PlaceRef<T>, number: i64) -> Option<PlaceRef<T>> {
         self.number = number;
-        self.slot.replace(slot)
+        self.place.replace(place)
     }
 }

@@ -1,4 +1,4 @@
-//! The writer's end of the chain, and its replay window.
+//! The writer's end of the chain, and the window of items that it retains.
 
 use std::mem;
 use std::sync::Arc;
@@ -15,42 +15,40 @@ use crate::error::SpliceCycle;
 use crate::sync::SPLICING;
 use crate::unwind::{both_even_if_one_panics, even_if_it_panics, resume};
 
-/// The writer's end.
+/// The writer's end of the chain.
 pub(crate) struct Writer<T> {
-    /// The last slot.
+    /// The last slot (L6).
     last: NodeRef<T>,
-    /// Where the next ones will be.
-    room: BlockAllocator<T>,
-    /// The last slot is written: the buffer has ended, and nothing is published any more.
+    /// Memory for the slots after it.
+    allocator: BlockAllocator<T>,
+    /// Set once the last slot is written: the buffer has ended, and nothing is published any more.
     ended: bool,
     seq: u64,
-    record: Arc<Shared<T>>,
+    shared: Arc<Shared<T>>,
     window: Option<Window<T>>,
 }
 
-// SAFETY: holds are `Send + Sync` under these bounds; the places are those the holds keep alive.
-unsafe impl<T: Send + Sync> Send for Writer<T> {}
-// SAFETY: as above; everything that writes takes `&mut self`.
-unsafe impl<T: Send + Sync> Sync for Writer<T> {}
-
-/// What late readers can still read: `len` items, from `first` to `newest`.
+/// The items that late readers can still read: `len` items, from `first` to `newest`.
 struct Window<T> {
     first: NodeRef<T>,
     newest: Option<Place<T>>,
     len: usize,
     limit: usize,
-    /// Has left the window, and is to be freed when it is trimmed.
+    /// An item that has left the window, to be freed when the window is trimmed.
     passed: Option<NodeRef<T>>,
 }
 
-/// The slots just written, if there are [requests](NodeRef::take_requests) for the first of them. Dropping this fulfils
-/// them: it wakes the tasks that wait, and enforces the limits that are due. Not to be dropped under a lock.
+/// What is to be done after publishing: wake the readers that wait, enforce limits that are due.
+///
+/// It is `None` if no reader has made [requests](NodeRef::take_requests) at the first of the slots
+/// just written. Dropping it does the work, which runs user code, so it must not be dropped under a
+/// lock.
 #[must_use]
 pub(crate) struct Wake<T>(Option<Written<T>>);
 
-/// The first of some items just published, and its number.
+/// The first of some items just published, and how many they are.
 struct Written<T> {
-    held: OwnedNode<T>,
+    owned: OwnedNode<T>,
     seq: u64,
     items: u64,
 }
@@ -64,8 +62,10 @@ impl<T> Drop for Wake<T> {
     }
 }
 
-/// What is to be done after publishing under a lock, once that is released: dropping this wakes
-/// the readers that wait, drops what has left the window, and enforces the limits that are due.
+/// What is to be done after publishing under a lock, once that is released.
+///
+/// Dropping it wakes the readers that wait, drops the items that have left the window, and enforces
+/// the limits that are due.
 #[must_use]
 pub(crate) struct Later<T> {
     wake: Wake<T>,
@@ -73,12 +73,12 @@ pub(crate) struct Later<T> {
 }
 
 impl<T> Later<T> {
-    /// Wakes the readers already.
+    /// Wakes the readers now, ahead of the rest.
     #[cfg(feature = "publisher")]
     pub(crate) fn wake(&self) {
-        if let Some(Written { held, .. }) = &self.wake.0 {
-            if held.hold().take_waiting_bit() {
-                held.link().notify();
+        if let Some(Written { owned, .. }) = &self.wake.0 {
+            if owned.node_ref().take_waiting_bit() {
+                owned.link().notify();
             }
         }
     }
@@ -93,18 +93,20 @@ impl<T> Drop for Later<T> {
     }
 }
 
-/// Out of line: without requests, publishing is a few instructions.
+/// Does what was requested, then drops `trimmed`. Out of line: publishing without requests is a few
+/// instructions.
 #[cold]
 #[inline(never)]
 fn fulfil<T>(written: Written<T>, trimmed: Option<NodeRef<T>>) {
-    let requests = written.held.hold().take_requests();
-    // These are dropped from below, each even if another one panics. The written slot goes first: while events are
-    // dropped it would keep what follows it alive.
+    let requests = written.owned.node_ref().take_requests();
+    // These are dropped in reverse order, each even if another one panics: the written slot first,
+    // because it would keep all later items alive while events are dropped; then the trimmed items;
+    // and the limits are enforced last.
     let mut limits = EnforceLimits(None);
     let (_trimmed, written) = (trimmed, written);
     let notify = || {
         if requests.wake {
-            written.held.link().notify();
+            written.owned.link().notify();
         }
     };
     if requests.enforce_limits {
@@ -114,27 +116,29 @@ fn fulfil<T>(written: Written<T>, trimmed: Option<NodeRef<T>>) {
     }
 }
 
-/// Adds the sizes of what was published to the sums, if any reader is limited in bytes.
+/// Adds the sizes of what was published to the sums, if a reader is limited in bytes.
 fn measure<T>(written: &Written<T>, limits: &mut EnforceLimits<T>) {
-    let Written { held, seq, items } = written;
-    let record = held.record();
+    let Written { owned, seq, items } = written;
+    let shared = owned.shared();
     let mut panicked = None;
-    let mut is_due = record.limits().are_due(record.published_since(0));
-    if record.limits().is_metered() {
-        let node = held.hold().as_ptr();
-        // SAFETY: `held` keeps it alive.
-        let (due, panic) = unsafe { record.measure(node, *seq, *items) };
+    let mut is_due = shared.limits().are_due(shared.published_since(0));
+    if shared.limits().is_metered() {
+        let node = owned.node_ref().as_ptr();
+        // SAFETY: L3, by the reference in `owned`.
+        let (due, panic) = unsafe { shared.measure(node, *seq, *items) };
         is_due |= due;
         panicked = panic;
     }
     if is_due {
-        limits.0 = Some(held.owner());
+        limits.0 = Some(owned.owner());
     }
     resume(panicked);
 }
 
-/// What is to be done after a splice: dropping this wakes the readers, and enforces the limits of those
-/// that now continue elsewhere. Not to be dropped under a lock.
+/// What is to be done after a splice.
+///
+/// Dropping it wakes the readers, and enforces the limits of those that now continue in another
+/// buffer. This runs user code, so it must not be dropped under a lock.
 #[must_use]
 pub(crate) struct Spliced<T> {
     // Dropped in this order, each even if another one panics: see `fulfil`.
@@ -142,12 +146,13 @@ pub(crate) struct Spliced<T> {
     observers: HandedOn<T>,
     meter: MeterAgain<T>,
     _limits: EnforceLimits<T>,
-    /// The place, if it led back to the buffer.
+    /// The target, if it led back to this buffer.
     _refused: Option<PlaceRef<T>>,
 }
 
 impl<T> Spliced<T> {
-    /// Tells all that wait, and asks what follows for its sizes, before events are dropped.
+    /// Wakes everything that waits, and measures what follows the splice, before events are
+    /// dropped.
     pub(crate) fn wake(&mut self) {
         let wake = mem::replace(&mut self.wake, Wake(None));
         let observers = mem::replace(&mut self.observers, HandedOn(None));
@@ -156,11 +161,13 @@ impl<T> Spliced<T> {
     }
 }
 
-/// Dropping it tells the tasks that wait for observers of this buffer, or for none, that there are more, after taking off
-/// those that had left.
+/// Corrects the observers handed on by a splice, and notifies the tasks that wait for their count.
+///
+/// Dropping it takes off the observers that left meanwhile, and then wakes the tasks that wait for
+/// observers of this buffer, or for none.
 struct HandedOn<T>(Option<Counts<T>>);
 
-/// The records of a buffer and of the one that it was spliced to, and how many observers too many were handed on.
+/// The two buffers of a splice, and how many observers too many were handed on.
 struct Counts<T> {
     from: Arc<Shared<T>>,
     to: Arc<Shared<T>>,
@@ -175,7 +182,7 @@ impl<T> Drop for HandedOn<T> {
     }
 }
 
-/// Dropping it has the sizes of what follows this place asked.
+/// Dropping it asks the events from this place on for their sizes.
 struct MeterAgain<T>(Option<PlaceRef<T>>);
 
 impl<T> Drop for MeterAgain<T> {
@@ -191,19 +198,19 @@ struct EnforceLimits<T>(Option<Arc<Shared<T>>>);
 
 impl<T> Drop for EnforceLimits<T> {
     fn drop(&mut self) {
-        if let Some(record) = &self.0 {
-            record.enforce_limits();
+        if let Some(shared) = &self.0 {
+            shared.enforce_limits();
         }
     }
 }
 
 impl<T> Writer<T> {
-    /// An empty buffer that retains the newest `limit` items.
+    /// Creates an empty buffer that retains the newest `limit` items.
     pub(crate) fn new(limit: usize) -> Self {
-        let record = Shared::new();
-        let mut room = BlockAllocator::new();
-        room.count_by(record.reclaimed());
-        let last = NodeRef::first(Arc::clone(&record), &mut room);
+        let shared = Shared::new();
+        let mut allocator = BlockAllocator::new();
+        allocator.count_by(shared.reclaimed());
+        let last = NodeRef::first(Arc::clone(&shared), &mut allocator);
         let window = (limit > 0).then(|| Window {
             first: last.clone(),
             newest: None,
@@ -213,23 +220,24 @@ impl<T> Writer<T> {
         });
         Self {
             last,
-            room,
+            allocator,
             ended: false,
             seq: 0,
-            record,
+            shared,
             window,
         }
     }
 
-    /// That of an empty buffer which is closed.
+    /// Creates an empty buffer that is closed.
     pub(crate) fn closed() -> Self {
-        let mut tail = Self::new(0);
-        drop(tail.close());
-        tail
+        let mut writer = Self::new(0);
+        drop(writer.close());
+        writer
     }
 
-    /// Passes over an item that nobody will ever see, since the writer alone holds the last slot;
-    /// false where somebody may.
+    /// Skips items that no reader can ever see, because the writer alone refers to the last slot.
+    ///
+    /// Returns `false`, and does nothing, if a reader could see them.
     #[inline]
     pub(crate) fn skip_unobserved(&mut self, items: u64) -> bool {
         let unseen = self.window.is_none() && self.last.is_unique();
@@ -239,8 +247,10 @@ impl<T> Writer<T> {
         unseen
     }
 
-    /// Whether only the newest item is retained, and nobody but the window can come to it, nor to
-    /// what follows: then the next one may as well stand in its place.
+    /// Returns `true` if the next item may take the place of the newest one.
+    ///
+    /// That is so if only the newest item is retained, and nothing but the window refers to it or
+    /// to the slot after it.
     #[inline]
     fn may_replace(&self) -> bool {
         self.window.as_ref().is_some_and(|window| {
@@ -251,7 +261,7 @@ impl<T> Writer<T> {
         })
     }
 
-    /// Publishes an item of one event. To be followed by [`conclude`](Self::conclude).
+    /// Publishes an item of one event. The caller then calls [`conclude`](Self::conclude).
     #[inline]
     pub(crate) fn publish_one(&mut self, event: T) -> Wake<T> {
         if self.may_replace() {
@@ -261,32 +271,32 @@ impl<T> Writer<T> {
         self.fill(|| Payload::One(event), None, 1)
     }
 
-    /// Puts an event in the place of the newest item, which is returned.
+    /// Puts an event in the place of the newest item, which it returns.
     fn replace(&mut self, event: T) -> Option<Payload<T>> {
         let window = self.window.as_mut()?;
         self.seq += 1;
-        self.record.publish(self.seq);
+        self.shared.publish(self.seq);
         if let Some(newest) = &mut window.newest {
             newest.seq += 1;
         }
-        // SAFETY: `may_replace`: unique, and with an item.
+        // SAFETY: `may_replace` has found the reference unique (L4), and the slot holds an item.
         Some(unsafe { window.first.replace(Payload::One(event)) })
     }
 
-    /// Publishes an item per event. To be followed by [`conclude`](Self::conclude).
+    /// Publishes an item for each event. The caller then calls [`conclude`](Self::conclude).
     pub(crate) fn publish(&mut self, batch: &mut Batch<T>) -> Wake<T> {
         let len = batch.len();
         let Some((first, rest)) = batch.take() else {
             return Wake(None);
         };
-        let rest = rest.map(|(rest, room)| {
+        let rest = rest.map(|(rest, allocator)| {
             self.begin_block(len);
-            // The new last slot will be where the batch is.
-            self.room.leave(self.last.node());
-            let requests = self.room.standing_requests();
-            let before = mem::replace(&mut self.room, room);
-            self.room.join(&before);
-            self.room.set_standing_requests(requests);
+            // The new last slot will be in the batch's block, so this writer continues there.
+            self.allocator.leave(self.last.node());
+            let requests = self.allocator.standing_requests();
+            let before = mem::replace(&mut self.allocator, allocator);
+            self.allocator.continue_after(&before);
+            self.allocator.set_standing_requests(requests);
             rest
         });
         let wake = self.fill(|| first, rest, len);
@@ -296,15 +306,18 @@ impl<T> Writer<T> {
         wake
     }
 
-    /// Notes the last slot for readers that skip their backlog.
+    /// Notes the last slot for readers that skip their backlog (L8).
     fn note_recent(&self) {
         let last = self.last.as_ptr().erase();
-        self.record.recent().set(self.seq, last);
+        self.shared.recent().set(self.seq, last);
     }
 
-    /// The whole of publishing an item of one event, for use under a lock. If all that is left to do is to drop
-    /// something, that is returned as the error: an event that nobody will ever see, or an item that the event
-    /// has taken the place of.
+    /// Publishes an item of one event under a lock, in one call.
+    ///
+    /// # Errors
+    ///
+    /// What is left to drop, if that is all there is to do: an event that no reader can see, or the
+    /// item that the event has replaced.
     #[inline]
     pub(crate) fn push_later(&mut self, event: T) -> Result<Later<T>, Option<Payload<T>>> {
         if self.skip_unobserved(1) {
@@ -317,19 +330,24 @@ impl<T> Writer<T> {
         Ok(self.later(wake))
     }
 
-    /// Publishes an item of one event, under a lock, and returns its place. The writer's reference to it becomes the
-    /// place's, which saves two operations on the count.
+    /// Publishes an item of one event under a lock, and returns its place.
+    ///
+    /// The writer's reference becomes the place's, which saves two operations on the count.
     #[cfg(feature = "publisher")]
     #[inline]
     pub(crate) fn push_and_locate(&mut self, event: T) -> (PlaceRef<T>, Later<T>) {
         debug_assert!(self.window.is_none(), "it would have to be told");
         let (filled, place, _) = self.write(|| Payload::One(event), None, 1);
         let awaited = filled.has_requests().then(|| filled.clone());
-        let wake = Wake(awaited.map(|hold| self.written(hold, place, 1)));
-        (PlaceRef::from_hold(filled, place), self.later(wake))
+        let wake = Wake(awaited.map(|filled| self.written(filled, place, 1)));
+        (PlaceRef::from_node_ref(filled, place), self.later(wake))
     }
 
-    /// The same for an item per event.
+    /// Publishes an item for each event, under a lock.
+    ///
+    /// # Errors
+    ///
+    /// The batch, if no reader can see it.
     pub(crate) fn publish_later(&mut self, mut batch: Batch<T>) -> Result<Later<T>, Batch<T>> {
         if self.skip_unobserved(batch.len()) {
             return Err(batch);
@@ -357,7 +375,7 @@ impl<T> Writer<T> {
         let awaited = match &mut self.window {
             None => filled.release_unless_awaited(),
             Some(window) => {
-                window.newest = Some(Place::new(newest, self.seq - 1, &self.record));
+                window.newest = Some(Place::new(newest, self.seq - 1, &self.shared));
                 if window.may_take_over(len) {
                     // Our reference becomes the window's, which saves two operations on the count.
                     let awaited = filled.has_requests().then(|| filled.clone());
@@ -370,11 +388,12 @@ impl<T> Writer<T> {
                 }
             }
         };
-        Wake(awaited.map(|hold| self.written(hold, place, len)))
+        Wake(awaited.map(|filled| self.written(filled, place, len)))
     }
 
-    /// Writes items to the last slot and those after it. Returns the writer's hold on the first, its place, and the
-    /// node of the newest.
+    /// Writes items to the last slot and those after it.
+    ///
+    /// Returns the writer's reference to the first of them, its place, and the node of the newest.
     #[inline]
     fn write(
         &mut self,
@@ -383,51 +402,50 @@ impl<T> Writer<T> {
         len: u64,
     ) -> (NodeRef<T>, Place<T>, NodePtr<T>) {
         debug_assert!(!self.ended, "ending consumes the writer");
-        if self.room.is_full() {
+        if self.allocator.is_full() {
             self.begin_block(len);
         }
-        // Before the payload is made: see there.
-        let vacancy = self.room.vacancy();
-        let place = Place::new(self.last.as_ptr(), self.seq, &self.record);
+        // Before the payload is made: see `BlockAllocator::vacancy`.
+        let vacancy = self.allocator.vacancy();
+        let place = Place::new(self.last.as_ptr(), self.seq, &self.shared);
         let newest = rest.as_ref().map_or(place.node, Chain::newest);
         self.seq += len;
-        // Before the items: a reader that has one of them finds it counted.
-        self.record.publish(self.seq);
-        // SAFETY: `last` is the writer's hold on the last slot, which is empty as long as `ended`
-        // is not set, and `&mut self` makes us its only user. `first` only moves.
+        // Before the items are visible: a reader that has one of them finds it counted.
+        self.shared.publish(self.seq);
+        // SAFETY: L6: the slot is empty since `ended` is not set, and we have `&mut self`. `first`
+        // only moves a payload.
         let filled = unsafe { self.last.fill(first, rest, vacancy) };
         (filled, place, newest)
     }
 
     #[cold]
-    fn written(&mut self, hold: NodeRef<T>, place: Place<T>, items: u64) -> Written<T> {
-        if hold.node().are_limits_requested() {
+    fn written(&mut self, filled: NodeRef<T>, place: Place<T>, items: u64) -> Written<T> {
+        if filled.node().are_limits_requested() {
             // While events are asked for their sizes, every slot has the request from the start.
-            let is_metered = self.record.limits().is_metered();
-            if is_metered && !self.room.standing_requests() {
+            let is_metered = self.shared.limits().is_metered();
+            if is_metered && !self.allocator.standing_requests() {
                 self.last.node().request_limits();
             }
-            self.room.set_standing_requests(is_metered);
+            self.allocator.set_standing_requests(is_metered);
         }
         Written {
-            held: OwnedNode::new(hold, place),
+            owned: OwnedNode::new(filled, place),
             seq: place.seq,
             items,
         }
     }
 
-    /// What is done not with each item, but where it needs a new block of memory, or is one of a batch.
+    /// Does what is due once for each block or batch, not with each item.
     #[cold]
     #[inline(never)]
     fn begin_block(&mut self, len: u64) {
         self.note_recent();
-        if self.record.limits().are_due(self.seq + len) {
+        if self.shared.limits().are_due(self.seq + len) {
             self.last.node().request_limits();
         }
     }
 
-    /// What is left to do after publishing: wakes those who wait, and frees what has left the window,
-    /// also where a waker panics.
+    /// Wakes the readers that wait, and frees what has left the window, even if a waker panics.
     #[inline]
     pub(crate) fn conclude(&mut self, wake: Wake<T>) {
         struct Trim<'a, T>(&'a mut Writer<T>);
@@ -453,38 +471,40 @@ impl<T> Writer<T> {
         self.end(Ending::Failed(error))
     }
 
-    /// Continues at the place given. If that would make a ring, ends with an error instead.
-    pub(crate) fn splice(&mut self, onward: PlaceRef<T>) -> Spliced<T> {
-        let to = onward.owner();
-        // Makes "it does not lead back to us" and "now it leads there" one step, or two buffers could be spliced to
-        // each other at the same time.
+    /// Ends the buffer, which continues at `target`. If that would make a ring, it ends with an
+    /// error.
+    pub(crate) fn splice(&mut self, target: PlaceRef<T>) -> Spliced<T> {
+        let to = target.owner();
+        // Under one lock for all buffers: the check that `target` does not lead back to us and the
+        // splice itself must be one step. Otherwise two buffers could be spliced to each other at
+        // once.
         let splicing = SPLICING.lock();
         let mut ahead = Some(Arc::clone(&to));
-        while let Some(record) = ahead {
-            if Arc::ptr_eq(&record, &self.record) {
+        while let Some(shared) = ahead {
+            if Arc::ptr_eq(&shared, &self.shared) {
                 drop(splicing);
                 return Spliced {
                     wake: self.fail(SharedError::new(SpliceCycle.into())),
                     observers: HandedOn(None),
                     meter: MeterAgain(None),
                     _limits: EnforceLimits(None),
-                    _refused: Some(onward),
+                    _refused: Some(target),
                 };
             }
-            ahead = record.onward().map(|(next, _)| next);
+            ahead = shared.successor().map(|(next, _)| next);
         }
-        let seq = onward.place().seq;
+        let seq = target.place().seq;
         let ending = Ending::Spliced {
             to: Arc::clone(&to),
             seq,
         };
-        let (wake, excess, limited) = self.end_as(ending, Some(onward.into_hold()));
-        let is_metered = limited.is_some() && self.record.limits().is_metered();
+        let (wake, excess, limited) = self.end_as(ending, Some(target.into_node_ref()));
+        let is_metered = limited.is_some() && self.shared.limits().is_metered();
         drop(splicing);
         Spliced {
             wake,
             observers: HandedOn(Some(Counts {
-                from: Arc::clone(&self.record),
+                from: Arc::clone(&self.shared),
                 to,
                 excess,
             })),
@@ -501,56 +521,56 @@ impl<T> Writer<T> {
     fn end_as(
         &mut self,
         ending: Ending<T>,
-        onward: Option<NodeRef<T>>,
+        target: Option<NodeRef<T>>,
     ) -> (Wake<T>, isize, Option<Arc<Shared<T>>>) {
         if mem::replace(&mut self.ended, true) {
             return (Wake(None), 0, None);
         }
-        // Those that nobody saw count, too.
-        self.record.publish(self.seq);
-        let excess = self.record.end(ending);
-        // Before a reader can go over the splice: whoever has is registered there.
-        let limited = self.record.hand_limits_on();
-        self.room.leave(self.last.node());
-        let place = Place::new(self.last.as_ptr(), self.seq, &self.record);
-        // SAFETY: `last` is the writer's hold on the last slot, which was empty until now, and
-        // the ending is set.
-        unsafe { self.last.end(onward) };
+        // The count includes the items that were skipped.
+        self.shared.publish(self.seq);
+        let excess = self.shared.end(ending);
+        // Before a reader can follow the splice: a reader that has is registered with the next
+        // buffer.
+        let limited = self.shared.hand_limits_on();
+        self.allocator.leave(self.last.node());
+        let place = Place::new(self.last.as_ptr(), self.seq, &self.shared);
+        // SAFETY: L6: the slot was empty until now, and we have `&mut self`. The ending is set.
+        unsafe { self.last.end(target) };
         let awaited = self.last.has_requests().then(|| self.last.clone());
-        let written = awaited.map(|hold| Written {
-            held: OwnedNode::new(hold, place),
+        let written = awaited.map(|filled| Written {
+            owned: OwnedNode::new(filled, place),
             seq: self.seq,
             items: 0,
         });
         (Wake(written), excess, limited)
     }
 
-    /// The place after the newest item.
+    /// Returns the place after the newest item.
     pub(crate) fn tail(&self) -> PlaceRef<T> {
-        let place = Place::new(self.last.as_ptr(), self.seq, &self.record);
-        // SAFETY: our hold keeps the place alive.
+        let place = Place::new(self.last.as_ptr(), self.seq, &self.shared);
+        // SAFETY: L3, by our reference.
         unsafe { PlaceRef::new(place) }
     }
 
-    /// The marked place, where nothing after it has left the window.
-    pub(crate) fn upgrade(&self, mark: &WeakPlace<T>) -> Result<PlaceRef<T>, BookmarkError> {
-        mark.reach(&self.oldest())
+    /// Returns the place of `weak`, if no item from there on has left the window.
+    pub(crate) fn upgrade(&self, weak: &WeakPlace<T>) -> Result<PlaceRef<T>, BookmarkError> {
+        weak.reach(&self.oldest())
     }
 
-    /// The place of the oldest retained item, or the tail.
+    /// Returns the place of the oldest retained item, or the tail.
     pub(crate) fn oldest(&self) -> PlaceRef<T> {
         let Some(window) = &self.window else {
             return self.tail();
         };
         let seq = self.seq - window.len as u64;
-        let place = Place::new(window.first.as_ptr(), seq, &self.record);
-        // SAFETY: the window's hold keeps the place alive.
+        let place = Place::new(window.first.as_ptr(), seq, &self.shared);
+        // SAFETY: L3, by the window's reference.
         unsafe { PlaceRef::new(place) }
     }
 
     pub(crate) fn newest(&self) -> Option<PlaceRef<T>> {
         let newest = self.window.as_ref()?.newest?;
-        // SAFETY: the window's hold on its first item keeps those after it alive.
+        // SAFETY: L2, by the window's reference to its first item.
         Some(unsafe { PlaceRef::new(newest) })
     }
 
@@ -558,12 +578,12 @@ impl<T> Writer<T> {
         self.window.as_ref().map_or(0, |window| window.len)
     }
 
-    /// Whether anything published has left the window.
+    /// Returns `true` if an item has left the window.
     pub(crate) fn has_trimmed(&self) -> bool {
         self.seq > self.retained() as u64
     }
 
-    /// How many items of this buffer are in memory, exact to a block of them.
+    /// Returns how many items of this buffer are in memory, exact to a block of them.
     pub(crate) fn backlog(&self) -> u64 {
         if self.window.is_none() && self.last.is_unique() {
             return 0;
@@ -571,66 +591,68 @@ impl<T> Writer<T> {
         if self.may_replace() {
             return 1;
         }
-        // All but the last slot, which is empty, hold items.
-        let slots = self.room.used() - 1;
-        // Relaxed: only a number, of blocks whose nodes were placed before.
-        slots.saturating_sub(self.record.reclaimed().load(Relaxed))
+        // All slots but the last, which is empty, hold items.
+        let slots = self.allocator.used() - 1;
+        // Relaxed: a statistic. Its blocks were used before, so the difference is not negative.
+        slots.saturating_sub(self.shared.reclaimed().load(Relaxed))
     }
 
     pub(crate) fn subscriber_count(&self) -> usize {
-        self.record.observers()
+        self.shared.observers()
     }
 
     pub(crate) fn is_observed(&self) -> bool {
-        self.record.is_observed()
+        self.shared.is_observed()
     }
 
-    /// The record, of which the counts of observers may be awaited.
+    /// Returns what readers share, whose counts of observers can be awaited.
     pub(crate) fn record(&self) -> &Arc<Shared<T>> {
-        &self.record
+        &self.shared
     }
 
-    /// Whether nothing can be published any more.
+    /// Returns `true` if nothing can be published any more.
     pub(crate) fn has_ended(&self) -> bool {
         self.ended
     }
 
-    /// Forgets what is retained for late readers. The answer keeps it alive for the moment: dropping it runs user code.
+    /// Clears what is retained for late readers.
+    ///
+    /// Returns what keeps it alive for the moment: dropping that runs user code.
     pub(crate) fn clear_window(&mut self) -> Option<impl Sized + use<T>> {
         let window = self.window.as_mut()?;
         window.len = 0;
         window.newest = None;
         let first = mem::replace(&mut window.first, self.last.clone());
-        // What has passed leads to the others.
+        // The item that has left the window leads to the others, so it keeps them all.
         Some(window.passed.take().unwrap_or(first))
     }
 }
 
 impl<T> PlaceRef<T> {
-    /// The end of an empty buffer, which has failed with that error.
+    /// Returns the end of an empty buffer that has failed with `error`.
     pub(crate) fn failed(error: SharedError) -> Self {
-        let mut tail = Writer::new(0);
-        let slot = tail.tail();
-        drop(tail.fail(error));
-        slot
+        let mut writer = Writer::new(0);
+        let place = writer.tail();
+        drop(writer.fail(error));
+        place
     }
 
-    /// The end of an empty buffer.
+    /// Returns the end of an empty buffer.
     pub(super) fn nowhere() -> Self {
         Writer::new(0).tail()
     }
 }
 
 impl<T> Drop for Writer<T> {
-    /// Closes the buffer, unless it has ended otherwise.
+    /// Closes the buffer, unless it has ended before.
     fn drop(&mut self) {
         drop(self.close());
     }
 }
 
 impl<T> Window<T> {
-    /// Whether an item that is published now, alone, is all that the window will hold, and what it
-    /// holds so far is known to others.
+    /// Returns `true` if a batch of `len` items would be all that the window holds, and the item
+    /// that it holds now is referenced by others.
     #[inline]
     fn may_take_over(&self, len: u64) -> bool {
         self.limit == 1
@@ -653,14 +675,14 @@ impl<T> Window<T> {
     #[inline(never)]
     fn trim_all(&mut self) {
         if mem::needs_drop::<T>() && self.len - self.limit > 1 {
-            // All at once, so that none keeps those after it while it is dropped.
+            // All in one chain, so that none keeps later ones alive while its events are dropped.
             return drop(self.forget_excess());
         }
-        // One that panics does not keep the others.
+        // If the drop of one panics, the others are freed all the same.
         even_if_it_panics(|| {
             drop(self.passed.take());
             while self.len > self.limit {
-                // Before: a `T`'s drop may panic in there.
+                // Counted first: the drop of an event may panic in `consume`.
                 self.len -= 1;
                 if !self.first.consume() {
                     self.len += 1;
@@ -670,7 +692,7 @@ impl<T> Window<T> {
         });
     }
 
-    /// As [`trim`](Self::trim), for use under a lock: what runs user code when it is dropped is returned.
+    /// Trims under a lock: like [`trim`](Self::trim), but returns what runs user code when dropped.
     #[inline]
     fn trim_later(&mut self) -> Option<NodeRef<T>> {
         if mem::needs_drop::<T>() {
@@ -680,7 +702,9 @@ impl<T> Window<T> {
         None
     }
 
-    /// Forgets the oldest items beyond the limit; the answer keeps them alive for the moment.
+    /// Takes the oldest items beyond the limit out of the window.
+    ///
+    /// Returns what keeps them alive for the moment.
     #[inline]
     fn forget_excess(&mut self) -> Option<NodeRef<T>> {
         let excess = self.len.saturating_sub(self.limit);
@@ -689,7 +713,7 @@ impl<T> Window<T> {
             let first = self.first.nth(excess);
             mem::replace(&mut self.first, first)
         });
-        // Both only where a wake-up panicked. What has passed leads to the others.
+        // There are both only if a wake-up has panicked. The passed item leads to the others.
         self.passed.take().or(trimmed)
     }
 }

@@ -1,21 +1,22 @@
 //! How nodes are freed.
 //!
-//! A chain goes from its head, as far as nobody else holds it. Where dropping events is foreign code, which
-//! may take its time or block, **all references on what follows are given up before the first event
-//! is dropped**. Otherwise that would keep alive whatever is published meanwhile, though
-//! everybody is done with it.
+//! Freeing starts at a node without references and continues up to the next node that has one. If
+//! the drop of events is user code, which may take its time or block, **all links are released
+//! before the first event is dropped**. Otherwise the freed nodes would, while their events are
+//! dropped, keep alive what is published meanwhile, although no reader needs it.
 //!
 //! ```text
 //!   first             open     last
 //!     │  ours           │        │  others'
 //!   [ 0 ]─▶ … ─▶[ 15 ]─▶[ 16 ]─▶[ 17 ]─▶[ 18 ]─▶ …
-//!     whole blocks:       begun: who frees its last node frees all of it. So 16 and 17
-//!     freed in place      are copied before the reference on 18 is given up.
+//!     whole blocks:       a partial block: whoever frees its last node frees
+//!     freed in place      all of it. So the payloads of 16 and 17 are copied
+//!                         before the reference to 18 is released.
 //! ```
 //!
-//! An event may own the last handle to a later item, so that its drop frees that item, whose event may own
-//! one in turn. So that this does not go deeper and deeper, what is freed *by the drop of an event* gives
-//! up each link after its event is dropped: then the next item is left to the loop again.
+//! An event may own the last handle to a later item, so that its drop frees that item, whose event
+//! may own one in turn. To keep this from recursing, what is freed *by the drop of an event*
+//! releases each link only after dropping the event: the next item is then left to the loop.
 
 use std::cell::Cell;
 use std::mem::{self, MaybeUninit};
@@ -32,7 +33,7 @@ thread_local! {
     static DROPPING: Cell<bool> = Cell::new(false);
 }
 
-/// Events are being dropped on this thread, by us, whose links have been given up.
+/// This thread is dropping events whose links have been released.
 struct Dropping;
 
 impl Dropping {
@@ -48,16 +49,17 @@ impl Drop for Dropping {
     }
 }
 
-/// Frees a node without references, and what only it kept alive. Goes on also where the drop of an
-/// event panics; the first panic goes on after that.
+/// Frees a node without references, and everything that only it kept alive.
+///
+/// Continues even if the drop of an event panics, and resumes the first panic at the end.
 ///
 /// # Safety
 ///
-/// The caller gave up the last reference to `first`.
+/// The caller has released the last reference to `first`.
 #[cold]
 #[inline(never)]
 pub(super) unsafe fn chain<T>(first: NonNull<Node<T>>) {
-    // SAFETY: the caller's.
+    // SAFETY: the caller's contract is theirs.
     unsafe {
         if !mem::needs_drop::<T>() {
             without_drops(first);
@@ -69,37 +71,37 @@ pub(super) unsafe fn chain<T>(first: NonNull<Node<T>>) {
     }
 }
 
-/// As [`chain`], where there is next to no foreign code.
+/// Frees like [`chain`], if dropping an event runs no user code.
 ///
 /// # Safety
 ///
-/// The same.
+/// As for [`chain`].
 unsafe fn without_drops<T>(mut at: NonNull<Node<T>>) {
     loop {
-        // Given up also where an error that a buffer has failed with panics when it is dropped.
-        // SAFETY: nobody else has a reference (caller, or `let_go`).
+        // A guard, so that it is released even if the drop of a buffer's error panics.
+        // SAFETY: L4 (caller, or `release_link`).
         let next = unsafe { link(at) }.map(NodeRef);
-        // SAFETY: as above, and what it links to is taken care of. That or the node keeps the record.
+        // SAFETY: L4; the link is ours by now. The next node, or this one, keeps the `Shared` (L5).
         unsafe { node::<T, true>(at) };
-        match next.and_then(let_go) {
+        match next.and_then(release_link) {
             Some(next) => at = next,
             None => return,
         }
     }
 }
 
-/// As [`chain`], each node before its link is given up.
+/// Frees like [`chain`], but drops each node before it releases its link.
 ///
 /// # Safety
 ///
-/// The same.
+/// As for [`chain`].
 unsafe fn in_order<T>(first: NonNull<Node<T>>) {
     let mut ours = Some(first);
     let mut next = None;
     even_if_it_panics(|| {
-        while let Some(at) = ours.take().or_else(|| next.take().and_then(let_go)) {
-            // SAFETY: nobody else has a reference (caller, or `let_go`), and what it links to is
-            // taken care of. That or the node keeps the record.
+        while let Some(at) = ours.take().or_else(|| next.take().and_then(release_link)) {
+            // SAFETY: L4 (caller, or `release_link`); the link is ours by now. The next node, or
+            // this one, keeps the `Shared` (L5).
             unsafe {
                 next = link(at).map(NodeRef);
                 node::<T, true>(at);
@@ -108,25 +110,26 @@ unsafe fn in_order<T>(first: NonNull<Node<T>>) {
     });
 }
 
-/// As [`chain`], all nodes after their links are given up.
+/// Frees like [`chain`], and drops all events after it has released the links.
 ///
 /// # Safety
 ///
-/// The same.
+/// As for [`chain`].
 unsafe fn links_first<T>(first: NonNull<Node<T>>) {
     let mut last = first;
     let mut open = Some(first);
     let mut copies = Vec::new();
-    // The first that is not freed in its place.
+    // Pass over all nodes that are ours. `end` is the first that is not freed in place.
     let end = loop {
-        // SAFETY: nobody else has a reference to `last` (caller, or the checks below).
+        // SAFETY: L4 for `last` (caller, `is_unique` or `release_link`).
         let (next, closing) = unsafe { (link(last), closing(last)) };
         if closing != 0 {
             open = next;
-            // SAFETY: as above; the node, or what it links to, keeps the record until then.
+            // SAFETY: `last` closes this block, and it or the node it links to keeps the `Shared`
+            // (L5).
             unsafe { block::count_reclaimed(last, closing) };
         }
-        // A buffer's last slot closes its block.
+        // There is no next node at an end, whose slot is the last of its block.
         let Some(next) = next.map(NodeRef) else {
             break None;
         };
@@ -134,10 +137,11 @@ unsafe fn links_first<T>(first: NonNull<Node<T>>) {
             last = next.into_raw();
             continue;
         }
-        // Mostly it is but one. (Out of line, both: a payload that is too large for blocks may be too
-        // large for the stack, too.)
+        // There is another reference to `next`. So release ours, and copy what is ours of a
+        // partial block first. Mostly that is one node. (Both cases are out of line, because a
+        // payload that is too large for blocks may be too large for the stack.)
         if block::is_of_many::<T>() && last == first && open == Some(first) {
-            // SAFETY: as above.
+            // SAFETY: L4 for `first`, and `next` is its link's reference.
             match unsafe { one_of_a_block(first, next) } {
                 Some(next) => last = next,
                 None => return,
@@ -145,11 +149,12 @@ unsafe fn links_first<T>(first: NonNull<Node<T>>) {
             continue;
         }
         if block::is_of_many::<T>() {
-            // SAFETY: all from `open` to `last` are ours. The copies are used if the block is given up now.
+            // SAFETY: L4 for all from `open` to `last`. The copies are used only if the block is
+            // released now, and its nodes then are not.
             unsafe { copy_all(open, next.0, &mut copies) };
         }
-        match let_go(next) {
-            // The block is ours still.
+        match release_link(next) {
+            // Ours was the last reference after all, so the block is still ours.
             Some(next) => last = next,
             None => break open,
         }
@@ -160,47 +165,48 @@ unsafe fn links_first<T>(first: NonNull<Node<T>>) {
     let _dropping = Dropping::begin();
     even_if_it_panics(|| {
         while let Some(ours) = at.filter(|_| at != end) {
-            // SAFETY: not freed yet, and what it links to is taken care of.
+            // SAFETY: L4, and it is not freed yet. Its link is ours or released.
             unsafe {
                 at = link(ours);
                 node::<T, false>(ours);
             }
         }
         for payload in copies.by_ref() {
-            // SAFETY: what it was copied from is not used any more.
+            // SAFETY: the node it was copied from is not used any more.
             unsafe { payload.assume_init_drop() };
         }
     });
 }
 
-/// Gives up the link of one node in a block that has been begun, then drops its payload. The answer is
-/// the next node if that had no other reference: then nothing was dropped.
+/// Releases the link of one node in a partial block, then drops the node's payload.
+///
+/// Returns the next node if that had no other reference; then nothing is dropped.
 ///
 /// # Safety
 ///
-/// Nobody else has a reference to `node`, and `next` is its link's.
+/// The caller has `node` to itself (L4), and `next` is the reference of its link.
 #[inline(never)]
 unsafe fn one_of_a_block<T>(node: NonNull<Node<T>>, next: NodeRef<T>) -> Option<NonNull<Node<T>>> {
-    // SAFETY: the caller's; it is used if the block is given up now.
+    // SAFETY: L4 (caller). The copy is used only if the block is released now.
     let payload = unsafe { copy(node) };
-    let next = let_go(next);
+    let next = release_link(next);
     if next.is_none() {
         let _dropping = Dropping::begin();
-        // SAFETY: what it was copied from is not used any more.
+        // SAFETY: the node it was copied from is not used any more.
         drop(unsafe { payload.assume_init() });
     }
     next
 }
 
-/// The payload of a node, of which there are two then: one is to be used. The rest of the node is dropped.
+/// Copies the payload of a node, and drops the rest of the node. Only one of the two may be used.
 ///
 /// # Safety
 ///
-/// Nobody else has a reference to `node`.
+/// The caller has `node` to itself (L4).
 unsafe fn copy<T>(node: NonNull<Node<T>>) -> MaybeUninit<Payload<T>> {
-    // SAFETY: exclusive (caller), hence allocated and not written to.
+    // SAFETY: L4 (caller), so it is allocated and no one writes to it.
     unsafe {
-        // A new event in its place needs no drop.
+        // Leaves a new event in its place, which needs no drop.
         drop(mem::take(&mut (*node.as_ptr()).event));
         { node.as_ref() }
             .payload
@@ -208,11 +214,11 @@ unsafe fn copy<T>(node: NonNull<Node<T>>) -> MaybeUninit<Payload<T>> {
     }
 }
 
-/// Those of the nodes from `at` on, up to `end`.
+/// Copies the payloads of the nodes from `at` up to `end`.
 ///
 /// # Safety
 ///
-/// Nobody else has a reference to any of them.
+/// The caller has all of them to itself (L4).
 #[inline(never)]
 unsafe fn copy_all<T>(
     mut at: Option<NonNull<Node<T>>>,
@@ -220,7 +226,7 @@ unsafe fn copy_all<T>(
     copies: &mut Vec<MaybeUninit<Payload<T>>>,
 ) {
     while let Some(node) = at.filter(|at| *at != end) {
-        // SAFETY: the caller's.
+        // SAFETY: L4 (caller).
         unsafe {
             copies.push(copy(node));
             at = link(node);
@@ -228,80 +234,81 @@ unsafe fn copy_all<T>(
     }
 }
 
-/// Gives up a link's reference; answers the node if it was the last.
-fn let_go<T>(next: NodeRef<T>) -> Option<NonNull<Node<T>>> {
-    let was_last = next.give_up();
+/// Releases the reference of a link. Returns the node if that was the last.
+fn release_link<T>(next: NodeRef<T>) -> Option<NonNull<Node<T>>> {
+    let was_last = next.release();
     let next = next.into_raw();
     was_last.then_some(next)
 }
 
-/// What a node links to; `None` at an end.
+/// Returns the node that this one links to; `None` at an end.
 ///
 /// # Safety
 ///
-/// The node is the caller's: nobody else has a reference to it.
+/// The caller has the node to itself (L4).
 #[inline]
 unsafe fn link<T>(node: NonNull<Node<T>>) -> Option<NonNull<Node<T>>> {
-    // Relaxed: exclusive since the Acquire that found the count at its end.
-    // SAFETY: the caller's.
+    // Relaxed: no one has written it since the Acquire that found the last reference released.
+    // SAFETY: L4 (caller).
     let next = unsafe { node.as_ref() }.next.load(Relaxed);
     NonNull::new(next).filter(|next| *next != node)
 }
 
-/// The [closing numbers](super::super::block) of a node; 0 where it is not the last of its block.
+/// Returns the [closing numbers](super::super::block) of a node, 0 if it does not close its block.
 ///
 /// # Safety
 ///
 /// As for [`link`].
 #[inline]
 unsafe fn closing<T>(node: NonNull<Node<T>>) -> u64 {
-    // Relaxed: as above.
-    // SAFETY: the caller's.
+    // Relaxed: no one has written it since the Acquire that found the last reference released.
+    // SAFETY: L4 (caller).
     unsafe { node.as_ref() }.state.load(Relaxed) & !REFS & !REQUESTS
 }
 
-/// Frees one node: drops its payload and its event, and gives back the memory of the block that it closes, if it does.
+/// Frees one node: drops its payload and event, and frees the block that it closes, if it does.
+///
 /// Counts that block as reclaimed if `COUNT` is set.
 ///
 /// # Safety
 ///
-/// The node is the caller's, and so is its reference on the next. If `COUNT` is set, the record is still there.
+/// The caller has the node to itself (L4), and owns the reference of its link. If `COUNT` is set,
+/// the `Shared` is still alive.
 #[inline(always)]
 #[allow(clippy::inline_always, reason = "a tenth of a read, counted")]
 pub(super) unsafe fn node<T, const COUNT: bool>(node: NonNull<Node<T>>) {
-    // SAFETY: the caller's.
+    // SAFETY: L4 (caller).
     let closing = unsafe { closing(node) };
-    // SAFETY: as above.
+    // SAFETY: L4 (caller).
     let payload = &unsafe { node.as_ref() }.payload;
-    // SAFETY: as above.
+    // SAFETY: L4 (caller).
     let is_one = payload.with(|payload| matches!(unsafe { &*payload }, Payload::One(_)));
     if closing == 0 && is_one && !mem::needs_drop::<T>() {
-        // Inline, since it is so usual: nothing but the event may need a drop.
-        // SAFETY: as above.
+        // Inline, since this is the usual case: only the event may need a drop.
+        // SAFETY: L4 (caller).
         unsafe { std::ptr::drop_in_place(&raw mut (*node.as_ptr()).event) };
     } else {
-        // SAFETY: as above.
+        // SAFETY: the caller's contract is its contract.
         unsafe { whole_node::<T, COUNT>(node, closing) }
     }
 }
 
-/// As [`node`](self::node), for any node.
+/// Frees like [`node`](self::node), for every kind of node.
 ///
 /// # Safety
 ///
-/// The same; `closing` are its closing numbers.
+/// As for [`node`](self::node); `closing` are the node's closing numbers.
 #[cold]
 #[inline(never)]
 unsafe fn whole_node<T, const COUNT: bool>(node: NonNull<Node<T>>, closing: u64) {
     if COUNT && closing != 0 {
-        // First: with the node, the record may go.
-        // SAFETY: the caller's.
+        // Before the node is dropped, with which the `Shared` may go.
+        // SAFETY: the node closes this block, and the `Shared` is alive (caller).
         unsafe { block::count_reclaimed(node, closing) };
     }
-    // Dropped after the payload, also where that panics.
-    // SAFETY: nodes die in the order of the chain, freed or copied from, so with the node that closes its
-    // block all others in it are dead.
+    // A guard: the memory is freed after the payload is dropped, even if that panics.
+    // SAFETY: L10: the other nodes of this block have been freed or copied from.
     let _memory = (closing != 0).then(|| unsafe { Memory::of(node, closing) });
-    // SAFETY: the caller's.
+    // SAFETY: L4 (caller).
     unsafe { std::ptr::drop_in_place(node.as_ptr()) };
 }
