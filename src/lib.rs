@@ -63,11 +63,11 @@
 //! | to read from, any number of times | [`Position`] | all items from there on |
 //! | to come back to, if it is still retained then | [`Bookmark`] | no item |
 //! | by the version that your events carry | an index: see [`Indexed`] | nothing: a number |
-//! | in a publisher, across connections | [`Resume`] | nothing: a number or a text |
+//! | in a publisher, across connections | [`Resume`] | nothing: two numbers |
 //!
 //! # What every reader has
 //!
-//! | | [`Subscription`] | [`Cloned`] | [`Limited`] | [`Watch`] | [`SharedStream`], [limited](SharedLimited) |
+//! | | [`Subscription`] | [`Cloned`] | [`Limited`] | [`Watch`] | [Follower](SharedStream) |
 //! |---|:-:|:-:|:-:|:-:|:-:|
 //! | `Stream`, `FusedStream` | ✓ | ✓ | ✓ | ✓ | ✓ |
 //! | `recv`, `try_recv`, `recv_blocking`, `recv_timeout` | ✓ | ✓ | ✓ | ✓ | 2 |
@@ -78,9 +78,10 @@
 //!
 //! 1. A watch reads one buffer after another, so no place in a buffer is its place. That is a
 //!    `Resume`: subscribe again with one, or without for a watch that starts anew.
-//! 2. A follower of a shared stream has the interface of that stream, since each can take the
-//!    other's place: `StreamExt::next` receives, `futures::executor::block_on_stream` iterates.
-//!    Its place is of use only while followers drive the stream: keep a clone, or the source.
+//! 2. A follower ([`SharedStream`], [`SharedLimited`]) replaces the stream that it shares, and so
+//!    has the interface of a stream: `StreamExt::next` receives, and
+//!    `futures::executor::block_on_stream` iterates. Nothing is published while no follower drives
+//!    the stream, so a place without a follower is of no use: keep a clone, or the source.
 //!
 //! # Lagging
 //!
