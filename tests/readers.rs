@@ -7,11 +7,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
+use std::time::Duration;
 
 use event_buffer::{
     ByteSize, Cloned, EventBuffer, Iter, LagExceeded, LagLimit, Limited, OnLag, RecvError, Replay,
-    SharedBuffer, Subscription, TryRecvError,
+    ShareExt, SharedBuffer, Subscription, TryRecvError,
 };
+use futures::executor::block_on;
+use futures::stream::{self, FusedStream, StreamExt};
 use support::{events, watchdog};
 
 static_assertions::assert_impl_all!(Iter<'static, Cloned<u8>>: Send, Sync, Unpin, Iterator);
@@ -35,6 +38,79 @@ fn unretained<T>() -> EventBuffer<T> {
 fn kinds(reader: &Subscription<u8>) -> (Subscription<u8>, Cloned<u8>, Limited<u8>) {
     let limited = reader.clone().limited(LagLimit::items(100));
     (reader.clone(), reader.clone().cloned(), limited)
+}
+
+/// Calls what the crate page's table lists for every reader but the followers of a shared stream.
+/// Six things are ready at least.
+macro_rules! assert_receives {
+    ($reader:expr) => {
+        let mut reader = $reader;
+        assert!(block_on(reader.recv()).is_ok());
+        assert!(reader.try_recv().is_ok());
+        assert!(reader.recv_blocking().is_ok());
+        assert!(reader.recv_timeout(Duration::ZERO).is_ok());
+        assert!(reader.iter().next().is_some_and(|read| read.is_ok()));
+        assert!(!reader.is_closed());
+        assert_ne!(reader.lag(), 0);
+        assert_streams!(reader);
+        reader.closer().close("enough");
+        assert!(reader.is_closed());
+    };
+}
+
+/// Reads by `Stream`, and `FusedStream` says that more may come.
+macro_rules! assert_streams {
+    ($reader:expr) => {
+        assert!(block_on($reader.next()).is_some());
+        assert!(!$reader.is_terminated());
+    };
+}
+
+/// Calls what the table lists for readers that stand in one buffer, at an item.
+macro_rules! assert_has_place {
+    ($reader:expr, $buffer:expr) => {
+        let reader = $reader;
+        assert!(reader.clone().try_recv().is_ok());
+        assert!(reader.position().subscribe().try_recv().is_ok());
+        let resumed = $buffer.upgrade(&reader.bookmark());
+        assert!(resumed.unwrap().try_recv().is_ok());
+        assert!(reader.resubscribe().try_recv().is_err(), "at the tail");
+    };
+}
+
+#[test]
+fn readers_have_what_the_table_on_the_crate_page_lists() {
+    let _watchdog = watchdog();
+    let mut buffer = EventBuffer::builder().replay(Replay::All).build();
+    let (items, clones, limited) = kinds(&buffer.subscribe());
+    buffer.extend(1..=7);
+    assert_has_place!(&items, buffer);
+    assert_has_place!(&clones, buffer);
+    assert_has_place!(&limited, buffer);
+    assert_receives!(items);
+    assert_receives!(clones);
+    assert_receives!(limited);
+
+    let source = stream::iter(1..=7).share(Replay::All);
+    let mut follower = source.subscribe().clone();
+    assert_streams!(follower);
+    let mut limited = follower.limited(LagLimit::items(100)).clone();
+    assert_streams!(limited);
+}
+
+#[cfg(feature = "publisher")]
+#[test]
+fn a_watch_has_what_the_table_on_the_crate_page_lists() {
+    use event_buffer::{Publisher, Request, Watch};
+    static_assertions::assert_not_impl_any!(Watch<u8, u8>: Clone);
+
+    let _watchdog = watchdog();
+    let publisher = Publisher::builder().build();
+    let watch = publisher.subscribe(Request::new("key"));
+    for index in 1..=7 {
+        publisher.publish(index, [("key", index)]).unwrap();
+    }
+    assert_receives!(watch);
 }
 
 #[test]

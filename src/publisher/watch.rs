@@ -20,6 +20,7 @@ use super::update::{Begin, ResetReason, Update};
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::lag_limit::LagLimit;
 use crate::link::{Closer, receive, recv_blocking, recv_timeout};
+use crate::read::iter::Iter;
 use crate::unwind::both_even_if_one_panics;
 
 /// Follows a key, or several: a [`Stream`] of [`Update`]s, made by
@@ -428,6 +429,23 @@ impl<K, T> Watch<K, T> {
     /// ```
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Update<K, T>, RecvTimeoutError> {
         recv_timeout(self.recv(), timeout)
+    }
+
+    /// Returns a blocking iterator over the updates: see [`Iter`].
+    ///
+    /// ```
+    /// use event_buffer::publisher::{Publisher, Request, Update};
+    ///
+    /// let publisher = Publisher::builder().build();
+    /// let mut watch = publisher.subscribe(Request::new("key"));
+    /// publisher.publish(1, [("key", "event")]).unwrap();
+    /// drop(publisher);
+    /// let updates: Vec<_> = watch.iter().collect::<Result<_, _>>()?;
+    /// assert!(matches!(updates.last(), Some(Update::Events(_))));
+    /// # Ok::<(), event_buffer::publisher::WatchError>(())
+    /// ```
+    pub fn iter(&mut self) -> Iter<'_, Self> {
+        Iter::new(self)
     }
 }
 

@@ -1,21 +1,23 @@
-//! A place that keeps nothing.
+//! A weak place.
 
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use crate::list::WeakPlace;
 
-/// A place in a buffer that keeps no item alive: to go on there later, if what follows is still
-/// retained then.
+/// A weak place in a buffer, from which to continue later if the items there are still retained.
 ///
-/// Made by the `bookmark` of a [`Subscription`](crate::Subscription::bookmark), a
-/// [`Cloned`](crate::Cloned::bookmark) or a [`Position`](crate::Position::bookmark): it is to that what a
-/// [`Weak`](std::sync::Weak) is to an [`Arc`](std::sync::Arc). The buffer
-/// [upgrades](crate::EventBuffer::upgrade) it to a subscription, or tells how many items are lost.
+/// Made by the `bookmark` method of a reader ([`Subscription`](crate::Subscription::bookmark),
+/// [`Cloned`](crate::Cloned::bookmark), [`Limited`](crate::Limited::bookmark)) or of a
+/// [`Position`](crate::Position::bookmark), to which it is what a [`Weak`](std::sync::Weak) is to
+/// an [`Arc`](std::sync::Arc). The buffer [upgrades](crate::EventBuffer::upgrade) it to a
+/// subscription, or reports how many items are lost.
 ///
-/// Cheap to clone (one reference count). In memory it keeps a few hundred bytes about the buffer, and
-/// those of buffers that this one was spliced to; with that the error that one of them failed with, and the
-/// emptied list of a crowd that waited there.
+/// # Cost
+///
+/// Cloning it is cheap (one reference count). It keeps no item in memory, only a few hundred bytes
+/// about the buffer and each buffer that it was spliced to. These include the error that one of
+/// them failed with, and the emptied list of tasks that waited there.
 ///
 /// ```
 /// use event_buffer::{BookmarkError, EventBuffer, Replay};
@@ -30,18 +32,18 @@ use crate::list::WeakPlace;
 /// # Ok::<(), BookmarkError>(())
 /// ```
 pub struct Bookmark<T> {
-    pub(crate) mark: WeakPlace<T>,
+    pub(crate) place: WeakPlace<T>,
 }
 
 impl<T> Bookmark<T> {
-    pub(crate) fn new(mark: WeakPlace<T>) -> Self {
-        Self { mark }
+    pub(crate) fn new(place: WeakPlace<T>) -> Self {
+        Self { place }
     }
 }
 
 impl<T> Clone for Bookmark<T> {
     fn clone(&self) -> Self {
-        Self::new(self.mark.clone())
+        Self::new(self.place.clone())
     }
 }
 

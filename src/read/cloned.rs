@@ -17,9 +17,9 @@ use crate::read::subscription::Subscription;
 
 /// A reader of single events, cloned out of the items: a [`Stream`] of `T`s.
 ///
-/// Made by [`Subscription::cloned`]. Its methods do what those of [`Subscription`] do, for single
-/// events. In the middle of a backlog it may keep up to 32 received items alive; where it has
-/// caught up it keeps none, but for the item of which it has not given all events yet.
+/// Made by [`Subscription::cloned`]. Its methods do for single events what those of
+/// [`Subscription`] do for items. In the middle of a backlog it may keep up to 32 received items in
+/// memory. Once it has caught up it keeps none, except an item that it has delivered in part.
 ///
 /// ```
 /// use event_buffer::EventBuffer;
@@ -35,7 +35,7 @@ pub struct Cloned<T> {
 }
 
 impl<T> Subscription<T> {
-    /// A stream of single events, cloned out of the items. O(1).
+    /// Converts this to a reader of single events, cloned out of the items. O(1).
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -63,18 +63,20 @@ impl<T: Clone> Cloned<T> {
         Self { items }
     }
 
-    /// The reader of items that it is made of.
+    /// Returns the reader of items that this wraps.
     pub(crate) fn into_items(self) -> Subscription<T> {
         self.items
     }
 
     /// Waits for the next event.
     ///
-    /// Cancel safe: an event is taken only when the future completes.
-    ///
     /// # Errors
     ///
-    /// As for [`Subscription::recv`].
+    /// The same as those of [`Subscription::recv`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: an event is taken only when the future completes.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -91,14 +93,20 @@ impl<T: Clone> Cloned<T> {
         self.items.next_with(Self::next_event)
     }
 
-    /// The next event, if it is there. Never waits. If `T`'s clone panics the event has not been
-    /// received: the next read clones it again, or [`skip_event`](Self::skip_event) leaves it out.
-    ///
-    /// O(1) and one clone. Takes no lock unless it comes to a splice or to the end.
+    /// Returns the next event if one is ready. Never waits.
     ///
     /// # Errors
     ///
-    /// As for [`Subscription::try_recv`].
+    /// The same as those of [`Subscription::try_recv`].
+    ///
+    /// # Panics
+    ///
+    /// If `T`'s clone does. The event has not been received then: the next read clones it again,
+    /// and [`skip_event`](Self::skip_event) leaves it out.
+    ///
+    /// # Cost
+    ///
+    /// O(1) and one clone. Takes a lock only at a splice and at the end.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, TryRecvError};
@@ -122,10 +130,11 @@ impl<T: Clone> Cloned<T> {
         items.visit(T::clone)
     }
 
-    /// Skips the next event, if it is there, without cloning it: for one whose `clone` panics each time, which
-    /// would otherwise hold up the reader for ever and keep everything after it. Never waits. O(1).
+    /// Skips the next event without cloning it, if one is ready. Never waits. O(1).
     ///
-    /// Returns `false` if nothing is ready or the reader has ended. (Not called `skip`, which is `StreamExt`'s.)
+    /// An event whose `clone` panics each time would otherwise stop the reader for ever, and keep
+    /// everything after it in memory. Returns `false` if nothing is ready or the reader has ended.
+    /// (It is not named `skip` because `StreamExt` has a method of that name.)
     ///
     /// ```
     /// use event_buffer::EventBuffer;
@@ -154,16 +163,20 @@ impl<T: Clone> Cloned<T> {
         self.items.skip_event()
     }
 
-    /// Waits for the next event, blocking the thread. Not for use in async code. Allocates a
-    /// waker, as [`Subscription::recv_blocking`] does.
+    /// Waits for the next event, blocking the thread. Not for use in async code.
     ///
     /// # Errors
     ///
-    /// As for [`Subscription::recv`].
+    /// The same as those of [`Subscription::recv`].
     ///
     /// # Panics
     ///
-    /// On `wasm32-unknown-unknown`, which has no threads, if nothing is ready: it would block for ever.
+    /// On `wasm32-unknown-unknown`, which has no threads, if nothing is ready: it would block for
+    /// ever.
+    ///
+    /// # Cost
+    ///
+    /// Allocates a waker, even if an event is ready.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, RecvError};
@@ -201,8 +214,9 @@ impl<T: Clone> Cloned<T> {
         recv_timeout(self.recv(), timeout)
     }
 
-    /// A handle that closes this reader from outside. See [`Closer`]. The rest of an item of which
-    /// some events were given is not delivered any more either.
+    /// Returns a handle that closes this reader from outside: see [`Closer`].
+    ///
+    /// A close also discards the remaining events of an item that was delivered in part.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, TryRecvError};
@@ -221,8 +235,9 @@ impl<T: Clone> Cloned<T> {
         self.items.closer()
     }
 
-    /// How many items have not been received completely: items, not events. See
-    /// [`Subscription::lag`].
+    /// Returns the number of items (not events) that have not been received completely.
+    ///
+    /// See [`Subscription::lag`].
     ///
     /// ```
     /// use event_buffer::EventBuffer;
@@ -240,8 +255,9 @@ impl<T: Clone> Cloned<T> {
         self.items.lag()
     }
 
-    /// Returns `true` if nothing more will come, whatever is unread: see
-    /// [`Subscription::is_closed`].
+    /// Returns `true` if nothing will be published after what is unread.
+    ///
+    /// See [`Subscription::is_closed`].
     ///
     /// ```
     /// use event_buffer::EventBuffer;
@@ -273,10 +289,9 @@ impl<T: Clone> Cloned<T> {
         Iter::new(self)
     }
 
-    /// The place of the next item to be received, or of the one of which events are still to come:
-    /// see [`Subscription::position`].
+    /// Returns the place of the next item, or of the one that was delivered in part.
     ///
-    /// Who subscribes there receives that item whole.
+    /// A reader that subscribes there receives that item whole. See [`Subscription::position`].
     ///
     /// ```
     /// use event_buffer::EventBuffer;
@@ -293,8 +308,9 @@ impl<T: Clone> Cloned<T> {
         self.items.position()
     }
 
-    /// The place of the next item, to go on there later: [`Subscription::bookmark`]. An item of which
-    /// only some events were given is read again from its first.
+    /// Returns a weak place of the next item: see [`Subscription::bookmark`].
+    ///
+    /// An item that was delivered in part is read again from its first event.
     ///
     /// ```
     /// use event_buffer::EventBuffer;
@@ -314,7 +330,7 @@ impl<T: Clone> Cloned<T> {
         self.items.bookmark()
     }
 
-    /// A new reader that starts at the tail: [`Subscription::resubscribe`].
+    /// Returns a new reader that starts at the tail: see [`Subscription::resubscribe`].
     ///
     /// ```
     /// use event_buffer::EventBuffer;

@@ -1,9 +1,9 @@
 //! Events that carry an index.
 
-/// An event that carries an index: the version, revision or offset at which it came to be.
+/// An event that carries an index: the version, revision or offset that it made.
 ///
-/// Implemented for references and [`Arc`](std::sync::Arc)s to such events too. It is what
-/// [`EventBuffer::subscribe_after`](crate::EventBuffer::subscribe_after) asks for.
+/// [`EventBuffer::subscribe_after`](crate::EventBuffer::subscribe_after) requires it. References
+/// and [`Arc`](std::sync::Arc)s to such events implement it, too.
 ///
 /// ```
 /// use event_buffer::{EventBuffer, Indexed};
@@ -19,7 +19,9 @@
 /// assert!(buffer.latest().is_some_and(|item| item.has_index(7)));
 /// ```
 pub trait Indexed {
-    /// The event's index. Should be the same each time, and cheap to tell.
+    /// Returns the event's index.
+    ///
+    /// It should be cheap, and return the same index each time.
     ///
     /// ```
     /// use event_buffer::Indexed;

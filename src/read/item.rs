@@ -11,11 +11,14 @@ use crate::read::position::Position;
 
 /// A handle to one published item: the events that were appended together, as a slice.
 ///
-/// Cheap to clone (one reference count); `T` need not be [`Clone`]. Items are never empty and
-/// never change.
+/// Items are never empty and never change. A handle does not count as an observer.
 ///
-/// **A held item keeps everything published after it alive.** That is how a cache is made; do
-/// not hold one longer than you need it otherwise. It does not count as an observer. Dropping the
+/// **A handle keeps its item and everything published after it in memory.** A cache makes use of
+/// that; otherwise, drop the handle as soon as you can.
+///
+/// # Cost
+///
+/// Cloning a handle is cheap (one reference count), and `T` need not be [`Clone`]. Dropping the
 /// last handle that kept a chain of items frees them all: O(items freed).
 ///
 /// ```
@@ -32,12 +35,12 @@ use crate::read::position::Position;
 pub struct BufferItem<T>(PlaceRef<T>);
 
 impl<T> BufferItem<T> {
-    /// `slot` holds an item.
-    pub(crate) fn new(slot: PlaceRef<T>) -> Self {
-        Self(slot)
+    /// Wraps the place of an item; it must have been published.
+    pub(crate) fn new(place: PlaceRef<T>) -> Self {
+        Self(place)
     }
 
-    /// The item's events, at least one. O(1), takes no lock.
+    /// Returns the item's events, at least one. O(1), takes no lock.
     ///
     /// ```
     /// use event_buffer::EventBuffer;
@@ -53,15 +56,18 @@ impl<T> BufferItem<T> {
         self.0.events()
     }
 
-    /// The item after this one, if it is there. Never waits.
-    ///
-    /// O(1), or O(splices) where it goes over some; does not allocate.
+    /// Returns the item after this one if it has been published. Never waits.
     ///
     /// # Errors
     ///
-    /// [`TryRecvError::Empty`] where nothing has been published since,
-    /// [`Closed`](TryRecvError::Closed) or [`Failed`](TryRecvError::Failed) where the buffer
-    /// ended after this item. An item says the failure each time, not once as a subscription does.
+    /// [`TryRecvError::Empty`] if nothing has been published since,
+    /// [`Closed`](TryRecvError::Closed) or [`Failed`](TryRecvError::Failed) if the buffer ended
+    /// after this item. Each call returns the failure, unlike those of a subscription, which
+    /// reports it once.
+    ///
+    /// # Cost
+    ///
+    /// O(1), or O(splices) to cross some. Does not allocate.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, TryRecvError};
@@ -78,9 +84,9 @@ impl<T> BufferItem<T> {
         Self::try_at(&mut self.0.after())
     }
 
-    fn try_at(slot: &mut PlaceRef<T>) -> Result<Self, TryRecvError> {
-        match slot.read() {
-            Read::Item => Ok(Self(slot.clone())),
+    fn try_at(place: &mut PlaceRef<T>) -> Result<Self, TryRecvError> {
+        match place.read() {
+            Read::Item => Ok(Self(place.clone())),
             Read::Empty => Err(TryRecvError::Empty),
             Read::End(error) => Err(error.into()),
         }
@@ -88,13 +94,16 @@ impl<T> BufferItem<T> {
 
     /// Waits for the item after this one.
     ///
-    /// Cancel safe: asking again gives the same answer. To follow a buffer,
-    /// [`subscribe`](Self::subscribe) is better: whoever only waits here is no observer, and cannot
-    /// be closed from outside.
+    /// To follow a buffer, prefer [`subscribe`](Self::subscribe): a task that waits here is no
+    /// observer, and cannot be closed from outside.
     ///
     /// # Errors
     ///
-    /// [`RecvError::Closed`] or [`RecvError::Failed`] where the buffer ended after this item.
+    /// [`RecvError::Closed`] or [`RecvError::Failed`] if the buffer ended after this item.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: each call returns the same item.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -108,17 +117,17 @@ impl<T> BufferItem<T> {
     /// # Ok::<(), event_buffer::RecvError>(()) }).unwrap();
     /// ```
     pub async fn next(&self) -> Result<Self, RecvError> {
-        let mut slot = self.0.after();
+        let mut place = self.0.after();
         loop {
-            match Self::try_at(&mut slot).map_err(TryRecvError::into_end) {
+            match Self::try_at(&mut place).map_err(TryRecvError::into_end) {
                 Ok(item) => return Ok(item),
                 Err(Some(end)) => return Err(end),
-                Err(None) => slot.written().await,
+                Err(None) => place.written().await,
             }
         }
     }
 
-    /// The place of this item: reading from there starts with it. O(1).
+    /// Returns the place of this item: reading from there starts with it. O(1).
     ///
     /// ```
     /// use event_buffer::EventBuffer;
@@ -134,8 +143,9 @@ impl<T> BufferItem<T> {
         Position(self.0.clone())
     }
 
-    /// The place after this item: reading from there starts with what follows it. O(1). The place
-    /// does not keep this item alive.
+    /// Returns the place after this item: reading from there starts with the next one. O(1).
+    ///
+    /// The place does not keep this item in memory.
     ///
     /// ```
     /// use event_buffer::EventBuffer;
@@ -153,7 +163,7 @@ impl<T> BufferItem<T> {
 }
 
 impl<T: Indexed> BufferItem<T> {
-    /// Whether the item's first event has this [index](Indexed::index).
+    /// Returns `true` if the item's first event has this [index](Indexed::index).
     ///
     /// ```
     /// # use event_buffer::{EventBuffer, Indexed};

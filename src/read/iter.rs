@@ -4,13 +4,14 @@ use futures::stream::{Stream, StreamExt};
 
 use crate::link::block_on;
 
-/// A blocking iterator over what a reader receives, made by
-/// [`Subscription::iter`](crate::Subscription::iter), [`Cloned::iter`](crate::Cloned::iter) and
-/// [`Limited::iter`](crate::Limited::iter).
+/// A blocking iterator over what a reader receives.
 ///
-/// Yields what the reader yields as a [`Stream`], and ends when that does: with `None` when the
-/// buffer is closed, or after an error that is final. Each step blocks the thread until there is
-/// something; it is not for use in async code. Dropping the iterator leaves the reader where it is.
+/// Made by the `iter` method of a reader: [`Subscription`](crate::Subscription::iter),
+/// [`Cloned`](crate::Cloned::iter), [`Limited`](crate::Limited::iter) or a publisher's `Watch`.
+///
+/// It yields what the reader yields as a [`Stream`] and ends with it: with `None` when the buffer
+/// is closed, or after a final error. Each step blocks the thread until something is ready, so it
+/// is not for use in async code. Dropping the iterator leaves the reader at its place.
 ///
 /// ```
 /// use event_buffer::EventBuffer;
@@ -40,7 +41,7 @@ impl<R: Stream + Unpin> Iterator for Iter<'_, R> {
     /// On `wasm32-unknown-unknown`, which has no threads, if nothing is ready: it would block
     /// forever.
     fn next(&mut self) -> Option<R::Item> {
-        // Without a deadline it always completes.
+        // `None` stands for a missed deadline, and there is no deadline.
         block_on(self.0.next(), None).flatten()
     }
 }

@@ -1,4 +1,4 @@
-//! A reader that may not be too far behind.
+//! A reader whose lag is bounded.
 
 use std::fmt;
 use std::mem;
@@ -20,35 +20,42 @@ use crate::read::position::Position;
 use crate::read::subscription::Subscription;
 use crate::unwind::discard;
 
-/// A reader of clones that is not allowed to be further behind than its [`LagLimit`]: a
-/// [`Stream`] of `T`s, made by [`Subscription::limited`](crate::Subscription::limited).
+/// A reader of cloned events that never lags by more than its [`LagLimit`]: a [`Stream`] of `T`s.
 ///
-/// **The limit bounds what it keeps in memory, even if it is never polled again:** the writer
-/// takes its place away. When the reader comes back it is told exactly how many items it has lost, by
-/// [`RecvError::Lagged`], and continues; or it is closed, as [`OnLag`](crate::OnLag) says. Other
-/// readers of the buffer lose nothing.
+/// Made by [`Subscription::limited`](crate::Subscription::limited). It counts as an observer until
+/// it is dropped or closed.
 ///
-/// What it receives does not depend on when the writer looks: before each read it sees to it itself
-/// that it is within its limit. In memory it may keep an eighth more for a while, so that the writer
-/// need not look often, and the items of a block of memory (16 or so if they are small; none if bytes are
-/// limited). Readers with about the same limit share what they keep: all that are stuck keep what the greatest
-/// of their limits says. A `clone` or [`byte_size`](crate::ByteSize::byte_size) that blocks keeps what follows
-/// its event for that long; a `drop` that blocks does not.
+/// **The limit bounds what it keeps in memory, even if it is never polled again:** the writer moves
+/// it forward. Its next read reports exactly how many items it has lost
+/// ([`RecvError::Lagged`]), and the one after continues; or it is closed, if
+/// [`OnLag`](crate::OnLag) says so. Other readers of the buffer lose nothing.
 ///
-/// It gives clones rather than [`BufferItem`](crate::BufferItem)s and lends no chunks, because either would
-/// keep all that follows for as long as its holder is stuck. If clones are dear, publish
+/// It yields clones, neither [`BufferItem`](crate::BufferItem)s nor chunks, because a task that is
+/// stuck with one of those would keep everything after it. If clones are expensive, publish
 /// [`Arc`](std::sync::Arc)s.
 ///
-/// * Cost: a read costs two atomic instructions more than one of [`Cloned`](crate::Cloned), and takes a lock if
-///   bytes are limited or the reader has lost its place. A reader that comes back walks over at most its own limit.
-///   The writer pays next to nothing for readers that keep up, and the same for one that is stuck as for any
-///   number of them: it moves one place for all whose limits differ by less than a factor of two.
-/// * While any reader of a buffer is limited in bytes, each event is asked for its size once, by the writer. A
-///   reader asks again those of a few items at the edge of its limit, and if it starts in the past those that were
-///   published before. An item counts no bytes until its [`Deferred`](crate::Deferred), if any, is dropped.
-/// * The drop of an event that was skipped runs where the writer publishes, as that of an event
-///   which nobody follows does.
-/// * It counts as an observer until it is dropped or closed.
+/// # Memory
+///
+/// What it receives does not depend on when the writer checks the limit, because each read enforces
+/// it first. For a while it may keep an eighth more than its limit, so that the writer need not
+/// check often, and the rest of a block of memory (about 16 items if they are small; none if bytes
+/// are limited). Readers with similar limits share what they keep: all that are stuck keep no more
+/// than the greatest of their limits allows. While `clone` or
+/// [`byte_size`](crate::ByteSize::byte_size) blocks, everything after its event is kept; a `drop`
+/// that blocks keeps nothing.
+///
+/// # Cost
+///
+/// * A read costs two atomic instructions more than one of [`Cloned`](crate::Cloned). It takes a
+///   lock if bytes are limited or the reader has been moved. A reader that was moved walks over at
+///   most its own limit.
+/// * The writer pays next to nothing for readers that keep up, and for stuck ones the same however
+///   many there are: it moves one place for all whose limits differ by less than a factor of two.
+/// * While any reader of a buffer is limited in bytes, the writer asks each event once for its
+///   size. A reader asks again for a few items at the edge of its limit, and for earlier items if
+///   it starts in the past. An item counts no bytes until its [`Deferred`](crate::Deferred), if
+///   any, is dropped.
+/// * A skipped event is dropped by the call that publishes, like an event without readers.
 ///
 /// ```
 /// use event_buffer::{EventBuffer, LagLimit, TryRecvError};
@@ -63,25 +70,29 @@ use crate::unwind::discard;
 pub struct Limited<T> {
     items: Subscription<T>,
     limit: LagLimit<T>,
-    /// Items that were skipped before the clones here, which is to be reported first.
+    /// The number of items skipped before the clones below, to be reported before them.
     skipped: u64,
-    /// Clones of the events of an item that have not been given yet: the next one, and the others if there are several.
+    /// The clone to be delivered next. The reader keeps clones of an item in place of the item.
     next: Option<T>,
+    /// The clones after `next`, if the item has several events.
     rest: vec::IntoIter<T>,
-    /// The item has more events than those, which could not be cloned.
+    /// Set if the item has further events, which could not be cloned yet.
     is_begun: bool,
-    /// Where the item is of which there are clones here; of no meaning if there are none.
+    /// The place of the item that the clones are of; meaningless without clones.
     in_hand: Option<WeakPlace<T>>,
-    /// Why it was closed, once it has been reported: from outside, or for its lag.
+    /// The reason it was closed for, from outside or for its lag, once that has been reported.
     closed: Option<SharedError>,
 }
 
 impl<T> Subscription<T> {
-    /// A reader of clones that may not be further behind than `limit`, and whose place is taken away
-    /// where it is: see [`Limited`].
+    /// Converts this to a reader of cloned events that never lags by more than `limit`.
     ///
-    /// O(1), or O([`lag`](Self::lag)) where it is over the limit already or bytes are counted. Allocates
-    /// what it shares with the writer, and takes a lock for a moment. Closers and the place are kept.
+    /// See [`Limited`]. The reader keeps its place and its closers.
+    ///
+    /// # Cost
+    ///
+    /// O(1), or O([`lag`](Self::lag)) if it is over the limit already or bytes are limited.
+    /// Allocates the state that it shares with the writer, and takes a lock for a moment.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, LagLimit, TryRecvError};
@@ -105,7 +116,7 @@ impl<T: Clone> Limited<T> {
         Self::after(0, items, limit)
     }
 
-    /// One that is to report that many skipped items first.
+    /// Creates a reader that first reports this many skipped items.
     fn after(skipped: u64, mut items: Subscription<T>, limit: LagLimit<T>) -> Self {
         items.set_limit(limit, skipped);
         Self {
@@ -122,13 +133,16 @@ impl<T: Clone> Limited<T> {
 
     /// Waits for the next event.
     ///
-    /// Cancel safe: an event is taken only when the future completes.
-    ///
     /// # Errors
     ///
-    /// [`RecvError::Lagged`] if items were skipped, once, with their number: call again. (The next item has been cloned
-    /// by then, so a `clone` that panics hides the report until [`skip_event`](Self::skip_event).) The
-    /// others as for [`Subscription::recv`](crate::Subscription::recv).
+    /// [`RecvError::Lagged`] with the number of items if some were skipped, once: call again. (The
+    /// next item has been cloned by then, so a `clone` that panics hides the report until
+    /// [`skip_event`](Self::skip_event).) The others are those of
+    /// [`Subscription::recv`](crate::Subscription::recv).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: an event is taken only when the future completes.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -145,15 +159,20 @@ impl<T: Clone> Limited<T> {
         receive(self, Self::poll_recv, |reader| reader.items.stop_waiting()).await
     }
 
-    /// The next event, if it is there. Never waits. If `T`'s clone panics the event has not been
-    /// received: the next read clones it again, or [`skip_event`](Self::skip_event) leaves it out.
-    ///
-    /// O(1) and one clone, or O(items skipped). Where an item has several events all of them are
-    /// cloned when the first is received.
+    /// Returns the next event if one is ready. Never waits.
     ///
     /// # Errors
     ///
-    /// As for [`recv`](Self::recv), and [`TryRecvError::Empty`] where nothing is ready.
+    /// [`TryRecvError::Empty`] if nothing is ready; the others are those of [`recv`](Self::recv).
+    ///
+    /// # Panics
+    ///
+    /// If `T`'s clone does. The event has not been received then: the next read clones it again,
+    /// and [`skip_event`](Self::skip_event) leaves it out.
+    ///
+    /// # Cost
+    ///
+    /// O(1) and one clone, or O(items skipped). The first event of an item clones all of them.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, LagLimit, TryRecvError};
@@ -203,12 +222,16 @@ impl<T: Clone> Limited<T> {
         }
     }
 
-    /// Skips the next event, if it is there, without cloning it: for one whose `clone` panics each time. Never
-    /// waits. O(1), or O(items skipped).
+    /// Skips the next event without cloning it, if one is ready. Never waits.
     ///
-    /// Returns `false` if nothing is ready or the reader has ended. Skips whatever event is next now: if the limit has
-    /// moved the reader since a `clone` panicked, that is a different event, and it is not counted in `Lagged`. What the
-    /// limit skipped is still reported by the next read.
+    /// It is meant for an event whose `clone` panics each time. Returns `false` if nothing is ready
+    /// or the reader has ended. The event is whatever comes next now: if the limit has moved the
+    /// reader since the panic, it is a different one. `Lagged` does not count it, and the next read
+    /// still reports what the limit skipped.
+    ///
+    /// # Cost
+    ///
+    /// O(1), or O(items skipped).
     ///
     /// ```
     /// use event_buffer::{EventBuffer, LagLimit};
@@ -231,7 +254,7 @@ impl<T: Clone> Limited<T> {
         self.items.skip_event_after(lost)
     }
 
-    /// What was cloned before, or how many items were skipped before that.
+    /// Returns an event that was cloned before, after a report of what was skipped before it.
     #[inline]
     fn give(&mut self) -> Result<Option<T>, TryRecvError> {
         if self.skipped == 0 && !self.has_in_hand() {
@@ -244,7 +267,7 @@ impl<T: Clone> Limited<T> {
         Ok(self.next.take().or_else(|| self.rest.next()))
     }
 
-    /// Whether it was closed from outside, or has reported that it was closed for its lag.
+    /// Fails if the reader was closed from outside, or has reported being closed for its lag.
     fn check_open(&mut self) -> Result<(), TryRecvError> {
         if self.closed.is_none() {
             self.closed = self.items.closed_from_outside();
@@ -255,15 +278,20 @@ impl<T: Clone> Limited<T> {
         }
     }
 
-    /// Waits for the next event, blocking the thread. Not for use in async code. Allocates a waker.
+    /// Waits for the next event, blocking the thread. Not for use in async code.
     ///
     /// # Errors
     ///
-    /// As for [`recv`](Self::recv).
+    /// The same as those of [`recv`](Self::recv).
     ///
     /// # Panics
     ///
-    /// On `wasm32-unknown-unknown`, which has no threads, if nothing is ready: it would block for ever.
+    /// On `wasm32-unknown-unknown`, which has no threads, if nothing is ready: it would block for
+    /// ever.
+    ///
+    /// # Cost
+    ///
+    /// Allocates a waker, even if an event is ready.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, LagLimit};
@@ -280,12 +308,17 @@ impl<T: Clone> Limited<T> {
         recv_blocking(self.recv())
     }
 
-    /// Waits for the next event, blocking the thread for at most `timeout`. An event that is ready
-    /// is received whatever the timeout. Allocates a waker.
+    /// Waits for the next event, blocking the thread for at most `timeout`.
+    ///
+    /// An event that is ready is received whatever the timeout.
     ///
     /// # Errors
     ///
-    /// [`RecvTimeoutError::Timeout`] if none came; the others as for [`recv`](Self::recv).
+    /// [`RecvTimeoutError::Timeout`] if none came; the others are those of [`recv`](Self::recv).
+    ///
+    /// # Cost
+    ///
+    /// Allocates a waker, even if an event is ready.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, LagLimit, RecvTimeoutError};
@@ -301,8 +334,9 @@ impl<T: Clone> Limited<T> {
         recv_timeout(self.recv(), timeout)
     }
 
-    /// Returns a blocking iterator over the events: see [`Iter`]. Lag is an `Err` that does not end
-    /// it.
+    /// Returns a blocking iterator over the events: see [`Iter`].
+    ///
+    /// `Err(RecvError::Lagged(_))` does not end it.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, LagLimit, RecvError};
@@ -318,12 +352,14 @@ impl<T: Clone> Limited<T> {
         Iter::new(self)
     }
 
-    /// Sets another limit. What is over the limit before is still skipped and reported, or closes
-    /// the reader, by that limit.
+    /// Sets another limit, after the one before has been enforced.
+    ///
+    /// If the reader is over the limit before, items are skipped and reported by that limit, or the
+    /// reader is closed by it.
     ///
     /// # Cost
     ///
-    /// As for [`Subscription::limited`].
+    /// The same as that of [`Subscription::limited`].
     ///
     /// ```
     /// use event_buffer::{EventBuffer, LagLimit, TryRecvError};
@@ -339,8 +375,9 @@ impl<T: Clone> Limited<T> {
         self.limit = limit;
     }
 
-    /// A new reader with the same limit that starts at the tail: see
-    /// [`Subscription::resubscribe`].
+    /// Returns a new reader with the same limit that starts at the tail.
+    ///
+    /// See [`Subscription::resubscribe`].
     ///
     /// ```
     /// use event_buffer::{EventBuffer, LagLimit, TryRecvError};
@@ -368,8 +405,10 @@ impl<T: Clone> Limited<T> {
     }
 }
 
-/// Clones the events of an item; returns how many. If a clone but the first panics, that is left for the read that
-/// has come to that event.
+/// Clones the events of an item and returns how many.
+///
+/// If a clone other than the first panics, it and those after it are left to the read of that
+/// event.
 fn clone_events<T: Clone>(
     events: &[T],
     next: &mut Option<T>,
@@ -394,7 +433,7 @@ fn clone_events<T: Clone>(
 }
 
 impl<T> Limited<T> {
-    /// A handle that closes this reader from outside. See [`Closer`].
+    /// Returns a handle that closes this reader from outside: see [`Closer`].
     ///
     /// ```
     /// use event_buffer::{EventBuffer, LagLimit, TryRecvError};
@@ -412,8 +451,10 @@ impl<T> Limited<T> {
         self.items.closer()
     }
 
-    /// Returns `true` if nothing more will come after what is unread: see
-    /// [`Subscription::is_closed`]. A reader that was closed for its lag is closed.
+    /// Returns `true` if nothing will be published after what is unread, or it was closed for its
+    /// lag.
+    ///
+    /// See [`Subscription::is_closed`].
     ///
     /// ```
     /// use event_buffer::{EventBuffer, LagLimit};
@@ -429,11 +470,11 @@ impl<T> Limited<T> {
         self.closed.is_some() || self.items.is_closed()
     }
 
-    /// The place of the next item to be received: see [`Subscription::position`].
+    /// Returns the place of the next item: see [`Subscription::position`].
     ///
-    /// The remaining events of an item that this reader has begun come before it: this reader has
-    /// cloned them, and does not keep the item. A [`bookmark`](Self::bookmark) includes them. As
-    /// long as the position is held, it keeps what follows: the limit does not bound that.
+    /// If an item was delivered in part, its remaining events come before this place, because this
+    /// reader keeps clones of them and not the item; a [`bookmark`](Self::bookmark) includes them.
+    /// The position keeps everything from there on in memory, which the limit does not bound.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, LagLimit};
@@ -449,8 +490,9 @@ impl<T> Limited<T> {
         self.items.position()
     }
 
-    /// The place of the next item to be received, or of the one of which events are still to come,
-    /// as one that keeps nothing alive: see [`Subscription::bookmark`].
+    /// Returns a weak place of the next item, or of the one that was delivered in part.
+    ///
+    /// See [`Subscription::bookmark`].
     ///
     /// ```
     /// use event_buffer::{EventBuffer, LagLimit};
@@ -474,13 +516,18 @@ impl<T> Limited<T> {
         self.next.is_some() || self.rest.len() > 0
     }
 
-    /// How many items it has not received completely and not skipped, those behind splices included: one of which some
-    /// events are still to come counts. Zero if it was closed for its lag, though it gives the rest of the item that it
-    /// has begun. O(1), or O(splices ahead); takes a
-    /// lock for a moment.
+    /// Returns the number of items that it has neither skipped nor received completely.
     ///
-    /// It may be over the limit if neither the writer nor the reader has looked yet. A reader that has lost its place to
-    /// a limit in bytes counts only what it may receive for sure: a sixteenth of its limit may be missing.
+    /// Items behind splices count. So does one that was delivered in part, except after a close for
+    /// lag: the lag is zero then, although the rest of that item is still delivered.
+    ///
+    /// It may exceed the limit while neither the writer nor the reader has enforced that. If a
+    /// limit in bytes has moved the reader, only items that it will receive for sure are counted:
+    /// those of up to a sixteenth of its limit may be missing.
+    ///
+    /// # Cost
+    ///
+    /// O(1), or O(splices ahead). Takes a lock for a moment.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, LagLimit};
@@ -498,9 +545,13 @@ impl<T> Limited<T> {
     }
 }
 
-/// Another reader at the same place, with the same limit. It receives what this one would: skipped
-/// items are reported by both. O(1), or as for [`Subscription::limited`] if bytes are limited; clones
-/// the events of an item that this reader has begun.
+/// A clone is another reader at the same place with the same limit. It receives what this one
+/// would, and both report the skipped items.
+///
+/// # Cost
+///
+/// That of [`Subscription::limited`], and a clone of the remaining events of an item that was
+/// delivered in part.
 impl<T: Clone> Clone for Limited<T> {
     fn clone(&self) -> Self {
         let (next, rest) = (self.next.clone(), self.rest.clone());
@@ -520,7 +571,7 @@ impl<T: Clone> Clone for Limited<T> {
 impl<T: Clone> Stream for Limited<T> {
     type Item = Result<T, RecvError>;
 
-    /// [`RecvError::Lagged`] does not end the stream; any other error is the last thing it answers.
+    /// [`RecvError::Lagged`] does not end the stream; any other error is yielded once, then `None`.
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
         if this.is_terminated() {

@@ -1,4 +1,4 @@
-//! The readers, and the places and items that they lead to.
+//! The readers, and the items and places that they return.
 
 pub(crate) mod bookmark;
 pub(crate) mod chunk;

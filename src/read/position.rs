@@ -6,10 +6,10 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use crate::list::PlaceRef;
 use crate::read::bookmark::Bookmark;
 
-/// A place in a buffer, from which reading can start, now or later.
+/// A place in a buffer, from which any number of readers can start, now or later.
 ///
-/// Cheap to clone (one reference count). It keeps everything published after it alive, which is
-/// what a cache wants; a [`Bookmark`] keeps nothing. It does not count as an observer.
+/// It keeps everything published from there on in memory, as a cache must; a [`Bookmark`] keeps no
+/// item. It does not count as an observer. Cloning it is cheap (one reference count).
 ///
 /// ```
 /// use event_buffer::EventBuffer;
@@ -25,7 +25,7 @@ use crate::read::bookmark::Bookmark;
 pub struct Position<T>(pub(crate) PlaceRef<T>);
 
 impl<T> Position<T> {
-    /// The same place, but one that keeps nothing alive. O(1).
+    /// Returns a weak place, which keeps no item in memory. O(1).
     ///
     /// ```
     /// use event_buffer::{BookmarkError, EventBuffer};
@@ -39,8 +39,11 @@ impl<T> Position<T> {
         Bookmark::new(self.0.mark())
     }
 
-    /// How many items have been published from here on, those behind splices included. O(1), or
-    /// O(splices ahead).
+    /// Returns the number of items published from here on, including those behind splices.
+    ///
+    /// # Cost
+    ///
+    /// O(1), or O(splices ahead), each of which takes a lock for a moment.
     ///
     /// ```
     /// use event_buffer::EventBuffer;

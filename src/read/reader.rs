@@ -1,4 +1,4 @@
-//! A reader's place: its own, or one that others can take away.
+//! A reader's cursor: its own, or one on a leash that a closer and the writer can reach.
 
 use std::mem;
 use std::task::{Poll, Waker};
@@ -9,13 +9,15 @@ use crate::link::Closer;
 use crate::list::{Cursor, Entered, Leashed, Shut, Standing, WeakPlace};
 use crate::sync::Mutex;
 
-/// Behind a lock that reading does not take: it has the reader to itself. Methods by shared reference do.
+/// The cursor of a reader, behind a lock that only methods by shared reference take.
+///
+/// Reading has the reader by `&mut` and goes around the lock.
 pub(crate) struct Reader<T>(Mutex<Tenure<T>>);
 
 enum Tenure<T> {
-    /// Nobody else knows where the reader is.
+    /// Only the reader can reach its cursor.
     Free(Cursor<T>),
-    /// It has a closer, or a limit.
+    /// The reader has a closer or a limit, which can reach the cursor, too.
     Leashed(Leashed<T>),
 }
 
@@ -28,12 +30,14 @@ impl<T> Reader<T> {
         Self(Mutex::new(Tenure::Free(cursor)))
     }
 
-    /// One that is closed like another one.
+    /// Creates a reader that was closed for the same reason, at the same place.
     pub(crate) fn closed(like: Shut<T>) -> Self {
         Self(Mutex::new(Tenure::Leashed(Leashed::closed(like))))
     }
 
-    /// The cursor of a reader without a leash. Reads begin with this, so that they are as short as can be.
+    /// Returns the cursor of a reader without a leash.
+    ///
+    /// Reads try this first, so that the common case takes only a few instructions.
     #[inline]
     pub(crate) fn free(&mut self) -> Option<&mut Cursor<T>> {
         match self.0.get_mut() {
@@ -42,12 +46,11 @@ impl<T> Reader<T> {
         }
     }
 
-    /// Calls `f` with the cursor, unless the reader was closed, and with the number of items that were skipped and are to
-    /// be reported.
+    /// Calls `f` with the cursor and the number of skipped items that are still to be reported.
     ///
     /// # Errors
     ///
-    /// [`TryRecvError::ForceClosed`], or that of `f`.
+    /// [`TryRecvError::ForceClosed`] if the reader was closed; else those of `f`.
     #[inline]
     pub(crate) fn read<R>(
         &mut self,
@@ -59,7 +62,8 @@ impl<T> Reader<T> {
         }
     }
 
-    /// The cursor, for what is lent until the next call. Until then the place is not taken away.
+    /// Returns the cursor for a chunk. Until the next call, the cursor stays with the reader, even
+    /// if the reader is closed or over its limit.
     pub(crate) fn lend(&mut self) -> Result<&mut Cursor<T>, TryRecvError> {
         match self.0.get_mut() {
             Tenure::Free(cursor) => Ok(cursor),
@@ -96,18 +100,18 @@ impl<T> Reader<T> {
         }
     }
 
-    /// How many items it would receive; `None` once it was closed.
+    /// Returns the number of items that it would receive; `None` once it was closed.
     pub(crate) fn lag(&self) -> Option<u64> {
         let lag = self.look(|cursor| (cursor.lag(), None), |entered| entered.lag());
-        // The garbage is dropped here.
+        // The garbage of the walk is dropped here, after the lock: that runs user code.
         lag.ok().map(|(lag, _)| lag)
     }
 
-    /// Where it continues.
+    /// Returns the place where it continues.
     ///
     /// # Errors
     ///
-    /// Why the reader was closed, and where.
+    /// The reason that the reader was closed for, and the place.
     pub(crate) fn standing(&self) -> Result<Standing<T>, Shut<T>> {
         let free = |cursor: &Cursor<T>| {
             let (slot, given) = cursor.place();
@@ -120,25 +124,25 @@ impl<T> Reader<T> {
         self.look(free, |entered| entered.standing())
     }
 
-    /// The place of the next item, which keeps nothing alive. That of a closed reader is where it was.
-    pub(crate) fn mark(&self) -> WeakPlace<T> {
+    /// Returns a weak place of the next item; for a closed reader, of the one it was closed at.
+    pub(crate) fn weak_place(&self) -> WeakPlace<T> {
         match self.standing() {
             Ok(standing) => standing.slot.mark(),
             Err(shut) => shut.at,
         }
     }
 
-    /// Returns `true` if nothing more will come, whatever is unread.
+    /// Returns `true` if nothing will be published after what is unread.
     pub(crate) fn is_closed(&self) -> bool {
         let has_ended = self.look(Cursor::has_ended, |entered| entered.has_ended());
         has_ended.unwrap_or(true)
     }
 
-    /// Looks at the place. Neither function runs user code.
+    /// Looks at the cursor under the lock. Neither function may run user code.
     ///
     /// # Errors
     ///
-    /// Why the reader was closed, and where.
+    /// The reason that the reader was closed for, and the place.
     fn look<R>(
         &self,
         free: impl FnOnce(&Cursor<T>) -> R,
@@ -153,13 +157,13 @@ impl<T> Reader<T> {
             Ok(mut entered) => (Ok(leashed(&mut entered)), entered.leave()),
             Err(out) => (Err(out.shut), Some(out.left)),
         };
-        // What is left to do runs user code.
+        // User code runs when `left` is dropped, so the lock is released first.
         drop(tenure);
         drop(left);
         found
     }
 
-    /// A handle that closes it.
+    /// Returns a handle that closes the reader, after putting the cursor on a leash.
     pub(crate) fn closer(&self) -> Closer
     where
         T: Send + Sync + 'static,
@@ -167,12 +171,12 @@ impl<T> Reader<T> {
         Closer::new(self.0.lock().leash().closable())
     }
 
-    /// Limits how far it may be behind, and adds to what is to be reported. Runs user code.
+    /// Limits the lag, and adds to the number of skipped items to be reported. Runs user code.
     pub(crate) fn set_limit(&mut self, limit: LagLimit<T>, skipped: u64) {
         self.0.get_mut().leash().set_limit(limit, skipped);
     }
 
-    /// Why it was closed by a closer.
+    /// Returns the reason that a closer has closed the reader for, if one has.
     pub(crate) fn closed_from_outside(&mut self) -> Option<SharedError> {
         match self.0.get_mut() {
             Tenure::Free(_) => None,
@@ -181,7 +185,7 @@ impl<T> Reader<T> {
     }
 }
 
-/// Out of line, so that a reader without a leash reads in a few instructions.
+/// The slow path of [`Reader::read`], out of line so that the other stays a few instructions.
 #[inline(never)]
 fn read_leashed<T, R>(
     leashed: &mut Leashed<T>,
@@ -195,17 +199,18 @@ fn read_leashed<T, R>(
             None => Err(TryRecvError::Closed),
         },
     };
-    // Not on return, where a panic would leak what was found (rust-lang/rust#47949).
+    // Dropped here, because a panic of a drop on return would leak `found`
+    // (rust-lang/rust#47949).
     drop(entered);
     if let Err(TryRecvError::Closed | TryRecvError::Failed(_)) = found {
-        // It may have been closed before the buffer ended.
+        // The reader may have been closed before the buffer ended: that takes precedence.
         drop(leashed.enter().map_err(TryRecvError::ForceClosed)?);
     }
     found
 }
 
 impl<T> Tenure<T> {
-    /// Puts the cursor behind a leash, unless it is.
+    /// Puts the cursor on a leash, unless it is on one.
     fn leash(&mut self) -> &mut Leashed<T> {
         if let Self::Free(_) = self {
             let before = mem::replace(self, Self::Leashed(Leashed::new()));

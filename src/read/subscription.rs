@@ -1,4 +1,4 @@
-//! A reader.
+//! A reader of items.
 
 use std::fmt;
 use std::mem;
@@ -20,22 +20,26 @@ use crate::read::iter::Iter;
 use crate::read::position::Position;
 use crate::read::reader::Reader;
 
-/// A reader of a buffer, at its own pace: a [`Stream`] of items, with the `recv` family beside.
+/// A reader of a buffer, at its own pace: a [`Stream`] of items that also has the `recv` family.
 ///
-/// It receives every item from its place on, in order, each once. It keeps the items that it has
-/// not received alive, and slows nobody down. Dropping it unsubscribes. That, or a [`Closer`], frees
-/// what only this reader kept.
+/// It receives every item from its place on, in order, once. It slows down neither the writer nor
+/// other readers.
 ///
-/// * [`Clone`] is O(1), but O(splices ahead) where there are some: a second reader at the same
-///   place. A clone has closers of its own; a clone of a subscription that has been force-closed
-///   is closed for the same reason.
-/// * A reader that has been closed keeps nothing, and is no observer of the buffer any more.
-/// * Reading what is ready does not allocate, and takes no lock unless it follows a splice.
-///   Waiting takes one short lock, to join the tasks that wait for the same link. The first of them
-///   registers a listener for all, which takes two small allocations and the locks of `event-listener`.
-/// * The last reader to go over an item drops it. A panic of an event's drop reaches who reads.
-/// * The stream ends with `None` after [`RecvError::Closed`], which it does not say, or after any
-///   other error, which it says once.
+/// * **As a stream** it ends with `None` when the buffer is closed. Any other error is yielded
+///   once, then `None`.
+/// * **A clone** is another reader at the same place, with closers of its own. A clone of a closed
+///   reader is closed for the same reason.
+/// * **Memory:** it keeps the items that it has not received. Dropping it, or closing it by a
+///   [`Closer`], frees those that only this reader kept. A closed reader is no observer any more.
+/// * **Panics:** the last reader that passes an item drops it. If the `drop` of an event panics,
+///   the read that caused it does, too.
+///
+/// # Cost
+///
+/// Reading what is ready does not allocate, and takes a lock only to follow a splice. Waiting takes
+/// one short lock, to join the tasks that wait for the same link. The first of them registers a
+/// listener for all, which takes two small allocations and the locks of `event-listener`. Cloning
+/// is O(1), or O(splices ahead).
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -54,15 +58,17 @@ use crate::read::reader::Reader;
 /// ```
 pub struct Subscription<T> {
     reader: Reader<T>,
-    /// The producer's failure has been said.
+    /// Set once the producer's failure has been reported.
     failed: bool,
-    /// The stream has answered `None`, or an error, after which it will.
+    /// Set once the stream has yielded `None`, or an error that only `None` can follow.
     terminated: bool,
+    /// The owner of the cursor's registration.
     waits: Waits,
 }
 
-/// Whose registration the cursor has, if any: that of a `recv`, which ends when its future is dropped, or that
-/// of the stream. There is one: a `recv` that is polled takes the place of the stream's.
+/// The owner of the cursor's one registration, if it has one.
+///
+/// That of a `recv` ends with its future. A `recv` that is polled replaces the stream's.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Waits {
     #[default]
@@ -86,14 +92,17 @@ impl<T> Subscription<T> {
 
     /// Waits for the next item.
     ///
-    /// Cancel safe: an item is taken only when the future completes. An item is given whole, even if a
-    /// [`Chunk`] has given some of its events.
+    /// An item is returned whole, even if a [`Chunk`] has yielded some of its events.
     ///
     /// # Errors
     ///
-    /// [`RecvError::Closed`] once the buffer has ended and all of it was received;
-    /// [`RecvError::Failed`] (once) where it ended with an error;
-    /// [`RecvError::ForceClosed`] where a [`Closer`] closed this subscription.
+    /// * [`RecvError::Closed`] once the buffer has ended and everything in it was received;
+    /// * [`RecvError::Failed`], once, if it ended with an error;
+    /// * [`RecvError::ForceClosed`] if a [`Closer`] closed this subscription.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: an item is taken only when the future completes.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -107,18 +116,20 @@ impl<T> Subscription<T> {
     /// assert_eq!(reader.recv().await, Err(RecvError::Closed));
     /// # Ok::<(), RecvError>(()) }).unwrap();
     /// ```
-    // Not an `async fn`, which would copy the answer: a third of reading what is ready, measured.
+    // An `async fn` would copy the result, which measured a third of reading what is ready.
     pub fn recv(&mut self) -> impl Future<Output = Result<BufferItem<T>, RecvError>> {
         self.next_with(Self::try_recv)
     }
 
-    /// The next item, if it is there. Never waits.
-    ///
-    /// O(1), does not allocate, and takes no lock unless it comes to a splice or to the end.
+    /// Returns the next item if one is ready. Never waits.
     ///
     /// # Errors
     ///
-    /// [`TryRecvError::Empty`] where nothing is ready; the others as for [`recv`](Self::recv).
+    /// [`TryRecvError::Empty`] if nothing is ready; the others are those of [`recv`](Self::recv).
+    ///
+    /// # Cost
+    ///
+    /// O(1), without allocating. Takes a lock only at a splice and at the end.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, TryRecvError};
@@ -153,16 +164,19 @@ impl<T> Subscription<T> {
 
     /// Waits for the next item, blocking the thread. Not for use in async code.
     ///
-    /// Allocates a waker, also where an item is ready: for a backlog,
-    /// [`try_recv`](Self::try_recv) comes cheaper.
-    ///
     /// # Errors
     ///
-    /// As for [`recv`](Self::recv).
+    /// The same as those of [`recv`](Self::recv).
     ///
     /// # Panics
     ///
-    /// On `wasm32-unknown-unknown`, which has no threads, if nothing is ready: it would block for ever.
+    /// On `wasm32-unknown-unknown`, which has no threads, if nothing is ready: it would block for
+    /// ever.
+    ///
+    /// # Cost
+    ///
+    /// Allocates a waker, even if an item is ready: [`try_recv`](Self::try_recv) reads a backlog at
+    /// less cost.
     ///
     /// ```
     /// use event_buffer::EventBuffer;
@@ -181,12 +195,16 @@ impl<T> Subscription<T> {
 
     /// Waits for the next item, blocking the thread for at most `timeout`.
     ///
-    /// An item that is ready is received whatever the timeout. A timeout too long to be added to
-    /// the present time is no limit. Allocates a waker.
+    /// An item that is ready is received whatever the timeout. A timeout that cannot be added to
+    /// the present time, such as [`Duration::MAX`], never expires.
     ///
     /// # Errors
     ///
-    /// [`RecvTimeoutError::Timeout`] if none came; the others as for [`recv`](Self::recv).
+    /// [`RecvTimeoutError::Timeout`] if none came; the others are those of [`recv`](Self::recv).
+    ///
+    /// # Cost
+    ///
+    /// Allocates a waker, even if an item is ready.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, RecvTimeoutError};
@@ -203,18 +221,22 @@ impl<T> Subscription<T> {
         recv_timeout(self.recv(), timeout)
     }
 
-    /// Waits until something is ready, then lends all that is: the events of every ready item,
-    /// by reference, without a clone and without counting references.
+    /// Waits until something is ready, then returns the events of all ready items by reference.
     ///
-    /// Cancel safe, like [`recv`](Self::recv), and an event that the [`Chunk`] has not given is
-    /// not received. What was lent stays in memory until the next read, also after the chunk is
-    /// gone.
-    ///
-    /// What is ready is lent in O(1), without an allocation.
+    /// Nothing is cloned and no references are counted, so this is the fastest way to read. The
+    /// events stay in memory until the next read, even if the [`Chunk`] is dropped before.
     ///
     /// # Errors
     ///
-    /// As for [`recv`](Self::recv).
+    /// The same as those of [`recv`](Self::recv).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: an event is received when the chunk yields it.
+    ///
+    /// # Cost
+    ///
+    /// O(1), without allocating.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -236,12 +258,15 @@ impl<T> Subscription<T> {
         }
     }
 
-    /// A handle that closes this subscription from outside. See [`Closer`].
+    /// Returns a handle that closes this subscription from outside: see [`Closer`].
     ///
-    /// It works on a reader that is never polled again, too. The first call allocates what the two share. Every
-    /// read, or every chunk, then costs two atomic instructions more; a subscription without closers pays nothing.
+    /// It works even if the subscription is never polled again. Events must be `Send + Sync +
+    /// 'static`, because a close may drop them on any thread.
     ///
-    /// Events are `Send + Sync + 'static` here, since a close may drop them on any thread.
+    /// # Cost
+    ///
+    /// The first call allocates the state that the two share. From then on each read, or each
+    /// chunk, costs two atomic instructions more. A subscription without closers pays nothing.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, TryRecvError};
@@ -260,8 +285,10 @@ impl<T> Subscription<T> {
         self.reader.closer()
     }
 
-    /// Returns `true` if nothing more will come, whatever is unread: the buffer has ended, with all
-    /// that it continues in, or the subscription was closed from outside.
+    /// Returns `true` if nothing will be published after what is unread.
+    ///
+    /// Either the buffer has ended, with all buffers that it continues in, or the subscription was
+    /// closed from outside.
     ///
     /// # Cost
     ///
@@ -300,10 +327,14 @@ impl<T> Subscription<T> {
         Iter::new(self)
     }
 
-    /// How many items have been published that this subscription has not received, those behind
-    /// splices included. O(1), or O(splices ahead), each of which takes a lock for a moment.
+    /// Returns the number of published items that this subscription has not received.
     ///
-    /// An item counts from just before it can be read. Zero if the subscription was closed from outside.
+    /// Items behind splices count. An item counts from just before it can be read. The lag of a
+    /// subscription that was closed from outside is zero.
+    ///
+    /// # Cost
+    ///
+    /// O(1), or O(splices ahead), each of which takes a lock for a moment.
     ///
     /// ```
     /// use event_buffer::EventBuffer;
@@ -320,18 +351,18 @@ impl<T> Subscription<T> {
         self.open_lag().unwrap_or(0)
     }
 
-    /// As [`lag`](Self::lag); `None` once it was closed.
+    /// Like [`lag`](Self::lag), but returns `None` once it was closed.
     pub(crate) fn open_lag(&self) -> Option<u64> {
         self.reader.lag()
     }
 
-    /// The place of the next item to be received. O(1).
+    /// Returns the place of the next item. O(1).
     ///
-    /// As long as it is held, it keeps that item and all after it.
+    /// The position keeps that item and all after it in memory.
     ///
-    /// A subscription that was closed from outside has no place any more. The answer is then the end of an empty
-    /// buffer that has failed with the reason: whoever subscribes there gets it as
-    /// [`RecvError::Failed`]. That allocates.
+    /// A subscription that was closed from outside has no place any more. This then allocates an
+    /// empty buffer that has failed with the reason, and returns its end: a reader that subscribes
+    /// there receives the reason as [`RecvError::Failed`].
     ///
     /// ```
     /// use event_buffer::EventBuffer;
@@ -351,10 +382,10 @@ impl<T> Subscription<T> {
         }
     }
 
-    /// The place of the next item to be received, as one that keeps nothing alive: to go on there
-    /// later, by [`EventBuffer::upgrade`](crate::EventBuffer::upgrade). O(1).
+    /// Returns a weak place of the next item, from which to continue later. O(1).
     ///
-    /// A subscription that was closed from outside returns the place at which it was closed.
+    /// [`EventBuffer::upgrade`](crate::EventBuffer::upgrade) continues there. It keeps no item in
+    /// memory. A subscription that was closed from outside returns the place it was closed at.
     ///
     /// ```
     /// use event_buffer::EventBuffer;
@@ -371,14 +402,17 @@ impl<T> Subscription<T> {
     /// # Ok::<(), event_buffer::TryRecvError>(())
     /// ```
     pub fn bookmark(&self) -> Bookmark<T> {
-        Bookmark::new(self.reader.mark())
+        Bookmark::new(self.reader.weak_place())
     }
 
-    /// A new subscription that starts at the tail: it receives what is published from now on.
+    /// Returns a new subscription that starts at the tail, skipping what is ready.
     ///
-    /// O(1), or O(splices ahead), however much is ready. On a buffer that
-    /// has ended the new subscription ends at once, and one that failed says so again. If this
-    /// subscription has been force-closed the new one is closed for the same reason.
+    /// If the buffer has ended, the new subscription ends at once, and reports a failure again. If
+    /// this subscription was closed from outside, the new one is closed for the same reason.
+    ///
+    /// # Cost
+    ///
+    /// O(1), or O(splices ahead), however much is ready.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, TryRecvError};
@@ -403,7 +437,7 @@ impl<T> Subscription<T> {
         }
     }
 
-    /// What to report at the end of the buffer: a failure only once.
+    /// Returns the error to report at the end of the buffer: a failure is reported only once.
     #[cold]
     fn ended(&mut self, end: TryRecvError) -> TryRecvError {
         match end {
@@ -412,7 +446,7 @@ impl<T> Subscription<T> {
         }
     }
 
-    /// Whether something can be read.
+    /// Succeeds if something can be read.
     fn check_ready(&mut self) -> Result<(), TryRecvError> {
         let ready = self.reader.read(|cursor, _| match cursor.read() {
             Read::Item => Ok(()),
@@ -422,7 +456,7 @@ impl<T> Subscription<T> {
         ready.map_err(|end| self.ended(end))
     }
 
-    /// Shows the next event to `visit`, and counts it as received unless that panics.
+    /// Calls `visit` with the next event, which counts as received unless that panics.
     #[inline]
     pub(crate) fn visit<R>(&mut self, visit: impl FnOnce(&T) -> R) -> Result<R, TryRecvError> {
         if let Some(cursor) = self.reader.free() {
@@ -435,13 +469,13 @@ impl<T> Subscription<T> {
         visited.map_err(|end| self.ended(end))
     }
 
-    /// Shows the first event of the next item to `look`, and leaves it there.
+    /// Calls `look` with the first event of the next item, without receiving it.
     #[cfg(feature = "publisher")]
     pub(crate) fn peek<R>(&mut self, look: impl FnOnce(&T) -> R) -> Result<R, TryRecvError> {
         let seen = self.reader.read(|cursor, _| match cursor.read() {
             Read::Item => {
-                let slot = cursor.slot();
-                let first = slot.events().first();
+                let place = cursor.slot();
+                let first = place.events().first();
                 first.map(look).ok_or(TryRecvError::Empty)
             }
             Read::Empty => Err(TryRecvError::Empty),
@@ -450,9 +484,11 @@ impl<T> Subscription<T> {
         seen.map_err(|end| self.ended(end))
     }
 
-    /// Shows the events of the next item that have not been received to `visit`, which returns how many it takes.
-    /// Adds the number of items skipped before, which is to be reported, and says which item it was if more than one
-    /// event of it was taken, or something is to be reported first.
+    /// Calls `visit` with the remaining events of the next item; it returns how many it takes.
+    ///
+    /// Adds the items that the limit skipped before it to `lost`, to be reported first. Sets
+    /// `in_hand` to the item's place if some of what was taken is not delivered at once: because
+    /// several events were taken, or because a report comes first.
     pub(crate) fn visit_rest(
         &mut self,
         lost: &mut u64,
@@ -469,13 +505,13 @@ impl<T> Subscription<T> {
                     if taken > 1 || *lost > 0 {
                         *in_hand = Some(cursor.item_in_hand());
                     }
-                    // A limited reader keeps nothing that it has passed.
+                    // A limited reader must not keep an item that it has passed.
                     cursor.anchor_here();
                     Ok(())
                 }
                 Err(nothing) => {
                     *lost += mem::take(skipped);
-                    // That is reported first; the end comes again.
+                    // The loss is reported first. The next read finds the end again.
                     Err(if *lost > 0 {
                         TryRecvError::Empty
                     } else {
@@ -487,12 +523,12 @@ impl<T> Subscription<T> {
         visited.map_err(|end| self.ended(end))
     }
 
-    /// Counts the next event as received, if there is one; returns whether there was.
+    /// Receives the next event without returning it; returns `true` if there was one.
     pub(crate) fn skip_event(&mut self) -> bool {
         self.reader.read(|cursor, _| cursor.visit(|_| ())).is_ok()
     }
 
-    /// The same, and adds the number of items that the limit skipped.
+    /// Like `skip_event`, and adds the number of items that the limit skipped to `lost`.
     pub(crate) fn skip_event_after(&mut self, lost: &mut u64) -> bool {
         let skipped = self.reader.read(|cursor, skipped| {
             *lost += mem::take(skipped);
@@ -503,12 +539,13 @@ impl<T> Subscription<T> {
         skipped.is_ok()
     }
 
-    /// Limits how far it may be behind, and adds to the number of skipped items that is to be reported.
+    /// Limits the lag, and adds to the number of skipped items to be reported.
     pub(crate) fn set_limit(&mut self, limit: LagLimit<T>, skipped: u64) {
         self.reader.set_limit(limit, skipped);
     }
 
-    /// Another reader at the same place, and the number of items that the limit has skipped before it.
+    /// Returns another reader at the same place, and the number of items that the limit skipped
+    /// before it.
     pub(crate) fn duplicate(&self) -> (Self, u64) {
         let (reader, skipped) = match self.reader.standing() {
             Ok(Standing {
@@ -526,12 +563,12 @@ impl<T> Subscription<T> {
         (duplicate, skipped)
     }
 
-    /// Why a closer has closed it.
+    /// Returns the reason that a closer has closed it for, if one has.
     pub(crate) fn closed_from_outside(&mut self) -> Option<SharedError> {
         self.reader.closed_from_outside()
     }
 
-    /// Waits until `next` answers anything but [`TryRecvError::Empty`].
+    /// Waits until `next` returns anything but [`TryRecvError::Empty`].
     pub(crate) fn next_with<R, F>(&mut self, next: F) -> Receiving<'_, T, F>
     where
         F: FnMut(&mut Self) -> Result<R, TryRecvError>,
@@ -539,7 +576,7 @@ impl<T> Subscription<T> {
         Receiving { reader: self, next }
     }
 
-    /// Advances the cursor; at the end of what is published, polls the link's listener and looks again.
+    /// Calls `next`; if nothing is ready, polls the link's listener and calls it again.
     #[inline]
     fn poll_with<R>(
         &mut self,
@@ -548,7 +585,8 @@ impl<T> Subscription<T> {
         waits: Waits,
     ) -> Poll<Result<R, RecvError>> {
         loop {
-            // What is ready is returned inline, so that it is not copied; everything else is not.
+            // The common case is returned inline, so that it is not copied; the rest is out of
+            // line.
             let nothing = match next(self) {
                 Ok(received) => return Poll::Ready(Ok(received)),
                 Err(nothing) => nothing,
@@ -560,7 +598,7 @@ impl<T> Subscription<T> {
         }
     }
 
-    /// What a poll returns when nothing was ready; `None` if something may be by now.
+    /// Returns the result of a poll that found nothing ready; `None` if something may be by now.
     #[inline(never)]
     pub(crate) fn end_or_poll_link(
         &mut self,
@@ -568,7 +606,7 @@ impl<T> Subscription<T> {
         nothing: TryRecvError,
     ) -> Option<Poll<RecvError>> {
         if let Some(end) = nothing.into_end() {
-            // What has lagged is reported once, and this may panic.
+            // Only at a final error: dropping a waker may panic, which would lose a report of lag.
             if end.is_final() {
                 self.reader.stop_waiting();
             }
@@ -578,7 +616,7 @@ impl<T> Subscription<T> {
         is_pending.then_some(Poll::Pending)
     }
 
-    /// `poll_next` for this and for `Cloned`: `next` answers what is ready.
+    /// Polls this as a stream, or a `Cloned` that wraps it: `next` returns what is ready.
     #[inline]
     pub(crate) fn poll_stream<R>(
         &mut self,
@@ -592,7 +630,10 @@ impl<T> Subscription<T> {
         poll.map(|received| self.as_stream(received))
     }
 
-    /// What the stream yields: it ends with `None` instead of [`RecvError::Closed`], and after any other final error.
+    /// Converts a result of `recv` to what the stream yields.
+    ///
+    /// The stream ends with `None` instead of [`RecvError::Closed`], and after any other final
+    /// error.
     #[inline]
     pub(crate) fn as_stream<R>(
         &mut self,
@@ -611,7 +652,7 @@ impl<T> Subscription<T> {
 }
 
 impl<T> Position<T> {
-    /// Starts reading here. O(1), or O(splices ahead); allocates nothing.
+    /// Returns a reader that starts here. O(1), or O(splices ahead); does not allocate.
     ///
     /// ```
     /// use event_buffer::EventBuffer;
@@ -630,8 +671,7 @@ impl<T> Position<T> {
 }
 
 impl<T> BufferItem<T> {
-    /// Follows the buffer from this item, which is the first one received. O(1), or O(splices
-    /// ahead).
+    /// Returns a reader that receives this item first. O(1), or O(splices ahead).
     ///
     /// ```
     /// use event_buffer::EventBuffer;
@@ -648,7 +688,7 @@ impl<T> BufferItem<T> {
     }
 }
 
-/// Waits for `next` to find something.
+/// The future that waits until `next` finds something.
 pub(crate) struct Receiving<'a, T, F> {
     reader: &'a mut Subscription<T>,
     next: F,
@@ -668,7 +708,7 @@ where
 }
 
 impl<T, F> Drop for Receiving<'_, T, F> {
-    /// Ends the registration of the task.
+    /// Ends the registration of the task, if a poll of this future made it.
     #[inline]
     fn drop(&mut self) {
         if mem::take(&mut self.reader.waits) == Waits::InRecv {

@@ -353,7 +353,7 @@ impl<T> EventBuffer<T> {
     /// # Ok::<(), BookmarkError>(())
     /// ```
     pub fn upgrade(&self, bookmark: &Bookmark<T>) -> Result<Subscription<T>, BookmarkError> {
-        let slot = self.tail.upgrade(&bookmark.mark)?;
+        let slot = self.tail.upgrade(&bookmark.place)?;
         Ok(Subscription::new(Cursor::new(slot)))
     }
 

@@ -289,7 +289,7 @@ impl<T> SharedBuffer<T> {
     /// # Ok::<(), event_buffer::BookmarkError>(())
     /// ```
     pub fn upgrade(&self, bookmark: &Bookmark<T>) -> Result<Subscription<T>, BookmarkError> {
-        let place = self.buffer.lock().tail.upgrade(&bookmark.mark)?;
+        let place = self.buffer.lock().tail.upgrade(&bookmark.place)?;
         Ok(Position(place).subscribe())
     }
 
