@@ -22,14 +22,14 @@ pub(super) struct Arrival {
 
 impl Arrival {
     /// Wakes who waits, which is user code.
-    pub(super) fn tell(&self) {
+    pub(super) fn announce(&self) {
         // Release: pairs with the Acquire in `wait`.
         self.has_come.store(true, Release);
         self.signal.notify();
     }
 
     async fn wait(&self) {
-        // Acquire: pairs with the Release in `tell`.
+        // Acquire: pairs with the Release in `announce`.
         wait_for(&self.signal.when(|| self.has_come.load(Acquire))).await;
     }
 }
@@ -54,7 +54,7 @@ impl<K: Hash + Eq> Arrivals<K> {
 impl<K> Drop for Arrivals<K> {
     /// No watch will come any more.
     fn drop(&mut self) {
-        for_each_even_if_one_panics(self.0.drain(), |(_, arrival)| arrival.tell());
+        for_each_even_if_one_panics(self.0.drain(), |(_, arrival)| arrival.announce());
     }
 }
 

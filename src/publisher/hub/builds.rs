@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::super::commit::Entry;
 use super::super::error::SnapshotOutdated;
 use super::super::flight::Flight;
-use super::super::snapshot::{Builds, Parts, Piece, SnapshotBuild};
+use super::super::snapshot::{Builds, LeastIndex, Parts, Piece, SnapshotBuild};
 use super::super::trace::{GivenUpBy, Note, Run, UncachedBy};
 use super::garbage::{Garbage, GivenUp};
 use super::subscribe::Seating;
@@ -102,7 +102,7 @@ where
             parts: Arc::clone(&parts),
             run: Run::new(state.era.epoch, id, state.last),
         };
-        let flight = build.fly(Arc::clone(handler), key);
+        let flight = build.into_flight(Arc::clone(handler), key);
         let timeout = self.settings.timeout;
         let build = Build {
             id,
@@ -249,7 +249,7 @@ where
         slot: usize,
         id: u64,
         index: u64,
-        tell: &mut dyn FnMut(),
+        announce: &mut dyn FnMut(),
     ) -> Result<(), SnapshotOutdated> {
         let start = {
             let state = self.state.lock();
@@ -259,14 +259,10 @@ where
             let Some((topic, build)) = topic.zip(build) else {
                 // It was given up, which has been told, or the publisher has ended.
                 drop(state);
-                tell();
+                announce();
                 return Ok(());
             };
-            // Those since it was begun are kept for it.
-            if topic.own_left.min(build.newest) > index {
-                let newest = build.newest;
-                return Err(SnapshotOutdated { index, newest });
-            }
+            LeastIndex::new(topic.own_left, build.newest).check(index)?;
             build.start.clone()
         };
         let is_kept = !self.settings.ttl.is_zero();
@@ -280,7 +276,7 @@ where
         let Some(build) = state.take_build(slot, id) else {
             // As above.
             drop(state);
-            tell();
+            announce();
             return Ok(());
         };
         let early = state.topics[slot].early(index, build.start.number);
@@ -311,12 +307,12 @@ where
         }
         state.remove_if_idle(slot, &mut garbage);
         drop(state);
-        tell();
+        announce();
         drop((build, garbage));
         Ok(())
     }
 
-    fn failed(&self, slot: usize, id: u64, tell: &mut dyn FnMut()) {
+    fn failed(&self, slot: usize, id: u64, announce: &mut dyn FnMut()) {
         let mut garbage = Garbage::<K, T>::new();
         let mut state = self.state.lock();
         let build = state.take_build(slot, id);
@@ -326,7 +322,7 @@ where
             state.remove_if_idle(slot, &mut garbage);
         }
         drop(state);
-        tell();
+        announce();
         drop((build, garbage));
     }
 

@@ -74,7 +74,7 @@ impl<K, T> Drop for GivenUp<K, T> {
 impl<K, T> Drop for Pile<K, T> {
     fn drop(&mut self) {
         self.panics.drain(..).for_each(discard);
-        for_each_even_if_one_panics(self.arrivals.0.iter(), |(_, arrival)| arrival.tell());
+        for_each_even_if_one_panics(self.arrivals.0.iter(), |(_, arrival)| arrival.announce());
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use super::super::commit::Entry;
 use super::super::flight::WeakFlight;
 use super::super::inbox::Inbox;
-use super::super::snapshot::{Parts, Piece};
+use super::super::snapshot::{LeastIndex, Parts, Piece};
 use super::super::update::ResetReason;
 use super::CROWD;
 use super::history::{Kind, Record};
@@ -337,9 +337,8 @@ impl<K, T> Topic<K, T> {
         for build in self.live().iter().flat_map(|live| &live.builds) {
             // What is part of the snapshot is passed over.
             let _ = build.early.set(self.early(0, build.start.number));
-            build
-                .parts
-                .detach(self.own_left.min(build.newest), build.newest);
+            let least = LeastIndex::new(self.own_left, build.newest);
+            build.parts.detach(least);
         }
     }
 
