@@ -104,7 +104,7 @@ where
             slot,
             id,
             parts: Arc::clone(&parts),
-            run: Run::new(state.era.epoch, id, state.last),
+            run: Run::new(state.era.epoch, id, state.indexes.last()),
         };
         let flight = build.into_flight(Arc::clone(handler), key);
         let timeout = self.settings.timeout;
@@ -288,7 +288,7 @@ where
         let early = state.topics[slot].early(index, build.start.number);
         // Set once: only this call, which has removed the build, does so.
         let _ = build.early.set(early);
-        state.known = state.known.max(index);
+        state.indexes.see(index);
         state.figures.snapshots_in_flight -= 1;
         state.figures.snapshots_finished += 1;
         let kept = { build.parts.start() }.filter(|_| is_kept);

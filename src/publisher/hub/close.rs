@@ -15,6 +15,7 @@ use super::history::Kind;
 use super::topic::Topic;
 use super::{Hub, HubState, STEP};
 use crate::unwind::{both_even_if_one_panics, for_each_even_if_one_panics};
+use crate::write::buffer::Deferred;
 
 /// Closes the readers of all watches first. Then wakes each watch and frees what it kept, even if
 /// that panics for another one.
@@ -33,6 +34,13 @@ struct Closing<K, T> {
     garbage: EachDropped<Vec<Garbage<K, T>>>,
     /// The last field, so that nothing waits for a `tracing` subscriber.
     notes: Notes,
+}
+
+/// The end of a key, which is linked. After the lock, its watches have to be woken.
+struct LinkedEnd<K, T> {
+    deferred: Option<Deferred<Entry<K, T>>>,
+    /// The watches of several keys.
+    woken: Vec<Arc<Control>>,
 }
 
 impl<K, T> Closing<K, T> {
@@ -167,10 +175,10 @@ where
                     let HubState {
                         slots,
                         topics,
-                        left,
+                        indexes,
                         ..
                     } = &mut *state;
-                    let made = || topics.insert(Topic::new(own, *left));
+                    let made = || topics.insert(Topic::new(own, indexes.left()));
                     Some(*slots.entry(in_map).or_insert_with(made))
                 }
                 // The topic was removed while the lock was released, and with it everything that
@@ -196,7 +204,7 @@ where
         let mut closing = Closing::new();
         let ordered = self.with_topic(key, &mut closing, |state, slot, garbage| {
             state.void_at_last(slot, GivenUpBy::Refreshed, garbage);
-            let (index, watches) = (state.last, state.watchers(slot));
+            let (index, watches) = (state.indexes.last(), state.watchers(slot));
             let note = Note::Refreshed { index, watches };
             garbage.notes.add(state.era.epoch, note);
             let reset = |control: &Arc<Control>| Some(control.reset(ResetReason::Refreshed));
@@ -216,7 +224,9 @@ where
         let ordered = self.with_topic(key, &mut closing, |state, slot, garbage| {
             state.void_at_last(slot, GivenUpBy::KeyForgotten, garbage);
             let epoch = state.era.epoch;
-            let note = Note::Forgotten { index: state.last };
+            let note = Note::Forgotten {
+                index: state.indexes.last(),
+            };
             garbage.notes.add(epoch, note);
             let meant = state.watches_of(slot);
             let end = |control: &Arc<Control>| control.end(WatchError::Closed(reason));
@@ -251,12 +261,12 @@ where
             if state.topics[slot].is_completed() {
                 return None;
             }
-            let (index, watches) = (state.last, state.watchers(slot));
+            let (index, watches) = (state.indexes.last(), state.watchers(slot));
             let note = Note::Completed { index, watches };
             garbage.notes.add(state.era.epoch, note);
             Some(state.link_end(slot))
         });
-        if let Some((deferred, woken)) = ended.flatten() {
+        if let Some(LinkedEnd { deferred, woken }) = ended.flatten() {
             both_even_if_one_panics(
                 || drop(deferred),
                 || for_each_even_if_one_panics(woken.iter(), |control| control.wake_task()),
@@ -269,7 +279,7 @@ where
     pub(in super::super) fn mark_progress(&self) {
         let (era, index) = {
             let state = self.state.lock();
-            (Arc::clone(&state.era), state.last)
+            (Arc::clone(&state.era), state.indexes.last())
         };
         era.mark(index);
         let mut after = 0;
@@ -393,7 +403,7 @@ impl<K: Hash + Eq, T> HubState<K, T> {
     /// Voids what is known of a topic: clients that resume from the last index or before are reset.
     fn void_at_last(&mut self, slot: usize, reason: GivenUpBy, garbage: &mut Garbage<K, T>) {
         self.give_up_builds(slot, reason, garbage);
-        let last = self.last;
+        let last = self.indexes.last();
         if self.topics[slot].is_void(last) {
             self.remove_kept(slot, None, UncachedBy::Void, garbage);
         } else {
@@ -419,20 +429,16 @@ impl<K: Hash + Eq, T> HubState<K, T> {
     }
 
     /// Adds the end of a topic to its entries and its chain.
-    #[expect(clippy::type_complexity, reason = "what is left to do, in two parts")]
-    fn link_end(
-        &mut self,
-        slot: usize,
-    ) -> (
-        Option<crate::write::buffer::Deferred<Entry<K, T>>>,
-        Vec<Arc<Control>>,
-    ) {
-        let last = self.last;
+    fn link_end(&mut self, slot: usize) -> LinkedEnd<K, T> {
+        let last = self.indexes.last();
         let topic = &mut self.topics[slot];
         let deferred = topic.push(Entry::Completed(last), true);
         self.history.push(last, slot, Kind::Rider);
         let inboxes = topic.live().into_iter().flat_map(|live| &live.inboxes);
         let woken = inboxes.filter_map(|(_, inbox, key)| inbox.note(*key));
-        (deferred, woken.collect())
+        LinkedEnd {
+            deferred,
+            woken: woken.collect(),
+        }
     }
 }

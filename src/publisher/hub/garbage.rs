@@ -43,11 +43,12 @@ pub(super) struct Pile<K, T> {
     pub(super) panics: Vec<Panic>,
 }
 
-/// The topics, and the map that finds them by key.
-pub(super) type Tables<K, T> = (
-    EachDropped<Slab<Topic<K, T>>>,
-    EachDropped<HashMap<K, usize>>,
-);
+/// All topics, and the map that finds them by key.
+pub(super) struct Tables<K, T> {
+    pub(super) topics: EachDropped<Slab<Topic<K, T>>>,
+    /// Only dropped: its keys are user code.
+    pub(super) _slots: EachDropped<HashMap<K, usize>>,
+}
 
 /// Drops its items one by one, even if one of them panics, or if a panic is unwinding already.
 pub(super) struct EachDropped<I: Default + IntoIterator>(pub(super) I);

@@ -72,6 +72,7 @@ mod close;
 mod era;
 mod garbage;
 mod history;
+mod indexes;
 mod publish;
 mod subscribe;
 mod topic;
@@ -99,11 +100,13 @@ use crate::write::buffer::Deferred;
 use arrivals::Arrivals;
 use garbage::{EachDropped, Garbage, GivenUp, Tables};
 use history::History;
+use indexes::Indexes;
 use topic::Topic;
 use watches::Watches;
 
 pub(super) use era::Era;
-pub(super) use publish::{At, Pending};
+pub(super) use indexes::At;
+pub(super) use publish::Pending;
 pub(super) use subscribe::{Registry, Start};
 pub(super) use topic::{Early, Progress};
 
@@ -133,12 +136,7 @@ pub(super) struct Settings<K, T> {
 
 struct HubState<K, T> {
     era: Arc<Era>,
-    /// The index of the newest commit.
-    last: u64,
-    /// The greatest index that is known, published or of a snapshot.
-    known: u64,
-    /// The newest index that has left the history (invariant 5).
-    left: u64,
+    indexes: Indexes,
     commits: Commits<K, T>,
     history: History,
     topics: Slab<Topic<K, T>>,
@@ -164,14 +162,22 @@ struct Expiry {
     id: u64,
 }
 
+/// What the hub has. Its fields are dropped in this order: tasks are woken before events are dropped.
+struct Contents<K, T> {
+    /// Set if no watch will come any more. Dropping it wakes the tasks that wait for one.
+    arrivals: Option<Arrivals<K>>,
+    _expiries: VecDeque<Expiry>,
+    _history: History,
+    watches: Watches<K>,
+    tables: Tables<K, T>,
+}
+
 impl<K, T> Hub<K, T> {
     pub(super) fn new(settings: Settings<K, T>) -> Self {
         let start = settings.start_at;
         let state = HubState {
             era: Era::new(settings.epoch, start),
-            last: start,
-            known: start,
-            left: start,
+            indexes: Indexes::new(start),
             commits: Commits::new(),
             history: History::new(settings.history),
             topics: Slab::new(),
@@ -196,12 +202,12 @@ impl<K, T> Hub<K, T> {
     }
 
     pub(super) fn index(&self) -> u64 {
-        self.state.lock().last
+        self.state.lock().indexes.last()
     }
 
     /// Ends all chains, and with them all watches, cleanly.
     pub(super) fn end(&self) {
-        let (mut tables, watches, expiries, arrivals) = {
+        let mut contents = {
             let mut state = self.state.lock();
             state.shut = true;
             let era = Arc::clone(&state.era);
@@ -211,17 +217,13 @@ impl<K, T> Hub<K, T> {
                 let topics = state.topics.iter();
                 topics.for_each(|(_, topic)| topic.detach_builds());
             }
-            let watches = mem::replace(&mut state.watches, Watches::new());
-            let expiries = mem::take(&mut state.expiries);
-            let arrivals = mem::replace(&mut state.arrivals, Arrivals::new());
-            (state.take_tables(), watches, expiries, arrivals)
+            state.take_contents()
         };
-        drop(expiries);
-        let topics = &mut tables.0.0;
+        let topics = contents.tables.topics.0.iter_mut();
         // All watches are woken before any event is dropped, since destructors may take long.
-        for_each_even_if_one_panics(topics.iter_mut(), |(_, topic)| topic.end());
-        for_each_even_if_one_panics(watches.controls(), |control| control.wake_task());
-        drop(arrivals);
+        for_each_even_if_one_panics(topics, |(_, topic)| topic.end());
+        for_each_even_if_one_panics(contents.watches.controls(), |control| control.wake_task());
+        drop(contents);
     }
 
     /// Starts another epoch, which voids all that is known of the state.
@@ -231,9 +233,7 @@ impl<K, T> Hub<K, T> {
             let former = state.era.epoch;
             notes.add(epoch, Note::Epoch { former });
             state.era = Era::new(epoch, 0);
-            state.last = 0;
-            state.known = 0;
-            state.left = 0;
+            state.indexes = Indexes::new(0);
         });
     }
 
@@ -253,23 +253,21 @@ impl<K, T> Hub<K, T> {
         change: impl FnOnce(&mut HubState<K, T>, &mut Notes),
     ) {
         let mut notes = Notes::new();
-        let (mut tables, watches, expiries, history, epoch) = {
+        let (contents, epoch) = {
             let mut state = self.state.lock();
             change(&mut state, &mut notes);
-            let watches = mem::replace(&mut state.watches, Watches::new());
-            let arrivals = state
-                .shut
-                .then(|| mem::replace(&mut state.arrivals, Arrivals::new()));
-            let limit = state.history.limit();
-            let history = mem::replace(&mut state.history, History::new(limit));
-            let expiries = mem::take(&mut state.expiries);
-            let tables = state.take_tables();
+            let contents = state.take_contents();
             state.count_given_up();
-            let epoch = state.era.epoch;
-            (tables, watches, expiries, (history, arrivals), epoch)
+            (contents, state.era.epoch)
         };
-        drop((expiries, history));
-        let builds: Vec<_> = { tables.0.0.iter_mut() }
+        let Contents {
+            arrivals,
+            watches,
+            mut tables,
+            ..
+        } = contents;
+        drop(arrivals);
+        let builds: Vec<_> = { tables.topics.0.iter_mut() }
             .filter_map(|(_, topic)| topic.live_mut())
             .flat_map(|live| live.builds.drain(..))
             .map(|build| {
@@ -306,9 +304,25 @@ impl<K, T> HubState<K, T> {
         self.next_id
     }
 
+    /// Takes out everything but the indexes and the figures. The result must be dropped after the
+    /// lock (invariant 1).
+    fn take_contents(&mut self) -> Contents<K, T> {
+        let history = History::new(self.history.limit());
+        let arrivals = { self.shut }.then(|| mem::replace(&mut self.arrivals, Arrivals::new()));
+        Contents {
+            arrivals,
+            _expiries: mem::take(&mut self.expiries),
+            _history: mem::replace(&mut self.history, history),
+            watches: mem::replace(&mut self.watches, Watches::new()),
+            tables: self.take_tables(),
+        }
+    }
+
     fn take_tables(&mut self) -> Tables<K, T> {
-        let topics = EachDropped(mem::take(&mut self.topics));
-        (topics, EachDropped(mem::take(&mut self.slots)))
+        Tables {
+            topics: EachDropped(mem::take(&mut self.topics)),
+            _slots: EachDropped(mem::take(&mut self.slots)),
+        }
     }
 
     /// Counts the snapshots of all topics as given up or gone, since all topics are removed.
@@ -320,7 +334,7 @@ impl<K, T> HubState<K, T> {
 
     /// Counts and reports the reset of a watch that had everything up to `index`.
     fn count_reset(&mut self, reason: ResetReason, index: u64, garbage: &mut Garbage<K, T>) {
-        let published = self.last;
+        let published = self.indexes.last();
         let note = Note::Reset {
             reason,
             index,

@@ -9,18 +9,12 @@ use super::super::error::PublishError;
 use super::super::trace::{GivenUpBy, Note, UncachedBy};
 use super::garbage::{EachDropped, Garbage};
 use super::history::{Kind, Record};
+use super::indexes::At;
 use super::topic::Topic;
 use super::{Hub, HubState, STEP, wake_all};
 use crate::sync::MutexGuard;
 use crate::unwind::{both_even_if_one_panics, for_each_even_if_one_panics};
 use crate::write::buffer::Deferred;
-
-/// The index of a commit.
-#[derive(Clone, Copy)]
-pub(in super::super) enum At {
-    Index(u64),
-    Next,
-}
 
 /// An event of a commit that has several.
 pub(in super::super) struct Pending<K, T> {
@@ -212,20 +206,16 @@ impl<K: Hash + Eq, T> HubState<K, T> {
     /// Returns the index of the next commit, if it may have it.
     #[inline]
     fn check(&self, at: At) -> Result<u64, PublishError> {
-        let last = self.last;
-        match at {
-            _ if self.shut => Err(PublishError::ShutDown),
-            At::Index(index) if index <= last => Err(PublishError::IndexNotGreater { index, last }),
-            At::Index(index) => Ok(index),
-            At::Next => last.checked_add(1).ok_or(PublishError::IndexesExhausted),
+        if self.shut {
+            return Err(PublishError::ShutDown);
         }
+        self.indexes.check(at)
     }
 
     /// Records the index and the figures of a commit.
     #[inline]
     fn commit(&mut self, index: u64, events: usize) {
-        self.last = index;
-        self.known = self.known.max(index);
+        self.indexes.commit(index);
         self.figures.commits += 1;
         self.figures.events += events as u64;
     }
@@ -253,7 +243,7 @@ impl<K: Hash + Eq, T> HubState<K, T> {
                 continue;
             };
             // The key is looked up again, since it may occur in the commit twice.
-            let (topics, left) = (&mut self.topics, self.left);
+            let (topics, left) = (&mut self.topics, self.indexes.left());
             let slot = { self.slots.entry(in_map) }
                 .or_insert_with(|| topics.insert(Topic::new(own, left)));
             pending.slot = Some(*slot);
@@ -386,7 +376,7 @@ impl<K: Hash + Eq, T> HubState<K, T> {
     /// Without a history, a commit leaves at once, together with any riders.
     #[inline]
     fn forget_all_before(&mut self, index: u64, garbage: &mut Garbage<K, T>) {
-        self.left = index;
+        self.indexes.leave(index);
         self.figures.evictions += 1;
         if !self.history.is_empty() {
             while let Some(record) = self.history.pop() {
@@ -406,14 +396,14 @@ impl<K: Hash + Eq, T> HubState<K, T> {
                 break;
             };
             if record.kind != Kind::Rider {
-                self.left = self.left.max(record.index);
+                self.indexes.leave(record.index);
             }
             self.figures.evictions += u64::from(record.kind == Kind::LastOfCommit);
             self.drop_entry(record, garbage);
         }
         let commits = self.figures.evictions - before;
         if commits > 0 {
-            let index = self.left;
+            let index = self.indexes.left();
             let note = Note::Evicted { commits, index };
             garbage.notes.add(self.era.epoch, note);
         }

@@ -246,7 +246,7 @@ impl<K, T> HubState<K, T> {
         if after.epoch != self.era.epoch {
             return Err(ResetReason::OtherEpoch);
         }
-        if after.index > self.known {
+        if self.indexes.is_ahead(after.index) {
             return Err(ResetReason::Ahead);
         }
         slots
@@ -259,7 +259,7 @@ impl<K, T> HubState<K, T> {
     /// The state is empty as of the last commit. If the key is complete, it is everything the
     /// history has, provided that nothing of the key can have left it.
     fn without_snapshot(&mut self, slot: usize) -> (ChainPlace<K, T>, u64) {
-        let last = self.last;
+        let last = self.indexes.last();
         let topic = &mut self.topics[slot];
         if !topic.is_completed() {
             (topic.tail(), last)
@@ -292,7 +292,7 @@ impl<K: Hash + Eq, T> HubState<K, T> {
             return Some(*slot);
         }
         let (own, in_map) = clones.take()?;
-        let (topics, left) = (&mut self.topics, self.left);
+        let (topics, left) = (&mut self.topics, self.indexes.left());
         let made = || topics.insert(Topic::new(own, left));
         // No user code can fail any more: the entry has hashed its key, and has room.
         Some(*self.slots.entry(in_map).or_insert_with(made))
