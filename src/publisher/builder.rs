@@ -1,4 +1,4 @@
-//! Settings of a publisher.
+//! The settings of a publisher.
 
 use std::fmt;
 use std::future::Future;
@@ -12,7 +12,7 @@ use super::hub::{Hub, Settings};
 use super::snapshot::{Handler, SnapshotAppender, handler};
 use crate::sync::{Instant, SystemTime};
 
-/// Settings of a new [`Publisher`], made by [`Publisher::builder`].
+/// The settings of a new [`Publisher`], made by [`Publisher::builder`].
 ///
 /// ```
 /// use event_buffer::publisher::Publisher;
@@ -45,28 +45,31 @@ impl<K, T> PublisherBuilder<K, T> {
             ttl: Duration::ZERO,
             timeout: None,
             history: 0,
-            // Another one each time, so that no one resumes from a place that a former process gave.
+            // Random, so that a client of a former process does not resume into this one.
             epoch: random_epoch(),
             start_at: 0,
         }
     }
 
-    /// Sets the handler that makes snapshots: a function that appends the present state of a key, in as many parts as
-    /// it likes, and returns the index as of which that is the state. The state must contain the effects of all commits
-    /// up to that index, and of none after it.
+    /// Sets the handler that makes snapshots.
     ///
-    /// Change the state first and publish then. A greater index than was published so far is fine. If it is less, as
-    /// that of a replica that is behind, the watch goes on with the commits of the key that came after it, from the
-    /// [history](Self::history). If one of those has left that, the snapshot fails with
-    /// [`SnapshotOutdated`](super::SnapshotOutdated), so that no commit is missed. The publisher knows of commits that
-    /// were published while the key had a watch, a snapshot or a place in the history: the state must contain those
-    /// of before, and of other processes.
+    /// The handler appends the current state of a key, in any number of parts, and returns the
+    /// index of that state. The state must contain the effects of all commits up to that index, and
+    /// of none after it.
     ///
-    /// # Who drives it
+    /// Change the state first, and publish afterwards. The returned index may be greater than the
+    /// last one published. It may also be less, if the handler reads from a replica that is behind:
+    /// the watch then continues with the later commits of the key from the
+    /// [history](Self::history). If one of these has left the history, the snapshot fails with
+    /// [`SnapshotOutdated`](super::SnapshotOutdated), so that no commit is missed. The publisher
+    /// knows only the commits that were published while the key had a watch, a snapshot or an entry
+    /// in the history. The state must contain all earlier ones, and those of other processes.
     ///
-    /// The watches that wait for the snapshot poll the handler, on their tasks, under no lock: it may publish,
-    /// subscribe, refresh its own key, or take its time. So what it holds must not be what a consumer waits for before
-    /// it polls its watch again:
+    /// # Who polls the handler
+    ///
+    /// The watches that wait for the snapshot poll its handler, on their own tasks and under no
+    /// lock. The handler may publish, subscribe, refresh its own key, or take its time. It must not
+    /// hold a lock that the consumer needs before it polls its watch again:
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -97,8 +100,8 @@ impl<K, T> PublisherBuilder<K, T> {
     /// # });
     /// ```
     ///
-    /// A handler that needs a runtime, for its timers or connections, spawns there through a handle that it has
-    /// captured: the task that polls the watch may be in another one.
+    /// The task that polls the watch may belong to any runtime, or to none. A handler that needs
+    /// one, for timers or connections, captures a handle of it and spawns there:
     ///
     /// ```
     /// use event_buffer::publisher::{Publisher, Request, Update};
@@ -125,17 +128,18 @@ impl<K, T> PublisherBuilder<K, T> {
     /// assert!(matches!(updates[1], Ok(Update::EndOfSnapshot { index: 7 })));
     /// ```
     ///
-    /// # Failing, and giving up
+    /// # Failure and cancellation
     ///
-    /// If it fails or panics the watches that waited get [`WatchError::Snapshot`](super::WatchError::Snapshot), and the
-    /// next one tries again. It is dropped half-way, as a cancelled future is, if all watches that wait for it go, if its
-    /// key is closed or refreshed, or after a [time limit](Self::snapshot_timeout).
+    /// If the handler fails or panics, the waiting watches end with
+    /// [`WatchError::Snapshot`](super::WatchError::Snapshot), and the next watch calls it again.
+    /// Its future is dropped before it completes if all waiting watches are dropped, if its key is
+    /// closed or refreshed, or after a [time limit](Self::snapshot_timeout).
     ///
-    /// It must not wait for a watch of its own key, which waits for it. It should not own a handle of
-    /// its own publisher, which would then never be dropped: a [weak one](Publisher::downgrade) is
-    /// for that.
+    /// The handler must not wait for a watch of its own key, since that watch waits for the
+    /// handler. It should not own a handle of its own publisher, which would then never be dropped;
+    /// use a [weak handle](Publisher::downgrade).
     ///
-    /// Without a handler the state of every key is empty.
+    /// Without a handler, the state of every key is empty.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -164,13 +168,16 @@ impl<K, T> PublisherBuilder<K, T> {
         Self { handler, ..self }
     }
 
-    /// Sets for how long a finished snapshot is given to those who come later, with all that followed it. Zero, the
-    /// default, is not at all.
+    /// Sets how long a finished snapshot is cached, for watches that subscribe later.
     ///
-    /// It keeps both in memory. A snapshot is given up earlier if more commits of its key than the
-    /// [history](Self::history) retains have followed it; without a history, more than it has parts. There is no timer:
-    /// what has expired is given to nobody, and forgotten at the next subscribe or [`stats`](Publisher::stats), or some
-    /// commits later. A time too long to be added to the present is for ever.
+    /// The default is zero: no caching.
+    ///
+    /// The cache keeps the snapshot and all later commits of its key in memory. A snapshot is
+    /// dropped early if it is followed by more commits of its key than the [history](Self::history)
+    /// retains, or, without a history, by more than it has parts. There is no timer: an expired
+    /// snapshot is no longer used, and is dropped at the next subscribe or
+    /// [`stats`](Publisher::stats), or some commits later. A duration too long to be added to the
+    /// current time means for ever.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -194,11 +201,11 @@ impl<K, T> PublisherBuilder<K, T> {
         Self { ttl, ..self }
     }
 
-    /// Limits how long a snapshot may take. Not limited if not set.
+    /// Limits how long a snapshot may take. Unlimited by default.
     ///
-    /// There is no timer: a snapshot that has taken longer is given up when a watch that waits for it is polled, or
-    /// another one comes. Those who waited get [`SnapshotGivenUp`](super::SnapshotGivenUp), and the next one a new call
-    /// of the handler.
+    /// There is no timer: a late snapshot is given up when a waiting watch is polled, or when
+    /// another watch subscribes. The waiting watches end with
+    /// [`SnapshotGivenUp`](super::SnapshotGivenUp), and the next watch calls the handler again.
     ///
     /// ```
     /// use event_buffer::publisher::Publisher;
@@ -215,14 +222,17 @@ impl<K, T> PublisherBuilder<K, T> {
         Self { timeout, ..self }
     }
 
-    /// Retains the last `n` commits over all keys, for those who [resume](super::Request::after). 0 if not set.
+    /// Retains the last `n` commits over all keys, for [resuming](super::Request::after). The
+    /// default is 0.
     ///
-    /// Whoever resumes continues exactly, if nothing of its keys after its place has left the history, even if its
-    /// keys were quiet or unwatched meanwhile. A commit takes one place, however many keys it touches; one without events
-    /// takes none. A key that has no watch, no snapshot and no commit in the history costs nothing.
+    /// A client resumes exactly if no commit of its keys after its resume point has left the
+    /// history, even if the keys were quiet or had no watch in the meantime. A commit counts once,
+    /// however many keys it touches; a commit without events does not count. A key that has no
+    /// watch, no snapshot and no commit in the history costs nothing.
     ///
-    /// To fill the history at the start of a process, [publish](Publisher::publish) what a log or a table of changes
-    /// has, before watchers are served; [`start_at`](Self::start_at) is then the index before the first of these.
+    /// To fill the history when a process starts, [publish](Publisher::publish) the changes of a
+    /// log or a table before serving watches, and set [`start_at`](Self::start_at) to the index
+    /// before the first of them.
     ///
     /// ```
     /// use event_buffer::publisher::Publisher;
@@ -240,11 +250,13 @@ impl<K, T> PublisherBuilder<K, T> {
         Self { history, ..self }
     }
 
-    /// Says up to which index former processes have published in this [epoch](Self::epoch): 0 if not set.
+    /// Sets the last index that former processes published in this [epoch](Self::epoch). The
+    /// default is 0.
     ///
-    /// Indexes continue after it. Whoever resumes from an earlier place begins anew, since what came between is not
-    /// known. A publisher whose epoch outlives its process must be told this, or it takes places that a former process
-    /// gave for its own.
+    /// Indexes continue after it. A client that resumes from an earlier index is reset, since the
+    /// commits in between are not known. A publisher whose epoch outlives its process must set
+    /// this: otherwise it accepts the resume points of a former process as its own, and their
+    /// clients miss commits.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -276,9 +288,10 @@ impl<K, T> PublisherBuilder<K, T> {
         Self { start_at, ..self }
     }
 
-    /// Names the state that the indexes are of. It must change whenever indexes start again, or
-    /// watchers that resume could be told the wrong thing. A random one of 53 bits if not set: then no one
-    /// resumes over a restart.
+    /// Sets the epoch, which names the state that the indexes belong to.
+    ///
+    /// It must change whenever indexes start again. Otherwise clients resume into the wrong state.
+    /// The default is a random number of 53 bits, so that no client resumes across a restart.
     ///
     /// ```
     /// use event_buffer::publisher::Publisher;
@@ -291,7 +304,7 @@ impl<K, T> PublisherBuilder<K, T> {
         Self { epoch, ..self }
     }
 
-    /// Makes the publisher. It starts no task and no thread.
+    /// Builds the publisher. Starts no task and no thread.
     ///
     /// ```
     /// use event_buffer::publisher::Publisher;
@@ -312,16 +325,17 @@ impl<K, T> PublisherBuilder<K, T> {
     }
 }
 
-/// An epoch that differs from that of every other publisher, those of other processes included.
+/// Returns an epoch that differs from that of every other publisher, in this process or another.
 fn random_epoch() -> u64 {
-    /// Tells those apart that are made at the same time.
+    /// Tells publishers apart that are made at the same time.
     static COUNT: AtomicU64 = AtomicU64::new(0);
 
-    // Relaxed: only a number.
+    // Relaxed: only the number matters, and it orders nothing.
     let count = COUNT.fetch_add(1, Relaxed);
-    // On the web `RandomState` is the same in every run, so the time has to tell runs apart. Elsewhere it need not.
+    // In a browser `RandomState` is the same in every run, so the time has to tell runs apart. It
+    // is not needed elsewhere.
     let made = cfg!(target_family = "wasm").then(|| (SystemTime::now(), Instant::now()));
-    // JSON readers corrupt numbers of more bits.
+    // 53 bits: JSON readers corrupt larger numbers.
     RandomState::new().hash_one((count, made)) >> 11
 }
 

@@ -1,4 +1,4 @@
-//! What stands in the chain of a topic: commits, each shared by all chains that it touches.
+//! The items of a topic's chain: commits, each shared by all the chains that it touches.
 //!
 //! ```text
 //!   chain of a:  ─▶[Entry]───────▶[Entry]─▶          Commit 8
@@ -9,7 +9,8 @@
 //!   chain of b:  ─────────────────▶[Entry]─▶   └──────────────────────────┘
 //! ```
 //!
-//! An update holds the commit, not the place in the chain, so it keeps nothing that comes after.
+//! An update references the commit and not its position in the chain, so it keeps no later commit
+//! alive.
 
 use crate::lag_limit::{Bytes, LagLimit, OnLag, SizeOf};
 use crate::list::{Arena, ArenaArc};
@@ -17,27 +18,27 @@ use crate::list::{Arena, ArenaArc};
 /// An item of a topic's chain.
 pub(super) enum Entry<K, T> {
     Commit(Part<K, T>),
-    /// The key is complete, as of this index.
+    /// The key is complete. Contains the last index at that time.
     Completed(u64),
 }
 
 /// The events of one key in a commit.
 pub(super) struct Part<K, T> {
     pub(super) commit: CommitRef<K, T>,
-    /// Where they stand in the commit's `order`.
+    /// Where the events start in the commit's `order`.
     start: u32,
     len: u32,
 }
 
-/// A commit, and whoever keeps it alive.
+/// A counted reference to a commit.
 pub(super) type CommitRef<K, T> = ArenaArc<Commit<K, T>>;
 
-/// Where commits are allocated.
+/// Allocates commits.
 pub(super) type Commits<K, T> = Arena<Commit<K, T>>;
 
 pub(super) struct Commit<K, T> {
     pub(super) index: u64,
-    /// How an event is asked for its size, if a watch is limited in bytes.
+    /// Measures an event, if a watch is limited in bytes.
     size_of: Option<SizeOf<T>>,
     events: Content<K, T>,
 }
@@ -46,7 +47,7 @@ enum Content<K, T> {
     One((K, T)),
     Many {
         events: Vec<(K, T)>,
-        /// The positions of the events, those of each key together.
+        /// The positions of the events, grouped by key.
         order: Box<[u32]>,
     },
 }
@@ -75,7 +76,7 @@ impl<K, T> Commit<K, T> {
         }
     }
 
-    /// The event at a position of the commit.
+    /// Returns the event at a position of the commit.
     pub(super) fn event(&self, position: u32) -> Option<&(K, T)> {
         match &self.events {
             Content::One(event) => (position == 0).then_some(event),
@@ -85,7 +86,7 @@ impl<K, T> Commit<K, T> {
 }
 
 impl<K, T> Part<K, T> {
-    /// The events at `start..end` of the commit's order, which are of one key.
+    /// The events at `start..end` of the commit's order, all of one key.
     pub(super) fn new(commit: CommitRef<K, T>, start: usize, end: usize) -> Self {
         let number = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
         Self {
@@ -95,7 +96,7 @@ impl<K, T> Part<K, T> {
         }
     }
 
-    /// The positions of the events in the commit.
+    /// Returns the positions of the events in the commit.
     pub(super) fn positions(&self) -> &[u32] {
         match &self.commit.events {
             Content::One(_) => &[0],
@@ -133,7 +134,8 @@ impl<K, T> Entry<K, T> {
     }
 }
 
-/// The limit of a watch, as one of its readers: over it the reader is closed, and the watch sees to the rest.
+/// Converts the limit of a watch for the readers of its chains. A reader over its limit is closed,
+/// and the watch decides what happens.
 pub(super) fn limit_of_entries<K, T>(limit: LagLimit<T>) -> LagLimit<Entry<K, T>> {
     LagLimit {
         items: limit.items,

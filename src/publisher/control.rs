@@ -1,9 +1,9 @@
-//! What others do to a watch: they close it, or have it begin anew.
+//! Closing and resetting a watch from outside.
 //!
-//! A watch's orders are given under one short lock of its own, in which no user code runs. Whoever gives
-//! them first notes the order, then takes the places of the watch's readers, which frees what these kept, then
-//! wakes the task. The watch looks for orders before it reads, so it never takes the end of a reader for
-//! something else.
+//! A watch gets orders under a short lock of its own, in which no user code runs. The caller
+//! records the order first. Then it closes the watch's readers, which frees what they kept. Then it
+//! wakes the task. The watch looks for orders before it reads, so it never mistakes a closed reader
+//! for the end of the publisher.
 
 use std::mem;
 use std::sync::Arc;
@@ -17,28 +17,28 @@ use crate::link::{Closable, Closed, Closer};
 use crate::sync::{AtomicBool, AtomicU64, Mutex};
 use crate::unwind::{both_even_if_one_panics, even_if_it_panics};
 
-/// The part of a watch that the hub and closers share with it.
+/// The part of a watch that it shares with the hub and with its closers.
 pub(super) struct Control {
-    /// There are orders that the watch has not obeyed.
+    /// Set while there are orders that the watch has not carried out.
     ordered: AtomicBool,
     orders: Mutex<WatchOrders>,
     /// The watch's task, while it waits.
     waker: Mutex<Option<Waker>>,
-    /// The index that the watch has come to, for marks of progress. The greatest number while it has none.
+    /// The index that the watch has reached, for marks of progress; `u64::MAX` while it has none.
     given: AtomicU64,
 }
 
 #[derive(Default)]
 struct WatchOrders {
-    /// Why the watch ends. The first reason sticks.
+    /// Why the watch ends. Once set, it stays.
     end: Option<WatchError>,
-    /// Why the watch begins anew.
+    /// Why the watch starts over.
     reset: Option<ResetReason>,
-    /// Of the watch's readers.
+    /// Close the watch's readers.
     closers: Vec<Closer>,
 }
 
-/// What the watch's links, snapshots and closers wake: its task, once, whoever comes first.
+/// Links, snapshots and closers wake the watch through this: its task is woken once, by the first.
 impl Wake for Control {
     fn wake(self: Arc<Self>) {
         self.wake_task();
@@ -49,25 +49,25 @@ impl Wake for Control {
     }
 }
 
-/// What a watch is to do.
+/// What a watch is ordered to do.
 pub(super) enum Order {
     End(WatchError),
     Reset(ResetReason),
 }
 
-/// A watch that was given an order. Dropping this takes its readers' places and wakes its task, which
-/// runs user code.
+/// A watch that was given an order. Dropping this closes its readers and wakes its task, which runs
+/// user code.
 #[must_use]
 pub(super) struct Ordered {
     control: Arc<Control>,
     closers: Vec<Closer>,
-    /// The places that were taken.
+    /// The readers that were closed, to be freed.
     closed: Vec<Closed>,
-    /// The task, which is woken even if another one has polled the watch by then, or dropped it.
+    /// The task, which is woken even if another task has polled the watch by then, or dropped it.
     waker: Option<Waker>,
 }
 
-/// Why the readers of a watch are closed: its orders say.
+/// The reason that readers are closed with. The watch takes the real one from its orders.
 const SEE_ORDERS: &str = "the watch has orders";
 
 impl Control {
@@ -80,7 +80,7 @@ impl Control {
         })
     }
 
-    /// WatchOrders the watch to end, unless it was before. Runs no user code.
+    /// Orders the watch to end, unless it was ordered before. Runs no user code.
     pub(super) fn end(self: &Arc<Self>, error: WatchError) -> Option<Ordered> {
         let mut orders = self.orders.lock();
         if orders.end.is_some() {
@@ -90,7 +90,7 @@ impl Control {
         Some(self.order(&mut orders))
     }
 
-    /// WatchOrders the watch to begin anew. Runs no user code.
+    /// Orders the watch to start over. Runs no user code.
     pub(super) fn reset(self: &Arc<Self>, reason: ResetReason) -> Ordered {
         let mut orders = self.orders.lock();
         orders.reset = Some(reason);
@@ -98,7 +98,7 @@ impl Control {
     }
 
     fn order(self: &Arc<Self>, orders: &mut WatchOrders) -> Ordered {
-        // Release: pairs with the Acquire in `take_order`.
+        // Release: pairs with the Acquire in `take_order` and `has_orders`.
         self.ordered.store(true, Release);
         Ordered {
             control: Arc::clone(self),
@@ -108,7 +108,7 @@ impl Control {
         }
     }
 
-    /// For the watch: what it is to do. The end is not taken, but found again each time.
+    /// Returns what the watch has to do. An order to end stays, and is returned each time.
     #[inline]
     pub(super) fn take_order(&self) -> Option<Order> {
         // Acquire: pairs with the Release in `order`.
@@ -118,9 +118,9 @@ impl Control {
         self.find_order()
     }
 
-    /// Returns `true` if there are orders that the watch has not obeyed.
+    /// Returns `true` if there are orders that the watch has not carried out.
     pub(super) fn has_orders(&self) -> bool {
-        // Acquire: as in `take_order`.
+        // Acquire: pairs with the Release in `order`.
         self.ordered.load(Acquire)
     }
 
@@ -130,19 +130,19 @@ impl Control {
         if let Some(error) = &orders.end {
             return Some(Order::End(error.clone()));
         }
-        // Relaxed: written under the lock.
+        // Relaxed: `order` writes it under the same lock, so that no order is overlooked.
         self.ordered.store(false, Relaxed);
         orders.reset.take().map(Order::Reset)
     }
 
-    /// Notes the readers that the watch has from now on. Returns `false` if the watch is closed: it is not to
-    /// have any.
+    /// Registers the watch's present readers, to be closed with the next order. Returns `false` if
+    /// the watch is ordered to end, and so must not have any.
     pub(super) fn follow(&self, closers: Vec<Closer>) -> bool {
         let mut orders = self.orders.lock();
         let before = mem::replace(&mut orders.closers, closers);
         let is_open = orders.end.is_none();
         if is_open {
-            // It is of the readers before.
+            // An order to start over was meant for the former readers.
             orders.reset = None;
             self.ordered.store(false, Relaxed);
         }
@@ -155,8 +155,9 @@ impl Control {
         self.orders.lock().end.is_some()
     }
 
-    /// Notes the task that waits, before anything is registered that wakes it. Its waker is cloned and dropped under no
-    /// lock. Without a task the one that waits stays the same.
+    /// Registers the task that waits. Must be called before anything that wakes the watch is
+    /// registered. The waker is cloned and dropped without the lock. Without a task, the one that
+    /// waits already stays.
     pub(super) fn wait(&self, task: Option<&Waker>) {
         let Some(waker) = task else { return };
         let is_known = |known: &Option<Waker>| known.as_ref().is_some_and(|w| w.will_wake(waker));
@@ -168,14 +169,14 @@ impl Control {
         drop(before);
     }
 
-    /// The task no longer waits.
+    /// Forgets the task, which no longer waits.
     pub(super) fn stop_waiting(&self) {
         let mut before = self.waker.lock().take();
-        // This is a drop itself: a second panic would abort.
+        // This runs in a destructor, in which a second panic would abort.
         even_if_it_panics(|| drop(before.take()));
     }
 
-    /// Wakes the task, unless it was woken since it waits. Runs user code.
+    /// Wakes the task, unless it has been woken since it began to wait. Runs user code.
     pub(super) fn wake_task(&self) {
         let waker = self.waker.lock().take();
         if let Some(waker) = waker {
@@ -183,9 +184,10 @@ impl Control {
         }
     }
 
-    /// Wakes the task if the watch has not come to that index. Runs user code.
+    /// Wakes the task if the watch has not reached `index`. Runs user code.
     pub(super) fn wake_if_behind(&self, index: u64) {
-        // Looked at under the lock, after the mark was made: a watch that notes its task after this sees the mark.
+        // Checked under the waker's lock, after the mark was made: a watch that registers its task
+        // later sees the mark when it looks again.
         let waker = {
             let mut waker = self.waker.lock();
             let is_behind = self.given.load(Relaxed) < index;
@@ -197,13 +199,14 @@ impl Control {
     }
 
     pub(super) fn give(&self, index: u64) {
-        // Relaxed: read under the lock that `wait` takes after this.
+        // Relaxed: `wait` takes the waker's lock after this, and `wake_if_behind` reads it under
+        // that lock.
         self.given.store(index, Relaxed);
     }
 }
 
 impl Ordered {
-    /// Takes the places of the watch's readers. Runs no user code.
+    /// Closes the watch's readers. Runs no user code.
     pub(super) fn take_places(&mut self) {
         let closers = mem::take(&mut self.closers);
         let close = |closer: &Closer| closer.close_deferred(SEE_ORDERS);
@@ -227,7 +230,7 @@ impl Drop for Ordered {
     }
 }
 
-/// Closes one watch, for [`Watch::closer`](super::Watch::closer).
+/// Closes a single watch, for [`Watch::closer`](super::Watch::closer).
 impl Closable for Control {
     fn close(self: Arc<Self>, reason: SharedError) -> Option<Closed> {
         let mut ordered = self.end(WatchError::ForceClosed(reason))?;

@@ -1,12 +1,13 @@
-//! Why publishing was refused, or watching ended.
+//! Errors of publishing and watching, and the reasons to close a watch.
 
 use std::error::Error;
 use std::fmt;
 
 use crate::error::{RecvError, SharedError};
 
-/// Any error, as a snapshot handler answers it. Where a handler uses `?` only, nobody needs to say
-/// the name.
+/// Any error: what a snapshot handler returns if it fails.
+///
+/// A handler that only uses `?` rarely has to name this type.
 ///
 /// ```
 /// use event_buffer::publisher::{BoxError, Publisher, SnapshotAppender};
@@ -20,7 +21,7 @@ use crate::error::{RecvError, SharedError};
 /// ```
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Why [`Publisher::publish`](super::Publisher::publish) published nothing.
+/// The error of [`Publisher::publish`](super::Publisher::publish): nothing was published.
 ///
 /// ```
 /// use event_buffer::publisher::{PublishError, Publisher};
@@ -42,7 +43,8 @@ pub enum PublishError {
         /// The last index.
         last: u64,
     },
-    /// [`publish_next`](super::Publisher::publish_next) has no number left: the last index is the greatest there is.
+    /// [`publish_next`](super::Publisher::publish_next) has no index left: the last one is
+    /// `u64::MAX`.
     IndexesExhausted,
     /// The publisher was [shut down](super::Publisher::shutdown).
     ShutDown,
@@ -65,7 +67,7 @@ impl fmt::Display for PublishError {
 
 impl Error for PublishError {}
 
-/// Why a [`Watch`](super::Watch) ended. It is the last thing that a watch delivers.
+/// Why a [`Watch`](super::Watch) ended. This is the last item before `None`.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -84,20 +86,21 @@ impl Error for PublishError {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WatchError {
-    /// The snapshot could not be made: the handler's error, [`SnapshotPanicked`], [`SnapshotOutdated`], or
-    /// [`SnapshotGivenUp`]. [`Watch::failed_key`](super::Watch::failed_key) tells of which key.
+    /// The snapshot could not be made. Contains the handler's error, [`SnapshotPanicked`],
+    /// [`SnapshotOutdated`], or [`SnapshotGivenUp`].
+    /// [`Watch::failed_key`](super::Watch::failed_key) returns its key.
     Snapshot(SharedError),
-    /// The watch was closed by the publisher.
+    /// The publisher closed the watch.
     Closed(CloseReason),
-    /// The watch was further behind than its [limit](super::Request::limit): it had not received that many commits
-    /// when this was noticed.
+    /// The watch was further behind than its [limit](super::Request::limit). Contains the number of
+    /// commits that it had not received when this was noticed.
     Lagged(u64),
-    /// The watch was closed by [its own closer](super::Watch::closer), for this reason.
+    /// [A closer](super::Watch::closer) closed the watch, for this reason.
     ForceClosed(SharedError),
 }
 
 impl WatchError {
-    /// Whether the watch has ended. Every error of a watch is final: it is the last thing before `None`.
+    /// Returns `true` if the watch has ended, which is the case for every error of a watch.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -138,8 +141,9 @@ impl Error for WatchError {
     }
 }
 
-/// What the `recv` family of a [`Watch`](super::Watch) returns: a failed snapshot is
-/// [`Failed`](RecvError::Failed), and a close [`ForceClosed`](RecvError::ForceClosed) with the [`CloseReason`].
+/// The error of [`Watch::recv`](super::Watch::recv) and its kin. A failed snapshot becomes
+/// [`Failed`](RecvError::Failed), and a close becomes [`ForceClosed`](RecvError::ForceClosed) with
+/// the [`CloseReason`].
 impl From<WatchError> for RecvError {
     fn from(error: WatchError) -> Self {
         match error {
@@ -169,21 +173,21 @@ impl From<WatchError> for RecvError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// [`close_token`](super::Publisher::close_token) or [`close_where`](super::Publisher::close_where): what the
-    /// watcher may see has changed.
+    /// What the watcher may see has changed: [`close_token`](super::Publisher::close_token) or
+    /// [`close_where`](super::Publisher::close_where) was called.
     AccessChanged,
-    /// [`close_key`](super::Publisher::close_key).
+    /// [`close_key`](super::Publisher::close_key) was called.
     KeyClosed,
-    /// [`forget`](super::Publisher::forget).
+    /// [`forget`](super::Publisher::forget) was called.
     KeyForgotten,
-    /// [`close_all`](super::Publisher::close_all).
+    /// [`close_all`](super::Publisher::close_all) was called.
     AllClosed,
-    /// [`reset`](super::Publisher::reset): the state was replaced, and is of another epoch now.
+    /// The state was replaced: [`reset`](super::Publisher::reset) was called.
     StateReset {
         /// The new epoch.
         epoch: u64,
     },
-    /// [`shutdown`](super::Publisher::shutdown).
+    /// [`shutdown`](super::Publisher::shutdown) was called.
     ShutDown,
 }
 
@@ -202,7 +206,7 @@ impl fmt::Display for CloseReason {
 
 impl Error for CloseReason {}
 
-/// The source of [`WatchError::Snapshot`] where the handler panicked.
+/// The source of [`WatchError::Snapshot`] if the handler panicked.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -230,11 +234,13 @@ impl fmt::Display for SnapshotPanicked {
 
 impl Error for SnapshotPanicked {}
 
-/// The source of [`WatchError::Snapshot`] if the handler returned an index that is less than that of a commit which is
-/// not retained any more. The watcher would have missed that commit. A handler that asks a replica may see this.
+/// The source of [`WatchError::Snapshot`] if the snapshot is older than a commit that is not
+/// retained.
 ///
-/// Only commits count that were published to the key while it had a watch, a snapshot or a place in the
-/// [history](super::PublisherBuilder::history). The publisher does not know of others.
+/// The watch would miss that commit. A handler that reads from a replica may cause this.
+///
+/// The publisher knows only the commits that were published while the key had a watch, a snapshot
+/// or an entry in the [history](super::PublisherBuilder::history).
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -257,9 +263,9 @@ impl Error for SnapshotPanicked {}
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotOutdated {
-    /// What the handler returned.
+    /// The index that the handler returned.
     pub index: u64,
-    /// The index of the newest commit of the key that had left the history when the snapshot was begun.
+    /// The index of the newest commit of the key when the snapshot was begun.
     pub newest: u64,
 }
 
@@ -275,8 +281,9 @@ impl fmt::Display for SnapshotOutdated {
 
 impl Error for SnapshotOutdated {}
 
-/// What [`SnapshotAppender`](super::SnapshotAppender) answers once its snapshot is over: the
-/// handler has returned, or nobody waits for it any more.
+/// The error of [`SnapshotAppender`](super::SnapshotAppender) once its snapshot is over.
+///
+/// The handler has returned, or the snapshot was given up.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -308,8 +315,8 @@ impl fmt::Display for SnapshotOver {
 
 impl Error for SnapshotOver {}
 
-/// The source of [`WatchError::Snapshot`] if the snapshot took longer than the
-/// [time limit](super::PublisherBuilder::snapshot_timeout).
+/// The source of [`WatchError::Snapshot`] if the snapshot took longer than its [time
+/// limit](super::PublisherBuilder::snapshot_timeout).
 ///
 /// ```
 /// # futures::executor::block_on(async {

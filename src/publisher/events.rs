@@ -8,11 +8,10 @@ use super::commit::{CommitRef, Part};
 use super::request::Filter;
 use super::resume::Resume;
 
-/// Events that belong together: those of one commit, or of one part of a snapshot. Only those
-/// that the watch's filter shows.
+/// The events of one commit, or of one part of a snapshot, that the watch's filter shows.
 ///
-/// Cheap to clone (one or two reference counts). It keeps its own commit or part in memory, and no
-/// events that come after. Commits are allocated a page of about a kilobyte at a time, which is freed
+/// Cheap to clone: one or two reference counts. It keeps its own commit or part in memory, and
+/// nothing that follows. Commits are allocated in pages of about a kilobyte, and a page is freed
 /// with the last commit in it.
 ///
 /// ```
@@ -39,11 +38,11 @@ pub struct Events<K, T> {
 }
 
 enum EventSource<K, T> {
-    /// Those of one key of a commit.
+    /// The events of one key in a commit.
     Part(Part<K, T>),
-    /// Those of several keys of a commit, by their positions.
+    /// The events of several keys in a commit, at these positions.
     Commit(CommitRef<K, T>, Arc<[u32]>),
-    /// A part of a snapshot of a key.
+    /// A part of a key's snapshot.
     Snapshot(Arc<K>, Arc<Vec<T>>),
 }
 
@@ -72,12 +71,14 @@ impl<K, T> Events<K, T> {
         }
     }
 
-    /// Returns `true` if the filter shows any event. User code.
+    /// Returns `true` if the filter shows any event. Runs user code.
     pub(super) fn is_visible(&self) -> bool {
         self.filter.is_none() || self.iter().next().is_some()
     }
 
-    /// Returns the index of the commit; `None` for a part of a snapshot, which is no place to resume from. O(1).
+    /// Returns the index of the commit, or `None` for a part of a snapshot. O(1).
+    ///
+    /// A watcher cannot resume from the middle of a snapshot.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -104,9 +105,10 @@ impl<K, T> Events<K, T> {
         }
     }
 
-    /// Returns the events, in order. There is at least one, unless the filter changes its mind.
+    /// Returns the visible events, in order.
     ///
-    /// Allocates nothing; asks the filter about each event.
+    /// There is at least one, unless the filter has changed its results. Allocates nothing, and
+    /// calls the filter for each event.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -125,9 +127,9 @@ impl<K, T> Events<K, T> {
         Iter(self.with_keys())
     }
 
-    /// Returns the events with their keys, in order: for a watch of several keys.
+    /// Returns the visible events with their keys, in order: for a watch of several keys.
     ///
-    /// Allocates nothing; asks the filter about each event.
+    /// Allocates nothing, and calls the filter for each event.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -155,7 +157,7 @@ impl<K, T> Events<K, T> {
         }
     }
 
-    /// Returns how many events there are, the hidden ones not counted. O(events).
+    /// Returns the number of visible events. O(events), and calls the filter for each.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -186,7 +188,7 @@ impl<K, T> Events<K, T> {
     }
 }
 
-/// The events of [`Events`] with their keys, in order: made by [`Events::with_keys`].
+/// An iterator over the events of [`Events`] with their keys, made by [`Events::with_keys`].
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -231,7 +233,8 @@ impl<'a, K, T> Iterator for WithKeys<'a, K, T> {
     }
 }
 
-/// The events of [`Events`], in order: made by [`Events::iter`], or by a `for` loop over `&Events`.
+/// An iterator over the events of [`Events`], made by [`Events::iter`] or a `for` loop over
+/// `&Events`.
 ///
 /// ```
 /// # futures::executor::block_on(async {

@@ -1,4 +1,4 @@
-//! The future of a snapshot's handler, which those who wait for the snapshot drive together.
+//! The future of a snapshot's handler, which the waiting watches poll together.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll};
@@ -8,14 +8,14 @@ use futures::future::BoxFuture;
 use crate::single_flight::{Driven, FlightStep, Passenger, SingleFlight, WeakSingleFlight};
 use crate::unwind::discard;
 
-/// One of those who wait for the future. It is dropped with the last of them.
+/// A share in the future. The future is dropped with the last share.
 pub(super) struct Flight {
-    /// Before the flight, which may drop the future.
+    /// Declared before `shared`, whose drop may run the future's destructor.
     seat: Passenger,
     shared: SingleFlight<BoxFuture<'static, ()>>,
 }
 
-/// The flight, as long as somebody waits for it.
+/// A weak share, which becomes a full one as long as another exists.
 pub(super) struct WeakFlight(WeakSingleFlight<BoxFuture<'static, ()>>);
 
 impl Flight {
@@ -32,11 +32,12 @@ impl Flight {
         WeakFlight(self.shared.downgrade())
     }
 
-    /// Drives the future, unless another passenger is doing so. A panic of it ends the flight.
+    /// Polls the future, unless another passenger is polling it. If it panics, the flight ends.
     pub(super) fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
         self.shared.register(&mut self.seat, cx.waker());
         let driven = self.shared.drive(|future, cx| {
-            // The handler's own panics are caught within; this is for what it drops, and reported by that.
+            // The handler's own panics are caught inside the future. This catches those of its
+            // destructors, which the future has reported by then.
             let poll = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
             match poll {
                 Ok(Poll::Pending) => (FlightStep::Pending, None),
@@ -60,8 +61,8 @@ impl WeakFlight {
         self.0.upgrade().map(Flight::on)
     }
 
-    /// Ends it from outside, without waiting for one who polls it: the future is dropped at once, or by the passenger
-    /// that is polling it, on return. Runs user code.
+    /// Ends the flight without waiting for a passenger that is polling: the future is dropped now,
+    /// or by that passenger when its poll returns. Runs user code.
     pub(super) fn give_up(&self) {
         if let Some(flight) = self.0.upgrade() {
             flight.give_up();
@@ -69,32 +70,32 @@ impl WeakFlight {
     }
 }
 
-/// For models of the flight by itself.
+/// Lets loom models use a flight by itself.
 #[cfg(loom)]
 pub mod models {
     use super::{BoxFuture, Context, Poll};
 
-    /// One of those who wait for a future.
+    /// A share in a future.
     #[allow(missing_debug_implementations)]
     pub struct Flight(super::Flight);
 
     impl Flight {
-        /// The first one.
+        /// Returns the first share.
         pub fn new(future: BoxFuture<'static, ()>) -> Self {
             Self(super::Flight::new(future))
         }
 
-        /// Another one.
+        /// Returns another share.
         pub fn join(&self) -> Option<Self> {
             self.0.downgrade().upgrade().map(Self)
         }
 
-        /// Ends it from outside.
+        /// Ends the flight.
         pub fn give_up(&self) {
             self.0.shared.give_up();
         }
 
-        /// Drives the future, unless another one is doing so.
+        /// Polls the future, unless another share is polling it.
         pub fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
             self.0.poll(cx)
         }

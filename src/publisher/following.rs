@@ -1,22 +1,27 @@
-//! What a watch delivers next: the snapshots of its keys, and then their commits in the order of their indexes.
+//! What a watch delivers next: the snapshots of its keys, then their commits in the order of
+//! indexes.
 //!
 //! # One key
 //!
-//! The watch waits for the next link of the key's chain.
+//! The watch reads the key's chain, and waits for the chain's next link.
 //!
 //! # Several keys
 //!
-//! The watch keeps the index of the next entry of each key that has one in a heap, and learns from its
-//! [`Inbox`] of which keys it has to look again. It reads the last index *p* first, then the inbox, then the
-//! chains that are named there, and delivers only what has an index up to *p*. Whatever touches its keys up to *p*
-//! was noted in the inbox before *p* was stored, so nothing that comes before, or belongs to the same commit, is
-//! missing. What is linked but not published yet has a greater index: the watch waits for the publisher's lock once,
-//! after which it is.
+//! Each key has its own chain, so the watch merges them by index. A heap has the index of the next
+//! entry of each key, as far as that is known, and an [`Inbox`] says which chains have something
+//! new.
 //!
-//! # The place after an update
+//! The watch first reads the last published index *p*, then its inbox, then the chains named there.
+//! It delivers only commits with an index up to *p*. Everything that touches its keys up to *p* was
+//! noted in the inbox before *p* was stored (invariant 2 of the hub), so no earlier commit is
+//! missing, and no part of the same commit. An entry that is linked but not yet published has an
+//! index greater than *p*. The watch then waits for the publisher's lock once, and the entry is
+//! published.
 //!
-//! It is the update's index, unless the update is the last one that is ready. Then it is as far as the publisher: *p*,
-//! since all that touches the keys up to *p* has been delivered.
+//! # The resume point after an update
+//!
+//! It has the index of the update. If nothing else is ready, it has *p* instead: everything that
+//! touches the keys up to *p* has been delivered by then.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -36,49 +41,49 @@ use super::update::Update;
 use crate::error::{SharedError, TryRecvError};
 use crate::lag_limit::LagLimit;
 
-/// As many snapshots of one watch are made at a time.
+/// How many snapshots of one watch are made at the same time.
 const SNAPSHOTS_AT_A_TIME: usize = 16;
 
 pub(super) struct Following<K, T> {
     registry: Arc<dyn Registry<K, T>>,
     control: Arc<Control>,
-    /// Of the control: what wakes the task.
+    /// Wakes the task by way of `control`.
     waker: Waker,
     filter: Option<Filter<T>>,
     limit: Option<LagLimit<T>>,
     era: Arc<Era>,
     tracks: Vec<Track<K, T>>,
-    /// The tracks whose snapshots have not been read.
+    /// The tracks whose snapshots have not been read to the end.
     unread: Vec<usize>,
-    /// The end of the snapshots has not been delivered.
+    /// Set until the end of the snapshots is delivered.
     in_snapshot: bool,
-    /// The tracks whose snapshots say that the key is complete, which has not been delivered.
+    /// The tracks whose snapshots have marked the key as complete, until that is delivered.
     completing: Vec<usize>,
-    /// From this index on the state is of one index for all keys.
+    /// From this index on, the states of all keys have the same index.
     whole_from: u64,
-    /// The index that the watcher has.
+    /// The index that the watcher has reached.
     given: u64,
-    /// Delivered next: what is dropped before it is returned may panic.
+    /// The next step, kept here while destructors run that may panic.
     ready: Option<Step<K, T>>,
-    /// Of several keys.
+    /// Set unless the watch has exactly one key.
     inbox: Option<Arc<Inbox>>,
     touched: Vec<u32>,
     heads: BinaryHeap<Reverse<Head>>,
 }
 
-/// The next entry of a track: its index, whether it is the end of its key, and which track.
+/// The next entry of a track: its index, whether it is the end of its key, and the track's number.
 type Head = (u64, bool, u32);
 
-/// What a watch is to do next.
+/// What a watch does next.
 pub(super) enum Step<K, T> {
-    /// With the index of the place after it, if there is one.
+    /// Delivers an update, and moves the resume point to the index, or takes it away.
     Deliver(Update<K, T>, Option<u64>),
-    /// A key is complete. The place stays.
+    /// Delivers the completion of a key. The resume point stays.
     Complete(Update<K, T>),
-    /// There may be orders.
+    /// Looks for orders, then takes the next step.
     Again,
     Pending,
-    /// So many commits have not been received.
+    /// The watch is over its limit: it has not received this many commits.
     Lagged(u64),
     Failed(Arc<K>, SharedError),
     End,
@@ -124,7 +129,7 @@ impl<K, T> Following<K, T> {
         following
     }
 
-    /// Returns what it followed before, to be dropped.
+    /// Starts over. Returns the former tracks, to be dropped by the caller.
     pub(super) fn begin_anew(&mut self, start: Start<K, T>) -> Vec<Track<K, T>> {
         let before = mem::replace(&mut self.tracks, start.tracks);
         let is_resumed = start.begin == super::update::Begin::Resumed;
@@ -152,8 +157,8 @@ impl<K, T> Following<K, T> {
         before
     }
 
-    /// Limits the readers of the chains. While there are snapshots to read, what came before the watch began does not
-    /// count. User code: events may be asked for their size.
+    /// Limits the readers of the chains. While snapshots are read, the commits before the start do
+    /// not count. Runs user code, since events may be measured.
     pub(super) fn keep_limit(&mut self) {
         let Some(limit) = self.limit else { return };
         for track in &mut self.tracks {
@@ -170,7 +175,7 @@ impl<K, T> Following<K, T> {
         }
     }
 
-    /// Returns `true` if a key is over its limit. User code: events may be asked for their size.
+    /// Returns `true` if a key is over its limit. Runs user code, since events may be measured.
     pub(super) fn is_over_limit(&mut self) -> bool {
         let is_over = |track: &mut Track<K, T>| matches!(track.check(), Err(Nothing::Lagged(_)));
         self.limit.is_some() && self.tracks.iter_mut().any(is_over)
@@ -195,7 +200,7 @@ impl<K, T> Following<K, T> {
         }
     }
 
-    /// A key is complete.
+    /// Ends a track, and delivers the completion of its key.
     fn complete(&mut self, number: usize) -> Step<K, T> {
         match self.tracks[number].complete() {
             Some(key) => Step::Complete(Update::Completed(key)),
@@ -203,8 +208,9 @@ impl<K, T> Following<K, T> {
         }
     }
 
-    /// What follows an update as of `index`: the place after it, if the state is of one index for all keys. `published`
-    /// was read before the chains were looked at; `next` is the index of the next entry that is ready.
+    /// Delivers an update as of `index`. `published` was read before the chains were; `next` is the
+    /// index of the next entry that is ready. The update has a resume point if the states of all
+    /// keys have the same index.
     fn deliver(
         &mut self,
         update: Update<K, T>,
@@ -241,12 +247,12 @@ impl<K, T> Following<K, T> {
         Step::Pending
     }
 
-    /// Reads on in the snapshot of a key. Returns `true` when all of it has been read, and `false` if it waits for more.
+    /// Reads the snapshot of a key until something can be delivered.
     fn read_snapshot(&mut self, number: usize, task: Option<&Waker>) -> Result<bool, Step<K, T>> {
         let mut has_flown = false;
         loop {
             let track = &mut self.tracks[number];
-            // Its limit goes for the commits since it began, also while it reads the snapshot.
+            // The limit also counts commits that come while the snapshot is read.
             if let Err(nothing) = track.check() {
                 return Err(nothing.into());
             }
@@ -259,7 +265,7 @@ impl<K, T> Following<K, T> {
                     return Err(Step::Failed(Arc::clone(&track.key), error));
                 }
                 SnapshotRead::Ordered => return Err(Step::Again),
-                // On with the snapshot, and then once more: something may have been appended.
+                // Polls the handler, then looks once more, since it may have appended something.
                 SnapshotRead::Empty if !has_flown => {
                     has_flown = true;
                     self.control.wait(task);
@@ -276,7 +282,7 @@ impl<K, T> Following<K, T> {
                 Some(Piece::Part(part)) => {
                     let (key, part) = (Arc::clone(&track.key), Arc::clone(part));
                     let events = Events::of_snapshot(key, part, self.filter.as_ref());
-                    // It stays the head until here, as the filter may panic.
+                    // Stays the head until the filter has been called, which may panic.
                     let is_visible = events.is_visible();
                     reading.head = None;
                     if is_visible {
@@ -317,7 +323,7 @@ impl<K, T> Following<K, T> {
         self.deliver(update, index, published, next)
     }
 
-    /// The index of the next entry that is ready.
+    /// Returns the index of the next entry that is ready.
     fn next_of_one(&mut self) -> Result<Option<u64>, Nothing> {
         match self.tracks[0].next_index() {
             Ok((index, _)) => Ok(Some(index)),
@@ -361,7 +367,7 @@ impl<K, T> Following<K, T> {
         }
     }
 
-    /// The filter is user code, and may panic.
+    /// Shows a commit, or only its index if all its events are hidden. The filter is user code.
     fn visible(events: Events<K, T>, index: u64) -> Update<K, T> {
         if events.is_visible() {
             Update::Events(events)
@@ -370,7 +376,8 @@ impl<K, T> Following<K, T> {
         }
     }
 
-    /// Nothing is ready. Returns what there is to do, or `None` if there may be something by now.
+    /// Waits, since nothing is ready. Returns the next step, or `None` if something may be ready by
+    /// now.
     fn idle(&mut self, published: u64, task: Option<&Waker>) -> Option<Step<K, T>> {
         if self.is_marked() && published > self.given {
             let update = Update::Progress { index: published };
@@ -397,7 +404,7 @@ impl<K, T> Following<K, T> {
         self.era.marked() > self.given
     }
 
-    /// Looks at the keys that something happened to. Returns the index of the next entry that is ready.
+    /// Looks at the keys named in the inbox. Returns the index of the next entry that is ready.
     fn next_of_several(&mut self) -> Result<Option<u64>, Nothing> {
         if let Some(inbox) = &self.inbox {
             inbox.take(&mut self.touched);
@@ -421,7 +428,7 @@ impl<K, T> Following<K, T> {
 
     fn step_of_several(&mut self, task: Option<&Waker>) -> Step<K, T> {
         loop {
-            // Before the inbox: what was published before the end is found there.
+            // Read before the inbox, which then has everything that was published before the end.
             let is_ended = self.era.is_ended();
             let published = self.era.published();
             let next = match self.next_of_several() {
@@ -435,7 +442,7 @@ impl<K, T> Following<K, T> {
                         return step;
                     }
                 }
-                // It is linked, and not published yet.
+                // The entry is linked, but its index is not published yet.
                 Some(index) if index > published => self.registry.settle(),
                 Some(index) => return self.merge(index, published),
             }
@@ -447,7 +454,8 @@ impl<K, T> Following<K, T> {
         !self.tracks.is_empty() && self.tracks.iter().all(Track::is_complete)
     }
 
-    /// Delivers what stands next in the heap: a commit, from all tracks that it stands in, or the end of a key.
+    /// Delivers the first entry of the heap: a commit, joined from all tracks that have a part of
+    /// it, or the end of a key.
     fn merge(&mut self, index: u64, published: u64) -> Step<K, T> {
         let mut parts = Vec::new();
         let mut numbers = Vec::new();
@@ -456,7 +464,7 @@ impl<K, T> Following<K, T> {
                 break;
             }
             self.heads.pop();
-            // First: what follows may panic, and then it is looked at again.
+            // First, since what follows may panic: the track is then looked at again.
             self.touched.push(number);
             let track = &mut self.tracks[number as usize];
             track.is_queued = false;
@@ -489,14 +497,14 @@ impl<K, T> Following<K, T> {
         self.release((index, published), next, delivered)
     }
 
-    /// Holds an update that has been taken out: what is looked at or dropped before it is delivered may panic. Then it
-    /// comes next, with its own index as its place.
+    /// Keeps an update that was taken from its tracks while user code runs, which may panic. If it
+    /// does, the update is delivered next, with its own index as the resume point.
     fn hold(&mut self, update: Update<K, T>, index: u64) {
         let step = self.deliver(update, index, index, None);
         self.ready = Some(step);
     }
 
-    /// Delivers the update that is held, once what it was made of is dropped.
+    /// Delivers the update that is kept, once what it was made from is dropped.
     fn release(
         &mut self,
         (index, published): (u64, u64),
@@ -510,7 +518,7 @@ impl<K, T> Following<K, T> {
         }
     }
 
-    /// The events of the parts of one commit, in the order in which they were published.
+    /// Joins the parts of one commit: their events in the order in which they were published.
     fn join(&self, mut parts: Vec<Part<K, T>>) -> Option<Events<K, T>> {
         let filter = self.filter.as_ref();
         let part = parts.pop()?;

@@ -13,15 +13,16 @@ use super::request::Request;
 use super::stats::{Slowest, Stats};
 use super::watch::Watch;
 
-/// Publishes events under keys, for any number of watchers. A cheap handle: clones publish to the
-/// same watchers.
+/// Publishes events under keys, for any number of watches.
 ///
-/// When the last handle is dropped all watches end, cleanly: they deliver what was published, then
-/// end with `None`. A [`WeakPublisher`] does not count as a handle, and neither does a watch.
+/// This is a cheap handle: its clones publish to the same watches.
 ///
-/// Every method but `clone`, `builder` and `downgrade` takes the one lock of the publisher for a moment.
-/// Watches take it only when they begin and end, and to finish a snapshot. See the [module](super) for what
-/// is promised.
+/// When the last handle is dropped, all watches end cleanly: they deliver what was published, then
+/// `None`. A [`WeakPublisher`] does not count as a handle, and neither does a watch.
+///
+/// Every method except `clone`, `builder` and `downgrade` briefly takes the publisher's one lock.
+/// Watches take it only when they begin, start over or end, and to finish a snapshot. The [module
+/// page](super) lists the guarantees.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -42,7 +43,7 @@ use super::watch::Watch;
 /// ```
 pub struct Publisher<K, T>(Arc<Owner<K, T>>);
 
-/// What all handles share, and watches and snapshots do not.
+/// What all handles share. Watches and snapshots hold only the hub, so dropping this ends them.
 struct Owner<K, T>(Arc<Hub<K, T>>);
 
 impl<K, T> Publisher<K, T> {
@@ -50,7 +51,7 @@ impl<K, T> Publisher<K, T> {
         Self(Arc::new(Owner(Arc::new(hub))))
     }
 
-    /// Returns the settings of a new publisher.
+    /// Returns a builder with the settings of a new publisher.
     ///
     /// ```
     /// use event_buffer::publisher::Publisher;
@@ -63,8 +64,10 @@ impl<K, T> Publisher<K, T> {
         PublisherBuilder::new()
     }
 
-    /// A handle that does not keep the publisher open: for its own snapshot handler, which would
-    /// keep it for ever otherwise. O(1).
+    /// Returns a handle that does not keep the publisher open. O(1).
+    ///
+    /// A snapshot handler that uses its own publisher needs one: with a full handle it would keep
+    /// the publisher open for ever.
     ///
     /// ```
     /// use event_buffer::publisher::{Publisher, WeakPublisher};
@@ -91,7 +94,7 @@ impl<K, T> Publisher<K, T> {
         &self.0.0
     }
 
-    /// The epoch that all indexes are of, until the state is [`reset`](Self::reset). O(1).
+    /// Returns the epoch of all indexes, until the next [`reset`](Self::reset). O(1).
     ///
     /// ```
     /// use event_buffer::publisher::Publisher;
@@ -105,8 +108,10 @@ impl<K, T> Publisher<K, T> {
         self.hub().epoch()
     }
 
-    /// Returns the last index: that of the newest commit, or where the publisher [starts](PublisherBuilder::start_at).
-    /// O(1).
+    /// Returns the index of the newest commit. O(1).
+    ///
+    /// Before the first commit this is the index at which the publisher
+    /// [starts](PublisherBuilder::start_at).
     ///
     /// ```
     /// use event_buffer::publisher::Publisher;
@@ -121,12 +126,15 @@ impl<K, T> Publisher<K, T> {
         self.hub().index()
     }
 
-    /// Says that the state was replaced: indexes start again, of another epoch. All watches are
-    /// closed with [`CloseReason::StateReset`], and what was retained or cached is gone. Whoever
-    /// resumes from the old epoch is told to start anew. The new epoch must be one that was not
-    /// used before, or they are not.
+    /// Starts a new epoch: the state was replaced, and indexes start again.
     ///
-    /// O(keys + watches). What only a closed watch kept is freed at once.
+    /// All watches are closed with [`CloseReason::StateReset`], and everything retained or cached
+    /// is dropped. A client that resumes from an earlier epoch gets a new snapshot. The new epoch
+    /// must never have been used before, or a client of its first use resumes into the wrong state.
+    ///
+    /// # Cost
+    ///
+    /// O(keys + watches). What only a closed watch kept alive is freed at once.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -146,8 +154,13 @@ impl<K, T> Publisher<K, T> {
         self.hub().reset(new_epoch);
     }
 
-    /// Closes all watches with [`CloseReason::ShutDown`], those to come too, and refuses to publish
-    /// from now on. O(keys + watches).
+    /// Closes all watches with [`CloseReason::ShutDown`], and refuses to publish from now on.
+    ///
+    /// Watches that are requested later are closed with the same reason.
+    ///
+    /// # Cost
+    ///
+    /// O(keys + watches).
     ///
     /// ```
     /// use event_buffer::publisher::{PublishError, Publisher};
@@ -166,29 +179,32 @@ where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     T: Send + Sync + 'static,
 {
-    /// Publishes one commit: all events that came to be at one index, under any number of keys.
+    /// Publishes one commit: all events of one index, under any number of keys.
     ///
-    /// The events of a key are delivered together, in their order, and each watcher of a touched
-    /// key is woken once. Events under keys of which nothing is kept are dropped, unless there is a
-    /// [history](PublisherBuilder::history). A commit without events is one all the same: the index counts.
+    /// The events of a key are delivered together and in order, and each watch of a touched key is
+    /// woken once. Events under a key that has no watch and no snapshot are dropped unless there is
+    /// a [history](PublisherBuilder::history). A commit without events is still a commit: its index
+    /// counts.
     ///
-    /// All events of one index belong in one call.
+    /// Publish all events of one index in one call, since the next call needs a greater index.
     ///
     /// # Errors
     ///
-    /// [`PublishError::IndexNotGreater`] if the index is not greater than the [last](Self::index) one, so that index 0
-    /// is refused always; [`PublishError::ShutDown`] after a [`shutdown`](Self::shutdown). Nothing is published
-    /// then, and the events are gone.
+    /// [`PublishError::IndexNotGreater`] if the index is not greater than the [last](Self::index)
+    /// one, so that index 0 is always refused; [`PublishError::ShutDown`] after a
+    /// [`shutdown`](Self::shutdown). In both cases nothing is published, and the events are
+    /// dropped.
     ///
     /// # Panics
     ///
-    /// If a waker or an event's drop panics. All is published by then.
+    /// Panics if a waker or an event's destructor panics. Everything is published by then.
     ///
     /// # Cost
     ///
-    /// O(events), and the wake-up of those who wait; takes one lock, under which each key is hashed, and now and then
-    /// those whose snapshots have expired. The iterator runs before that. Allocates the commit, and a block of places
-    /// for commits now and then; with a history a key that was not known is cloned twice.
+    /// O(events), plus waking the tasks that wait. The iterator runs before the lock is taken.
+    /// Under the lock each key is hashed, and now and then the keys of expired snapshots. Allocates
+    /// the commit (in a page shared with others), and now and then a block of the chain. With a
+    /// history, a key that has nothing retained is cloned twice.
     ///
     /// ```
     /// use event_buffer::publisher::{PublishError, Publisher};
@@ -209,13 +225,14 @@ where
         self.publish_at(At::Index(index), events).map(drop)
     }
 
-    /// Publishes one commit like [`publish`](Self::publish), at the index after the [last](Self::index) one, which it
-    /// returns. For producers that have no indexes of their own.
+    /// Publishes one commit at the index after the [last](Self::index) one, and returns that index.
+    ///
+    /// This is [`publish`](Self::publish) for producers that have no indexes of their own.
     ///
     /// # Errors
     ///
-    /// [`PublishError::IndexesExhausted`] if the last index is the greatest number; [`PublishError::ShutDown`] as
-    /// above.
+    /// [`PublishError::IndexesExhausted`] if the last index is `u64::MAX`;
+    /// [`PublishError::ShutDown`] after a [`shutdown`](Self::shutdown).
     ///
     /// ```
     /// use event_buffer::publisher::Publisher;
@@ -250,16 +267,18 @@ where
         }
     }
 
-    /// Watches a key, or [several](Request::keys): a snapshot of the state and what comes after it, or what came after
-    /// the place to [resume](Request::after) from.
+    /// Watches one key, or [several](Request::keys).
     ///
-    /// The snapshot's handler is not called here, but when the watch is polled. The watch keeps what it has not
-    /// received, from now on; a snapshot that is made for it, too.
+    /// The watch delivers a snapshot and every commit after it, or, if it
+    /// [resumes](Request::after), only the commits after the resume point.
+    ///
+    /// This call does not run the snapshot handler: polling the watch does. From now on the watch
+    /// keeps what it has not received in memory, including a snapshot that is made for it.
     ///
     /// # Cost
     ///
-    /// O(keys), and O(log n) for each to resume within a history of n commits. Takes one lock; keys are cloned
-    /// before that.
+    /// O(keys), and O(log n) for each key that resumes within a history of n commits. Takes one
+    /// lock; keys are cloned before that.
     ///
     /// ```
     /// use event_buffer::publisher::{Publisher, Request};
@@ -276,11 +295,14 @@ where
         self.hub().subscribe(request)
     }
 
-    /// Gives idle watches an [`Update::Progress`](super::Update::Progress) with the present index, so that their clients have a place that is
-    /// not old: what Kubernetes calls a bookmark.
+    /// Gives idle watches an [`Update::Progress`](super::Update::Progress) with the current index.
     ///
-    /// Wakes only those who have not come to that index. A watch that has something to receive gets no mark: its last
-    /// update says as much. A mark leaves nothing in memory and counts for no limit.
+    /// Clients of quiet keys thereby get a recent resume point, which the history can still serve
+    /// when they reconnect. Kubernetes calls this a bookmark.
+    ///
+    /// Wakes only the watches that have not reached the index. A watch that still has something to
+    /// receive gets no mark, since its last update carries the same index. A mark occupies no
+    /// memory and does not count against a limit.
     ///
     /// # Cost
     ///
@@ -304,15 +326,15 @@ where
         self.hub().mark_progress();
     }
 
-    /// Closes all watches that carry the token, with [`CloseReason::AccessChanged`]. Nothing more
-    /// is delivered to them.
+    /// Closes all watches that carry the token, with [`CloseReason::AccessChanged`].
     ///
-    /// Closing wakes the tasks that wait, and frees at once what only those watches kept, even if they are never
-    /// polled again. A watch that begins right after is not closed, so take the access away first.
+    /// They deliver nothing more. Their tasks are woken, and what only those watches kept alive is
+    /// freed at once, even if they are never polled again. A watch that subscribes right after this
+    /// call stays open, so revoke the access first.
     ///
     /// # Cost
     ///
-    /// O(watches of the token), under the publisher's lock.
+    /// O(watches of the token). They are closed in steps, between which the lock is released.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -332,9 +354,10 @@ where
         self.hub().close_token(token.as_ref());
     }
 
-    /// Closes all watches for whose tokens the predicate is true, with [`CloseReason::AccessChanged`].
+    /// Closes all watches whose tokens match, with [`CloseReason::AccessChanged`].
     ///
-    /// The predicate runs under no lock, once for each watch that is there when the call begins.
+    /// The watches deliver nothing more. The predicate runs under no lock, once for each watch that
+    /// exists when the call begins.
     ///
     /// # Cost
     ///
@@ -353,10 +376,14 @@ where
         self.hub().close_where(CloseReason::AccessChanged, is_meant);
     }
 
-    /// Closes all watches of the key, with [`CloseReason::KeyClosed`]. Nothing more is delivered
-    /// to them. A snapshot of it that is being made is given up.
+    /// Closes all watches of the key, with [`CloseReason::KeyClosed`].
     ///
-    /// What is retained or cached of the key stays, and it can be watched again. O(watches of the key).
+    /// They deliver nothing more, and the key's unfinished snapshots are given up. What is retained
+    /// or cached of the key stays, and it can be watched again.
+    ///
+    /// # Cost
+    ///
+    /// O(watches of the key).
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -378,10 +405,14 @@ where
         self.hub().close_key(key);
     }
 
-    /// Closes all watches, with [`CloseReason::AllClosed`]. Nothing more is delivered to them. Snapshots that only they
-    /// waited for are given up.
+    /// Closes all watches, with [`CloseReason::AllClosed`].
     ///
-    /// O(watches), in steps between which the lock is released. A watch that begins meanwhile is not closed.
+    /// They deliver nothing more. Snapshots that only they waited for are given up. A watch that
+    /// subscribes during the call stays open.
+    ///
+    /// # Cost
+    ///
+    /// O(watches), in steps between which the lock is released.
     ///
     /// ```
     /// use event_buffer::publisher::{Publisher, Request};
@@ -396,12 +427,17 @@ where
         self.hub().close_where(CloseReason::AllClosed, |_| true);
     }
 
-    /// Says that what is known of the key is void: its cached snapshot and history are forgotten, a snapshot that is
-    /// being made is given up, and its watches begin anew, with [`ResetReason::Refreshed`](super::ResetReason::Refreshed).
+    /// Invalidates what is known of the key, so that its watches start over.
     ///
-    /// Leaves a mark in the history at the present index: whoever resumes from there or from before begins anew, too. (So
-    /// does a client whose place was taken after the call, at the same index, until the next commit.) The key is made
-    /// from the borrowed form to be remembered.
+    /// The key's cached snapshot and history are dropped, its unfinished snapshots are given up,
+    /// and its watches are reset with [`ResetReason::Refreshed`](super::ResetReason::Refreshed).
+    ///
+    /// The call leaves a mark in the history at the current index: a client that resumes from that
+    /// index or an earlier one is reset too. (So is a client whose resume point was taken after the
+    /// call at the same index, until the next commit.) To store the mark, the key is made from its
+    /// borrowed form.
+    ///
+    /// # Cost
     ///
     /// O(watches and retained commits of the key).
     ///
@@ -427,7 +463,10 @@ where
         self.hub().refresh(key);
     }
 
-    /// Like [`refresh`](Self::refresh), but closes the key's watches, with [`CloseReason::KeyForgotten`].
+    /// Invalidates what is known of the key, and closes its watches with
+    /// [`CloseReason::KeyForgotten`].
+    ///
+    /// Apart from closing the watches this is [`refresh`](Self::refresh).
     ///
     /// ```
     /// use event_buffer::publisher::{Publisher, Request};
@@ -445,17 +484,26 @@ where
         self.hub().forget(key);
     }
 
-    /// Says that the key is complete: its watches receive all that was published, then [`Update::Completed`](super::Update::Completed), and end
-    /// with the last of their keys.
+    /// Marks the key as complete: no more events will come.
     ///
-    /// The end is an entry of the history. Whoever comes later gets the snapshot, if there is a
-    /// handler, what the history has after it, or after its place, and the end. For ends that have left the history the
-    /// handler can [say it](super::SnapshotAppender::complete). Without a handler a fresh watch of a completed key gets all of
-    /// it, if nothing of it can have left the history (which is certain as long as nothing has), and the end alone
-    /// otherwise.
+    /// Its watches receive everything that was published, then
+    /// [`Update::Completed`](super::Update::Completed). A watch ends with the last of its keys.
     ///
-    /// Publishing to the key again begins it anew: what was kept of it is void, and whoever resumes from before begins
-    /// anew. Completing it twice does nothing. O(watches of several keys, among them this one).
+    /// The end of the key is an entry of the history. A later watch receives the snapshot, if there
+    /// is a handler, then what the history has after it (or after the resume point), then the end.
+    /// Once the end has left the history, only the handler can [report
+    /// it](super::SnapshotAppender::complete).
+    ///
+    /// Without a handler, a fresh watch of a completed key receives all its events if none of them
+    /// can have left the history, which is certain as long as no commit has left it. Otherwise it
+    /// receives only the end.
+    ///
+    /// Publishing to the key again starts it over: what was retained of it is void, and clients
+    /// that resume from before are reset. Completing a key twice has no effect.
+    ///
+    /// # Cost
+    ///
+    /// O(watches that have this key among several).
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -489,7 +537,7 @@ where
         self.hub().complete(key);
     }
 
-    /// Returns how many watches the key has. O(1).
+    /// Returns the number of watches of the key. O(1).
     ///
     /// ```
     /// use event_buffer::publisher::{Publisher, Request};
@@ -509,8 +557,9 @@ where
 
     /// Waits until the key has a watch. Returns at once if it has one.
     ///
-    /// For producers that need not work for keys nobody watches. Takes the publisher's lock to begin and to end.
-    /// Completes with the last handle of the publisher, or its shutdown, too: no watch will come any more.
+    /// Producers use this to do no work for unwatched keys. Takes the publisher's lock at the
+    /// beginning and at the end. Also returns once no watch can come any more: after a shutdown, or
+    /// when the last handle of the publisher is dropped.
     ///
     /// # Cancel safety
     ///
@@ -536,7 +585,7 @@ where
         }
     }
 
-    /// Returns figures: what is there, and what has happened so far. O(1).
+    /// Returns current figures, and totals since the publisher was made. O(1).
     ///
     /// ```
     /// use event_buffer::publisher::{Publisher, Request};
@@ -589,8 +638,9 @@ where
 pub struct WeakPublisher<K, T>(Weak<Owner<K, T>>);
 
 impl<K, T> WeakPublisher<K, T> {
-    /// A handle to publish with, unless the last of those is gone. O(1), takes no lock. Drop it
-    /// soon: as long as it is there the publisher stays open.
+    /// Returns a full handle, unless the last one has been dropped. O(1), takes no lock.
+    ///
+    /// Drop it soon: the publisher stays open as long as the handle exists.
     ///
     /// ```
     /// use event_buffer::publisher::Publisher;

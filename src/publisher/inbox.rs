@@ -1,7 +1,8 @@
-//! How a watch of several keys learns which of them something happened to.
+//! How a watch of several keys learns which of them have something new.
 //!
-//! A publish notes the keys that it touches in the inboxes of their watches, before the index counts as published.
-//! So a watch that has read an index, and then its inbox, knows of all that was published up to that index.
+//! A publish notes the keys that it touches in the inboxes of their watches before it stores the
+//! index (invariant 2 of the hub). So a watch that reads the index first and its inbox afterwards
+//! finds all keys that were touched up to that index.
 
 use std::mem;
 use std::sync::Arc;
@@ -16,16 +17,16 @@ pub(super) struct Inbox {
 
 #[derive(Default)]
 struct InboxState {
-    /// The numbers of the watch's keys that something happened to.
+    /// The keys that have something new, by their numbers in the watch.
     touched: Vec<u32>,
-    /// Which these are, so that each is noted once.
+    /// Whether a key is in `touched`, so that it is noted only once.
     is_touched: Vec<bool>,
-    /// The watch's task waits.
+    /// The watch waits, and is to be woken by the next note.
     is_waiting: bool,
 }
 
 impl Inbox {
-    /// All keys are to be looked at once.
+    /// Returns an inbox with all keys noted, so that the watch looks at each of them once.
     pub(super) fn new(control: &Arc<Control>, keys: u32) -> Arc<Self> {
         Arc::new(Self {
             control: Arc::clone(control),
@@ -37,7 +38,7 @@ impl Inbox {
         })
     }
 
-    /// Notes a key. Returns the watch if it is to be woken, once no lock is held.
+    /// Notes a key. Returns the watch if it has to be woken, which must be done without a lock.
     pub(super) fn note(&self, key: u32) -> Option<Arc<Control>> {
         let mut state = self.state.lock();
         let is_touched = state.is_touched.get_mut(key as usize)?;
@@ -47,7 +48,7 @@ impl Inbox {
         mem::take(&mut state.is_waiting).then(|| Arc::clone(&self.control))
     }
 
-    /// For the watch: takes what has been noted.
+    /// Moves the keys that were noted into `into`.
     pub(super) fn take(&self, into: &mut Vec<u32>) {
         let mut state = self.state.lock();
         let InboxState {
@@ -63,7 +64,8 @@ impl Inbox {
         }
     }
 
-    /// For the watch, which has noted its task: it is to be woken. Returns `false` if something has been noted meanwhile.
+    /// Waits for the next note. The watch must have registered its task. Returns `false` if
+    /// something has been noted by now.
     pub(super) fn wait(&self) -> bool {
         let mut state = self.state.lock();
         state.is_waiting = state.touched.is_empty();

@@ -1,11 +1,14 @@
-//! Topics on top of the buffer: subscribe, get a snapshot, then follow, as one step that loses
-//! and doubles nothing.
+//! Topics on top of the buffer: a snapshot of a key's state, then every change after it.
 //!
-//! A [`Publisher`] has one chain of commits per key. Whoever [subscribes](Publisher::subscribe) to a key gets
-//! a [`Watch`]: first the state of the key, made by a [handler](PublisherBuilder::snapshot), then every
-//! commit that is not part of that state. A client that comes back [resumes](Request::after)
-//! where it left, if what came since is still in the [history](PublisherBuilder::history), and is told to begin anew
-//! otherwise.
+//! Subscribing, reading the snapshot and following the changes are one step here: no change is
+//! lost, and none is delivered twice.
+//!
+//! A [`Publisher`] keeps a chain of commits for each key. A reader that
+//! [subscribes](Publisher::subscribe) to a key gets a [`Watch`]. The watch delivers the state of
+//! the key first, as a [handler](PublisherBuilder::snapshot) has built it, and then every commit
+//! that is not part of that state. A client that reconnects [resumes](Request::after) from its last
+//! index if the [history](PublisherBuilder::history) still has every commit after it. Otherwise the
+//! watch is reset: the client discards its state and receives a new snapshot.
 //!
 //! ```
 //! # futures::executor::block_on(async {
@@ -33,44 +36,50 @@
 //! # Ok::<(), event_buffer::publisher::PublishError>(()) }).unwrap();
 //! ```
 //!
-//! # What holds
+//! # Guarantees
 //!
-//! * **Nothing lost, doubled or older.** A watch's place in the chain is taken before the handler
-//!   begins; it then skips the commits that are part of the snapshot.
-//! * **One history.** The publisher retains the last *n* commits over all keys. Whoever resumes within it continues
-//!   exactly, also on a key that was quiet or unwatched meanwhile. A watch's place is as far as the publisher, not as
-//!   its key.
-//! * **One snapshot at a time for a key**, shared by all who wait for it, and by those who come
-//!   within [`snapshot_ttl`](PublisherBuilder::snapshot_ttl) after. There is no task and no timer: the
-//!   watches that wait drive the handler. If the watch that began it goes, the others continue; it ends with
-//!   the last. (While one frees the parts that have been read there may be a second, for all who came too late for it.)
-//! * **A publish wakes only watchers of the keys it touches**, and no user code runs under a lock
-//!   but the keys' `Hash` and `Eq`: a handler, a waker or an event's drop may use the publisher.
-//! * **Memory**: a key without a watch, a snapshot or a commit in the history costs nothing. A watch that
-//!   is not read keeps what it has not received, until it is closed, dropped, or over its [limit](Request::limit). An
-//!   update in the user's hand keeps its own commit, and nothing after it.
+//! * **Nothing is lost, delivered twice, or older than the snapshot.** A watch takes its position
+//!   in the chain before the handler starts, and later skips the commits that the snapshot already
+//!   contains.
+//! * **One history for all keys.** The publisher retains the last *n* commits over all keys. A
+//!   client that resumes within them continues exactly, even if its key was quiet or had no watch
+//!   in the meantime. The resume point of a watch advances with the publisher, not only with the
+//!   watched key.
+//! * **One snapshot per key at a time.** All watches that wait for it share it, and so do the
+//!   watches that subscribe within [`snapshot_ttl`](PublisherBuilder::snapshot_ttl) after it. There
+//!   is no background task and no timer: the waiting watches poll the handler. If the watch that
+//!   started the handler is dropped, the others keep it running; it is cancelled with the last. If
+//!   a snapshot frees the parts that its watches have read, watches that subscribe too late for it
+//!   share a second one.
+//! * **A publish wakes only the watches of the keys it touches.** No user code runs under a lock
+//!   except the keys' `Hash` and `Eq`, so that a handler, a waker or an event's destructor may use
+//!   the publisher.
+//! * **Memory follows use.** A key without a watch, a snapshot or a commit in the history
+//!   costs nothing. A watch that is not read keeps what it has not received until it is closed,
+//!   dropped, or over its [limit](Request::limit). An update keeps its own commit alive, and
+//!   nothing that follows.
 //!
-//! # What it asks for
+//! # Requirements
 //!
-//! * **Change the state first, then publish.** A snapshot must not be older than what was published
-//!   before it was asked for: see [`PublisherBuilder::snapshot`].
-//! * **Indexes grow** strictly from commit to commit, and start again only in another
+//! * **Change the state first, then publish.** A snapshot must not be older than the commits that
+//!   were published before the handler was called: see [`PublisherBuilder::snapshot`].
+//! * **Indexes increase** strictly from commit to commit. They start again only in another
 //!   [epoch](Publisher::reset).
 //!
 //! # Several producers and a database
 //!
-//! Each transaction of a database gets an index, and commits must be published in the order of these.
-//! Producers that publish their own commits after their transactions overtake each other: the one that
-//! comes late is refused, and no watch receives its change. So let the database keep the order. Each
-//! transaction writes its change to a table, an *outbox*, under its number. After it, its producer
-//! publishes whatever is new in the table, one producer at a time. A change whose producer dies before
-//! that is published with the next one.
+//! Each transaction of a database gets an index, and commits must be published in the order of
+//! these indexes. If every producer published its own commit after its transaction, producers would
+//! overtake each other: the late commit is refused, and no watch receives its change. So let the
+//! database keep the order. Each transaction writes its change to a table, an *outbox*, under its
+//! index. Afterwards its producer publishes every row of the outbox that is new, one producer at a
+//! time. If a producer dies before it publishes, the next one publishes its change too.
 //!
-//! The numbers must become visible in their order, which those of a sequence (`SERIAL`,
-//! `AUTO_INCREMENT`) do not: the transaction that has taken 7 may commit after the one that has taken 8,
-//! and a producer that has read 8 never looks for 7 again. A counter in a row of its own does it:
-//! `UPDATE counter SET n = n + 1 RETURNING n` locks that row until the transaction ends. A snapshot's
-//! index is the counter, read in the same transaction as the state.
+//! Indexes must become visible in order. Those of a sequence (`SERIAL`, `AUTO_INCREMENT`) do not:
+//! the transaction that took 7 may commit after the one that took 8, and a producer that has read 8
+//! never looks for 7 again. A counter in a row of its own works: `UPDATE counter SET n = n + 1
+//! RETURNING n` locks that row until the transaction ends. The index of a snapshot is this counter,
+//! read in the same transaction as the state.
 //!
 //! ```
 //! # futures::executor::block_on(async {
@@ -126,9 +135,9 @@
 //! # });
 //! ```
 //!
-//! A state that only this process has needs no table. One lock around the change and
-//! [`publish_next`](Publisher::publish_next) keeps the indexes in the order of the changes, and the
-//! handler reads the state and [`index`](Publisher::index) under the same lock:
+//! State that only this process has needs no table. If one lock covers both the change and
+//! [`publish_next`](Publisher::publish_next), the indexes follow the order of the changes. The
+//! handler then reads the state and [`index`](Publisher::index) under the same lock:
 //!
 //! ```
 //! use event_buffer::publisher::{PublishError, Publisher};
@@ -149,17 +158,18 @@
 //!
 //! # Serving watches
 //!
-//! [Serving watchers][serving] shows the shortest right services over server-sent events and over
-//! WebSocket: places in `Last-Event-ID`, clients that are cut off or stop reading, logout, shutdown.
+//! [Serving watchers][serving] shows short, correct services over server-sent events and over
+//! WebSocket: resume points in `Last-Event-ID`, clients that disconnect or stop reading, logout,
+//! and shutdown.
 //!
 //! [serving]: https://docs.rs/crate/event-buffer/latest/source/docs/SERVING.md
 //!
 //! # Tracing
 //!
-//! With the feature `tracing` a publisher reports the following, with the target
-//! `event_buffer::publisher`. Without the feature none of it is there. Each has the field `epoch`,
-//! too, which differs between the publishers of a process unless they were [given](PublisherBuilder::epoch)
-//! the same one.
+//! With the feature `tracing` a publisher reports the spans and events below, with the target
+//! `event_buffer::publisher`; without it nothing is compiled in. Each of them also has the field
+//! `epoch`, which tells the publishers of a process apart unless they were
+//! [given](PublisherBuilder::epoch) the same one.
 //!
 //! | span or event | level | fields |
 //! |---|---|---|
@@ -177,20 +187,21 @@
 //! | `publisher shut down` | info | |
 //!
 //! * **A span is one run of the snapshot handler**, entered whenever a watch polls it. `snapshot`
-//!   is its number; `published` is the last index when it was asked for. At the end `outcome` is
-//!   `finished` (with `index` and `parts`), `failed` (with `error`), or `given up`.
-//! * **Why a snapshot is given up**: `TimeLimit` (as a warning), `NoWatch` (none waits for it any
-//!   more), `Lagged` (all that wait are over their limits), `KeyClosed`, `Refreshed`,
-//!   `KeyForgotten`, `StateReset`, or `ShutDown`. Why one is no longer cached: `Expired`,
-//!   `TooLarge`, `Replaced`, or `Void`.
-//! * **A reset** has the `index` that the watch had, and the last index (`published`). One is
-//!   reported when the watch begins anew, not when that is ordered.
-//! * **An eviction** has the number of commits that have left the history by one publish, and the
-//!   index of the newest. A large commit leaves in steps. Without a history nothing is reported.
-//! * **`watches`** is how many the call has closed, or the key has.
+//!   is its number; `published` is the last index at the time of the request. At the end `outcome`
+//!   is `finished` (with `index` and `parts`), `failed` (with `error`), or `given up`.
+//! * **The reasons to give up a snapshot** are `TimeLimit` (a warning), `NoWatch` (no watch waits
+//!   for it any more), `Lagged` (all watches that wait are over their limits), `KeyClosed`,
+//!   `Refreshed`, `KeyForgotten`, `StateReset`, and `ShutDown`. The reasons to drop a cached one
+//!   are `Expired`, `TooLarge`, `Replaced`, and `Void`.
+//! * **A reset** has the `index` that the watch had, and the last index (`published`). It is
+//!   reported when the watch starts over, not when the reset is requested.
+//! * **An eviction** has the number of commits that have left the history because of one publish,
+//!   and the index of the newest of them. A large commit leaves in several steps. Nothing is
+//!   reported without a history.
+//! * **`watches`** is the number of watches that the call has closed, or that the key has.
 //!
-//! Keys need not be `Debug`, so the publisher records none. The handler can, in the field that is
-//! empty so far; and what `refresh` and its like report stands in the caller's span.
+//! Keys need not be `Debug`, so the publisher leaves the field `key` empty, for the handler to
+//! record. The reports of `refresh` and similar calls appear in the caller's span.
 //!
 //! ```
 //! # #[cfg(feature = "tracing")] {
@@ -206,12 +217,12 @@
 //! # }
 //! ```
 //!
-//! A subscriber runs within the call or the poll that causes an event, under no lock of the
-//! publisher, after the tasks have been woken. It may use the publisher; what it causes there may be
-//! reported to it again, and it has to prevent that this goes on without end. If it panics, only
-//! its own report is lost.
+//! The subscriber runs inside the call or the poll that caused the report, after the tasks were
+//! woken, and under no lock of the publisher. It may use the publisher. It may also panic, which
+//! costs only its own report. What a subscriber causes in a publisher is reported as well, so a
+//! global subscriber must prevent endless recursion.
 //!
-//! The idea is that of Consul's event streaming: snapshots spliced in front of shared buffers.
+//! The design follows Consul's event streaming: snapshots spliced in front of shared buffers.
 
 mod builder;
 mod commit;

@@ -1,4 +1,4 @@
-//! What to watch, and from where.
+//! What to watch, and from which point on.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::lag_limit::LagLimit;
 
 pub(super) type Filter<T> = Arc<dyn Fn(&T) -> bool + Send + Sync>;
 
-/// What happens to a watch that is further behind than its [limit](Request::limit).
+/// What happens to a watch that falls behind by more than its [limit](Request::limit).
 ///
 /// ```
 /// use event_buffer::LagLimit;
@@ -21,15 +21,18 @@ pub(super) type Filter<T> = Arc<dyn Fn(&T) -> bool + Send + Sync>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OverLimit {
-    /// It ends with [`WatchError::Lagged`](super::WatchError::Lagged) when it is polled. Until then it counts as a
-    /// [subscription](super::Stats::subscriptions), though it keeps nothing.
+    /// The watch ends with [`WatchError::Lagged`](super::WatchError::Lagged) when it is polled. Until
+    /// then it counts as a [subscription](super::Stats::subscriptions), but keeps nothing alive.
     Close,
-    /// It begins anew, with [`Begin::Reset`](super::Begin::Reset)`(`[`Lagged`](super::ResetReason::Lagged)`)` and a
+    /// The watch starts over with
+    /// [`Begin::Reset`](super::Begin::Reset)`(`[`Lagged`](super::ResetReason::Lagged)`)` and a new
     /// snapshot.
     Reset,
 }
 
-/// What to watch: a key or several, and from where, for whom, how far behind, and which of the events.
+/// What to watch, from which point on, for whom, and within which limit.
+///
+/// By default a watch starts with a snapshot, sees every event, carries no token and has no limit.
 ///
 /// ```
 /// use event_buffer::publisher::{Publisher, Request};
@@ -47,7 +50,7 @@ pub struct Request<K, T> {
 }
 
 impl<K, T> Request<K, T> {
-    /// All of a key: a snapshot, then every event after it.
+    /// Requests one key: a snapshot, then every commit after it.
     ///
     /// ```
     /// use event_buffer::publisher::{Publisher, Request};
@@ -60,13 +63,14 @@ impl<K, T> Request<K, T> {
         Self::keys([key])
     }
 
-    /// All of several keys, as one state: all snapshots first, then every commit that touches any of the keys, each
-    /// as one update.
+    /// Requests several keys as one state: all snapshots, then every commit that touches any of the
+    /// keys.
     ///
-    /// A commit that touches several of the keys comes whole, its events in the order in which they were published.
-    /// There is one place to resume from for all. If one key must be reset, all begin anew. Keys that are named twice
-    /// count once. Without any key the watch gets [`Begin::Fresh`](super::Begin::Fresh), an end of an empty snapshot,
-    /// and marks of progress.
+    /// A commit that touches several of the keys is delivered as one update, with its events in the
+    /// order in which they were published. There is one resume point for all keys, and if one key
+    /// has to be reset, all start over. Duplicate keys count once. Without any key the watch
+    /// delivers [`Begin::Fresh`](super::Begin::Fresh), the end of an empty snapshot, and marks of
+    /// progress.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -87,10 +91,11 @@ impl<K, T> Request<K, T> {
     ///
     /// # Watching everything
     ///
-    /// Publish each event under a key of its own and, in the same commit, under one that all events share.
-    /// A watch of that one receives every event, those of a commit in one update. Its handler appends the
-    /// state of all keys. An event has to say itself of which key it is, as the shared key does not; one
-    /// that is not cheap to clone goes into an `Arc`.
+    /// Publish each event twice in the same commit: under its own key, and under a key that all
+    /// events share. A watch of the shared key receives every event, one update per commit. The
+    /// snapshot handler of the shared key appends the state of all keys. Since the shared key does
+    /// not tell them apart, each event must carry its own key. Put events that are expensive to
+    /// clone into an `Arc`.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -128,8 +133,10 @@ impl<K, T> Request<K, T> {
         }
     }
 
-    /// Only what came after this place, if the publisher still has all of it. Otherwise the watch begins with
-    /// [`Begin::Reset`](super::Begin::Reset), and a snapshot follows. With `None` it is a fresh one.
+    /// Resumes: asks only for what came after this point.
+    ///
+    /// If the publisher does not have all of that any more, the watch begins with
+    /// [`Begin::Reset`](super::Begin::Reset) and a snapshot. `None` requests a fresh watch.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -155,8 +162,11 @@ impl<K, T> Request<K, T> {
         Self { after, ..self }
     }
 
-    /// Names the watcher: [`Publisher::close_token`](super::Publisher::close_token) closes all watches of a token. A
-    /// watch may carry several. [`Slowest`](super::Slowest) tells them, too.
+    /// Adds a token, by which [`Publisher::close_token`](super::Publisher::close_token) finds the
+    /// watch.
+    ///
+    /// Tokens name the client: a user, a session, a connection. A watch may carry several;
+    /// [`Slowest`](super::Slowest) reports them.
     ///
     /// ```
     /// use event_buffer::publisher::{Publisher, Request};
@@ -173,18 +183,22 @@ impl<K, T> Request<K, T> {
         self
     }
 
-    /// Limits how many commits, or bytes in commits, the watch may be behind: for clients that may stop reading.
+    /// Limits how many commits, or bytes in commits, the watch may fall behind.
     ///
-    /// The limit bounds what the watch keeps in memory, even if it is never polled again. It counts the commits that
-    /// the watch has not received, those since it began while its snapshot is being made or read included; parts of
-    /// a snapshot do not count. What happens over the limit is what `over` says: the limit's own
-    /// [`on_lag`](LagLimit::on_lag) does not matter. With several keys it is the limit for each of them. Bytes are
-    /// those of the events alone, and commits that were published before the first request with a limit in bytes
-    /// count one byte each.
+    /// This is for clients that may stop reading.
     ///
-    /// A watch that resumes from further behind than its limit begins anew, with
-    /// [`ResetReason::Lagged`](super::ResetReason::Lagged), whatever `over` says. So a client that was closed for its
-    /// lag, and comes back with the place that it had, is not closed again before it has received anything.
+    /// A limited watch does not keep more than its limit in memory, even if it is never polled
+    /// again. The limit counts the commits that the watch has not received. Commits published while
+    /// its snapshot is being made or read count too; the parts of the snapshot do not. `over`
+    /// decides what happens over the limit, and the limit's own [`on_lag`](LagLimit::on_lag) is
+    /// ignored. With several keys the limit applies to each of them. Bytes are those of the events
+    /// alone, and a commit that was published before the first request with a limit in bytes counts
+    /// one byte.
+    ///
+    /// A watch that resumes from further behind than its limit is reset with
+    /// [`ResetReason::Lagged`](super::ResetReason::Lagged), whatever `over` is. Otherwise a client
+    /// that was closed for its lag, and reconnects with the same resume point, would be closed
+    /// again before it has received anything.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -210,11 +224,13 @@ impl<K, T> Request<K, T> {
         }
     }
 
-    /// Hides the events for which `visible` is false. It is asked whenever an event is looked at,
-    /// and should answer the same each time.
+    /// Hides the events for which `visible` returns `false`.
     ///
-    /// It is asked on the task of whoever reads, under no lock, and sees the events of snapshots
-    /// too. It should not panic: that reaches the reader, which is shown the same commit again then.
+    /// `visible` is called whenever an event is read, and must return the same result each time.
+    ///
+    /// It runs on the reader's task, under no lock, and sees the events of snapshots as well. It
+    /// should not panic: the panic reaches the reader, which sees the same commit again when it
+    /// polls next.
     ///
     /// ```
     /// # futures::executor::block_on(async {

@@ -1,16 +1,20 @@
-//! A place to continue from, and its text form.
+//! A point to resume from, and its text form.
 
 use std::error::Error;
 use std::fmt;
 use std::str::FromStr;
 
-/// The place up to which a watcher has followed: given by [`Watch::resume_point`](super::Watch::resume_point)
-/// and [`Update::resume`](super::Update::resume), taken by [`Request::after`](super::Request::after).
+/// The point up to which a watcher has followed.
 ///
-/// Two numbers, to be sent to a client and back. Their text form, `epoch-index` in decimal, fits into the
-/// `Last-Event-ID` of server-sent events; with the feature `serde` they are written as that text, since JSON
-/// readers corrupt numbers over 53 bits. Any two numbers do no harm: a watch that cannot continue from there
-/// begins anew.
+/// [`Watch::resume_point`](super::Watch::resume_point) and
+/// [`Update::resume`](super::Update::resume) return it, and
+/// [`Request::after`](super::Request::after) takes it.
+///
+/// A client stores these two numbers and sends them back when it reconnects. Their text form,
+/// `epoch-index` in decimal, fits the `Last-Event-ID` of server-sent events. With the feature
+/// `serde` a `Resume` is serialized as that text, since JSON readers corrupt numbers of more than
+/// 53 bits. Any two numbers are safe to accept: a watch that
+/// cannot continue from them is reset.
 ///
 /// ```
 /// use event_buffer::publisher::{Publisher, Request, Resume};
@@ -25,13 +29,13 @@ use std::str::FromStr;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Resume {
-    /// The [epoch](super::Publisher::epoch) that the index is of.
+    /// The [epoch](super::Publisher::epoch) of the index.
     pub epoch: u64,
     /// The last index that the watcher has seen.
     pub index: u64,
 }
 
-/// A text that is no [`Resume`].
+/// The error of parsing a text that is not a [`Resume`].
 ///
 /// ```
 /// use event_buffer::publisher::{ParseResumeError, Resume};
@@ -50,7 +54,7 @@ impl fmt::Display for Resume {
 impl FromStr for Resume {
     type Err = ParseResumeError;
 
-    /// Reads what [`Display`](fmt::Display) writes, and nothing else: no signs, no spaces.
+    /// Parses exactly what [`Display`](fmt::Display) writes: no signs, spaces or leading zeros.
     fn from_str(text: &str) -> Result<Self, ParseResumeError> {
         let number = |digits: &str| {
             let is_plain = digits.bytes().all(|digit| digit.is_ascii_digit());

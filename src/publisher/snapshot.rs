@@ -1,4 +1,4 @@
-//! Making snapshots: the parts that a handler appends, and the future that drives it.
+//! Making snapshots: the parts that a handler appends, and the future that runs it.
 //!
 //! ```text
 //!   parts:   [part]─▶[part]─▶[end of snapshot, index 7]
@@ -31,12 +31,12 @@ use crate::write::replay::Replay;
 pub(super) type Handler<K, T> =
     Arc<dyn Fn(K, SnapshotAppender<T>) -> BoxFuture<'static, Result<u64, BoxError>> + Send + Sync>;
 
-/// An item of a snapshot.
+/// An item of a snapshot's buffer.
 pub(super) enum Piece<T> {
     Part(Arc<Vec<T>>),
     End {
         index: u64,
-        /// Nothing more comes of the key.
+        /// The key is complete: no more events will come.
         is_complete: bool,
     },
 }
@@ -53,27 +53,55 @@ impl<T> Clone for Piece<T> {
     }
 }
 
-/// The parts of a snapshot, while it is made.
-pub(super) struct Parts<T>(Mutex<Making<T>>);
+/// The least index that a snapshot may have without its watches missing a commit.
+#[derive(Clone, Copy)]
+pub(super) struct LeastIndex {
+    least: u64,
+    newest: u64,
+}
 
-struct Making<T> {
-    /// Gone when the snapshot is over.
+impl LeastIndex {
+    /// `left` is the index of the key's newest commit that is no longer retained, and `newest` that
+    /// of its newest commit when the snapshot was begun. All later commits are kept for the
+    /// snapshot, even if they have left the history since.
+    pub(super) fn new(left: u64, newest: u64) -> Self {
+        let least = left.min(newest);
+        Self { least, newest }
+    }
+
+    /// # Errors
+    ///
+    /// [`SnapshotOutdated`] if a commit after `index` is no longer retained.
+    pub(super) fn check(self, index: u64) -> Result<(), SnapshotOutdated> {
+        let Self { least, newest } = self;
+        if index < least {
+            return Err(SnapshotOutdated { index, newest });
+        }
+        Ok(())
+    }
+}
+
+/// The parts of a snapshot, while the handler appends and watches read.
+pub(super) struct Parts<T>(Mutex<PartsState<T>>);
+
+struct PartsState<T> {
+    /// Taken when the snapshot is over.
     buffer: Option<EventBuffer<Piece<T>>>,
-    /// The first part, for watches that come later. Without it the parts that all have read are freed.
+    /// The position of the first part, for watches that join. Once it is taken, parts are freed
+    /// when all watches have read them.
     start: Option<Position<Piece<T>>>,
-    /// The start is kept to the end.
+    /// The start is kept until the snapshot is over, so that watches can join at any time.
     keeps: bool,
     count: u64,
     is_complete: bool,
-    /// The least index that it may be as of, and that of the newest commit when it was begun: since the publisher has
-    /// ended, which knew.
-    least: Option<(u64, u64)>,
+    /// Set once the publisher has ended, and so can no longer check the index itself.
+    least: Option<LeastIndex>,
 }
 
 impl<T> Parts<T> {
     pub(super) fn new(keeps: bool) -> Arc<Self> {
         let buffer = EventBuffer::builder().replay(Replay::None).build();
-        Arc::new(Self(Mutex::new(Making {
+        Arc::new(Self(Mutex::new(PartsState {
             start: Some(buffer.tail()),
             buffer: Some(buffer),
             keeps,
@@ -83,75 +111,77 @@ impl<T> Parts<T> {
         })))
     }
 
-    /// Reads all parts from the first one on, unless some may have been freed.
+    /// Returns a reader of all parts, unless the first ones may have been freed.
     pub(super) fn join(&self) -> Option<Subscription<Piece<T>>> {
         self.0.lock().start.as_ref().map(Position::subscribe)
     }
 
-    /// Lets no further watch join. The returned place is not to be dropped under a lock.
+    /// Stops further watches from joining. The returned position must not be dropped under a lock.
     pub(super) fn shut(&self) -> Option<Position<Piece<T>>> {
         self.0.lock().start.take()
     }
 
-    /// The publisher ends, and no longer checks of which index the snapshot is.
-    pub(super) fn detach(&self, least: u64, newest: u64) {
-        self.0.lock().least = Some((least, newest));
+    /// Takes over the check of the snapshot's index from the publisher, which ends.
+    pub(super) fn detach(&self, least: LeastIndex) {
+        self.0.lock().least = Some(least);
     }
 
-    /// The first part, and how many there are.
+    /// Returns the position of the first part, and the number of parts.
     pub(super) fn start(&self) -> Option<(Position<Piece<T>>, u64)> {
-        let making = self.0.lock();
-        making.start.clone().map(|start| (start, making.count))
+        let state = self.0.lock();
+        state.start.clone().map(|start| (start, state.count))
     }
 
     fn append(&self, part: Vec<T>) -> Result<(), SnapshotOver> {
         let piece = Piece::Part(Arc::new(part));
-        let mut making = self.0.lock();
-        let Some(buffer) = making.buffer.as_mut() else {
-            drop(making);
+        let mut state = self.0.lock();
+        let Some(buffer) = state.buffer.as_mut() else {
+            drop(state);
             drop(piece);
             return Err(SnapshotOver);
         };
         let deferred = buffer.push_deferred(piece);
-        making.count += 1;
-        let start = if making.keeps {
+        state.count += 1;
+        let start = if state.keeps {
             None
         } else {
-            making.start.take()
+            state.start.take()
         };
-        drop(making);
+        drop(state);
         wake(|| drop(deferred));
         wake(|| drop(start));
         Ok(())
     }
 
     fn complete(&self) -> Result<(), SnapshotOver> {
-        let mut making = self.0.lock();
-        if making.buffer.is_none() {
+        let mut state = self.0.lock();
+        if state.buffer.is_none() {
             return Err(SnapshotOver);
         }
-        making.is_complete = true;
+        state.is_complete = true;
         Ok(())
     }
 
-    /// Ends the snapshot, as of an index. Wakes who waits, which is user code. Returns how many
-    /// parts it has, unless it has ended before.
+    /// Ends the snapshot as of an index, and returns its number of parts, or `None` if it had ended
+    /// before. Wakes the waiting watches, which is user code.
     ///
     /// # Errors
     ///
-    /// The snapshot lacks commits that are not retained, and goes on.
+    /// [`SnapshotOutdated`] if commits after `index` are no longer retained. The snapshot is not
+    /// over yet.
     fn finish(&self, index: u64) -> Result<Option<u64>, SnapshotOutdated> {
-        let mut making = self.0.lock();
-        if let Some((_, newest)) = making.least.filter(|(least, _)| *least > index) {
-            return Err(SnapshotOutdated { index, newest });
+        let mut state = self.0.lock();
+        if let Some(least) = state.least {
+            least.check(index)?;
         }
-        let (is_complete, parts) = (making.is_complete, making.count);
-        let Some(mut buffer) = making.buffer.take() else {
+        let (is_complete, parts) = (state.is_complete, state.count);
+        let Some(mut buffer) = state.buffer.take() else {
             return Ok(None);
         };
-        let start = making.start.take();
-        drop(making);
-        // Both are there before any task is woken, whose waker might panic.
+        let start = state.start.take();
+        drop(state);
+        // The end and the close come before any task is woken: a waker may panic, and must not keep
+        // readers from either.
         let deferred = buffer.push_deferred(Piece::End { index, is_complete });
         wake(|| buffer.close());
         wake(|| drop(deferred));
@@ -159,12 +189,12 @@ impl<T> Parts<T> {
         Ok(Some(parts))
     }
 
-    /// Ends the snapshot with an error, unless it has ended. Wakes who waits, which is user code.
-    /// Returns the error if it is what the snapshot has ended with.
+    /// Ends the snapshot with an error, and returns that error, or `None` if it had ended before.
+    /// Wakes the waiting watches, which is user code.
     pub(super) fn fail(&self, error: BoxError) -> Option<SharedError> {
-        let mut making = self.0.lock();
-        let (buffer, start) = (making.buffer.take(), making.start.take());
-        drop(making);
+        let mut state = self.0.lock();
+        let (buffer, start) = (state.buffer.take(), state.start.take());
+        drop(state);
         let failed = buffer.map(|buffer| {
             let error = SharedError::new(error);
             wake(|| buffer.fail(error.clone()));
@@ -175,12 +205,14 @@ impl<T> Parts<T> {
     }
 }
 
-/// Where a snapshot handler puts the state: what it appends is read by all who wait for the snapshot, while the
-/// handler runs.
+/// Receives the state from a snapshot handler.
 ///
-/// Parts that all waiting watches have read are freed while the snapshot goes on, unless it is to be
-/// [cached](super::PublisherBuilder::snapshot_ttl), or is made for those who came too late for another one. There
-/// is no back-pressure: a handler that is faster than its readers is not held up.
+/// The watches that wait for the snapshot read what is appended while the handler is still running.
+///
+/// Parts that all waiting watches have read are freed while the handler is running, unless the
+/// snapshot will be [cached](super::PublisherBuilder::snapshot_ttl), or is made for watches that
+/// came too late for another one. There is no back-pressure: a handler may run ahead of its
+/// readers.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -204,16 +236,19 @@ impl<T> Parts<T> {
 pub struct SnapshotAppender<T>(Arc<Parts<T>>);
 
 impl<T> SnapshotAppender<T> {
-    /// Appends events as one part of the snapshot: one [`Update::Snapshot`](super::Update::Snapshot). Appends
-    /// nothing if there are none.
+    /// Appends events as one part of the snapshot, delivered as one
+    /// [`Update::Snapshot`](super::Update::Snapshot).
+    ///
+    /// Appends nothing if there are no events.
     ///
     /// # Errors
     ///
-    /// [`SnapshotOver`] if the handler has returned, or the snapshot was given up.
+    /// [`SnapshotOver`] if the handler has returned, or if the snapshot was given up.
     ///
     /// # Cost
     ///
-    /// O(events). Collects them first, then takes the lock of this snapshot, and wakes the waiting tasks after it.
+    /// O(events). Collects the events, then takes this snapshot's lock, and wakes the waiting tasks
+    /// after that.
     ///
     /// ```
     /// use event_buffer::publisher::Publisher;
@@ -234,7 +269,7 @@ impl<T> SnapshotAppender<T> {
     /// # });
     /// ```
     pub fn append(&self, events: impl IntoIterator<Item = T>) -> Result<(), SnapshotOver> {
-        // Before the lock: the iterator is user code.
+        // Collected before the lock is taken, since the iterator is user code.
         let part: Vec<T> = events.into_iter().collect();
         if part.is_empty() {
             return Ok(());
@@ -242,12 +277,14 @@ impl<T> SnapshotAppender<T> {
         self.0.append(part)
     }
 
-    /// Appends one event as a part of the snapshot: for a state that is one value. Many should be
-    /// [appended](Self::append) together, as each part is an update of its own.
+    /// Appends one event as a part of the snapshot: for state that is a single value.
+    ///
+    /// Many events should be [appended](Self::append) together, since each part is an update of its
+    /// own.
     ///
     /// # Errors
     ///
-    /// As for [`append`](Self::append).
+    /// [`SnapshotOver`] if the handler has returned, or if the snapshot was given up.
     ///
     /// ```
     /// use event_buffer::publisher::Publisher;
@@ -271,14 +308,17 @@ impl<T> SnapshotAppender<T> {
         self.append([event])
     }
 
-    /// Says that the key is complete: after the end of this snapshot watches get
-    /// [`Update::Completed`](super::Update::Completed), and nothing more of the key.
+    /// Marks the key as complete: no more events will come.
     ///
-    /// For ends that the publisher does not know any more, or never knew. It is cached like the rest of the snapshot.
+    /// After the end of this snapshot, its watches receive
+    /// [`Update::Completed`](super::Update::Completed).
+    ///
+    /// Needed for keys whose [completion](super::Publisher::complete) the publisher has forgotten,
+    /// or never saw. The mark is cached with the rest of the snapshot.
     ///
     /// # Errors
     ///
-    /// As for [`append`](Self::append).
+    /// [`SnapshotOver`] if the handler has returned, or if the snapshot was given up.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -308,30 +348,31 @@ impl<T> std::fmt::Debug for SnapshotAppender<T> {
     }
 }
 
-/// What is told of a snapshot that is over.
+/// Receives the outcome of a snapshot: the hub, without its type parameters' bounds.
 pub(super) trait Builds: Send + Sync {
-    /// The snapshot is complete as of `index`. `tell` is called when that is noted, and before events are dropped,
-    /// which may take its time or panic.
+    /// Records that a snapshot is complete as of `index`. Calls `announce` once that is recorded,
+    /// and before events are dropped, since that may take long or panic.
     ///
     /// # Errors
     ///
-    /// The snapshot lacks commits that are not retained. It has not been noted, and nothing was told.
+    /// [`SnapshotOutdated`] if commits after `index` are no longer retained. Nothing was recorded,
+    /// and `announce` was not called.
     fn finished(
         &self,
         slot: usize,
         build: u64,
         index: u64,
-        tell: &mut dyn FnMut(),
+        announce: &mut dyn FnMut(),
     ) -> Result<(), SnapshotOutdated>;
 
-    /// The snapshot failed. `tell` as above.
-    fn failed(&self, slot: usize, build: u64, tell: &mut dyn FnMut());
+    /// Records that a snapshot failed, then calls `announce`, and drops events last.
+    fn failed(&self, slot: usize, build: u64, announce: &mut dyn FnMut());
 
-    /// No watch waits for the snapshot any more.
+    /// Records that no watch waits for a snapshot any more.
     fn abandoned(&self, slot: usize, build: u64);
 }
 
-/// What the future that makes a snapshot needs, from beginning to end.
+/// What the future that makes a snapshot owns from beginning to end.
 pub(super) struct SnapshotBuild<T> {
     pub(super) registry: Arc<dyn Builds>,
     pub(super) slot: usize,
@@ -341,13 +382,17 @@ pub(super) struct SnapshotBuild<T> {
 }
 
 impl<T: Send + Sync + 'static> SnapshotBuild<T> {
-    /// The future that makes it. The handler is not called before that is polled.
-    pub(super) fn fly<K: Send + 'static>(mut self, handler: Handler<K, T>, key: K) -> Flight {
+    /// Returns the future that makes the snapshot. The handler is called when that is first polled.
+    pub(super) fn into_flight<K: Send + 'static>(
+        mut self,
+        handler: Handler<K, T>,
+        key: K,
+    ) -> Flight {
         let appender = SnapshotAppender(Arc::clone(&self.parts));
         let flight = async move {
-            let making = async { handler(key, appender).await };
-            let making = AssertUnwindSafe(making).catch_unwind();
-            let outcome = self.run.within(making).await;
+            let run = async { handler(key, appender).await };
+            let run = AssertUnwindSafe(run).catch_unwind();
+            let outcome = self.run.within(run).await;
             match outcome.unwrap_or_else(|_| Err(SnapshotPanicked.into())) {
                 Ok(index) => self.finish(index),
                 Err(error) => self.fail(error),
@@ -360,16 +405,18 @@ impl<T: Send + Sync + 'static> SnapshotBuild<T> {
 impl<T> SnapshotBuild<T> {
     fn finish(&mut self, index: u64) {
         let Self { parts, run, .. } = self;
-        let mut told = Ok(());
-        let mut tell = || {
-            told = parts.finish(index).map(|parts| {
+        let mut outcome = Ok(());
+        let mut announce = || {
+            outcome = parts.finish(index).map(|parts| {
                 if let Some(parts) = parts {
                     run.finished(index, parts);
                 }
             });
         };
-        let finished = self.registry.finished(self.slot, self.id, index, &mut tell);
-        if let Err(outdated) = finished.and(told) {
+        let finished = self
+            .registry
+            .finished(self.slot, self.id, index, &mut announce);
+        if let Err(outdated) = finished.and(outcome) {
             self.fail(outdated.into());
         }
     }
@@ -377,37 +424,37 @@ impl<T> SnapshotBuild<T> {
     fn fail(&mut self, error: BoxError) {
         let Self { parts, run, .. } = self;
         let mut error = Some(error);
-        let mut tell = || {
+        let mut announce = || {
             if let Some(failed) = error.take().and_then(|error| parts.fail(error)) {
                 run.failed(&failed);
             }
         };
-        self.registry.failed(self.slot, self.id, &mut tell);
+        self.registry.failed(self.slot, self.id, &mut announce);
     }
 }
 
 impl<T> Drop for SnapshotBuild<T> {
-    /// If it was neither finished nor failed, the last watch that waited for it has gone, or the
-    /// handler's future has panicked when it was dropped.
+    /// If the snapshot was neither finished nor failed, then the last waiting watch was dropped, or
+    /// the handler's future panicked while it was being dropped.
     fn drop(&mut self) {
         if thread::panicking() {
             return self.fail(SnapshotPanicked.into());
         }
         self.registry.abandoned(self.slot, self.id);
-        // A handler may have kept the appender.
+        // The handler may have kept the appender, which must now return errors.
         self.parts.fail(SnapshotGivenUp.into());
     }
 }
 
-/// Wakes readers, or drops what they have read. A panic of theirs is no fault of the handler, nor of the others
-/// who wait.
+/// Wakes readers, or drops what they have read. Catches their panics, which must reach neither the
+/// handler nor the other waiting watches.
 fn wake(woken: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(woken)) {
         discard(panic);
     }
 }
 
-/// Makes a [`Handler`] of a user's function.
+/// Boxes a user's function as a [`Handler`].
 pub(super) fn handler<K, T, H, F>(handler: H) -> Handler<K, T>
 where
     H: Fn(K, SnapshotAppender<T>) -> F + Send + Sync + 'static,
@@ -418,3 +465,26 @@ where
 
 impl<T: RefUnwindSafe> UnwindSafe for SnapshotAppender<T> {}
 impl<T: RefUnwindSafe> RefUnwindSafe for SnapshotAppender<T> {}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::{LeastIndex, SnapshotOutdated};
+
+    #[test]
+    fn a_snapshot_must_contain_the_commits_that_have_left() {
+        let least = LeastIndex::new(5, 9);
+        assert_eq!(least.check(5), Ok(()));
+        let outdated = SnapshotOutdated {
+            index: 4,
+            newest: 9,
+        };
+        assert_eq!(least.check(4), Err(outdated));
+    }
+
+    #[test]
+    fn a_snapshot_need_not_contain_commits_since_it_was_begun() {
+        // 9 has left the history, but it came after the snapshot was begun at 5.
+        assert_eq!(LeastIndex::new(9, 5).check(5), Ok(()));
+        assert!(LeastIndex::new(9, 5).check(4).is_err());
+    }
+}

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 /// Figures about a [`Publisher`](super::Publisher), returned by [`stats`](super::Publisher::stats).
 ///
-/// All of one moment. Those of what is there now come first; the others count since the publisher was made.
+/// The figures are consistent with each other. The first five describe the present; the others are
+/// totals since the publisher was made.
 ///
 /// ```
 /// use event_buffer::publisher::{Publisher, Request};
@@ -21,35 +22,36 @@ use std::sync::Arc;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Keys of which anything is kept: those watched, cached, or in the history.
+    /// Keys with a watch, a cached or unfinished snapshot, or an entry in the history.
     pub keys: usize,
-    /// Watches that have not been dropped or closed, and have not reported their end.
+    /// Watches that have not been dropped or closed, and have not delivered their end.
     pub subscriptions: usize,
     /// Commits that the history retains.
     pub retained_items: usize,
-    /// Finished snapshots that are kept.
+    /// Finished snapshots in the cache.
     pub cached_snapshots: usize,
-    /// Snapshots that are being made.
+    /// Snapshots whose handlers are running.
     pub snapshots_in_flight: usize,
-    /// Commits that were published, those without events included.
+    /// Commits published, including commits without events.
     pub commits: u64,
-    /// Events that were published.
+    /// Events published.
     pub events: u64,
     /// Commits that have left the history.
     pub evictions: u64,
-    /// Watches that began anew, by reason.
+    /// Watches that were reset, by reason.
     pub resets: Resets,
-    /// Snapshots that were begun. Each of them is finished, failed, given up, or in flight.
+    /// Snapshots started. Each has been finished, has failed, was given up, or is in flight.
     pub snapshots_begun: u64,
-    /// Snapshots that were finished.
+    /// Snapshots finished.
     pub snapshots_finished: u64,
-    /// Snapshots whose handler failed or panicked, or that were outdated.
+    /// Snapshots that failed: the handler failed or panicked, or the snapshot was outdated.
     pub snapshots_failed: u64,
-    /// Snapshots that were given up: by time limit, or as no watch waited any more.
+    /// Snapshots given up: after a time limit, because no watch waited any more, or because the key
+    /// or the publisher was closed or reset.
     pub snapshots_given_up: u64,
 }
 
-/// How many watches began anew, by [reason](super::ResetReason).
+/// How many watches were reset, by [reason](super::ResetReason).
 ///
 /// ```
 /// use event_buffer::publisher::{Publisher, Request, Resume};
@@ -62,15 +64,15 @@ pub struct Stats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Resets {
-    /// [`ResetReason::TooOld`](super::ResetReason::TooOld).
+    /// The number of [`ResetReason::TooOld`](super::ResetReason::TooOld).
     pub too_old: u64,
-    /// [`ResetReason::Ahead`](super::ResetReason::Ahead).
+    /// The number of [`ResetReason::Ahead`](super::ResetReason::Ahead).
     pub ahead: u64,
-    /// [`ResetReason::OtherEpoch`](super::ResetReason::OtherEpoch).
+    /// The number of [`ResetReason::OtherEpoch`](super::ResetReason::OtherEpoch).
     pub other_epoch: u64,
-    /// [`ResetReason::Lagged`](super::ResetReason::Lagged).
+    /// The number of [`ResetReason::Lagged`](super::ResetReason::Lagged).
     pub lagged: u64,
-    /// [`ResetReason::Refreshed`](super::ResetReason::Refreshed).
+    /// The number of [`ResetReason::Refreshed`](super::ResetReason::Refreshed).
     pub refreshed: u64,
 }
 
@@ -94,11 +96,11 @@ pub struct Resets {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Slowest<K> {
-    /// The keys that it watches.
+    /// The keys of the watch.
     pub keys: Vec<K>,
-    /// The tokens that it carries.
+    /// The tokens of the watch.
     pub tokens: Vec<Arc<str>>,
-    /// How many commits to its keys it has not received, one that touches several of them counted for each. Parts of
-    /// a snapshot do not count.
+    /// The number of commits that the watch has not received. A commit that touches several of its
+    /// keys counts once for each; parts of a snapshot do not count.
     pub lag: u64,
 }

@@ -1,20 +1,20 @@
-//! What is reported by way of `tracing`; the [module page](super) lists it. Without the feature all
-//! of this is empty.
+//! Reports by way of `tracing`, listed on the [module page](super). Without the feature all of this
+//! is empty.
 //!
-//! A subscriber is user code: it may take its time, panic, or use the publisher. So what happens
-//! under a lock is noted there and reported when the [`Notes`] are dropped, after the lock; and a
-//! subscriber's panic ends here.
+//! A subscriber is user code: it may take long, panic, or use the publisher. So what happens under
+//! a lock is noted there, and reported when the [`Notes`] are dropped after the lock. A
+//! subscriber's panic is caught here.
 
 use super::error::CloseReason;
 use super::update::ResetReason;
 
 pub(super) use imp::{Notes, Run};
 
-/// What has happened.
+/// Something that happened.
 #[derive(Clone, Copy)]
 #[cfg_attr(not(feature = "tracing"), expect(dead_code, reason = "not reported"))]
 pub(super) enum Note {
-    /// A watch that had all up to `index` begins anew.
+    /// A watch that had everything up to `index` starts over.
     Reset {
         reason: ResetReason,
         index: u64,
@@ -24,11 +24,11 @@ pub(super) enum Note {
         reason: CloseReason,
         watches: usize,
     },
-    /// A watch was closed, as it had not received so many commits.
+    /// A watch was closed for its lag: it had not received this many commits.
     Lagged {
         commits: u64,
     },
-    /// Commits have left the history, the newest of them that of the index.
+    /// Commits have left the history. `index` is that of the newest.
     Evicted {
         commits: u64,
         index: u64,
@@ -59,16 +59,16 @@ pub(super) enum Note {
     },
 }
 
-/// Why a snapshot that was being made is given up.
+/// Why an unfinished snapshot is given up.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum GivenUpBy {
     TimeLimit,
     KeyClosed,
     Refreshed,
     KeyForgotten,
-    /// No watch waits for it.
+    /// No watch waits for it any more.
     NoWatch,
-    /// The last watches that waited for it are over their limits.
+    /// All watches that waited for it are over their limits.
     Lagged,
     StateReset,
     ShutDown,
@@ -80,7 +80,7 @@ pub(super) enum UncachedBy {
     Expired,
     TooLarge,
     Replaced,
-    /// Its key was refreshed or forgotten, or has begun anew after its end.
+    /// Its key was refreshed or forgotten, or was published to after its completion.
     Void,
 }
 
@@ -102,7 +102,7 @@ mod imp {
 
     const TARGET: &str = "event_buffer::publisher";
 
-    /// Reported when they are dropped, in order, each with its epoch.
+    /// What happened, each with its epoch. Reported in order when this is dropped.
     pub(in super::super) struct Notes(Vec<(u64, Note)>);
 
     impl Notes {
@@ -111,11 +111,11 @@ mod imp {
             Self(Vec::new())
         }
 
-        /// Runs no user code.
+        /// Adds a note. Runs no user code.
         #[inline]
         pub(in super::super) fn add(&mut self, epoch: u64, note: Note) {
-            // The one that comes with every commit. What any subscriber may want is known without
-            // asking them.
+            // An eviction comes with almost every commit. `LevelFilter` says what any subscriber
+            // may want without calling one.
             let is_frequent = matches!(note, Note::Evicted { .. });
             if !is_frequent || LevelFilter::current() == LevelFilter::TRACE {
                 self.0.push((epoch, note));
@@ -177,12 +177,12 @@ mod imp {
         }
     }
 
-    /// A run of a snapshot's handler, as a span.
+    /// One run of a snapshot's handler, as a span.
     pub(in super::super) struct Run {
         epoch: u64,
         snapshot: u64,
         published: u64,
-        /// None before the handler is called.
+        /// Disabled until the handler is called.
         span: Span,
         is_over: bool,
     }
@@ -198,7 +198,7 @@ mod imp {
             }
         }
 
-        /// Runs the handler in the span. A handler that panics has that panic as its output.
+        /// Runs the handler in the span. The handler must catch its own panics.
         pub(in super::super) async fn within<F: Future>(&mut self, handler: F) -> F::Output {
             let span = quietly(|| {
                 debug_span!(
@@ -261,7 +261,7 @@ mod imp {
         }
     }
 
-    /// Calls a subscriber. `None` if it panics.
+    /// Calls a subscriber. Returns `None` if it panics.
     fn quietly<R>(call: impl FnOnce() -> R) -> Option<R> {
         catch_unwind(AssertUnwindSafe(call)).map_err(discard).ok()
     }

@@ -14,19 +14,20 @@ use crate::read::subscription::Subscription;
 
 pub(super) struct Track<K, T> {
     pub(super) key: Arc<K>,
-    /// The key, to be given away when it is complete.
+    /// The key, which is delivered when it is complete.
     own: Option<K>,
-    /// Gone when the key is complete: then nothing of its chain is kept.
+    /// Taken when the key is complete, so that nothing of its chain is kept.
     live: Option<Subscription<Entry<K, T>>>,
-    /// Received, but not delivered yet: what looks at it is user code, which may panic.
+    /// The entry that was received but not delivered. It stays here while user code looks at it,
+    /// which may panic.
     pub(super) head: Option<Entry<K, T>>,
     pub(super) reading: Option<Reading<K, T>>,
-    /// Entries that come before those of the chain, the last one first.
+    /// Commits to be read before those of the chain, the last one first.
     early: Vec<Entry<K, T>>,
-    /// Commits up to this index are part of what the watcher has.
+    /// Commits up to this index are part of the watcher's state.
     pub(super) contained: u64,
     progress: Progress,
-    /// Its next entry is known.
+    /// The next entry of this track is in the heap.
     pub(super) is_queued: bool,
 }
 
@@ -35,20 +36,21 @@ pub(super) struct Reading<K, T> {
     parts: Subscription<Piece<T>>,
     flight: Option<Flight>,
     early: Early<K, T>,
-    /// As that of a track.
+    /// The part that was received but not delivered. It stays here while user code looks at it,
+    /// which may panic.
     pub(super) head: Option<Piece<T>>,
-    /// Of the topic.
+    /// The key's topic.
     pub(super) slot: usize,
 }
 
-/// Why there is no entry to receive now.
+/// Why no entry can be received now.
 pub(super) enum Nothing {
     Empty,
     /// The chain has ended.
     End,
-    /// The watch is over its limit by now: so many commits have not been received.
+    /// The watch is over its limit: it has not received this many commits.
     Lagged(u64),
-    /// The reader was closed: the watch has orders.
+    /// The reader was closed, since the watch has orders.
     Ordered,
 }
 
@@ -66,13 +68,13 @@ impl From<TryRecvError> for Nothing {
     }
 }
 
-/// What a snapshot has now.
+/// What can be read of a snapshot now.
 pub(super) enum SnapshotRead {
-    /// The head is there.
+    /// `head` is set.
     Piece,
     Empty,
     Failed(SharedError),
-    /// The reader was closed: the watch has orders.
+    /// The reader was closed, since the watch has orders.
     Ordered,
 }
 
@@ -97,7 +99,7 @@ impl<K, T> Track<K, T> {
         }
     }
 
-    /// What takes the places of its readers.
+    /// Returns the closers of the track's readers.
     pub(super) fn closers(&self) -> impl Iterator<Item = Closer> + use<K, T>
     where
         K: Send + Sync + 'static,
@@ -112,7 +114,7 @@ impl<K, T> Track<K, T> {
         self.live.as_mut()
     }
 
-    /// Receives the next entry as the head, if there is none.
+    /// Receives the next entry into `head`, unless that is set.
     #[inline]
     pub(super) fn fill(&mut self) -> Result<(), Nothing> {
         if self.head.is_some() {
@@ -131,7 +133,8 @@ impl<K, T> Track<K, T> {
         Ok(())
     }
 
-    /// The index of the next entry that is not part of what the watcher has, and whether it is the end of the key.
+    /// Returns the index of the next entry that the watcher does not have yet, and whether it is
+    /// the end of the key.
     pub(super) fn next_index(&mut self) -> Result<(u64, bool), Nothing> {
         loop {
             let of = |entry: &Entry<K, T>| (entry.index(), matches!(entry, Entry::Completed(_)));
@@ -149,7 +152,7 @@ impl<K, T> Track<K, T> {
         }
     }
 
-    /// The snapshot has been read: it is as of `index`.
+    /// Ends the snapshot, which is the state as of `index`.
     pub(super) fn end_snapshot(&mut self, index: u64) {
         self.contained = index;
         if let Some(reading) = self.reading.take() {
@@ -159,7 +162,7 @@ impl<K, T> Track<K, T> {
         }
     }
 
-    /// Returns an error if the watch is over its limit, or has orders.
+    /// Returns an error if the watch is over its limit, or if it has orders.
     pub(super) fn check(&mut self) -> Result<(), Nothing> {
         match self.live.as_mut().map(|live| live.peek(|_| ())) {
             None | Some(Ok(())) => Ok(()),
@@ -170,7 +173,7 @@ impl<K, T> Track<K, T> {
         }
     }
 
-    /// The key is complete. Returns it, once.
+    /// Ends the track, since its key is complete. Returns the key the first time.
     pub(super) fn complete(&mut self) -> Option<K> {
         self.progress.finish();
         self.head = None;
@@ -183,12 +186,12 @@ impl<K, T> Track<K, T> {
         self.live.is_none()
     }
 
-    /// How many entries of the chain it would receive.
+    /// Returns the number of entries to receive from the chain.
     pub(super) fn lag_of_chain(&self) -> u64 {
         self.live.as_ref().map_or(0, Subscription::lag)
     }
 
-    /// How many items it would receive.
+    /// Returns the number of items to receive.
     pub(super) fn lag(&self) -> u64 {
         let live = self.lag_of_chain();
         let parts = { self.reading.as_ref() }.map_or(0, |reading| {
@@ -214,7 +217,7 @@ impl<K, T> Reading<K, T> {
         }
     }
 
-    /// Receives the next part as the head, if there is none.
+    /// Receives the next part into `head`, unless that is set.
     pub(super) fn fill(&mut self) -> SnapshotRead {
         if self.head.is_some() {
             return SnapshotRead::Piece;
@@ -228,7 +231,7 @@ impl<K, T> Reading<K, T> {
         }
     }
 
-    /// Drives the handler.
+    /// Polls the handler, unless another watch is polling it.
     pub(super) fn fly(&mut self, cx: &Context<'_>) {
         if let Some(flight) = &mut self.flight {
             if flight.poll(cx).is_ready() {
@@ -237,7 +240,7 @@ impl<K, T> Reading<K, T> {
         }
     }
 
-    /// Waits for the next part. Returns `false` if there is one by now.
+    /// Waits for the next part. Returns `false` if one has come by now.
     pub(super) fn wait(&mut self, cx: &Context<'_>) -> bool {
         self.parts
             .end_or_poll_link(cx, TryRecvError::Empty)

@@ -5,14 +5,16 @@ use std::fmt;
 use super::events::Events;
 use super::resume::Resume;
 
-/// One step of a [`Watch`](super::Watch).
+/// One update of a [`Watch`](super::Watch).
 ///
-/// The first update is always [`Begin`](Self::Begin). After [`Begin::Resumed`] the watcher keeps the state that it
-/// has. After [`Begin::Fresh`] and [`Begin::Reset`] come the parts of a snapshot, if there are any, and
-/// [`EndOfSnapshot`](Self::EndOfSnapshot). Then come `Events` and `Progress`, in the order of their indexes. A watch
-/// may begin anew at any time: a further `Begin::Reset` voids what was received before.
+/// The first update is always [`Begin`](Self::Begin). After [`Begin::Resumed`] the watcher keeps
+/// its state. After [`Begin::Fresh`] and [`Begin::Reset`] come the parts of a snapshot, if it has
+/// any, and [`EndOfSnapshot`](Self::EndOfSnapshot). `Events` and `Progress` follow, in the order of
+/// their indexes. A watch may start over at any time: another `Begin::Reset` voids everything
+/// received before it.
 ///
-/// A consumer that collects the parts, and swaps them in at the end of the snapshot, is right whenever it is cut off:
+/// A consumer should collect the parts, and replace its state when the snapshot ends. It is then
+/// correct no matter where it is cut off:
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -45,31 +47,35 @@ use super::resume::Resume;
 /// # Ok::<(), event_buffer::publisher::PublishError>(()) }).unwrap();
 /// ```
 pub enum Update<K, T> {
-    /// How the watch begins, or begins anew.
+    /// The watch begins, or starts over.
     Begin(Begin),
     /// A part of a snapshot.
     Snapshot(Events<K, T>),
-    /// The snapshot is complete: together its parts are the state as of this index.
+    /// The snapshot is complete: its parts are the state as of this index.
     EndOfSnapshot {
-        /// Every commit that follows has a greater index. With several keys, whose snapshots may be of different
-        /// indexes, it is the least of these.
+        /// The index of the state; all commits that follow have greater ones. With several keys,
+        /// whose snapshots may have different indexes, it is the least of them.
         index: u64,
     },
     /// The events of one commit.
     Events(Events<K, T>),
-    /// The watcher's state is that of this index, and there is nothing to show: the watch's filter hides a whole
-    /// commit, or the publisher [marks its progress](super::Publisher::mark_progress).
+    /// The watcher's state is current as of this index, and there is nothing to show. Delivered if
+    /// the watch's filter hides a whole commit, or if the publisher [marks its
+    /// progress](super::Publisher::mark_progress).
     Progress {
-        /// The index that the watcher's state is as of.
+        /// The index of the watcher's state.
         index: u64,
     },
-    /// The key is [complete](super::Publisher::complete): nothing more comes of it. The watch ends with the last of
-    /// its keys.
+    /// The key is [complete](super::Publisher::complete), and delivers no more events. The watch
+    /// ends with the last of its keys.
     Completed(K),
 }
 
 impl<K, T> Update<K, T> {
-    /// Returns the index that the watcher's state is as of, with this update; `None` if the state is not complete.
+    /// Returns the index of the watcher's state after this update, if the update has one. O(1).
+    ///
+    /// `None` for [`Begin`](Self::Begin), for the parts of a snapshot, and for
+    /// [`Completed`](Self::Completed), which does not change the index.
     ///
     /// ```
     /// use event_buffer::publisher::Update;
@@ -86,25 +92,43 @@ impl<K, T> Update<K, T> {
 }
 
 impl<K, T> Update<K, T> {
-    /// Returns the place after this update, if it carries one: that of the events of a commit, unless a watch of several
-    /// keys has not come to one index for all of them.
+    /// Returns the resume point after this update, if the update itself carries it: only `Events`
+    /// do. O(1).
     ///
-    /// `None` for parts of a snapshot, and for what begins one: those are no places to resume from. The other updates
-    /// are two words and carry none; right after one of them [`Watch::resume_point`](super::Watch::resume_point) has its
-    /// place.
+    /// The other variants have exactly the fields named above, and so have no room for an epoch.
+    /// For [`EndOfSnapshot`](Self::EndOfSnapshot), [`Progress`](Self::Progress) and
+    /// [`Begin::Resumed`], call [`Watch::resume_point`](super::Watch::resume_point) right after
+    /// receiving the update, before polling the watch again: it is the point after the last update
+    /// that was delivered.
+    ///
+    /// | update | `Update::resume` | `Watch::resume_point` right after it |
+    /// |---|---|---|
+    /// | `Begin(Resumed)` | `None` | the point that the request named |
+    /// | `Begin(Fresh)`, `Begin(Reset)`, `Snapshot` | `None` | `None`: the state is not complete |
+    /// | `EndOfSnapshot`, `Progress` | `None` | the point after this update |
+    /// | `Events` | the point after this commit | the same |
+    /// | `Completed` | `None` | unchanged |
+    ///
+    /// With several keys, whose snapshots may have different indexes, neither method returns a
+    /// resume point until all keys have reached one index.
     ///
     /// ```
     /// # futures::executor::block_on(async {
-    /// use event_buffer::publisher::{Publisher, Request, Resume};
+    /// use event_buffer::publisher::{Publisher, Request, Resume, Update};
     /// use futures::StreamExt;
     ///
     /// let publisher = Publisher::builder().epoch(1).build();
     /// let mut watch = publisher.subscribe(Request::new("key"));
     /// watch.next().await; // how it begins
-    /// watch.next().await; // the end of the snapshot
+    /// let end = watch.next().await.unwrap().unwrap();
+    /// assert!(matches!(end, Update::EndOfSnapshot { index: 0 }));
+    /// assert_eq!(end.resume(), None);
+    /// assert_eq!(watch.resume_point(), Some(Resume { epoch: 1, index: 0 }));
+    ///
     /// publisher.publish(7, [("key", "event")])?;
-    /// let update = watch.next().await.unwrap().unwrap();
-    /// assert_eq!(update.resume(), Some(Resume { epoch: 1, index: 7 }));
+    /// let commit = watch.next().await.unwrap().unwrap();
+    /// assert_eq!(commit.resume(), Some(Resume { epoch: 1, index: 7 }));
+    /// assert_eq!(watch.resume_point(), commit.resume());
     /// # Ok::<(), event_buffer::publisher::PublishError>(()) }).unwrap();
     /// ```
     pub fn resume(&self) -> Option<Resume> {
@@ -115,7 +139,7 @@ impl<K, T> Update<K, T> {
     }
 }
 
-/// How a [`Watch`](super::Watch) begins.
+/// How a [`Watch`](super::Watch) begins, or starts over.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -130,15 +154,16 @@ impl<K, T> Update<K, T> {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Begin {
-    /// It continues from where its [`Request`](super::Request::after) says: what the watcher has is still right.
+    /// The watch continues from the point that its [`Request`](super::Request::after) named. The
+    /// watcher's state is still valid.
     Resumed,
-    /// A snapshot follows, as the request names no place to resume from.
+    /// A snapshot follows, since the request named no resume point.
     Fresh,
-    /// What the watcher has is void: a snapshot follows.
+    /// A snapshot follows, and the state that the watcher has is void.
     Reset(ResetReason),
 }
 
-/// Why a watch begins anew, or cannot continue from where its [`Resume`] says.
+/// Why a watch starts over, or cannot continue from its [`Resume`].
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -155,15 +180,17 @@ pub enum Begin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ResetReason {
-    /// Not all that came after the index is known any more.
+    /// A commit after the index has left the history, or may have.
     TooOld,
-    /// The publisher knows of no such index yet.
+    /// The index is greater than any that the publisher knows.
     Ahead,
-    /// The index is of another epoch: the state was replaced, or the server restarted.
+    /// The index belongs to another epoch: the state was replaced, or the server restarted.
     OtherEpoch,
-    /// The watch was further behind than its [limit](super::Request::limit), or would have been if it had resumed.
+    /// The watch was further behind than its [limit](super::Request::limit), or would have been
+    /// after resuming.
     Lagged,
-    /// The key was [refreshed](super::Publisher::refresh), forgotten, or begun anew after its end.
+    /// The key was [refreshed](super::Publisher::refresh) or forgotten, or was published to after
+    /// its completion.
     Refreshed,
 }
 

@@ -1,4 +1,4 @@
-//! Following keys.
+//! The watch: a stream of updates about one key or several.
 
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -23,15 +23,16 @@ use crate::link::{Closer, receive, recv_blocking, recv_timeout};
 use crate::read::iter::Iter;
 use crate::unwind::both_even_if_one_panics;
 
-/// Follows a key, or several: a [`Stream`] of [`Update`]s, made by
+/// A [`Stream`] of [`Update`]s about one key or several, made by
 /// [`Publisher::subscribe`](super::Publisher::subscribe).
 ///
-/// The state that its updates describe is complete at every [`Update::EndOfSnapshot`] and at every
-/// commit after it: nothing is lost, doubled or older. While it waits for a snapshot it drives the
-/// snapshot's handler. An error is the last thing it delivers. Dropping it unsubscribes.
+/// The state that the updates describe is complete at every [`Update::EndOfSnapshot`] and at every
+/// commit after it: nothing is lost, delivered twice, or older than the snapshot. While the watch
+/// waits for a snapshot, polling it drives the snapshot's handler. An error is the last item before
+/// `None`. Dropping the watch unsubscribes it.
 ///
-/// It keeps what it has not received, until it is closed or dropped, or over its
-/// [limit](super::Request::limit). An update keeps itself, and nothing after it.
+/// The watch keeps what it has not received in memory, until it is closed, dropped, or over its
+/// [limit](super::Request::limit). An update keeps itself alive, and nothing that follows.
 ///
 /// # Cancel safety
 ///
@@ -39,8 +40,9 @@ use crate::unwind::both_even_if_one_panics;
 ///
 /// # Cost
 ///
-/// What is ready is read without the publisher's lock. A watch takes that when it begins, begins anew and ends. A watch
-/// of several keys takes it when a commit is being published just then.
+/// What is ready is read without the publisher's lock. A watch takes that lock only when it begins,
+/// starts over or ends; a watch of several keys also takes it if it catches a commit that is just
+/// being published.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -57,19 +59,19 @@ use crate::unwind::both_even_if_one_panics;
 /// # Ok::<(), WatchError>(()) }).unwrap();
 /// ```
 pub struct Watch<K, T> {
-    /// Goes with the end.
+    /// Everything a watch needs until it ends, boxed so that an ended one keeps nothing alive.
     open: Option<Box<OpenWatch<K, T>>>,
-    /// Why it ended, as long as that has not been delivered.
+    /// Why the watch ended, until that is delivered.
     error: Option<WatchError>,
     control: Arc<Control>,
     epoch: u64,
-    /// The place after what was delivered last.
+    /// The resume point after the last update that was delivered.
     place: Option<Resume>,
     failed_key: Option<Arc<K>>,
 }
 
 struct OpenWatch<K, T> {
-    /// To be delivered before anything else.
+    /// Delivered before anything else.
     begin: Option<Begin>,
     following: Following<K, T>,
     limit: Limit<T>,
@@ -78,7 +80,7 @@ struct OpenWatch<K, T> {
 
 type Limit<T> = Option<(LagLimit<T>, OverLimit)>;
 
-/// Leaves the registry when dropped.
+/// The watch's entry in the hub, removed when this is dropped.
 struct WatchRegistration<K, T> {
     registry: Arc<dyn Registry<K, T>>,
     control: Arc<Control>,
@@ -129,11 +131,14 @@ impl<K, T> Watch<K, T> {
         watch
     }
 
-    /// Returns the place where a later watch can continue: give it to [`Request::after`](super::Request::after).
+    /// Returns the point from which a later watch can [resume](super::Request::after). O(1).
     ///
-    /// It is the place after what was delivered last; `None` until the first snapshot is complete, and while a watch of
-    /// several keys has not come to one index for all of them. It moves on with events that are hidden from this watch,
-    /// too, and stays when the watch has ended. O(1).
+    /// It is the point after the last update that was delivered. `None` until the first snapshot is
+    /// complete, and, with several keys, until all of them have reached one index. It also advances
+    /// over events that the watch's filter hides, and stays available after the watch has ended.
+    ///
+    /// [`Update::resume`] returns the same point, but only for [`Update::Events`]. After any other
+    /// update, call this method before polling the watch again.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -154,7 +159,7 @@ impl<K, T> Watch<K, T> {
         self.place
     }
 
-    /// Returns the key whose snapshot failed, if that is why the watch has ended. O(1).
+    /// Returns the key whose snapshot failed, if that is why the watch ended. O(1).
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -175,8 +180,10 @@ impl<K, T> Watch<K, T> {
         self.failed_key.as_deref()
     }
 
-    /// Returns how many items have been published that this watch has not received: commits, parts of a
-    /// snapshot, and its end. Zero if the watch has ended. O(keys).
+    /// Returns the number of published items that the watch has not received. O(keys).
+    ///
+    /// Counts commits, the parts of a snapshot, and the end of the snapshots. Zero if the watch has
+    /// ended.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -196,10 +203,11 @@ impl<K, T> Watch<K, T> {
         { self.open.as_ref() }.map_or(0, |open| open.following.lag())
     }
 
-    /// Returns a handle that closes this watch from outside, from any thread.
+    /// Returns a handle that closes this watch from any thread. O(1).
     ///
-    /// The watch delivers nothing more but [`WatchError::ForceClosed`] with the closer's reason, and what it kept is
-    /// freed at once. It stays registered until it is polled or dropped. O(1).
+    /// After a close the watch delivers only [`WatchError::ForceClosed`] with the closer's reason,
+    /// then `None`. What it kept alive is freed at once, but it stays registered with the publisher
+    /// until it is polled or dropped.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -217,7 +225,7 @@ impl<K, T> Watch<K, T> {
         Closer::new(Arc::clone(&self.control) as _)
     }
 
-    /// Returns `true` once the watch was closed, by the publisher or by a closer. O(1).
+    /// Returns `true` once the publisher or a closer has closed the watch. O(1).
     ///
     /// ```
     /// use event_buffer::publisher::{Publisher, Request};
@@ -232,8 +240,8 @@ impl<K, T> Watch<K, T> {
         self.control.is_ended()
     }
 
-    /// Polls the watch, which wakes that task if nothing is ready. Without one the task that waits
-    /// stays the same.
+    /// Polls for the next update. If nothing is ready, `task` is woken later; without a task, the
+    /// task that waits already stays registered.
     fn poll(&mut self, task: Option<&Waker>) -> Poll<Option<Result<Update<K, T>, WatchError>>> {
         loop {
             let Some(open) = &mut self.open else {
@@ -248,7 +256,8 @@ impl<K, T> Watch<K, T> {
                 None => {}
             }
             if open.begin == Some(Begin::Resumed) && open.following.is_over_limit() {
-                // If it ended here, its client would come back with the same place, again and again.
+                // If the watch ended here instead, its client would reconnect with the same resume
+                // point, and be closed again and again.
                 self.restart(ResetReason::Lagged);
                 continue;
             }
@@ -257,7 +266,8 @@ impl<K, T> Watch<K, T> {
             }
             match open.following.step(task) {
                 Step::Deliver(mut update, index) => {
-                    // Only now: who resumes continues after what it was given.
+                    // Set only now that the update is delivered: a client that resumes from here
+                    // must have received it.
                     let epoch = self.epoch;
                     self.place = index.map(|index| Resume { epoch, index });
                     if let Update::Events(commit) = &mut update {
@@ -288,7 +298,8 @@ impl<K, T> Watch<K, T> {
 
     fn end(&mut self, error: Option<WatchError>) -> Option<Result<Update<K, T>, WatchError>> {
         self.error = error;
-        // Drops what was not received, which may panic: then the next poll says why it ended.
+        // Dropping what was not received may panic. `error` is set before, so that the next poll
+        // still reports why the watch ended.
         self.open = None;
         self.error.take().map(Err)
     }
@@ -296,7 +307,7 @@ impl<K, T> Watch<K, T> {
     fn restart(&mut self, reason: ResetReason) {
         let Some(open) = &mut self.open else { return };
         let begin = match open.begin.take() {
-            // It has not been told anything yet.
+            // The consumer has not seen a `Begin` yet, so the pending one stays true.
             Some(begin @ (Begin::Fresh | Begin::Reset(_))) => begin,
             Some(Begin::Resumed) | None => Begin::Reset(reason),
         };
@@ -311,7 +322,8 @@ impl<K, T> Watch<K, T> {
             drop(before);
             return;
         }
-        // It was closed meanwhile, or the publisher has ended: then this is no clean end, as it has not received all.
+        // The watch was closed in the meantime, or the publisher has ended. That must not look like
+        // a clean end, since the watch has not received everything.
         self.error = Some(match self.control.take_order() {
             Some(Order::End(error)) => error,
             _ => WatchError::Closed(CloseReason::ShutDown),
@@ -323,15 +335,16 @@ impl<K, T> Watch<K, T> {
     ///
     /// # Errors
     ///
-    /// [`RecvError::Closed`] when the watch has ended cleanly; [`RecvError::Failed`] if its snapshot failed;
-    /// [`RecvError::ForceClosed`] with a [`CloseReason`](super::CloseReason) if the publisher closed it, or with the
-    /// reason of its closer; [`RecvError::Lagged`] if it was closed for its lag. Each is returned once, and then
-    /// `Closed`.
+    /// [`RecvError::Closed`] if the watch has ended cleanly; [`RecvError::Failed`] if its snapshot
+    /// failed; [`RecvError::ForceClosed`] if it was closed, with a
+    /// [`CloseReason`](super::CloseReason) from the publisher or the reason of a closer;
+    /// [`RecvError::Lagged`] if it was closed for its lag. Each is returned once, and `Closed`
+    /// afterwards.
     ///
     /// # Cancel safety
     ///
-    /// An update is taken only when the future completes. One that is dropped before that leaves
-    /// nothing of its task behind.
+    /// An update is taken only when the future completes. If the future is dropped earlier, the
+    /// task's waker is dropped with it.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -350,14 +363,14 @@ impl<K, T> Watch<K, T> {
         }
     }
 
-    /// Returns the next update, if it is there.
+    /// Returns the next update if one is ready. Never waits.
     ///
-    /// Never waits, but drives the handler of a snapshot that it waits for. A task that waits for
-    /// this watch as a stream is woken all the same.
+    /// It does poll the handler of a snapshot that the watch waits for. If a task waits for this
+    /// watch as a stream, it is still woken.
     ///
     /// # Errors
     ///
-    /// [`TryRecvError::Empty`] if nothing is ready; the others as for [`recv`](Self::recv).
+    /// [`TryRecvError::Empty`] if nothing is ready; otherwise those of [`recv`](Self::recv).
     ///
     /// ```
     /// use event_buffer::TryRecvError;
@@ -379,15 +392,18 @@ impl<K, T> Watch<K, T> {
         }
     }
 
-    /// Waits for the next update, blocking the thread. Not for use in async code. Allocates a waker.
+    /// Waits for the next update, blocking the thread. Allocates a waker.
+    ///
+    /// Must not be used in async code.
     ///
     /// # Errors
     ///
-    /// As for [`recv`](Self::recv).
+    /// Those of [`recv`](Self::recv).
     ///
     /// # Panics
     ///
-    /// On `wasm32-unknown-unknown`, which has no threads, if nothing is ready: it would block for ever.
+    /// Panics on `wasm32-unknown-unknown` if nothing is ready: there are no threads, so it would
+    /// block for ever.
     ///
     /// ```
     /// use event_buffer::publisher::{Publisher, Request, Update};
@@ -407,12 +423,14 @@ impl<K, T> Watch<K, T> {
         recv_blocking(self.recv())
     }
 
-    /// Waits for the next update, blocking the thread for at most `timeout`. An update that is ready is received
-    /// whatever the timeout. Allocates a waker.
+    /// Waits for the next update, blocking the thread for at most `timeout`. Allocates a waker.
+    ///
+    /// An update that is ready is returned even if the timeout is zero.
     ///
     /// # Errors
     ///
-    /// [`RecvTimeoutError::Timeout`] if none came; the others as for [`recv`](Self::recv).
+    /// [`RecvTimeoutError::Timeout`] if nothing came in time; otherwise those of
+    /// [`recv`](Self::recv).
     ///
     /// ```
     /// use event_buffer::RecvTimeoutError;

@@ -1,4 +1,4 @@
-//! Waiting for the first watch of a key.
+//! Waiting until a key has a watch.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
@@ -11,7 +11,8 @@ use crate::link::{Signal, wait_for};
 use crate::sync::AtomicBool;
 use crate::unwind::for_each_even_if_one_panics;
 
-/// What tasks wait for, by key. An entry goes when its key gets a watch, or with the last task that waits for it.
+/// What tasks wait for, by key. An entry is removed when its key gets a watch, or with the last
+/// task that waits for it.
 pub(super) struct Arrivals<K>(HashMap<K, Arc<Arrival>>);
 
 #[derive(Default)]
@@ -21,15 +22,15 @@ pub(super) struct Arrival {
 }
 
 impl Arrival {
-    /// Wakes who waits, which is user code.
-    pub(super) fn tell(&self) {
+    /// Wakes all tasks that wait for the key, which is user code.
+    pub(super) fn announce(&self) {
         // Release: pairs with the Acquire in `wait`.
         self.has_come.store(true, Release);
         self.signal.notify();
     }
 
     async fn wait(&self) {
-        // Acquire: pairs with the Release in `tell`.
+        // Acquire: pairs with the Release in `announce`.
         wait_for(&self.signal.when(|| self.has_come.load(Acquire))).await;
     }
 }
@@ -41,7 +42,8 @@ impl<K> Arrivals<K> {
 }
 
 impl<K: Hash + Eq> Arrivals<K> {
-    /// The key has a watch. The result is to be told, and the key dropped, after the lock.
+    /// Removes what tasks wait for, since the key has a watch now. After the lock the result must
+    /// be announced, and its key dropped (invariant 1).
     #[inline]
     pub(super) fn take(&mut self, key: &K) -> Option<(K, Arc<Arrival>)> {
         if self.0.is_empty() {
@@ -52,13 +54,13 @@ impl<K: Hash + Eq> Arrivals<K> {
 }
 
 impl<K> Drop for Arrivals<K> {
-    /// No watch will come any more.
+    /// Wakes all tasks, since no watch will come any more.
     fn drop(&mut self) {
-        for_each_even_if_one_panics(self.0.drain(), |(_, arrival)| arrival.tell());
+        for_each_even_if_one_panics(self.0.drain(), |(_, arrival)| arrival.announce());
     }
 }
 
-/// Leaves when dropped.
+/// A task that waits. Dropping it removes the entry of its key, if no other task waits for it.
 struct Waiting<'a, K: Hash + Eq, T> {
     hub: &'a Hub<K, T>,
     key: K,
@@ -69,7 +71,7 @@ impl<K: Hash + Eq, T> Drop for Waiting<'_, K, T> {
     fn drop(&mut self) {
         let mut state = self.hub.state.lock();
         let is_ours = |known: &Arc<Arrival>| Arc::ptr_eq(known, &self.arrival);
-        // The map has one reference, and each that waits another one.
+        // The map holds one reference, and each waiting task another.
         let is_last = Arc::strong_count(&self.arrival) == 2;
         let removed = if is_last && state.arrivals.0.get(&self.key).is_some_and(is_ours) {
             state.arrivals.0.remove_entry(&self.key)
@@ -85,7 +87,8 @@ impl<K, T> Hub<K, T>
 where
     K: Hash + Eq,
 {
-    /// What waits until the key has a watch; `None` if it has one, or none will come.
+    /// Returns a future that completes when the key has a watch, or when no watch can come any
+    /// more. Returns `None` if that is the case already.
     pub(in super::super) fn watched<Q>(&self, key: &Q) -> Option<impl Future<Output = ()>>
     where
         K: Borrow<Q>,
@@ -94,7 +97,7 @@ where
         if self.watchers(key) > 0 {
             return None;
         }
-        // Under no lock: it is user code.
+        // Cloned before the lock is taken (invariant 1).
         let (own, in_map) = (key.to_owned(), key.to_owned());
         let mut state = self.state.lock();
         let slot = state.slots.get(key).copied();

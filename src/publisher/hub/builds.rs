@@ -1,4 +1,4 @@
-//! Snapshots: which one a watch is given, and what becomes of them.
+//! Snapshots: which one a watch gets, and how each of them ends.
 
 use std::hash::Hash;
 use std::mem;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::super::commit::Entry;
 use super::super::error::SnapshotOutdated;
 use super::super::flight::Flight;
-use super::super::snapshot::{Builds, Parts, Piece, SnapshotBuild};
+use super::super::snapshot::{Builds, LeastIndex, Parts, Piece, SnapshotBuild};
 use super::super::trace::{GivenUpBy, Note, Run, UncachedBy};
 use super::garbage::{Garbage, GivenUp};
 use super::subscribe::Seating;
@@ -16,17 +16,18 @@ use super::{Expiry, Hub, HubState};
 use crate::read::subscription::Subscription;
 use crate::sync::Instant;
 
-/// The snapshot that a watch is given.
+/// The snapshot that a watch reads.
 pub(super) struct Given<K, T> {
     pub(super) parts: Subscription<Piece<T>>,
-    /// That of a snapshot that is being made.
+    /// Set while the snapshot is being made: the watch helps to poll it.
     pub(super) flight: Option<Flight>,
-    /// The place in the chain from which on nothing is missed but what is `early`.
+    /// Where the watch continues in the chain. Nothing before it is missed, except for what is in
+    /// `early`.
     pub(super) onward: ChainPlace<K, T>,
     pub(super) early: Early<K, T>,
 }
 
-/// The place of the first commit after an index, and what was passed is counted. O(commits passed), no lock.
+/// Returns the position of the first commit after an index. O(commits skipped), takes no lock.
 fn first_after<K, T>(place: ChainPlace<K, T>, index: u64) -> ChainPlace<K, T> {
     let ChainPlace { at, mut number } = place;
     let mut reader = at.subscribe();
@@ -48,8 +49,11 @@ where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     T: Send + Sync + 'static,
 {
-    /// The snapshot that is kept, one that is being made, or a new one; `None` without a handler. It is not older
-    /// than what the watcher has, and no more commits have followed it than the watch may be behind.
+    /// Returns a snapshot for a watch: the kept one, one that is being made, or a new one. Returns
+    /// `None` without a handler.
+    ///
+    /// The snapshot is not older than what the watcher has, and is not followed by more commits
+    /// than the watch may fall behind.
     pub(super) fn snapshot(
         self: &Arc<Self>,
         state: &mut HubState<K, T>,
@@ -74,7 +78,7 @@ where
             }
         }
         for build in &mut live.builds {
-            // One that is abandoned just now is not joined.
+            // A build whose last watch is just being dropped cannot be joined any more.
             let joined = build.parts.join().zip(build.flight.upgrade());
             if let Some((parts, flight)) = joined {
                 build.waiting += 1;
@@ -100,9 +104,9 @@ where
             slot,
             id,
             parts: Arc::clone(&parts),
-            run: Run::new(state.era.epoch, id, state.last),
+            run: Run::new(state.era.epoch, id, state.indexes.last()),
         };
-        let flight = build.fly(Arc::clone(handler), key);
+        let flight = build.into_flight(Arc::clone(handler), key);
         let timeout = self.settings.timeout;
         let build = Build {
             id,
@@ -127,7 +131,7 @@ where
         })
     }
 
-    /// Gives up the snapshots of a topic that have taken too long.
+    /// Gives up the snapshots of a topic that are past their time limit.
     pub(super) fn give_up_late_of(&self, slot: usize) {
         let mut garbage = Garbage::new();
         let mut state = self.state.lock();
@@ -154,7 +158,7 @@ impl<K, T> HubState<K, T> {
         self.give_up(late, GivenUpBy::TimeLimit, garbage);
     }
 
-    /// Gives up all snapshots of a topic that are being made.
+    /// Gives up all unfinished snapshots of a topic.
     pub(super) fn give_up_builds(
         &mut self,
         slot: usize,
@@ -167,7 +171,7 @@ impl<K, T> HubState<K, T> {
         }
     }
 
-    /// Gives up snapshots that were taken out of their topic.
+    /// Gives up snapshots that were already removed from their topic.
     pub(super) fn give_up(
         &mut self,
         builds: impl IntoIterator<Item = Build<K, T>>,
@@ -184,14 +188,15 @@ impl<K, T> HubState<K, T> {
         }
     }
 
-    /// A watch no longer waits for its snapshot.
+    /// Notes that a watch no longer waits for its snapshot.
     pub(super) fn leave_build(&mut self, slot: usize, watch: u64, garbage: &mut Garbage<K, T>) {
         let live = self.topics.get_mut(slot).and_then(|topic| topic.live_mut());
         let left = live.and_then(|live| live.leave_build(watch));
         self.give_up(left, GivenUpBy::NoWatch, garbage);
     }
 
-    /// Removes the kept snapshot, or that very one. The topic may be idle after that.
+    /// Removes the kept snapshot, if it is the given one or none is given. The topic may be idle
+    /// after that.
     pub(super) fn remove_kept(
         &mut self,
         slot: usize,
@@ -210,7 +215,7 @@ impl<K, T> HubState<K, T> {
         }
     }
 
-    /// Takes a snapshot out that is over.
+    /// Removes a build that is over.
     fn take_build(&mut self, slot: usize, id: u64) -> Option<Build<K, T>> {
         let live = self.topics.get_mut(slot)?.live_mut()?;
         let at = live.builds.iter().position(|build| build.id == id)?;
@@ -224,7 +229,7 @@ impl<K, T> HubState<K, T> {
 }
 
 impl<K: Hash + Eq, T> HubState<K, T> {
-    /// Forgets the snapshots whose time is over. The answer is to be dropped after the lock.
+    /// Removes expired snapshots. The result must be dropped after the lock (invariant 1).
     pub(super) fn sweep_now(&mut self) -> Garbage<K, T> {
         let mut garbage = Garbage::new();
         let now = Instant::now();
@@ -249,7 +254,7 @@ where
         slot: usize,
         id: u64,
         index: u64,
-        tell: &mut dyn FnMut(),
+        announce: &mut dyn FnMut(),
     ) -> Result<(), SnapshotOutdated> {
         let start = {
             let state = self.state.lock();
@@ -257,16 +262,13 @@ where
             let builds = { topic.and_then(|topic| topic.live()) }.map(|live| &live.builds);
             let build = builds.and_then(|builds| builds.iter().find(|build| build.id == id));
             let Some((topic, build)) = topic.zip(build) else {
-                // It was given up, which has been told, or the publisher has ended.
+                // The snapshot was given up, and has ended with an error, or the publisher has
+                // ended.
                 drop(state);
-                tell();
+                announce();
                 return Ok(());
             };
-            // Those since it was begun are kept for it.
-            if topic.own_left.min(build.newest) > index {
-                let newest = build.newest;
-                return Err(SnapshotOutdated { index, newest });
-            }
+            LeastIndex::new(topic.own_left, build.newest).check(index)?;
             build.start.clone()
         };
         let is_kept = !self.settings.ttl.is_zero();
@@ -278,15 +280,15 @@ where
         let mut garbage = Garbage::new();
         let mut state = self.state.lock();
         let Some(build) = state.take_build(slot, id) else {
-            // As above.
+            // Given up while the lock was released, or the publisher has ended.
             drop(state);
-            tell();
+            announce();
             return Ok(());
         };
         let early = state.topics[slot].early(index, build.start.number);
-        // It has not been set before.
+        // Set once: only this call, which has removed the build, does so.
         let _ = build.early.set(early);
-        state.known = state.known.max(index);
+        state.indexes.see(index);
         state.figures.snapshots_in_flight -= 1;
         state.figures.snapshots_finished += 1;
         let kept = { build.parts.start() }.filter(|_| is_kept);
@@ -311,12 +313,12 @@ where
         }
         state.remove_if_idle(slot, &mut garbage);
         drop(state);
-        tell();
+        announce();
         drop((build, garbage));
         Ok(())
     }
 
-    fn failed(&self, slot: usize, id: u64, tell: &mut dyn FnMut()) {
+    fn failed(&self, slot: usize, id: u64, announce: &mut dyn FnMut()) {
         let mut garbage = Garbage::<K, T>::new();
         let mut state = self.state.lock();
         let build = state.take_build(slot, id);
@@ -326,7 +328,7 @@ where
             state.remove_if_idle(slot, &mut garbage);
         }
         drop(state);
-        tell();
+        announce();
         drop((build, garbage));
     }
 

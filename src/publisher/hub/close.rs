@@ -1,4 +1,4 @@
-//! Closing and refreshing watches, and what is told of a key: that it is void, forgotten, or complete.
+//! Closing and resetting watches, and the calls that void, forget or complete a key.
 
 use std::borrow::Borrow;
 use std::hash::Hash;
@@ -15,8 +15,10 @@ use super::history::Kind;
 use super::topic::Topic;
 use super::{Hub, HubState, STEP};
 use crate::unwind::{both_even_if_one_panics, for_each_even_if_one_panics};
+use crate::write::buffer::Deferred;
 
-/// Takes the places of all, then wakes each and frees what it kept, even if that panics for another one.
+/// Closes the readers of all watches first. Then wakes each watch and frees what it kept, even if
+/// that panics for another one.
 pub(super) fn finish<K, T>(mut ordered: Vec<Ordered>, builds: EachDropped<Vec<GivenUp<K, T>>>) {
     ordered.iter_mut().for_each(Ordered::take_places);
     both_even_if_one_panics(
@@ -25,12 +27,20 @@ pub(super) fn finish<K, T>(mut ordered: Vec<Ordered>, builds: EachDropped<Vec<Gi
     );
 }
 
-/// What a call leaves to be done after the lock: a step's share at a time, so that nothing large is moved under it.
+/// What a call has to do after the lock. It grows by one step's share at a time, so that nothing
+/// large is moved under the lock.
 struct Closing<K, T> {
     ordered: Vec<Ordered>,
     garbage: EachDropped<Vec<Garbage<K, T>>>,
-    /// Last: nothing waits for a subscriber.
+    /// The last field, so that nothing waits for a `tracing` subscriber.
     notes: Notes,
+}
+
+/// The end of a key, which is linked. After the lock, its watches have to be woken.
+struct LinkedEnd<K, T> {
+    deferred: Option<Deferred<Entry<K, T>>>,
+    /// The watches of several keys.
+    woken: Vec<Arc<Control>>,
 }
 
 impl<K, T> Closing<K, T> {
@@ -47,7 +57,7 @@ impl<K, T> Closing<K, T> {
         self.garbage.0.push(garbage);
     }
 
-    /// Notes how many watches were closed.
+    /// Notes the number of watches that were closed.
     fn note_closed(&mut self, epoch: u64, reason: CloseReason) {
         let watches = self.ordered.len();
         self.notes.add(epoch, Note::Closed { reason, watches });
@@ -64,7 +74,7 @@ impl<K, T> Hub<K, T>
 where
     K: Hash + Eq,
 {
-    /// Closes the watches that are meant, in steps.
+    /// Closes the watches whose tokens match, in steps (invariant 7).
     pub(in super::super) fn close_where(
         &self,
         reason: CloseReason,
@@ -84,7 +94,7 @@ where
             };
             let Some((id, _)) = step.last() else { break };
             after = *id;
-            // Under no lock: it is user code.
+            // Called without the lock, since the predicate is user code (invariant 1).
             let meant = step.iter().filter(|(id, _)| *id <= last);
             let meant: Vec<u64> = { meant.filter(|(_, tokens)| is_meant(tokens)) }
                 .map(|(id, _)| *id)
@@ -95,7 +105,7 @@ where
         closing.finish();
     }
 
-    /// Closes watches, as many at a time as one holds the lock for.
+    /// Closes watches in steps, between which the lock is released (invariant 7).
     fn close_in_steps(&self, meant: &[u64], reason: CloseReason, closing: &mut Closing<K, T>) {
         for step in meant.chunks(STEP) {
             let closed = self.state.lock().close(step, reason);
@@ -136,8 +146,8 @@ where
         closing.finish();
     }
 
-    /// Calls `f` with the topic of a key, which is made if there is none. Returns what it returns, unless the publisher
-    /// is shut down.
+    /// Calls `f` with the topic of a key, which is made if there is none. Returns the result of
+    /// `f`, or `None` if the publisher is shut down.
     fn with_topic<Q, R>(
         &self,
         key: &Q,
@@ -153,7 +163,7 @@ where
         let mut state = self.state.lock();
         let mut clones = None;
         if !state.slots.contains_key(key) {
-            // Under no lock: it is user code.
+            // Cloned without the lock (invariant 1).
             drop(state);
             clones = Some((key.to_owned(), key.to_owned()));
             state = self.state.lock();
@@ -165,13 +175,14 @@ where
                     let HubState {
                         slots,
                         topics,
-                        left,
+                        indexes,
                         ..
                     } = &mut *state;
-                    let made = || topics.insert(Topic::new(own, *left));
+                    let made = || topics.insert(Topic::new(own, indexes.left()));
                     Some(*slots.entry(in_map).or_insert_with(made))
                 }
-                // It went meanwhile, with all that is to be void.
+                // The topic was removed while the lock was released, and with it everything that
+                // `f` would void.
                 (None, None) => None,
             };
             if let Some(slot) = slot {
@@ -193,7 +204,7 @@ where
         let mut closing = Closing::new();
         let ordered = self.with_topic(key, &mut closing, |state, slot, garbage| {
             state.void_at_last(slot, GivenUpBy::Refreshed, garbage);
-            let (index, watches) = (state.last, state.watchers(slot));
+            let (index, watches) = (state.indexes.last(), state.watchers(slot));
             let note = Note::Refreshed { index, watches };
             garbage.notes.add(state.era.epoch, note);
             let reset = |control: &Arc<Control>| Some(control.reset(ResetReason::Refreshed));
@@ -213,7 +224,9 @@ where
         let ordered = self.with_topic(key, &mut closing, |state, slot, garbage| {
             state.void_at_last(slot, GivenUpBy::KeyForgotten, garbage);
             let epoch = state.era.epoch;
-            let note = Note::Forgotten { index: state.last };
+            let note = Note::Forgotten {
+                index: state.indexes.last(),
+            };
             garbage.notes.add(epoch, note);
             let meant = state.watches_of(slot);
             let end = |control: &Arc<Control>| control.end(WatchError::Closed(reason));
@@ -248,12 +261,12 @@ where
             if state.topics[slot].is_completed() {
                 return None;
             }
-            let (index, watches) = (state.last, state.watchers(slot));
+            let (index, watches) = (state.indexes.last(), state.watchers(slot));
             let note = Note::Completed { index, watches };
             garbage.notes.add(state.era.epoch, note);
             Some(state.link_end(slot))
         });
-        if let Some((deferred, woken)) = ended.flatten() {
+        if let Some(LinkedEnd { deferred, woken }) = ended.flatten() {
             both_even_if_one_panics(
                 || drop(deferred),
                 || for_each_even_if_one_panics(woken.iter(), |control| control.wake_task()),
@@ -262,11 +275,11 @@ where
         closing.finish();
     }
 
-    /// Marks the progress of all, in steps.
+    /// Wakes all watches that have not reached the current index, in steps (invariant 7).
     pub(in super::super) fn mark_progress(&self) {
         let (era, index) = {
             let state = self.state.lock();
-            (Arc::clone(&state.era), state.last)
+            (Arc::clone(&state.era), state.indexes.last())
         };
         era.mark(index);
         let mut after = 0;
@@ -285,7 +298,7 @@ where
         }
     }
 
-    /// The watches that are furthest behind, in steps.
+    /// Returns the watches that are furthest behind, visiting all in steps (invariant 7).
     pub(in super::super) fn slowest(&self, most: usize) -> Vec<Slowest<K>>
     where
         K: Clone,
@@ -328,8 +341,9 @@ impl<K, T> HubState<K, T> {
             .collect()
     }
 
-    /// Gives watches of a topic that has just been voided an order, in one step with that: none of them may get a
-    /// commit that comes after it, and with that a place that resumes.
+    /// Gives an order to watches of a topic that has just been voided. This happens under the same
+    /// lock as voiding, so that none of them can receive a later commit, and with it a resume point
+    /// that skips the void.
     fn order(
         &self,
         watches: &[u64],
@@ -355,7 +369,7 @@ impl<K, T> HubState<K, T> {
 }
 
 impl<K: Hash + Eq, T> HubState<K, T> {
-    /// Orders watches to end, and takes them out of the registry.
+    /// Orders watches to end, and removes them from the registry.
     fn close(&mut self, meant: &[u64], reason: CloseReason) -> (Vec<Ordered>, Garbage<K, T>) {
         let (mut ordered, mut garbage) = (Vec::new(), Garbage::new());
         for id in meant {
@@ -367,7 +381,7 @@ impl<K: Hash + Eq, T> HubState<K, T> {
         (ordered, garbage)
     }
 
-    /// Takes a watch out of the registry, and out of its topics.
+    /// Removes a watch from the registry and from its topics.
     pub(super) fn unregister(&mut self, id: u64, garbage: &mut Garbage<K, T>) {
         if let Some(watch) = self.watches.remove(id) {
             self.unseat(id, &watch.slots, garbage);
@@ -375,7 +389,7 @@ impl<K: Hash + Eq, T> HubState<K, T> {
         }
     }
 
-    /// Takes a watch out of its topics.
+    /// Removes a watch from its topics.
     pub(super) fn unseat(&mut self, id: u64, slots: &[usize], garbage: &mut Garbage<K, T>) {
         for slot in slots {
             self.leave_build(*slot, id, garbage);
@@ -386,10 +400,10 @@ impl<K: Hash + Eq, T> HubState<K, T> {
         }
     }
 
-    /// What is kept of a topic is void: who resumes from up to the last index begins anew.
+    /// Voids what is known of a topic: clients that resume from the last index or before are reset.
     fn void_at_last(&mut self, slot: usize, reason: GivenUpBy, garbage: &mut Garbage<K, T>) {
         self.give_up_builds(slot, reason, garbage);
-        let last = self.last;
+        let last = self.indexes.last();
         if self.topics[slot].is_void(last) {
             self.remove_kept(slot, None, UncachedBy::Void, garbage);
         } else {
@@ -397,7 +411,7 @@ impl<K: Hash + Eq, T> HubState<K, T> {
         }
     }
 
-    /// What is kept of a topic is void: who resumes from up to that index begins anew.
+    /// Voids what is retained of a topic: clients that resume from `index` or before are reset.
     pub(super) fn void(&mut self, slot: usize, index: u64, garbage: &mut Garbage<K, T>) {
         self.remove_kept(slot, None, UncachedBy::Void, garbage);
         let topic = &mut self.topics[slot];
@@ -405,7 +419,8 @@ impl<K: Hash + Eq, T> HubState<K, T> {
             garbage.add_entry(own);
         }
         self.history.push(index, slot, Kind::Rider);
-        // Who waits for a snapshot gets it, and who comes from now on another one.
+        // Watches that wait for a snapshot still receive it. Later watches cannot join it, and get
+        // a new one.
         if let Some(live) = topic.live() {
             for build in &live.builds {
                 garbage.pile().starts.0.extend(build.parts.shut());
@@ -414,20 +429,16 @@ impl<K: Hash + Eq, T> HubState<K, T> {
     }
 
     /// Adds the end of a topic to its entries and its chain.
-    #[expect(clippy::type_complexity, reason = "what is left to do, in two parts")]
-    fn link_end(
-        &mut self,
-        slot: usize,
-    ) -> (
-        Option<crate::write::buffer::Deferred<Entry<K, T>>>,
-        Vec<Arc<Control>>,
-    ) {
-        let last = self.last;
+    fn link_end(&mut self, slot: usize) -> LinkedEnd<K, T> {
+        let last = self.indexes.last();
         let topic = &mut self.topics[slot];
         let deferred = topic.push(Entry::Completed(last), true);
         self.history.push(last, slot, Kind::Rider);
         let inboxes = topic.live().into_iter().flat_map(|live| &live.inboxes);
         let woken = inboxes.filter_map(|(_, inbox, key)| inbox.note(*key));
-        (deferred, woken.collect())
+        LinkedEnd {
+            deferred,
+            woken: woken.collect(),
+        }
     }
 }

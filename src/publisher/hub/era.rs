@@ -1,19 +1,19 @@
-//! The indexes of one epoch.
+//! What the watches of one epoch read without the lock.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 
 use crate::sync::{AtomicBool, AtomicU64};
 
-/// What watches read without the lock. Another epoch has another one, so that a watch of a former epoch never takes
-/// an index of the present one for its own.
+/// The indexes of one epoch. Each epoch has its own `Era`, so that a watch of a former one never
+/// takes a current index for its own.
 pub(in super::super) struct Era {
     pub(in super::super) epoch: u64,
-    /// The last index. All commits up to it are linked in all chains that they touch.
+    /// The last index. All commits up to it are linked (invariant 2).
     published: AtomicU64,
     /// The index of the last mark of progress.
     marked: AtomicU64,
-    /// The last handle of the publisher is gone.
+    /// Set when the last handle of the publisher is dropped.
     ended: AtomicBool,
 }
 
@@ -27,14 +27,14 @@ impl Era {
         })
     }
 
-    /// Publishes the index, when all is linked.
+    /// Publishes an index, once all commits up to it are linked (invariant 2).
     #[inline]
     pub(super) fn publish(&self, index: u64) {
         // Release: pairs with the Acquire in `published`.
         self.published.store(index, Release);
     }
 
-    /// To be read before a chain is looked at: what is found there is then all there is up to this index.
+    /// Returns the last index. If it is read before a chain, the chain has everything up to it.
     #[inline]
     pub(in super::super) fn published(&self) -> u64 {
         // Acquire: pairs with the Release in `publish`.

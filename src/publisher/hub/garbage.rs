@@ -1,4 +1,4 @@
-//! What is dropped, and with that woken or reported, once the lock is released.
+//! What is dropped after the lock (invariant 1), waking and reporting on the way.
 
 use std::collections::HashMap;
 use std::mem;
@@ -15,44 +15,46 @@ use crate::publisher::trace::Notes;
 use crate::read::position::Position;
 use crate::unwind::{Panic, discard, for_each_even_if_one_panics};
 
-/// Collected under the lock, dropped after it. Mostly there is nothing, or one entry.
+/// Collected under the lock and dropped after it. Usually there is nothing, or one entry.
 pub(super) struct Garbage<K, T> {
     pub(super) entry: Option<Own<K, T>>,
     pile: Option<Box<Pile<K, T>>>,
-    /// Last: nothing waits for a subscriber.
+    /// The last field, so that nothing waits for a `tracing` subscriber.
     pub(super) notes: Notes,
 }
 
-/// What there is seldom.
+/// The garbage that is rare, boxed so that the usual case stays small.
 pub(super) struct Pile<K, T> {
     pub(super) keys: EachDropped<Vec<K>>,
     pub(super) topics: EachDropped<Vec<Topic<K, T>>>,
     pub(super) lives: EachDropped<Vec<Live<K, T>>>,
     pub(super) entries: EachDropped<Vec<Own<K, T>>>,
     pub(super) kept: EachDropped<Vec<Kept<K, T>>>,
-    /// To be told, too.
+    /// Dropping the pile announces these.
     pub(super) arrivals: EachDropped<Vec<(K, Arc<Arrival>)>>,
-    /// First parts of snapshots.
+    /// The first parts of snapshots that can no longer be joined.
     pub(super) starts: EachDropped<Vec<Position<Piece<T>>>>,
     pub(super) registered: Vec<Registered<K>>,
-    /// Given up.
+    /// Snapshots that are given up.
     pub(super) builds: EachDropped<Vec<GivenUp<K, T>>>,
-    /// Empty.
+    /// The tables of the topics, if they are empty but large.
     pub(super) tables: Option<Tables<K, T>>,
-    /// Of keys that were asked under the lock. What they carry is user code.
+    /// Panics of keys that were hashed or compared under the lock. Their payloads are user code.
     pub(super) panics: Vec<Panic>,
 }
 
-/// The topics, and the way to them.
-pub(super) type Tables<K, T> = (
-    EachDropped<Slab<Topic<K, T>>>,
-    EachDropped<HashMap<K, usize>>,
-);
+/// All topics, and the map that finds them by key.
+pub(super) struct Tables<K, T> {
+    pub(super) topics: EachDropped<Slab<Topic<K, T>>>,
+    /// Only dropped: its keys are user code.
+    pub(super) _slots: EachDropped<HashMap<K, usize>>,
+}
 
-/// Drops what is in it one by one, even if the drop of one panics, or a panic goes on already.
+/// Drops its items one by one, even if one of them panics, or if a panic is unwinding already.
 pub(super) struct EachDropped<I: Default + IntoIterator>(pub(super) I);
 
-/// A snapshot that is given up. Dropping it drops the handler, unless it is being polled, and tells those who wait.
+/// A snapshot that is given up. Dropping it drops the handler's future, unless that is being
+/// polled, and ends the waiting watches with an error.
 pub(super) struct GivenUp<K, T>(pub(super) Build<K, T>);
 
 impl<I: Default + IntoIterator> Drop for EachDropped<I> {
@@ -74,7 +76,7 @@ impl<K, T> Drop for GivenUp<K, T> {
 impl<K, T> Drop for Pile<K, T> {
     fn drop(&mut self) {
         self.panics.drain(..).for_each(discard);
-        for_each_even_if_one_panics(self.arrivals.0.iter(), |(_, arrival)| arrival.tell());
+        for_each_even_if_one_panics(self.arrivals.0.iter(), |(_, arrival)| arrival.announce());
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 
-/// The records of all entries that topics retain, the oldest first.
+/// The records of all entries that topics retain, the oldest first (invariant 3 of the hub).
 ///
-/// A commit has a record for each topic that it touches, and takes one place, however many these are. What is no
-/// commit (the mark of a refresh, the end of a key) rides along: it takes no place, and leaves with the commit after
-/// it. Until that has left, no one that must know of the rider can be at a place that resumes without it.
+/// A commit has one record for each topic that it touches, but counts once. What is not a commit (the
+/// mark of a refresh, or the end of a key) is a *rider*: it does not count, and leaves together with
+/// the next commit. While a rider is retained, a client that has not seen it receives it when it
+/// resumes; afterwards the `left` of its topic keeps such a client from resuming.
 pub(super) struct History {
     limit: usize,
     records: VecDeque<Record>,
@@ -16,18 +17,18 @@ pub(super) struct History {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) index: u64,
-    /// Of the topic.
+    /// The topic that has the entry.
     pub(super) slot: u32,
     pub(super) kind: Kind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// An entry of a commit that has more of them.
+    /// An entry of a commit, but not its last one.
     Commit,
     /// The last entry of a commit.
     LastOfCommit,
-    /// Not a commit.
+    /// An entry that is not a commit.
     Rider,
 }
 
@@ -44,32 +45,32 @@ impl History {
         self.limit
     }
 
-    /// How many commits are retained.
+    /// Returns the number of retained commits.
     pub(super) fn commits(&self) -> usize {
         self.commits
     }
 
     #[inline]
     pub(super) fn push(&mut self, index: u64, slot: usize, kind: Kind) {
-        // More topics than that do not fit into memory.
+        // A table of more topics than that does not fit into memory.
         let slot = u32::try_from(slot).unwrap_or(u32::MAX);
         self.records.push_back(Record { index, slot, kind });
         self.commits += usize::from(kind == Kind::LastOfCommit);
     }
 
-    /// Returns `true` if there is a record that has to leave.
+    /// Returns `true` if the oldest record has to leave.
     #[inline]
     pub(super) fn is_over(&self) -> bool {
         self.commits > self.limit
     }
 
-    /// Returns `true` if nothing is in it.
+    /// Returns `true` if there is no record.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
 
-    /// Takes the oldest record out.
+    /// Removes the oldest record.
     pub(super) fn pop(&mut self) -> Option<Record> {
         let record = self.records.pop_front()?;
         self.commits -= usize::from(record.kind == Kind::LastOfCommit);

@@ -1,37 +1,70 @@
 //! The hub of a publisher: its topics, their history, snapshots and watches, under one lock.
 //!
 //! ```text
-//!   records:  [5 a][6 b][6 a][7 c]              which topic's oldest entry leaves next
+//!   records:  [5 a][6 b][6 a][7 c]              whose oldest entry leaves the history next
 //!                │    │    │    │
-//!      topic a:  5 ◀──┼── 6     │               its own entries, each a place in its chain
+//!      topic a:  5 ◀──┼── 6     │               each entry of a topic is a position in its chain
 //!      topic b:       6         │
-//!      topic c:                 7  (loose)      no watch, few entries: no chain
+//!      topic c:                 7  (loose)      no watch and few entries: no chain
 //!
-//!   chain of a: ─▶[5]─▶[6]─▶[ ]                 followed by the watches of a, without the lock
+//!   chain of a: ─▶[5]─▶[6]─▶[ ]                 the watches of a follow it without the lock
 //! ```
 //!
-//! The lock protects the indexes, the records, the topics and the registered watches. What watches read without it
-//! is their topics' chains, and an [`Era`]: the index up to which all is linked.
+//! # The parts
+//!
+//! * A **topic** is everything that the publisher knows of one key. Its **entries** are what the
+//!   history retains of the key: commits, the end of the key, and the mark of a refresh. A topic
+//!   with a watch also has a **chain**, an event buffer that its watches read.
+//! * A **record** says which topic has an entry, and as of which index. The records of all topics
+//!   form one queue, the **history**. The oldest record names the entry that leaves next.
+//! * A watch is **registered** once, with its tokens, and has a **seat** in each of its topics: how
+//!   far it has read, and which snapshot it waits for.
+//! * A **build** is a snapshot that is being made. It is polled by the watches that wait for it, and
+//!   reports its outcome to the hub. A **kept** snapshot is a finished one that is cached.
+//! * An **[`Era`]** is what watches read without the lock: the index up to which everything is
+//!   linked, and whether the publisher has ended. Each epoch has its own.
+//! * **[`Garbage`]** is what a call has removed under the lock and drops after it.
+//!
+//! # The way of a commit
+//!
+//! A publish hashes the keys and finds their topics. Only then does it change anything. It allocates
+//! the commit once and links its parts into the chains of the topics that it touches. It adds a
+//! record for each, and notes the keys in the inboxes of watches of several keys. Then it stores the
+//! index in the era, removes what has to leave the history, and releases the lock. After the lock
+//! come the wakers, then the destructors, then the reports by `tracing`, so that no task waits for a
+//! destructor and none for a subscriber.
+//!
+//! A watch reads the index of the era first and its chains afterwards. By invariant 2 it then finds
+//! every commit up to that index, and can take the index itself for its resume point as soon as
+//! nothing is left to read.
 //!
 //! # Invariants
 //!
-//! 1. No user code runs under the lock but the keys' `Hash` and `Eq`, and those before anything has
-//!    been changed, or with a panic of theirs caught. What is to be woken, dropped or reported goes
-//!    into a [`Garbage`], which is dropped after the lock. Keys are cloned before the lock is
-//!    taken.
-//! 2. `Era::published` is stored last, under the lock: all commits up to it are linked in all chains that they touch,
-//!    and noted in the inboxes of the watches of several keys.
-//! 3. Each entry of a topic has one record, in the same order. Entries that were voided have theirs, too: they
-//!    are counted by the topic, and come first. So the topic of a record is there.
-//! 4. A topic's entries are linked in its chain if it has one, and loose otherwise. Loose ones are few.
-//! 5. `left` of the state is the newest index of a commit that has left the history, or that a former process
-//!    published. `left` of a topic begins as that, and moves only with entries of its own. So a watcher that has all up
-//!    to an index may continue exactly if the index is not less than its topic's `left`, and no mark forbids it.
-//! 6. A topic is there as long as it has a watch, a snapshot or a record.
-//! 7. Under the lock no loop is longer than [`STEP`] turns, besides those over what the call itself brings, and over the
-//!    watches of a key that is voided.
+//! 1. **No user code under the lock**, except the keys' `Hash` and `Eq`. Those run before anything
+//!    is changed, or with their panics caught. What has to be woken, dropped or reported goes into
+//!    [`Garbage`] or a similar local, which is dropped after the lock. Keys are cloned before the
+//!    lock is taken.
+//! 2. **The index is stored last.** `Era::published` is written under the lock, when all commits up
+//!    to it are linked in all the chains that they touch, and noted in the inboxes of the watches of
+//!    several keys.
+//! 3. **One record for each entry of a topic**, in the same order. Void entries keep their records,
+//!    which come first; the topic counts them. So a record always finds its topic.
+//! 4. **Entries are linked or loose.** If a topic has a chain, all its entries are linked into it,
+//!    except for a mark, which is the first entry. Without a chain they are loose, and few.
+//! 5. **What may have been missed.** `left` of the hub is the newest index that has left the
+//!    history, or that a former process published. A new topic starts with that as its own `left`,
+//!    which then advances only with its own entries. So a watcher that has everything up to an index
+//!    may resume exactly if the index is not less than `left` of its topic, and no mark forbids it.
+//! 6. **A topic exists as long as it has a watch, a snapshot or a record.**
+//! 7. **The lock is held briefly.** A loop over the history or over all watches takes at most
+//!    [`STEP`] turns before the lock is released. Loops over what the call itself brings, over the
+//!    watches and entries of one key or token, and over expired snapshots may be longer. The drop of
+//!    the last handle visits all topics if snapshots are in flight.
 //!
-//! Locks are taken in this order: the hub's, then that of a snapshot's parts, of a watch's orders, or of an inbox.
+//! # Order of locks
+//!
+//! The hub's lock comes first. Under it at most one of these is taken: the lock of a snapshot's
+//! parts, of a watch's orders, or of an inbox.
 
 mod arrivals;
 mod builds;
@@ -39,6 +72,7 @@ mod close;
 mod era;
 mod garbage;
 mod history;
+mod indexes;
 mod publish;
 mod subscribe;
 mod topic;
@@ -66,21 +100,23 @@ use crate::write::buffer::Deferred;
 use arrivals::Arrivals;
 use garbage::{EachDropped, Garbage, GivenUp, Tables};
 use history::History;
+use indexes::Indexes;
 use topic::Topic;
 use watches::Watches;
 
 pub(super) use era::Era;
-pub(super) use publish::{At, Pending};
+pub(super) use indexes::At;
+pub(super) use publish::Pending;
 pub(super) use subscribe::{Registry, Start};
 pub(super) use topic::{Early, Progress};
 
-/// A table with room for more is given up when few are left.
+/// A table with more capacity than this is shrunk or freed when few items are left.
 const CROWD: usize = 64;
 
-/// How often a publisher that only publishes looks whether snapshots have expired.
+/// The number of commits between two looks for expired snapshots, if nothing else happens.
 const COMMITS_A_SWEEP: u32 = 64;
 
-/// How many entries leave, or watches are looked at, before the lock is released for a moment.
+/// The number of entries or watches that are handled before the lock is released (invariant 7).
 const STEP: usize = 512;
 
 pub(super) struct Hub<K, T> {
@@ -100,12 +136,7 @@ pub(super) struct Settings<K, T> {
 
 struct HubState<K, T> {
     era: Arc<Era>,
-    /// The last index.
-    last: u64,
-    /// The greatest index known: published, or of a snapshot.
-    known: u64,
-    /// See invariant 5.
-    left: u64,
+    indexes: Indexes,
     commits: Commits<K, T>,
     history: History,
     topics: Slab<Topic<K, T>>,
@@ -114,12 +145,12 @@ struct HubState<K, T> {
     arrivals: Arrivals<K>,
     /// Kept snapshots, in the order in which they expire.
     expiries: VecDeque<Expiry>,
-    /// Commits since the last look at them.
+    /// Commits since the last look for expired snapshots.
     unswept: u32,
     next_id: u64,
-    /// How events are asked for their size, since a watch was limited in bytes.
+    /// How to measure events, once a watch has been limited in bytes.
     size_of: Option<SizeOf<T>>,
-    /// Those that count since the publisher was made.
+    /// The totals. The current figures are added when they are asked for.
     figures: Stats,
     shut: bool,
 }
@@ -127,8 +158,18 @@ struct HubState<K, T> {
 struct Expiry {
     at: Instant,
     slot: usize,
-    /// The snapshot's: another one may stand there by then.
+    /// The snapshot's number: by then another one may be kept at `slot`.
     id: u64,
+}
+
+/// What the hub has. Its fields are dropped in this order: tasks are woken before events are dropped.
+struct Contents<K, T> {
+    /// Set if no watch will come any more. Dropping it wakes the tasks that wait for one.
+    arrivals: Option<Arrivals<K>>,
+    _expiries: VecDeque<Expiry>,
+    _history: History,
+    watches: Watches<K>,
+    tables: Tables<K, T>,
 }
 
 impl<K, T> Hub<K, T> {
@@ -136,9 +177,7 @@ impl<K, T> Hub<K, T> {
         let start = settings.start_at;
         let state = HubState {
             era: Era::new(settings.epoch, start),
-            last: start,
-            known: start,
-            left: start,
+            indexes: Indexes::new(start),
             commits: Commits::new(),
             history: History::new(settings.history),
             topics: Slab::new(),
@@ -163,44 +202,38 @@ impl<K, T> Hub<K, T> {
     }
 
     pub(super) fn index(&self) -> u64 {
-        self.state.lock().last
+        self.state.lock().indexes.last()
     }
 
-    /// Closes all chains, and with that all watches, cleanly.
+    /// Ends all chains, and with them all watches, cleanly.
     pub(super) fn end(&self) {
-        let (mut tables, watches, expiries, arrivals) = {
+        let mut contents = {
             let mut state = self.state.lock();
             state.shut = true;
             let era = Arc::clone(&state.era);
             era.end();
             if state.figures.snapshots_in_flight > 0 {
-                // They go on without the publisher.
+                // Their waiting watches keep them running without the publisher.
                 let topics = state.topics.iter();
                 topics.for_each(|(_, topic)| topic.detach_builds());
             }
-            let watches = mem::replace(&mut state.watches, Watches::new());
-            let expiries = mem::take(&mut state.expiries);
-            let arrivals = mem::replace(&mut state.arrivals, Arrivals::new());
-            (state.take_tables(), watches, expiries, arrivals)
+            state.take_contents()
         };
-        drop(expiries);
-        let topics = &mut tables.0.0;
-        // All are told before events are dropped, which may take its time.
-        for_each_even_if_one_panics(topics.iter_mut(), |(_, topic)| topic.end());
-        for_each_even_if_one_panics(watches.controls(), |control| control.wake_task());
-        drop(arrivals);
+        let topics = contents.tables.topics.0.iter_mut();
+        // All watches are woken before any event is dropped, since destructors may take long.
+        for_each_even_if_one_panics(topics, |(_, topic)| topic.end());
+        for_each_even_if_one_panics(contents.watches.controls(), |control| control.wake_task());
+        drop(contents);
     }
 
-    /// Goes on in another epoch: what is known of the state is void.
+    /// Starts another epoch, which voids all that is known of the state.
     pub(super) fn reset(&self, epoch: u64) {
         let reason = CloseReason::StateReset { epoch };
         self.close_everything((reason, GivenUpBy::StateReset), |state, notes| {
             let former = state.era.epoch;
             notes.add(epoch, Note::Epoch { former });
             state.era = Era::new(epoch, 0);
-            state.last = 0;
-            state.known = 0;
-            state.left = 0;
+            state.indexes = Indexes::new(0);
         });
     }
 
@@ -213,30 +246,28 @@ impl<K, T> Hub<K, T> {
         });
     }
 
-    /// Closes all watches and forgets all topics, in one step with the change.
+    /// Closes all watches and removes all topics, in one step with `change`.
     fn close_everything(
         &self,
         (reason, given_up_by): (CloseReason, GivenUpBy),
         change: impl FnOnce(&mut HubState<K, T>, &mut Notes),
     ) {
         let mut notes = Notes::new();
-        let (mut tables, watches, expiries, history, epoch) = {
+        let (contents, epoch) = {
             let mut state = self.state.lock();
             change(&mut state, &mut notes);
-            let watches = mem::replace(&mut state.watches, Watches::new());
-            let arrivals = state
-                .shut
-                .then(|| mem::replace(&mut state.arrivals, Arrivals::new()));
-            let limit = state.history.limit();
-            let history = mem::replace(&mut state.history, History::new(limit));
-            let expiries = mem::take(&mut state.expiries);
-            let tables = state.take_tables();
+            let contents = state.take_contents();
             state.count_given_up();
-            let epoch = state.era.epoch;
-            (tables, watches, expiries, (history, arrivals), epoch)
+            (contents, state.era.epoch)
         };
-        drop((expiries, history));
-        let builds: Vec<_> = { tables.0.0.iter_mut() }
+        let Contents {
+            arrivals,
+            watches,
+            mut tables,
+            ..
+        } = contents;
+        drop(arrivals);
+        let builds: Vec<_> = { tables.topics.0.iter_mut() }
             .filter_map(|(_, topic)| topic.live_mut())
             .flat_map(|live| live.builds.drain(..))
             .map(|build| {
@@ -273,21 +304,37 @@ impl<K, T> HubState<K, T> {
         self.next_id
     }
 
-    fn take_tables(&mut self) -> Tables<K, T> {
-        let topics = EachDropped(mem::take(&mut self.topics));
-        (topics, EachDropped(mem::take(&mut self.slots)))
+    /// Takes out everything but the indexes and the figures. The result must be dropped after the
+    /// lock (invariant 1).
+    fn take_contents(&mut self) -> Contents<K, T> {
+        let history = History::new(self.history.limit());
+        let arrivals = { self.shut }.then(|| mem::replace(&mut self.arrivals, Arrivals::new()));
+        Contents {
+            arrivals,
+            _expiries: mem::take(&mut self.expiries),
+            _history: mem::replace(&mut self.history, history),
+            watches: mem::replace(&mut self.watches, Watches::new()),
+            tables: self.take_tables(),
+        }
     }
 
-    /// All topics go: those of their snapshots that are kept or in flight count no more.
+    fn take_tables(&mut self) -> Tables<K, T> {
+        Tables {
+            topics: EachDropped(mem::take(&mut self.topics)),
+            _slots: EachDropped(mem::take(&mut self.slots)),
+        }
+    }
+
+    /// Counts the snapshots of all topics as given up or gone, since all topics are removed.
     fn count_given_up(&mut self) {
         self.figures.snapshots_given_up += self.figures.snapshots_in_flight as u64;
         self.figures.snapshots_in_flight = 0;
         self.figures.cached_snapshots = 0;
     }
 
-    /// A watch that had all up to `index` begins anew.
+    /// Counts and reports the reset of a watch that had everything up to `index`.
     fn count_reset(&mut self, reason: ResetReason, index: u64, garbage: &mut Garbage<K, T>) {
-        let published = self.last;
+        let published = self.indexes.last();
         let note = Note::Reset {
             reason,
             index,
@@ -306,8 +353,8 @@ impl<K, T> HubState<K, T> {
 }
 
 impl<K: Hash + Eq, T> HubState<K, T> {
-    /// As [`sweep`](Self::sweep), every so many commits: to ask for the time may cost more than all
-    /// the rest.
+    /// Calls [`sweep`](Self::sweep) now and then: reading the clock may cost more than a whole
+    /// publish.
     #[inline]
     fn sweep_seldom(&mut self) -> Option<Box<Garbage<K, T>>> {
         if self.expiries.is_empty() {
@@ -321,7 +368,7 @@ impl<K: Hash + Eq, T> HubState<K, T> {
         self.sweep()
     }
 
-    /// Forgets the snapshots whose time is over. The result is to be dropped after the lock.
+    /// Removes expired snapshots. The result must be dropped after the lock (invariant 1).
     fn sweep(&mut self) -> Option<Box<Garbage<K, T>>> {
         let first = self.expiries.front();
         let any = first.is_some_and(|first| first.at <= Instant::now());
@@ -330,7 +377,7 @@ impl<K: Hash + Eq, T> HubState<K, T> {
 }
 
 impl<K, T> HubState<K, T> {
-    /// Removes the topic if nothing needs it.
+    /// Removes the topic, or at least its chain, if nothing needs it (invariant 6).
     fn remove_if_idle(&mut self, slot: usize, garbage: &mut Garbage<K, T>)
     where
         K: Hash + Eq,
@@ -344,15 +391,16 @@ impl<K, T> HubState<K, T> {
         if !topic.is_idle() {
             return;
         }
-        // The key is user code. If it panics the topic stays: this may be a drop, and what is left over must not be
-        // dropped here.
+        // The key is user code. If it panics the topic stays, and the panic is dropped after the
+        // lock: this may be running in a destructor, and the rest of the garbage must not be
+        // dropped under the lock.
         let key = AssertUnwindSafe(|| self.slots.remove_entry(&self.topics[slot].key));
         match catch_unwind(key) {
             Ok(key) => {
                 let pile = garbage.pile();
                 pile.keys.0.extend(key.map(|(key, _)| key));
                 pile.topics.0.push(self.topics.remove(slot));
-                // Many that were there once do not keep their memory for ever.
+                // The table of many former topics must not keep its memory for ever.
                 if self.topics.is_empty() && self.topics.capacity() > CROWD {
                     pile.tables = Some(self.take_tables());
                 }
@@ -362,7 +410,7 @@ impl<K, T> HubState<K, T> {
     }
 }
 
-/// Wakes all, even if a waker panics, before anything is dropped.
+/// Wakes all readers before anything is dropped, even if a waker panics.
 fn wake_all<K, T>(deferred: &EachDropped<Vec<Deferred<Entry<K, T>>>>) {
     for_each_even_if_one_panics(deferred.0.iter(), Deferred::wake);
 }

@@ -1,4 +1,4 @@
-//! Publishing, and what leaves the history by it.
+//! Publishing, and what leaves the history because of it.
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -9,26 +9,20 @@ use super::super::error::PublishError;
 use super::super::trace::{GivenUpBy, Note, UncachedBy};
 use super::garbage::{EachDropped, Garbage};
 use super::history::{Kind, Record};
+use super::indexes::At;
 use super::topic::Topic;
 use super::{Hub, HubState, STEP, wake_all};
 use crate::sync::MutexGuard;
 use crate::unwind::{both_even_if_one_panics, for_each_even_if_one_panics};
 use crate::write::buffer::Deferred;
 
-/// The index of a commit.
-#[derive(Clone, Copy)]
-pub(in super::super) enum At {
-    Index(u64),
-    Next,
-}
-
-/// An event of a commit of several.
+/// An event of a commit that has several.
 pub(in super::super) struct Pending<K, T> {
-    /// Until it is published.
+    /// Taken when it is published.
     event: Option<(K, T)>,
-    /// Of the topic, if there is one.
+    /// Its topic, once that is known.
     slot: Option<usize>,
-    /// Clones of the key, for a topic that has to be made.
+    /// Clones of the key, for the topic and for the map, if the topic may have to be made.
     clones: Option<(K, K)>,
 }
 
@@ -42,9 +36,9 @@ impl<K, T> Pending<K, T> {
     }
 }
 
-/// What a publish leaves to be done after the lock.
+/// What a publish has to do after the lock.
 struct Outcome<K, T> {
-    /// Woken, then dropped.
+    /// Wakes the readers of the chains.
     deferred: EachDropped<Vec<Deferred<Entry<K, T>>>>,
     woken: Vec<Arc<Control>>,
     garbage: Garbage<K, T>,
@@ -67,12 +61,14 @@ where
 {
     #[inline]
     pub(in super::super) fn publish_one(&self, at: At, event: (K, T)) -> Result<u64, PublishError> {
-        // Dropped after the lock, as `event` is if nobody follows.
+        // Declared before the guard, so that it is dropped after the lock, like `event` if no topic
+        // keeps it.
         let _swept;
         let mut state = self.state.lock();
-        // First: it may remove the topic.
+        // First, since it may remove the topic.
         _swept = state.sweep_seldom();
-        // The key is user code: if it panics nothing has been done yet.
+        // The key's `Hash` and `Eq` are user code. If they panic, nothing has been changed
+        // (invariant 1).
         let slot = state.slots.get(&event.0).copied();
         let index = match state.check(at) {
             Ok(index) => index,
@@ -100,7 +96,7 @@ where
         }
     }
 
-    /// Publishes one event of a topic that is there.
+    /// Publishes one event of a topic that exists.
     #[inline]
     fn publish_to(
         &self,
@@ -120,7 +116,7 @@ where
         state.leave_history(index, &mut garbage);
         let is_over = state.history.is_over();
         drop(guard);
-        // All are told before events are dropped, which may take its time.
+        // All tasks are woken before events are dropped, since destructors may take long.
         if woken.is_empty() {
             drop(deferred);
         } else {
@@ -142,11 +138,13 @@ where
         let mut outcome = Outcome::new();
         let _swept;
         let mut guard = self.state.lock();
-        // First: it may remove topics.
+        // First, since it may remove topics.
         _swept = guard.sweep_seldom();
-        // The keys are user code: if they panic nothing has been done yet.
+        // The keys' `Hash` and `Eq` are user code. If they panic, nothing has been changed
+        // (invariant 1).
         if guard.find_topics(&mut events.0) {
-            // They are not cloned under the lock.
+            // Keys are cloned without the lock (invariant 1). A topic may come or go meanwhile, so
+            // look again.
             drop(guard);
             for Pending { event, clones, .. } in events.0.iter_mut().filter(|p| p.slot.is_none()) {
                 *clones = event.as_ref().map(|(key, _)| (key.clone(), key.clone()));
@@ -168,18 +166,18 @@ where
         state.commit(index, events.0.len());
         state.link_all(index, &mut events.0, &mut outcome);
         state.era.publish(index);
-        // A commit without events takes no place.
+        // A commit without events does not count in the history.
         if !events.0.is_empty() {
             state.leave_history(index, &mut outcome.garbage);
         }
         let is_over = state.history.is_over();
         drop(guard);
-        // All are told before events are dropped, which may take its time.
+        // All tasks are woken before events are dropped, since destructors may take long.
         both_even_if_one_panics(
             || wake_all(&outcome.deferred),
             || wake_controls(&outcome.woken),
         );
-        // And with them the keys, and the events that nobody follows.
+        // With the events go their keys, and the events that no topic keeps.
         drop((outcome, events));
         if is_over {
             self.leave_in_steps();
@@ -187,7 +185,8 @@ where
         Ok(index)
     }
 
-    /// A large commit leaves in steps, between which the lock is released.
+    /// Removes what has left the history in steps, between which the lock is released (invariant
+    /// 7).
     #[cold]
     pub(super) fn leave_in_steps(&self) {
         loop {
@@ -204,28 +203,25 @@ where
 }
 
 impl<K: Hash + Eq, T> HubState<K, T> {
-    /// The index of a commit, if it may have it.
+    /// Returns the index of the next commit, if it may have it.
     #[inline]
     fn check(&self, at: At) -> Result<u64, PublishError> {
-        let last = self.last;
-        match at {
-            _ if self.shut => Err(PublishError::ShutDown),
-            At::Index(index) if index <= last => Err(PublishError::IndexNotGreater { index, last }),
-            At::Index(index) => Ok(index),
-            At::Next => last.checked_add(1).ok_or(PublishError::IndexesExhausted),
+        if self.shut {
+            return Err(PublishError::ShutDown);
         }
+        self.indexes.check(at)
     }
 
-    /// Notes a commit.
+    /// Records the index and the figures of a commit.
     #[inline]
     fn commit(&mut self, index: u64, events: usize) {
-        self.last = index;
-        self.known = self.known.max(index);
+        self.indexes.commit(index);
         self.figures.commits += 1;
         self.figures.events += events as u64;
     }
 
-    /// Returns `true` if the keys of some are to be cloned first.
+    /// Finds the topics of the events. Returns `true` if keys must be cloned before topics can be
+    /// made.
     fn find_topics(&self, events: &mut [Pending<K, T>]) -> bool {
         let mut lacks = false;
         for Pending {
@@ -240,28 +236,28 @@ impl<K: Hash + Eq, T> HubState<K, T> {
         lacks && self.history.limit() > 0
     }
 
-    /// Makes the topics that are not there, of the clones.
+    /// Makes the missing topics from the clones.
     fn make_topics(&mut self, events: &mut [Pending<K, T>]) {
         for pending in events.iter_mut().filter(|pending| pending.slot.is_none()) {
             let Some((own, in_map)) = pending.clones.take() else {
                 continue;
             };
-            // Hashed again: the key may stand in the commit twice.
-            let (topics, left) = (&mut self.topics, self.left);
+            // The key is looked up again, since it may occur in the commit twice.
+            let (topics, left) = (&mut self.topics, self.indexes.left());
             let slot = { self.slots.entry(in_map) }
                 .or_insert_with(|| topics.insert(Topic::new(own, left)));
             pending.slot = Some(*slot);
         }
     }
 
-    /// Links a commit in all chains that it touches.
+    /// Links a commit into all chains that it touches.
     fn link_all(&mut self, index: u64, events: &mut [Pending<K, T>], outcome: &mut Outcome<K, T>) {
         let Outcome {
             deferred,
             woken,
             garbage,
         } = outcome;
-        // Those of which nothing is kept are left out, to be dropped one by one.
+        // Events that no topic keeps stay in `events`, which the caller drops after the lock.
         let mut of_topics: Vec<(usize, u32)> = Vec::new();
         let mut content = Vec::new();
         for pending in events {
@@ -285,7 +281,7 @@ impl<K: Hash + Eq, T> HubState<K, T> {
             }
             return;
         }
-        // Stable in each topic, as positions grow.
+        // The order of events within a topic is kept, since the positions break ties.
         of_topics.sort_unstable();
         let order = of_topics.iter().map(|(_, position)| *position).collect();
         let commit = Commit::many(index, self.size_of, content, order);
@@ -307,7 +303,7 @@ impl<K: Hash + Eq, T> HubState<K, T> {
         }
     }
 
-    /// Adds an entry to a topic, and tells the watches of several keys.
+    /// Adds an entry to a topic, and notes it in the inboxes of watches of several keys.
     #[inline]
     fn link(
         &mut self,
@@ -345,13 +341,13 @@ impl<K: Hash + Eq, T> HubState<K, T> {
         deferred
     }
 
-    /// A key was complete, and is published to again.
+    /// Voids a completed key that is published to again.
     #[cold]
     fn begin_anew(&mut self, slot: usize, index: u64, garbage: &mut Garbage<K, T>) {
         self.void(slot, index.saturating_sub(1), garbage);
     }
 
-    /// A kept snapshot is given up if it retains more of its key than the history may.
+    /// Drops the kept snapshot if it retains more commits of its key than the history may.
     #[inline]
     pub(super) fn give_up_large_kept(&mut self, slot: usize, garbage: &mut Garbage<K, T>) {
         let limit = self.history.limit() as u64;
@@ -367,7 +363,7 @@ impl<K: Hash + Eq, T> HubState<K, T> {
         }
     }
 
-    /// What has to leave the history after a commit.
+    /// Removes what has to leave the history after a commit, at most one step of it.
     #[inline]
     fn leave_history(&mut self, index: u64, garbage: &mut Garbage<K, T>) {
         if self.history.limit() == 0 {
@@ -377,10 +373,10 @@ impl<K: Hash + Eq, T> HubState<K, T> {
         }
     }
 
-    /// Without a history a commit leaves at once, and what rides along with it.
+    /// Without a history, a commit leaves at once, together with any riders.
     #[inline]
     fn forget_all_before(&mut self, index: u64, garbage: &mut Garbage<K, T>) {
-        self.left = index;
+        self.indexes.leave(index);
         self.figures.evictions += 1;
         if !self.history.is_empty() {
             while let Some(record) = self.history.pop() {
@@ -389,7 +385,7 @@ impl<K: Hash + Eq, T> HubState<K, T> {
         }
     }
 
-    /// Lets entries leave, as many as in one step.
+    /// Removes one step of entries from the history (invariant 7).
     fn evict(&mut self, garbage: &mut Garbage<K, T>) {
         let before = self.figures.evictions;
         for _ in 0..STEP {
@@ -400,14 +396,14 @@ impl<K: Hash + Eq, T> HubState<K, T> {
                 break;
             };
             if record.kind != Kind::Rider {
-                self.left = self.left.max(record.index);
+                self.indexes.leave(record.index);
             }
             self.figures.evictions += u64::from(record.kind == Kind::LastOfCommit);
             self.drop_entry(record, garbage);
         }
         let commits = self.figures.evictions - before;
         if commits > 0 {
-            let index = self.left;
+            let index = self.indexes.left();
             let note = Note::Evicted { commits, index };
             garbage.notes.add(self.era.epoch, note);
         }

@@ -1,4 +1,4 @@
-//! How a watch gets its places: where it resumes, or from where on its snapshots lead.
+//! Subscribing and starting over: which positions and snapshots a watch gets.
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -17,23 +17,23 @@ use super::topic::{ChainPlace, Progress, Seat, Topic};
 use super::watches::Registered;
 use super::{Era, Hub, HubState};
 
-/// What a watch begins with, or begins anew with.
+/// What a watch starts with, or starts over with.
 pub(in super::super) struct Start<K, T> {
     pub(in super::super) begin: Begin,
     pub(in super::super) tracks: Vec<Track<K, T>>,
     pub(in super::super) era: Arc<Era>,
-    /// Of a watch of several keys, or of none.
+    /// Set unless the watch has exactly one key.
     pub(in super::super) inbox: Option<Arc<Inbox>>,
 }
 
-/// What a watch asks of the hub.
+/// The hub as a watch sees it, without the bounds of its type parameters.
 pub(in super::super) trait Registry<K, T>: Send + Sync {
-    /// The watch is gone.
+    /// Removes a watch that was dropped or has ended.
     fn unregister(&self, id: u64);
 
-    /// The watch begins anew, with snapshots that are not older than `had`, of which it may be
-    /// `limit` commits behind. `None` if it is closed, or the publisher
-    /// has ended.
+    /// Starts a watch over, with snapshots that are not older than index `had` and not followed by
+    /// more than `limit` commits. Returns `None` if the watch is closed, or if the publisher has
+    /// ended.
     fn restart(
         self: Arc<Self>,
         id: u64,
@@ -42,14 +42,14 @@ pub(in super::super) trait Registry<K, T>: Send + Sync {
         reason: ResetReason,
     ) -> Option<Start<K, T>>;
 
-    /// Returns when what is being published now is published.
+    /// Waits until the commit that is being published now has been published.
     fn settle(&self);
 
-    /// Gives up the snapshots of a topic that have taken too long.
+    /// Gives up the snapshots of a topic that are past their time limit.
     fn give_up_late(&self, slot: usize);
 }
 
-/// A key of a watch, with clones that may be needed under the lock.
+/// A key of a watch, with the clones that may be needed under the lock (invariant 1).
 struct Prepared<K> {
     key: Arc<K>,
     own: Option<K>,
@@ -57,14 +57,14 @@ struct Prepared<K> {
     handler: Option<K>,
 }
 
-/// Which watch is seated, and how.
+/// Which watch gets its seats, and how.
 pub(super) struct Seating<'a> {
     pub(super) id: u64,
     control: &'a Arc<Control>,
     begin: Begin,
-    /// The index that the watch has: it resumes after it, or is not given anything older.
+    /// The index that the watcher has: the watch resumes after it, or gets nothing older than it.
     pub(super) had: u64,
-    /// How many commits it may be behind.
+    /// How many commits the watch may fall behind.
     pub(super) limit: u64,
 }
 
@@ -104,7 +104,8 @@ where
                     Begin::Reset(reason)
                 }
             };
-            // What is of another epoch, or not known yet, is no measure.
+            // An index of another epoch, or one not known yet, says nothing about how old the
+            // snapshot may be.
             let is_measure = matches!(begin, Begin::Resumed | Begin::Reset(ResetReason::TooOld));
             let bytes = limit.and_then(|(limit, _)| limit.bytes);
             state.size_of = state.size_of.or(bytes.map(|bytes| bytes.size_of));
@@ -138,7 +139,8 @@ where
             place,
             epoch,
         );
-        // By hand: what panics when a function has its result leaks that (rust-lang/rust#47949).
+        // Dropped by hand: if a local panics in its destructor when a function already has its
+        // result, the result is leaked (rust-lang/rust#47949).
         drop((swept, garbage, prepared));
         watch
     }
@@ -207,7 +209,8 @@ where
         garbage: &mut Garbage<K, T>,
     ) -> Option<Track<K, T>> {
         let (place, contained, reading) = if seating.begin == Begin::Resumed {
-            // What a snapshot was ahead of may still be published.
+            // A snapshot may be ahead of the publisher, so commits up to `had` may still come. They
+            // are skipped.
             (state.topics[slot].after(seating.had), seating.had, None)
         } else {
             let key = &mut prepared.handler;
@@ -224,7 +227,8 @@ where
         let live = state.topics[slot].linked();
         if let Some(seat) = live.watches.get_mut(&seating.id) {
             seat.progress = progress.clone();
-            // Those that came before it do not count, while it has its snapshot to read.
+            // The commits before this point do not count against the limit while the snapshot is
+            // read.
             seat.due = live.count.saturating_add(seating.limit);
             if seat.waits_for.is_some() {
                 live.due = live.due.min(seat.due);
@@ -237,12 +241,12 @@ where
 }
 
 impl<K, T> HubState<K, T> {
-    /// Returns whether a watcher may continue after its place.
+    /// Checks that a watcher may resume from its point.
     fn judge(&self, after: Resume, slots: &[usize]) -> Result<(), ResetReason> {
         if after.epoch != self.era.epoch {
             return Err(ResetReason::OtherEpoch);
         }
-        if after.index > self.known {
+        if self.indexes.is_ahead(after.index) {
             return Err(ResetReason::Ahead);
         }
         slots
@@ -250,24 +254,27 @@ impl<K, T> HubState<K, T> {
             .try_for_each(|slot| self.topics[*slot].judge(after.index))
     }
 
-    /// Without a handler the state is empty, as of the last commit. Of a key that is complete it is what the history
-    /// has, if nothing of it can have left.
+    /// Returns where a watch starts without a handler, and the index of its state.
+    ///
+    /// The state is empty as of the last commit. If the key is complete, it is everything the
+    /// history has, provided that nothing of the key can have left it.
     fn without_snapshot(&mut self, slot: usize) -> (ChainPlace<K, T>, u64) {
-        let last = self.last;
+        let last = self.indexes.last();
         let topic = &mut self.topics[slot];
         if !topic.is_completed() {
             (topic.tail(), last)
         } else if topic.left == 0 {
             (topic.oldest(), 0)
         } else {
-            // Its end comes after every index.
+            // The end of the key comes after every index.
             (topic.after(u64::MAX), last)
         }
     }
 }
 
 impl<K: Hash + Eq, T> HubState<K, T> {
-    /// The topics of the keys, made of the clones if there are none. Keys that are named twice are removed.
+    /// Returns the topics of the keys, and makes the missing ones from the clones. Removes
+    /// duplicate keys.
     fn topics_of(&mut self, prepared: &mut Vec<Prepared<K>>) -> Vec<usize> {
         let mut known = HashSet::new();
         let mut slots = Vec::with_capacity(prepared.len());
@@ -285,9 +292,9 @@ impl<K: Hash + Eq, T> HubState<K, T> {
             return Some(*slot);
         }
         let (own, in_map) = clones.take()?;
-        let (topics, left) = (&mut self.topics, self.left);
+        let (topics, left) = (&mut self.topics, self.indexes.left());
         let made = || topics.insert(Topic::new(own, left));
-        // All that is user code is done with: the entry has made room.
+        // No user code can fail any more: the entry has hashed its key, and has room.
         Some(*self.slots.entry(in_map).or_insert_with(made))
     }
 }

@@ -1,4 +1,4 @@
-//! All that a publisher knows of one key.
+//! Everything that a publisher knows of one key.
 
 use std::collections::{HashMap, VecDeque};
 use std::mem;
@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use super::super::commit::Entry;
 use super::super::flight::WeakFlight;
 use super::super::inbox::Inbox;
-use super::super::snapshot::{Parts, Piece};
+use super::super::snapshot::{LeastIndex, Parts, Piece};
 use super::super::update::ResetReason;
 use super::CROWD;
 use super::history::{Kind, Record};
@@ -17,18 +17,18 @@ use crate::sync::Instant;
 use crate::write::buffer::{Deferred, EventBuffer};
 use crate::write::replay::Replay;
 
-/// A topic with more entries than that keeps its chain when nothing else needs it. One with twice as many gets a
-/// chain.
+/// A topic with more entries than this keeps its chain even if nothing reads it. A topic without a
+/// chain gets one when it has twice as many. The gap keeps it from changing back and forth.
 const LOOSE: usize = 8;
 
 pub(super) struct Topic<K, T> {
     pub(super) key: K,
-    /// A watcher that has all up to an index may continue if the index is not less than this: what came after it is
-    /// here. It begins as the newest index that had left when the topic was made.
+    /// A watcher that has everything up to an index may resume if the index is not less than this,
+    /// since everything after it is still here (invariant 5).
     pub(super) left: u64,
-    /// The newest commit of this topic that has left while the topic lived; 0 if none has.
+    /// The newest commit of this topic that has left the history while the topic existed, or 0.
     pub(super) own_left: u64,
-    /// Records in the history that come before those of `entries`, of entries that are void.
+    /// The number of records of void entries, which come before those of `entries` (invariant 3).
     void: usize,
     entries: Entries<K, T>,
     /// The last entry is the end of the key.
@@ -37,15 +37,15 @@ pub(super) struct Topic<K, T> {
     live: Option<Box<Live<K, T>>>,
 }
 
-/// The topic's own entries in the history, the oldest first.
+/// The entries of a topic, the oldest first. One is by far the most frequent number.
 enum Entries<K, T> {
     One(Own<K, T>),
     Many(VecDeque<Own<K, T>>),
 }
 
-/// An entry. Those of a topic with a chain are linked.
+/// An entry of a topic, linked if the topic has a chain (invariant 4).
 pub(super) enum Own<K, T> {
-    /// Who has this index or an earlier one begins anew.
+    /// A mark: clients that resume from this index or an earlier one are reset.
     Mark(u64),
     Loose(Entry<K, T>),
     Linked(Position<Entry<K, T>>),
@@ -53,28 +53,31 @@ pub(super) enum Own<K, T> {
 
 pub(super) struct Live<K, T> {
     chain: EventBuffer<Entry<K, T>>,
-    /// Items that have been linked: the number of the next one.
+    /// The number of items ever linked, which is the number of the next one.
     pub(super) count: u64,
     pub(super) watches: HashMap<u64, Seat>,
-    /// Of the watches of several keys.
+    /// The watches of several keys: each one's number, its inbox, and this key's number in the
+    /// watch.
     pub(super) inboxes: Vec<(u64, Arc<Inbox>, u32)>,
     pub(super) kept: Option<Kept<K, T>>,
-    /// Snapshots that are being made: one, and one for all who came too late for that.
+    /// The unfinished snapshots: usually one, and one more for the watches that came too late for
+    /// it.
     pub(super) builds: Vec<Build<K, T>>,
-    /// When `count` is greater, a watch that waits for a snapshot is over its limit.
+    /// Once `count` is greater than this, a watch that waits for a snapshot is over its limit.
     pub(super) due: u64,
 }
 
-/// A watch, as a topic knows it.
+/// A watch as its topic sees it.
 pub(super) struct Seat {
     pub(super) progress: Progress,
-    /// The snapshot that it waits for.
+    /// The number of the build that the watch waits for.
     pub(super) waits_for: Option<u64>,
-    /// When the topic's `count` is greater, the watch is over its limit, if it has received nothing.
+    /// Once the topic's `count` is greater than this, the watch is over its limit, unless it has
+    /// received something.
     pub(super) due: u64,
 }
 
-/// The number, in a topic's chain, of the item that a watch reads next.
+/// The number in the topic's chain of the item that a watch reads next.
 #[derive(Clone)]
 pub(in super::super) struct Progress(Arc<AtomicU64>);
 
@@ -84,17 +87,17 @@ impl Progress {
     }
 
     pub(in super::super) fn advance(&self) {
-        // Relaxed: a figure, written by the watch alone.
+        // Relaxed: it is only a figure, and only the watch writes it.
         self.0.store(self.0.load(Relaxed) + 1, Relaxed);
     }
 
-    /// More is to be read than was known.
+    /// Takes into account entries that are to be read before those of the chain.
     pub(in super::super) fn retreat(&self, entries: usize) {
         self.0
             .store(self.0.load(Relaxed).saturating_sub(entries as u64), Relaxed);
     }
 
-    /// Nothing more is to be read.
+    /// Takes into account that nothing more is to be read.
     pub(in super::super) fn finish(&self) {
         self.0.store(u64::MAX, Relaxed);
     }
@@ -104,7 +107,7 @@ impl Progress {
     }
 }
 
-/// A place in a topic's chain, and its number.
+/// A position in a topic's chain, and the number of the item there.
 pub(super) struct ChainPlace<K, T> {
     pub(super) at: Position<Entry<K, T>>,
     pub(super) number: u64,
@@ -119,16 +122,16 @@ impl<K, T> Clone for ChainPlace<K, T> {
     }
 }
 
-/// The entries that came before a snapshot was begun and are not part of it, which it has if it is not as fresh as the
-/// publisher. Set before its end is told.
+/// The commits that a snapshot lacks although they came before it was begun, since its handler was
+/// behind the publisher. Set before the end of the snapshot is announced.
 pub(in super::super) type Early<K, T> = Arc<OnceLock<Vec<Entry<K, T>>>>;
 
-/// A finished snapshot, for those who come later.
+/// A finished snapshot, cached for later watches.
 pub(super) struct Kept<K, T> {
-    /// No other snapshot has or had it.
+    /// The number of the snapshot, never used twice.
     pub(super) id: u64,
     pub(super) index: u64,
-    /// The first commit since it was begun that is not part of it.
+    /// The first commit since the snapshot was begun that it does not contain.
     pub(super) onward: ChainPlace<K, T>,
     pub(super) early: Early<K, T>,
     pub(super) start: Position<Piece<T>>,
@@ -137,16 +140,16 @@ pub(super) struct Kept<K, T> {
 
 /// A snapshot that is being made.
 pub(super) struct Build<K, T> {
-    /// No other snapshot has or had it.
+    /// The number of the snapshot, never used twice.
     pub(super) id: u64,
     pub(super) flight: WeakFlight,
     pub(super) parts: Arc<Parts<T>>,
-    /// The tail when it was begun: nothing since is missed.
+    /// The tail of the chain when the snapshot was begun. Everything after it is in the chain.
     pub(super) start: ChainPlace<K, T>,
     pub(super) early: Early<K, T>,
-    /// The index of the newest commit by then, 0 if none is known.
+    /// The index of the newest commit at that time, or 0 if none is known.
     pub(super) newest: u64,
-    /// How many watches wait for it.
+    /// The number of watches that wait for it.
     pub(super) waiting: usize,
     pub(super) deadline: Option<Instant>,
 }
@@ -172,7 +175,7 @@ impl<K, T> Topic<K, T> {
         self.live.as_deref_mut()
     }
 
-    /// The part with the chain, which is made if there is none.
+    /// Returns the part with the chain, which is made if there is none.
     pub(super) fn linked(&mut self) -> &mut Live<K, T> {
         let entries = &mut self.entries;
         self.live.get_or_insert_with(|| {
@@ -182,7 +185,7 @@ impl<K, T> Topic<K, T> {
         })
     }
 
-    /// Adds an entry to the history and to the chain, if there is one.
+    /// Adds an entry to the chain, if there is one, and to the history if `retain` is set.
     #[inline]
     pub(super) fn push(
         &mut self,
@@ -210,7 +213,7 @@ impl<K, T> Topic<K, T> {
         Some(deferred)
     }
 
-    /// Voids what the history has of the topic. Who has an index up to `index` begins anew.
+    /// Voids all entries and leaves a mark: clients that resume from `index` or before are reset.
     pub(super) fn void(&mut self, index: u64) -> VecDeque<Own<K, T>> {
         self.is_completed = false;
         let before = self.entries.take();
@@ -221,12 +224,13 @@ impl<K, T> Topic<K, T> {
         before
     }
 
-    /// Returns `true` if the last entry is a mark of that index, and nothing else is kept: it need not be voided again.
+    /// Returns `true` if the newest entry is a mark of that index, so that voiding would change
+    /// nothing.
     pub(super) fn is_void(&self, index: u64) -> bool {
         matches!(self.entries.last(), Some(Own::Mark(mark)) if *mark == index)
     }
 
-    /// Takes the oldest entry out, or notes that a void one has left.
+    /// Removes the oldest entry, or counts that the record of a void one has left.
     #[inline]
     pub(super) fn pop(&mut self, record: Record) -> Option<Own<K, T>> {
         if self.void > 0 {
@@ -235,7 +239,7 @@ impl<K, T> Topic<K, T> {
         }
         let own = self.entries.pop()?;
         if record.kind == Kind::Rider {
-            // Not the index: who has just that has missed the rider.
+            // One more than the index: a watcher at just this index has not seen the rider.
             self.left = self.left.max(record.index.saturating_add(1));
             self.is_completed &= !own.is_end();
         } else {
@@ -245,7 +249,7 @@ impl<K, T> Topic<K, T> {
         Some(own)
     }
 
-    /// Returns whether a watcher that has all up to `index` may continue.
+    /// Checks that a watcher which has everything up to `index` may resume (invariant 5).
     pub(super) fn judge(&self, index: u64) -> Result<(), ResetReason> {
         if matches!(self.entries.first(), Some(Own::Mark(mark)) if index <= *mark) {
             return Err(ResetReason::Refreshed);
@@ -260,20 +264,22 @@ impl<K, T> Topic<K, T> {
         self.is_completed
     }
 
-    /// The place of the first entry after an index. The end of the key comes after every index. O(log n).
+    /// Returns the position of the first entry after an index. O(log n).
+    ///
+    /// The end of the key comes after every index.
     pub(super) fn after(&mut self, index: u64) -> ChainPlace<K, T> {
         self.linked();
         let from = self.entries.first_after(index);
         self.place(from)
     }
 
-    /// The place of the oldest entry, or the tail.
+    /// Returns the position of the oldest entry, or the tail.
     pub(super) fn oldest(&mut self) -> ChainPlace<K, T> {
         self.linked();
         self.place(0)
     }
 
-    /// The index of the newest commit, 0 if none is known.
+    /// Returns the index of the newest commit, or 0 if none is known.
     pub(super) fn newest(&self) -> u64 {
         let newest = (0..self.entries.len())
             .rev()
@@ -281,7 +287,7 @@ impl<K, T> Topic<K, T> {
         newest.unwrap_or(self.own_left)
     }
 
-    /// The entries after an index that were linked before the item of that number.
+    /// Returns the entries after an index that were linked before the item of that number.
     pub(super) fn early(&self, index: u64, number: u64) -> Vec<Entry<K, T>> {
         let since = self.live.as_ref().map_or(0, |live| live.count - number);
         let end = self
@@ -301,7 +307,7 @@ impl<K, T> Topic<K, T> {
     fn place(&mut self, from: usize) -> ChainPlace<K, T> {
         let entries = self.entries.len();
         let linked = (from..entries).find_map(|at| match self.entries.get(at) {
-            // There is at most one that is none, and it is the first.
+            // Only a mark is not linked, and it is the first entry (invariant 4).
             Some(Own::Linked(place)) => Some((place.clone(), entries - at)),
             _ => None,
         });
@@ -318,7 +324,8 @@ impl<K, T> Topic<K, T> {
         }
     }
 
-    /// Gives the chain up if nothing needs it: a topic that only the history knows is small.
+    /// Removes the chain if nothing needs it, so that a topic that is only in the history stays
+    /// small.
     pub(super) fn unlink(&mut self) -> Option<Live<K, T>> {
         if self.entries.len() > LOOSE || !self.live.as_ref()?.is_idle() {
             return None;
@@ -327,23 +334,22 @@ impl<K, T> Topic<K, T> {
         self.live.take().map(|live| *live)
     }
 
-    /// Returns `true` if nothing needs the topic: no watch, no snapshot, no entry.
+    /// Returns `true` if nothing needs the topic (invariant 6).
     pub(super) fn is_idle(&self) -> bool {
         self.void == 0 && self.entries.len() == 0 && self.live.as_ref().is_none_or(|l| l.is_idle())
     }
 
-    /// Gives the snapshots that are being made what they need to end without the topic.
+    /// Gives the unfinished snapshots what they need to end without the publisher.
     pub(super) fn detach_builds(&self) {
         for build in self.live().iter().flat_map(|live| &live.builds) {
-            // What is part of the snapshot is passed over.
+            // All retained entries: their watches skip what the snapshot contains.
             let _ = build.early.set(self.early(0, build.start.number));
-            build
-                .parts
-                .detach(self.own_left.min(build.newest), build.newest);
+            let least = LeastIndex::new(self.own_left, build.newest);
+            build.parts.detach(least);
         }
     }
 
-    /// Ends the chain, once.
+    /// Ends the chain, if there is one.
     pub(super) fn end(&mut self) {
         if let Some(live) = &mut self.live {
             live.chain.end();
@@ -380,7 +386,8 @@ impl<K, T> Live<K, T> {
         seat
     }
 
-    /// A watch no longer waits for its snapshot. If none is left that does, the snapshot is given up and returned.
+    /// Notes that a watch no longer waits for its snapshot, which is removed and returned with the
+    /// last.
     pub(super) fn leave_build(&mut self, watch: u64) -> Option<Build<K, T>> {
         let id = self.watches.get_mut(&watch)?.waits_for.take()?;
         let at = self.builds.iter().position(|build| build.id == id)?;
@@ -388,7 +395,7 @@ impl<K, T> Live<K, T> {
         (self.builds[at].waiting == 0).then(|| self.builds.remove(at))
     }
 
-    /// Lets the watches that are over their limit leave their snapshots.
+    /// Takes the watches that are over their limits out of the snapshots that they wait for.
     #[cold]
     pub(super) fn leave_lagging(&mut self) -> Vec<Build<K, T>> {
         let count = self.count;
@@ -457,7 +464,7 @@ impl<K, T> Entries<K, T> {
         }
     }
 
-    /// Mostly there is one.
+    /// Adds an entry to none, or to a single one, which is stored without a queue.
     fn push_slowly(&mut self, own: Own<K, T>) {
         *self = match self.take() {
             none if none.is_empty() => Self::One(own),
@@ -513,7 +520,8 @@ impl<K, T> Entries<K, T> {
             if let Own::Loose(entry) = own {
                 let place = live.chain.tail();
                 live.count += 1;
-                // No reader can wait for it.
+                // Dropped under the lock, which is safe: the chain is new, so no reader waits for
+                // it.
                 drop(live.chain.push_deferred(entry.clone()));
                 *own = Own::Linked(place);
             }

@@ -9,7 +9,7 @@ use super::super::error::{CloseReason, WatchError};
 use super::STEP;
 
 pub(super) struct Watches<K> {
-    /// In the order in which they came, so that they can be gone over in steps.
+    /// In the order of registration, so that all of them can be visited in steps (invariant 7).
     by_id: BTreeMap<u64, Registered<K>>,
     by_token: HashMap<Arc<str>, HashSet<u64>>,
 }
@@ -17,7 +17,7 @@ pub(super) struct Watches<K> {
 pub(super) struct Registered<K> {
     pub(super) control: Arc<Control>,
     pub(super) keys: Arc<[Arc<K>]>,
-    /// Of the topics that the watch has a seat in.
+    /// The topics in which the watch has a seat.
     pub(super) slots: Box<[usize]>,
     pub(super) tokens: Arc<[Arc<str>]>,
 }
@@ -59,13 +59,13 @@ impl<K> Watches<K> {
         Some(watch)
     }
 
-    /// The watches that carry a token. O(their number).
+    /// Returns the watches that carry a token. O(their number).
     pub(super) fn of_token(&self, token: &str) -> Vec<u64> {
         let of_token = self.by_token.get(token);
         of_token.into_iter().flatten().copied().collect()
     }
 
-    /// The watches after one of that number, as many as are looked at in one step.
+    /// Returns the watches after that number, as many as are visited in one step.
     pub(super) fn step(&self, after: u64) -> impl Iterator<Item = (u64, &Registered<K>)> {
         let next = self.by_id.range((Excluded(after), Unbounded));
         next.take(STEP).map(|(id, watch)| (*id, watch))
@@ -75,7 +75,7 @@ impl<K> Watches<K> {
         self.by_id.values().map(|watch| &watch.control)
     }
 
-    /// Orders all to end.
+    /// Orders all watches to end. Runs no user code.
     pub(super) fn end_all(self, reason: CloseReason) -> Vec<Ordered> {
         let end = |control: &Arc<Control>| control.end(WatchError::Closed(reason));
         self.controls().filter_map(end).collect()
