@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::session::Sessions;
 use crate::{sse, websocket};
 
-/// An event: so many of an item have come, or gone.
+/// An event: a number of one item has come or gone.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Change {
     /// The name of the item.
@@ -102,7 +102,7 @@ pub async fn serve(
         served = serving.into_future() => served?,
         never = marks => match never {},
     }
-    // For these axum does not wait.
+    // axum does not wait for WebSockets.
     sockets.close();
     sockets.wait().await;
     Ok(())
