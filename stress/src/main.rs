@@ -2,15 +2,16 @@
 //! panics in all that is foreign to the library.
 //!
 //! ```text
-//! cargo run --release --example torture -- --seconds 60 --seed 1
-//! cargo run --release --example torture -- --seed 1 --round 4711   # one world's plan once more
+//! cd stress
+//! cargo run --release -- --seconds 60 --seed 1
+//! cargo run --release -- --seed 1 --round 4711   # one world's plan once more
 //! ```
 //!
 //! A run is a series of worlds. The *plan* of each comes from seed and round alone: its buffers, what is
 //! published how and with which faults, who reads where. How threads interleave does not, and where a
 //! reader's way depends on what it found, that differs too: a failure may need several runs of its round.
 //! `--plain` leaves out what `ThreadSanitizer` cannot judge, for want of an instrumented std: executors
-//! but threads, closers, the publisher. `tsan.supp`, next to this, hides the rest of that.
+//! but threads, closers, the publisher. `stress/tsan.supp` hides the rest of that.
 //!
 //! Every reader keeps a log, checked at the world's end against what was published: [`log`]. Every event
 //! is in a ledger, and so is every waker.
@@ -29,7 +30,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-const USAGE: &str = "usage: torture [--seconds N] [--seed S] [--round R] [--plain]";
+const USAGE: &str = "usage: stress [--seconds N] [--seed S] [--round R] [--plain]";
 /// A world that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
 
