@@ -8,25 +8,8 @@ use std::sync::atomic::{
 use event_buffer::{ByteSize, Indexed};
 
 use crate::fault::{Fault, raise};
+use crate::key::{Key, Part};
 use crate::rng::mix;
-
-/// An item: the stream it was published in, by which of its producers, and the how-many-th it is of that
-/// one.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
-    pub(crate) stream: u16,
-    pub(crate) producer: u16,
-    pub(crate) n: u32,
-}
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}#{}", self.stream, self.producer, self.n)
-    }
-}
-
-/// An event: its item, and which of so many events of that it is.
-pub(crate) type Part = (Key, u16, u16);
 
 /// What it does when it is dropped or cloned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

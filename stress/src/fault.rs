@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::task::{RawWaker, RawWakerVTable, Waker};
 use std::thread;
 
-use crate::event::Part;
+use crate::key::Part;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use event_buffer::TryRecvError;
 
-use crate::event::{Event, Key, Part};
+use crate::event::Event;
 use crate::fault::{Fault, Injected};
+use crate::key::{Key, Part};
 
 /// What is in front of a reader that begins.
 #[derive(Clone, Copy, Debug)]

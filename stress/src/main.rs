@@ -18,6 +18,7 @@
 
 mod event;
 mod fault;
+mod key;
 mod log;
 mod publishing;
 mod reader;

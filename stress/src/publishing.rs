@@ -16,8 +16,9 @@ use event_buffer::publisher::{
 use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
 
-use crate::event::{Bomb, Event, Key};
+use crate::event::{Bomb, Event};
 use crate::fault::{Fault, caught, injected, raise};
+use crate::key::Key;
 use crate::reader::{DELIVERED, READERS, attempt};
 use crate::rng::{Rng, mix};
 use crate::venue::{Handle, Venue};

@@ -15,8 +15,9 @@ use event_buffer::{
 };
 use futures::{FutureExt, Stream, StreamExt};
 
-use crate::event::{Event, Part};
+use crate::event::Event;
 use crate::fault::{Fault, Injected, caught, faulty, injected, raise};
+use crate::key::Part;
 use crate::log::{Log, Start};
 use crate::rng::Rng;
 use crate::venue::{Handle, Venue};

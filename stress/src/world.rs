@@ -15,8 +15,9 @@ use futures::executor::block_on;
 use futures::{FutureExt, Sink, SinkExt};
 use parking_lot::Mutex;
 
-use crate::event::{Bomb, Event, INDEXES, Key};
+use crate::event::{Bomb, Event, INDEXES};
 use crate::fault::{Fault, Injected, caught, raise};
+use crate::key::Key;
 use crate::log::{Ending, Log, Place, Published, Start, Story};
 use crate::reader::{Manners, Report, Seat, attempt};
 use crate::rng::Rng;
