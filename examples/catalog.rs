@@ -1,32 +1,37 @@
 //! A catalogue that many watch while it changes.
 //!
 //! ```text
-//! cargo run --release --example catalog                    # dpkg's packages, by section
-//! cargo run --release --example catalog -- /etc/services   # services, by protocol
+//! cargo run --release --example catalog                          # commands, by initial letter
+//! cargo run --release --example catalog -- /etc/services         # services, by protocol
+//! cargo run --release --example catalog -- /var/lib/dpkg/status  # Debian packages, by section
 //! ```
 //!
-//! The file becomes the state. A thread changes it, commit by commit, and publishes each. On the
-//! main thread smol's executor drives the watchers: from the start, late, gone and back, back too
+//! The file becomes the state; without one, the commands in the folders of `PATH` do. A thread changes it, commit by commit, and publishes each. On the
+//! main thread futures' own executor drives the watchers: from the start, late, gone and back, back too
 //! late, filtered, of another key, forced out. Each rebuilds the state of its key from updates
 //! alone; whenever that should be complete, it is compared with what the state was at that index.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::{env, fs, thread};
+use std::task::Poll;
+use std::{env, fs, mem, thread};
 
 use event_buffer::publisher::{
     Begin, BoxError, CloseReason, ResetReason, SnapshotAppender, WatchError,
 };
 use event_buffer::{Publisher, Request, Resume, Update, Watch};
 use futures::StreamExt;
-use smol::{LocalExecutor, future::yield_now};
+use futures::executor::{LocalPool, LocalSpawner};
+use futures::task::LocalSpawnExt;
 
 type Text = Arc<str>;
-/// By name. Of a package: its version and status. Of a service: its port and other names.
+/// By name. Of a command: its folder. Of a service: its port and other names. Of a package: its
+/// version and status.
 type Entries = BTreeMap<Text, Text>;
 /// A name, and the entry it has from now on, if any.
 type Change = (Text, Option<Text>);
@@ -39,7 +44,7 @@ const LAST: u64 = 4 * QUARTER;
 /// Commits kept for those who come back: enough for one quarter, not for two.
 const WINDOW: usize = 40;
 /// Entries in a part of a snapshot.
-const PART: usize = 50;
+const PART: usize = 20;
 const COUNTS: &str = "snapshots parts events progress resumes verified";
 
 /// The entries by key, as of each index that changed them: the newest are the state, the others are
@@ -68,7 +73,7 @@ struct Watcher {
 
 fn main() -> ExitCode {
     let path = env::args_os().nth(1).map(PathBuf::from);
-    match run(&path.unwrap_or("/var/lib/dpkg/status".into())) {
+    match run(path.as_deref()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("catalog: {error}: {:?}", error.source());
@@ -77,8 +82,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(path: &Path) -> Answer<()> {
-    let state = Arc::new(Mutex::new(read(path)?));
+fn run(path: Option<&Path>) -> Answer<()> {
+    let (name, entries) = match path {
+        Some(path) => (path.display().to_string(), read(path)?),
+        None => ("the commands in PATH".into(), commands()),
+    };
+    if entries.is_empty() {
+        return Err(format!("nothing to list: {name}").into());
+    }
+    let mut catalogue = Catalogue::default();
+    catalogue.commit(0, &entries);
+    let state = Arc::new(Mutex::new(catalogue));
     let catalogue = Arc::clone(&state);
     let publisher = Publisher::builder()
         .history(WINDOW)
@@ -89,28 +103,40 @@ fn run(path: &Path) -> Answer<()> {
         let (state, publisher) = (Arc::clone(&state), publisher.clone());
         thread::spawn(move || produce(&ordered, &state, &publisher))
     };
-    let executor = LocalExecutor::new();
-    let watchers = smol::block_on(executor.run(watch(&executor, &state, publisher, orders)));
+    let mut executor = LocalPool::new();
+    let spawner = executor.spawner();
+    let watchers = executor.run_until(watch(&spawner, &state, publisher, orders));
     producer.join().map_err(|_| "the producer panicked")??;
-    Ok(report(path, &look(&state), &watchers?)?)
+    Ok(report(&name, &look(&state), &watchers?)?)
 }
 
-/// The state of index 0. The lines tell what sort of file it is.
-fn read(path: &Path) -> Answer<Catalogue> {
+/// The commands that a shell finds: in the first folder of `PATH` that has one of that name.
+fn commands() -> Vec<(Text, Change)> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<_> = env::split_paths(&path).collect();
+    let mut commands = Vec::new();
+    // The first folder comes last, where it replaces what the others have.
+    for folder in folders.iter().rev() {
+        for file in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let name = file.file_name().to_string_lossy().into_owned();
+            let initial = name.chars().take(1).collect::<String>().to_lowercase();
+            let entry = folder.to_string_lossy();
+            commands.push((initial.into(), (name.into(), Some(entry.into()))));
+        }
+    }
+    commands
+}
+
+/// Services or packages: the lines tell which the file has.
+fn read(path: &Path) -> Answer<Vec<(Text, Change)>> {
     let name = path.display();
     let bytes = fs::read(path).map_err(|error| format!("cannot read {name}: {error}"))?;
     let text = String::from_utf8_lossy(&bytes);
-    let entries: Vec<_> = if text.lines().any(|line| line.starts_with("Package:")) {
+    Ok(if text.lines().any(|line| line.starts_with("Package:")) {
         text.split("\n\n").filter_map(package).collect()
     } else {
         text.lines().filter_map(service).collect()
-    };
-    if entries.is_empty() {
-        return Err(format!("neither packages nor services in {name}").into());
-    }
-    let mut catalogue = Catalogue::default();
-    catalogue.commit(0, &entries);
-    Ok(catalogue)
+    })
 }
 
 /// A paragraph of dpkg's status.
@@ -133,6 +159,19 @@ fn service(line: &str) -> Option<(Text, Change)> {
     let port: u16 = port.parse().ok()?;
     let entry = words.fold(port.to_string(), |entry, alias| entry + " " + alias);
     Some((protocol.into(), (name.into(), Some(entry.into()))))
+}
+
+/// Lets the executor's other tasks run.
+async fn yield_now() {
+    let mut has_yielded = false;
+    poll_fn(|cx| {
+        if mem::replace(&mut has_yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 fn apply((name, entry): &Change, entries: &mut Entries) {
@@ -231,7 +270,7 @@ fn changes(index: u64, file: &[(Text, Arc<Entries>)]) -> Vec<(Text, Change)> {
 
 /// All that happens, in order. What is spawned watches meanwhile, and to the end.
 async fn watch(
-    executor: &LocalExecutor<'_>,
+    spawner: &LocalSpawner,
     state: &State,
     publisher: Publisher<Text, Change>,
     orders: mpsc::Sender<u64>,
@@ -251,7 +290,10 @@ async fn watch(
         watcher
     };
     let mut tasks = Vec::new();
-    let mut spawn = |watcher: Watcher| tasks.push(executor.spawn(watcher.follow()));
+    let mut spawn = |watcher: Watcher| {
+        tasks.push(spawner.spawn_local_with_handle(watcher.follow())?);
+        Answer::Ok(())
+    };
 
     let mut first = start("from the start", key, None);
     let mut leaver = start("gone and back", key, None);
@@ -263,8 +305,8 @@ async fn watch(
     first.until(0).await?;
     apart.until(0).await?;
     orders.send(QUARTER)?;
-    spawn(picky);
-    spawn(apart);
+    spawn(picky)?;
+    spawn(apart)?;
     for watcher in [&mut first, &mut leaver, &mut sleeper, &mut guest] {
         watcher.until(QUARTER).await?;
     }
@@ -276,7 +318,7 @@ async fn watch(
     let mut late = start("late", key, None);
     orders.send(2 * QUARTER)?;
     first.until(2 * QUARTER).await?;
-    spawn(first);
+    spawn(first)?;
 
     leaver.subscribe(&publisher);
     leaver.until(2 * QUARTER).await?;
@@ -289,8 +331,8 @@ async fn watch(
     leaver.until(3 * QUARTER).await?;
     // The rest of it; its next update is the first commit of the third quarter.
     late.until(2 * QUARTER).await?;
-    spawn(late);
-    spawn(leaver);
+    spawn(late)?;
+    spawn(leaver)?;
 
     // It has not read on since the first quarter, and now it cannot.
     publisher.close_token(guest.name);
@@ -308,7 +350,7 @@ async fn watch(
     check(reset, "who is back too late starts anew")?;
     sleeper.step().await?;
     orders.send(LAST)?;
-    spawn(sleeper);
+    spawn(sleeper)?;
 
     // The producer drops the last handle. With that all watches end, when they have read the rest.
     drop((orders, publisher));
@@ -414,13 +456,12 @@ impl Watcher {
     }
 }
 
-fn report(path: &Path, catalogue: &Catalogue, watchers: &[Watcher]) -> io::Result<()> {
+fn report(source: &str, catalogue: &Catalogue, watchers: &[Watcher]) -> io::Result<()> {
     // Not `println!`, which panics where nobody reads on.
     let mut out = io::stdout().lock();
     let file = catalogue.file();
     let entries: usize = file.iter().map(|(_, entries)| entries.len()).sum();
-    let (path, keys) = (path.display(), file.len());
-    writeln!(out, "{path}: {entries} entries, {keys} keys")?;
+    writeln!(out, "{source}: {entries} entries, {} keys", file.len())?;
     writeln!(out, "watcher         key       {COUNTS} index entries")?;
     for watcher in watchers {
         let Watcher { name, key, .. } = watcher;

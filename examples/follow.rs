@@ -1,21 +1,23 @@
-//! Follows a log line by line, with several subscribers on one executor.
+//! Follows a source of lines with several subscribers on one executor.
 //!
 //! ```text
-//! cargo run --release --example follow -- FILE           # the file, to its end
-//! cargo run --release --example follow -- FILE --follow  # and on, as it grows, until it has not
-//!                                                        # for 10 seconds, or those of --idle N
-//! some-command | cargo run --release --example follow    # standard input
+//! cargo run --release --example follow                   # the paths of this machine's files
+//! cargo run --release --example follow -- FILE           # a file, to its end
+//! cargo run --release --example follow -- FILE --follow  # and beyond, until it has not grown for
+//!                                                        # 10 seconds, or the seconds of --idle
+//! some-command | cargo run --release --example follow -- -   # standard input
 //! ```
 //!
-//! One thread reads lines and is the single producer. On the main thread futures' own executor
-//! drives the subscribers: a filter, a windowed count, one that only counts bytes, and a late
-//! joiner that replays from the first line, which a held position keeps, and then follows.
+//! One thread reads lines and is the single writer. On the main thread futures' own executor drives
+//! the subscribers: a filter, one that looks at windows of lines, one that sums and shows progress,
+//! and a late joiner that replays from the first line, which a position retains, and then follows.
 
 use std::error::Error;
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
-use std::path::PathBuf;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::{MAIN_SEPARATOR_STR, Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -29,17 +31,20 @@ type Line = Arc<str>;
 type Lines = BufReader<Box<dyn Read + Send>>;
 type Answer<T> = Result<T, RecvError>;
 
-const USAGE: &str = "usage: follow [FILE [--follow [--idle SECONDS]]]   (no FILE: standard input)";
-/// Lines are published in batches of at most so many, with one wake-up each.
+const USAGE: &str = "usage: follow [FILE [--follow [--idle SECONDS]]]   (FILE -: standard input)";
+/// The most lines that are published with one wake-up.
 const BATCH: usize = 256;
-/// The windowed count: so many lines a window.
-const WINDOW: usize = 10_000;
+/// Lines in a window.
+const WINDOW: usize = 5_000;
+/// The most paths that are read.
+const PATHS: usize = 100_000;
+/// Line lengths in a bar of the histogram, and bars.
+const BAR: usize = 20;
+const BARS: usize = 10;
 
 struct Source {
     name: String,
-    lines: Lines,
-    /// How long to wait for more at the end; `None` ends there.
-    idle: Option<Duration>,
+    produce: Box<dyn FnOnce(EventBuffer<Line>) + Send>,
 }
 
 fn main() -> ExitCode {
@@ -54,18 +59,11 @@ fn main() -> ExitCode {
 
 fn source(mut args: impl Iterator<Item = OsString>) -> Result<Source, Box<dyn Error>> {
     let Some(path) = args.next() else {
-        if io::stdin().is_terminal() {
-            return Err(USAGE.into());
-        }
         return Ok(Source {
-            name: "standard input".into(),
-            lines: BufReader::new(Box::new(io::stdin())),
-            idle: None,
+            name: format!("the files below {MAIN_SEPARATOR_STR}"),
+            produce: Box::new(publish_paths),
         });
     };
-    if path.as_encoded_bytes().starts_with(b"-") {
-        return Err(USAGE.into());
-    }
     let mut idle = None;
     while let Some(option) = args.next() {
         match (option.to_str(), idle) {
@@ -80,18 +78,49 @@ fn source(mut args: impl Iterator<Item = OsString>) -> Result<Source, Box<dyn Er
             _ => return Err(USAGE.into()),
         }
     }
-    let path = PathBuf::from(path);
-    let name = path.display().to_string();
-    let file = File::open(path).map_err(|error| format!("cannot open {name}: {error}"))?;
-    Ok(Source {
-        name,
-        lines: BufReader::new(Box::new(file)),
-        idle,
-    })
+    let (name, lines): (_, Box<dyn Read + Send>) = if path == "-" {
+        ("standard input".into(), Box::new(io::stdin()))
+    } else if path.as_encoded_bytes().starts_with(b"-") {
+        return Err(USAGE.into());
+    } else {
+        let name = PathBuf::from(&path).display().to_string();
+        let file = File::open(path).map_err(|error| format!("cannot open {name}: {error}"))?;
+        (name, Box::new(file))
+    };
+    let lines = BufReader::new(lines);
+    let produce = Box::new(move |buffer| publish_lines(lines, idle, buffer));
+    Ok(Source { name, produce })
 }
 
-/// Publishes line by line until the end of the input. An error ends the buffer with it.
-fn produce(mut lines: Lines, idle: Option<Duration>, mut buffer: EventBuffer<Line>) {
+/// Publishes the paths of files, folder by folder. What may not be read is left out.
+fn publish_paths(mut buffer: EventBuffer<Line>) {
+    // They have no files, and no end.
+    let virtual_folders = ["/proc", "/sys", "/dev"].map(Path::new);
+    let mut folders = vec![PathBuf::from(MAIN_SEPARATOR_STR)];
+    let mut left = PATHS;
+    while let Some(folder) = folders.pop() {
+        let mut paths = Vec::new();
+        for file in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = file.path();
+            if paths.len() == left || virtual_folders.contains(&path.as_path()) {
+                continue;
+            }
+            paths.push(Line::from(path.to_string_lossy()));
+            // A link to a folder is no folder.
+            if file.file_type().is_ok_and(|file| file.is_dir()) {
+                folders.push(path);
+            }
+        }
+        left -= paths.len();
+        buffer.extend(paths);
+        if left == 0 {
+            break;
+        }
+    }
+}
+
+/// Publishes line by line until the end of the input. A read error fails the buffer.
+fn publish_lines(mut lines: Lines, idle: Option<Duration>, mut buffer: EventBuffer<Line>) {
     let text = |line: &[u8]| Line::from(String::from_utf8_lossy(line));
     let mut grown = Instant::now();
     let mut line = Vec::new();
@@ -108,11 +137,11 @@ fn produce(mut lines: Lines, idle: Option<Duration>, mut buffer: EventBuffer<Lin
             batch.push(text(&line));
             line.clear();
         }
-        // Before a read that may have to wait.
+        // Publish before a read that may have to wait.
         if batch.len() == BATCH || !lines.buffer().contains(&b'\n') {
             buffer.extend(batch.drain(..));
         }
-        // The end of what there is, perhaps in the middle of a line.
+        // There is no more for now, perhaps in the middle of a line.
         if !whole {
             if idle.is_none_or(|idle| grown.elapsed() > idle) {
                 break Ok(());
@@ -130,27 +159,27 @@ fn produce(mut lines: Lines, idle: Option<Duration>, mut buffer: EventBuffer<Lin
 }
 
 fn follow(source: Source) -> Result<(), Box<dyn Error>> {
-    let Source { name, lines, idle } = source;
+    let Source { name, produce } = source;
     let buffer = EventBuffer::new();
     let start = buffer.tail();
 
-    let filter = installs(start.subscribe());
+    let filter = with_digits(start.subscribe());
     let windows = windows(start.subscribe());
-    let sums = bytes(start.subscribe());
-    // Joins when the first window is over, and misses nothing all the same.
+    let sums = sum(start.subscribe(), Progress(Some(Instant::now())));
+    // Joins after the first window, and misses nothing all the same.
     let first_window = start.subscribe().take(WINDOW);
     let late = async move {
         first_window.try_for_each(|_| future::ok(())).await?;
         let replayed = start.subscribe();
-        // It keeps every line until it goes.
+        // It retained every line until now.
         drop(start);
         let behind = replayed.lag();
-        Ok((behind, bytes(replayed).await?))
+        Ok((behind, sum(replayed, Progress(None)).await?))
     };
 
     let started = Instant::now();
     let (answers, elapsed) = thread::scope(|scope| {
-        scope.spawn(|| produce(lines, idle, buffer));
+        scope.spawn(|| produce(buffer));
         let answers = block_on(future::try_join4(filter, windows, sums, late));
         (answers, started.elapsed())
     });
@@ -158,65 +187,120 @@ fn follow(source: Source) -> Result<(), Box<dyn Error>> {
         RecvError::Failed(cause) => format!("cannot read {name}: {cause}"),
         other => other.to_string(),
     })?;
-    let (installs, windows, (lines, bytes), (behind, (late_lines, late_bytes))) = answers;
-    assert_eq!(
-        (lines, bytes),
-        (late_lines, late_bytes),
-        "the late joiner saw the same"
-    );
+    let (digits, windows, sums, (behind, late)) = answers;
+    assert_eq!(sums, late, "the late joiner saw the same");
 
-    // The late joiner's two subscriptions count as well; the first for one window.
-    let received = lines * 4 + lines.min(WINDOW);
+    // The late joiner's two subscriptions count, too; the first for one window.
+    let received = sums.lines * 4 + sums.lines.min(WINDOW);
     let rate = f64::from(u32::try_from(received).unwrap_or(u32::MAX)) / elapsed.as_secs_f64();
-    // Not `println!`, which panics where nobody reads on.
+    let (lines, seen) = (sums.lines, late.lines);
+    // Not `println!`, which panics if the reader of a pipe is gone.
     let mut out = io::stdout().lock();
+    writeln!(out, "{name}: {lines} lines, {} bytes", sums.bytes)?;
+    writeln!(out, "  filter:       {digits} lines with a digit")?;
+    let spark = sparkline(&windows);
     writeln!(
         out,
-        "{name}: {lines} lines, {bytes} bytes without line ends"
-    )?;
-    writeln!(out, "  filter: {installs} lines with the word install")?;
-    writeln!(
-        out,
-        "  windows of {WINDOW} lines: {}, longest line in each: {windows:?}",
-        windows.len()
+        "  windows:      {spark}  average length of {WINDOW} lines"
     )?;
     writeln!(
         out,
-        "  late joiner: {behind} lines behind when it came, {late_lines} lines seen"
+        "  late joiner:  {behind} lines behind at first, {seen} lines seen"
     )?;
+    writeln!(out, "  lengths:")?;
+    write!(out, "{}", histogram(&sums.lengths))?;
     writeln!(
         out,
-        "  {received} events received by 5 subscriptions in {elapsed:.1?}: {rate:.0} events/s"
+        "{received} events to 5 subscriptions in {elapsed:.1?}: {rate:.0} a second"
     )?;
     Ok(())
 }
 
-/// A filter: how many lines have the word in them.
-fn installs(lines: Subscription<Line>) -> impl Future<Output = Answer<usize>> {
+/// A filter: the number of lines with a digit.
+fn with_digits(lines: Subscription<Line>) -> impl Future<Output = Answer<usize>> {
     lines
         .cloned()
-        .try_filter(|line| future::ready(line.contains("install")))
+        .try_filter(|line| future::ready(line.contains(|c: char| c.is_ascii_digit())))
         .try_fold(0, |n, _| future::ok(n + 1))
 }
 
-/// A windowed count: the longest line of every window.
+/// The average length of the lines of every window.
 fn windows(lines: Subscription<Line>) -> impl Future<Output = Answer<Vec<usize>>> {
     lines
         .map_ok(|item| item[0].len())
         .try_chunks(WINDOW)
         .map_err(|chunk| chunk.1)
-        .map_ok(|window| window.into_iter().max().unwrap_or(0))
+        .map_ok(|window| window.iter().sum::<usize>() / window.len())
         .try_collect()
 }
 
-/// Lines and bytes, by whole chunks: nothing is cloned or counted.
-async fn bytes(mut lines: Subscription<Line>) -> Answer<(usize, usize)> {
-    let mut sums = (0, 0);
+#[derive(Debug, Default, PartialEq)]
+struct Sums {
+    lines: usize,
+    bytes: usize,
+    /// The lines by length.
+    lengths: [usize; BARS],
+}
+
+/// Sums over whole chunks, which lend the lines: none is cloned.
+async fn sum(mut lines: Subscription<Line>, mut progress: Progress) -> Answer<Sums> {
+    let mut sums = Sums::default();
     loop {
         match lines.next_chunk().await {
-            Ok(chunk) => sums = chunk.fold(sums, |(n, bytes), line| (n + 1, bytes + line.len())),
-            Err(RecvError::Closed) => return Ok(sums),
+            Ok(chunk) => chunk.for_each(|line| {
+                sums.lines += 1;
+                sums.bytes += line.len();
+                sums.lengths[(line.len() / BAR).min(BARS - 1)] += 1;
+            }),
+            Err(RecvError::Closed) => {
+                progress.end();
+                return Ok(sums);
+            }
             Err(error) => return Err(error),
         }
+        progress.show(&sums);
     }
+}
+
+/// A line on standard error that is written anew as the sums grow; or none.
+struct Progress(Option<Instant>);
+
+impl Progress {
+    fn show(&mut self, sums: &Sums) {
+        let now = Instant::now();
+        if let Some(next) = self.0.as_mut().filter(|next| **next <= now) {
+            *next = now + Duration::from_millis(50);
+            let (lines, bytes) = (sums.lines, sums.bytes);
+            let _ = write!(io::stderr(), "\r{lines} lines, {bytes} bytes ");
+        }
+    }
+
+    fn end(&self) {
+        if self.0.is_some() {
+            let _ = writeln!(io::stderr());
+        }
+    }
+}
+
+/// One block of a height for each value.
+fn sparkline(values: &[usize]) -> String {
+    let blocks = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let most = values.iter().max().copied().unwrap_or(0).max(1);
+    let height = |value: &usize| value * (blocks.len() - 1) / most;
+    values.iter().map(|value| blocks[height(value)]).collect()
+}
+
+/// One bar for each range of lengths.
+fn histogram(lengths: &[usize; BARS]) -> String {
+    let most = lengths.iter().max().copied().unwrap_or(0).max(1);
+    let mut bars = String::new();
+    for (n, lines) in lengths.iter().enumerate() {
+        let range = match n + 1 {
+            BARS => format!("{}+", n * BAR),
+            _ => format!("{}-{}", n * BAR, (n + 1) * BAR - 1),
+        };
+        let bar = "█".repeat((lines * 40).div_ceil(most));
+        let _ = writeln!(bars, "    {range:>8} {bar} {lines}");
+    }
+    bars
 }

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use event_buffer::{Replay, ShareExt};
-use futures::{StreamExt, channel::mpsc, executor::block_on, join};
+use futures::{StreamExt, channel::mpsc, executor::block_on, future};
 
 fn main() -> std::io::Result<()> {
     let mut child = Command::new("ls").arg("/").stdout(Stdio::piped()).spawn()?;
@@ -28,7 +28,7 @@ fn main() -> std::io::Result<()> {
                 .for_each(async |line| println!(" late: {line}"))
                 .await;
         };
-        join!(first, late);
+        future::join(first, late).await;
     });
     reading.join().expect("it does not panic");
     child.wait().map(|_| ())

@@ -13,9 +13,7 @@ fn main() {}
 #[cfg(not(loom))]
 fn main() {
     limit_time();
-    for round in 0..10 {
-        threads::race(round);
-    }
+    threads::race();
     // A line that test runners' readers know.
     println!("test result: ok. 1 passed; 0 failed");
 }
@@ -33,11 +31,24 @@ fn limit_time() {
 
 #[cfg(not(loom))]
 mod threads {
-    use std::thread;
+    use std::io::{self, Write};
+    use std::{array, thread};
 
     use event_buffer::{EventBuffer, LagLimit, RecvError, Replay, Subscription};
 
     const EVENTS: u64 = 2_000;
+
+    /// Reads all, and returns how far behind it has been when it looked.
+    type Read = fn(Subscription<Event>) -> u64;
+
+    const READERS: [(&str, Read); 6] = [
+        ("by item", by_item),
+        ("by clone", by_clone),
+        ("by chunk", by_chunk),
+        ("by handle", by_handle),
+        ("in turns", in_turns),
+        ("limited", limited),
+    ];
 
     /// Wide enough to be torn, on the heap so that it can be used after it was freed.
     #[derive(Clone, Debug, PartialEq)]
@@ -49,29 +60,38 @@ mod threads {
         }
     }
 
-    pub(crate) fn race(round: u64) {
+    pub(crate) fn race() {
+        print!("readers race writers ");
+        let mut most = [0; READERS.len()];
+        for round in 0..10 {
+            let behind = race_once(round);
+            most = array::from_fn(|reader| behind[reader].max(most[reader]));
+            print!(".");
+            let _ = io::stdout().flush();
+        }
+        println!(" furthest behind, of {EVENTS} events:");
+        for ((name, _), most) in READERS.iter().zip(most) {
+            let bar = "█".repeat(usize::try_from((most * 40).div_ceil(EVENTS)).unwrap_or(0));
+            println!("{name:>12} {bar} {most}");
+        }
+    }
+
+    fn race_once(round: u64) -> [u64; READERS.len()] {
         let replay = [Replay::None, Replay::Last(1), Replay::Last(100)];
         let replay = replay[usize::try_from(round % 3).unwrap_or(0)];
         let mut first = EventBuffer::builder().replay(replay).build();
         let mut second = EventBuffer::builder().replay(replay).build();
-        let readers: [fn(Subscription<Event>); 6] =
-            [by_item, by_clone, by_chunk, by_handle, in_turns, limited];
-        let readers: Vec<_> = readers
-            .into_iter()
-            .map(|read| {
-                let reader = first.subscribe();
-                thread::spawn(move || read(reader))
-            })
-            .collect();
+        let readers = READERS.map(|(_, read)| {
+            let reader = first.subscribe();
+            thread::spawn(move || read(reader))
+        });
         let onward = second.tail();
         // The second half is published while the first is spliced to it.
         let other = thread::spawn(move || publish(&mut second, EVENTS / 2..EVENTS));
         publish(&mut first, 0..EVENTS / 2);
         first.splice(onward);
         other.join().expect("the second writer");
-        for reader in readers {
-            reader.join().expect("a reader");
-        }
+        readers.map(|reader| reader.join().expect("a reader"))
     }
 
     fn publish(buffer: &mut EventBuffer<Event>, numbers: std::ops::Range<u64>) {
@@ -91,67 +111,94 @@ mod threads {
         }
     }
 
-    fn by_item(mut reader: Subscription<Event>) {
+    fn by_item(mut reader: Subscription<Event>) -> u64 {
+        let mut most = 0;
         for n in 0..EVENTS {
+            look(&mut most, n, || reader.lag());
             assert_eq!(*reader.recv_blocking().expect("an item"), [Event::new(n)]);
         }
         assert_eq!(reader.recv_blocking(), Err(RecvError::Closed));
+        most
     }
 
-    fn by_clone(reader: Subscription<Event>) {
+    fn by_clone(reader: Subscription<Event>) -> u64 {
         let mut reader = reader.cloned();
+        let mut most = 0;
         for n in 0..EVENTS {
+            look(&mut most, n, || reader.lag());
             assert_eq!(reader.recv_blocking(), Ok(Event::new(n)));
         }
         assert_eq!(reader.recv_blocking(), Err(RecvError::Closed));
+        most
     }
 
-    fn by_chunk(mut reader: Subscription<Event>) {
-        let mut next = 0;
+    fn by_chunk(mut reader: Subscription<Event>) -> u64 {
+        let (mut next, mut most) = (0, 0);
         while let Ok(chunk) = futures::executor::block_on(reader.next_chunk()) {
+            let first = next;
             for event in chunk {
                 assert_eq!(*event, Event::new(next));
                 next += 1;
             }
+            most = most.max(next - first);
         }
         assert_eq!(next, EVENTS);
+        most
     }
 
     /// From item to item, each of which keeps what follows alive.
-    fn by_handle(mut reader: Subscription<Event>) {
+    fn by_handle(mut reader: Subscription<Event>) -> u64 {
         let mut item = reader.recv_blocking().expect("an item");
+        let mut most = 0;
         for n in 0..EVENTS {
             assert_eq!(*item, [Event::new(n)]);
+            look(&mut most, n, || item.after().subscribe().lag());
             match futures::executor::block_on(item.next()) {
                 Ok(next) => item = next,
                 Err(end) => assert_eq!((n, end), (EVENTS - 1, RecvError::Closed)),
             }
         }
+        most
     }
 
     /// The writers move its place on.
-    fn limited(reader: Subscription<Event>) {
+    fn limited(reader: Subscription<Event>) -> u64 {
         let mut reader = reader.limited(LagLimit::items(20));
+        let mut most = 0;
         let mut next = 0;
         loop {
+            look(&mut most, next, || reader.lag());
             match reader.recv_blocking() {
                 Ok(event) => {
                     assert_eq!(event, Event::new(next));
                     next += 1;
                 }
                 Err(RecvError::Lagged(items)) => next += items,
-                Err(end) => return assert_eq!((next, end), (EVENTS, RecvError::Closed)),
+                Err(end) => {
+                    assert_eq!((next, end), (EVENTS, RecvError::Closed));
+                    return most;
+                }
             }
         }
     }
 
     /// A few items with each of many readers, each a clone of the one before.
-    fn in_turns(mut reader: Subscription<Event>) {
+    fn in_turns(mut reader: Subscription<Event>) -> u64 {
+        let mut most = 0;
         for n in 0..EVENTS {
             if n % 7 == 0 {
                 reader = reader.clone();
             }
+            look(&mut most, n, || reader.lag());
             assert_eq!(*reader.recv_blocking().expect("an item"), [Event::new(n)]);
+        }
+        most
+    }
+
+    /// Notes now and then how far behind a reader is.
+    fn look(most: &mut u64, n: u64, lag: impl FnOnce() -> u64) {
+        if n % 64 == 0 {
+            *most = lag().max(*most);
         }
     }
 }

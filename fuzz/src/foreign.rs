@@ -7,8 +7,6 @@ use std::thread;
 
 use event_buffer::SharedBuffer;
 
-use crate::event::Event;
-
 /// Where foreign code runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Spot {
@@ -62,7 +60,8 @@ thread_local! {
     static BLOWN: Cell<u16> = const { Cell::new(0) };
     static PANICKED: Cell<u16> = const { Cell::new(0) };
     static ANY_PANICKED: Cell<bool> = const { Cell::new(false) };
-    static SHARED: RefCell<Option<SharedBuffer<Event>>> = const { RefCell::new(None) };
+    /// Uses the shared buffer that the step is about.
+    static USE_SHARED: RefCell<Option<Box<dyn Fn()>>> = const { RefCell::new(None) };
 }
 
 pub(crate) fn reset() {
@@ -121,16 +120,21 @@ fn injected_panic(spot: Spot) -> ! {
     resume_unwind(Box::new(Injected))
 }
 
-/// Only looks, so that the model need not know. If a lock is held this hangs.
 fn reenter() {
-    let Some(shared) = SHARED.with_borrow(Clone::clone) else {
-        return;
-    };
     let armed = ARMED.replace(false);
+    USE_SHARED.with_borrow(|use_shared| {
+        if let Some(use_shared) = use_shared {
+            use_shared();
+        }
+    });
+    ARMED.set(armed);
+}
+
+/// Only looks, so that the model need not know. If a lock is held this hangs.
+fn look_at<T>(shared: &SharedBuffer<T>) {
     let mut reader = shared.subscribe_from_start();
     while reader.try_recv().is_ok() {}
     drop((reader, shared.latest(), shared.tail(), shared.retained()));
-    ARMED.set(armed);
 }
 
 /// The library panicked, as it should, because of foreign code at these spots.
@@ -150,21 +154,21 @@ pub(crate) fn has_panicked() -> bool {
 
 /// Runs a call of the library, in which foreign code may misbehave.
 pub(crate) fn act<R>(call: impl FnOnce() -> R) -> Result<R, Panicked> {
-    act_with(None, call)
+    act_with::<(), R>(None, call)
 }
 
 /// The same where the call is about a shared buffer.
-pub(crate) fn act_with<R>(
-    shared: Option<SharedBuffer<Event>>,
+pub(crate) fn act_with<T: 'static, R>(
+    shared: Option<SharedBuffer<T>>,
     call: impl FnOnce() -> R,
 ) -> Result<R, Panicked> {
-    SHARED.set(shared);
+    USE_SHARED.set(shared.map(|shared| Box::new(move || look_at(&shared)) as _));
     BLOWN.set(0);
     PANICKED.set(0);
     ARMED.set(true);
     let answer = catch_unwind(AssertUnwindSafe(call));
     ARMED.set(false);
-    drop(SHARED.take());
+    drop(USE_SHARED.take());
     let blown = BLOWN.get();
     for spot in SPOTS
         .into_iter()

@@ -5,31 +5,12 @@ use std::mem;
 
 use event_buffer::OnLag;
 
-use super::model::{Answer, Model, Nothing, Place, Reader};
+use super::model::{Answer, Limit, Model, Nothing, Place, Reader};
 use crate::event::size;
 use crate::foreign;
 
 /// A limit is passed by an eighth, and one in items by those of a block.
 const BLOCK: usize = 32;
-
-#[derive(Clone, Debug)]
-pub(super) struct Limit {
-    items: usize,
-    pub(super) bytes: Option<u64>,
-    on_lag: OnLag,
-    /// How many skipped items the next read reports, before those.
-    pub(super) skipped: u64,
-    /// Events that are cloned and not given yet.
-    pub(super) rest: VecDeque<u32>,
-    /// An event after them could not be cloned: the reader is still at their item.
-    gave_back: bool,
-    /// It was told that it is closed for its lag, with at most so many items.
-    closed: Option<u64>,
-    /// From where on it may keep items. `None` where it may keep none.
-    pub(super) keeps: Option<Place>,
-    /// The tail when its writer had last a reason not to have looked yet.
-    since: Place,
-}
 
 impl Limit {
     pub(super) fn new(

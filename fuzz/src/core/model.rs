@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::{iter, mem};
 
-use super::limit::Limit;
+use event_buffer::OnLag;
 
 /// Number of the buffer, and of the item in it.
 pub(super) type Place = (usize, usize);
@@ -84,6 +84,26 @@ pub(super) struct Reader {
     /// As a stream it has ended.
     pub(super) terminated: bool,
     pub(super) limit: Option<Limit>,
+}
+
+/// A reader's limit, and what it makes of the reader.
+#[derive(Clone, Debug)]
+pub(super) struct Limit {
+    pub(super) items: usize,
+    pub(super) bytes: Option<u64>,
+    pub(super) on_lag: OnLag,
+    /// How many skipped items the next read reports, before those.
+    pub(super) skipped: u64,
+    /// Events that are cloned and not given yet.
+    pub(super) rest: VecDeque<u32>,
+    /// An event after them could not be cloned: the reader is still at their item.
+    pub(super) gave_back: bool,
+    /// It was told that it is closed for its lag, with at most so many items.
+    pub(super) closed: Option<u64>,
+    /// From where on it may keep items. `None` where it may keep none.
+    pub(super) keeps: Option<Place>,
+    /// The tail when its writer had last a reason not to have looked yet.
+    pub(super) since: Place,
 }
 
 impl Reader {

@@ -14,8 +14,7 @@ use event_buffer::{
 use futures::future::{Future, FutureExt};
 use futures::stream::{FusedStream, Stream};
 
-use super::limit::Limit;
-use super::model::{self, Answer, Model, Nothing, Place, Way};
+use super::model::{self, Answer, Limit, Model, Nothing, Place, Way};
 use super::op::Manner;
 use super::wait::Waiting;
 use crate::event::{self, Event, ids};

@@ -1,0 +1,153 @@
+//! Places that keep nothing alive.
+
+use std::sync::Arc;
+
+use event_buffer::{Bookmark, BookmarkError, EventBuffer, Replay, TryRecvError};
+
+use crate::support::{retaining, watchdog};
+
+static_assertions::assert_impl_all!(Bookmark<std::rc::Rc<u8>>: Send, Sync, Unpin, Clone);
+
+#[test]
+fn keeps_nothing_alive() {
+    let _watchdog = watchdog();
+    let mut buffer = retaining(Replay::Last(0));
+    let event = Arc::new(());
+    let reader = buffer.subscribe();
+    buffer.push(event.clone());
+    let bookmark = reader.bookmark();
+    assert_eq!(Arc::strong_count(&event), 2);
+    drop(reader);
+    assert_eq!(Arc::strong_count(&event), 1);
+    assert!(!buffer.is_observed());
+    assert_eq!(
+        buffer.upgrade(&bookmark).unwrap_err(),
+        BookmarkError::Lost(1)
+    );
+}
+
+#[test]
+fn goes_on_where_nothing_has_come_since() {
+    let _watchdog = watchdog();
+    for window in [0, 1, 5] {
+        let mut buffer = retaining(Replay::Last(window));
+        buffer.extend(0..10);
+        let bookmark = buffer.tail().bookmark();
+        let mut reader = buffer.upgrade(&bookmark).unwrap();
+        assert_eq!(reader.try_recv(), Err(TryRecvError::Empty));
+        buffer.push(10);
+        assert_eq!(reader.try_recv().unwrap().events(), [10]);
+    }
+}
+
+#[test]
+fn what_another_reader_keeps_does_not_count_as_retained() {
+    let _watchdog = watchdog();
+    let mut buffer = retaining(Replay::Last(0));
+    let slow = buffer.subscribe();
+    let bookmark = slow.bookmark();
+    buffer.push(1);
+    assert_eq!(
+        buffer.upgrade(&bookmark).unwrap_err(),
+        BookmarkError::Lost(1)
+    );
+    assert_eq!(slow.lag(), 1);
+}
+
+#[test]
+fn is_carried_over_splices() {
+    let _watchdog = watchdog();
+    let mut live = retaining(Replay::Last(2));
+    live.push(0);
+    let mut snapshot = retaining(Replay::Last(10));
+    let at_start = snapshot.tail().bookmark();
+    snapshot.extend([1, 2, 3]);
+    let at_end = snapshot.tail().bookmark();
+    snapshot.splice(live.tail());
+
+    // At its end, nothing but the live events follows.
+    live.push(4);
+    let mut reader = live.upgrade(&at_end).unwrap().cloned();
+    assert_eq!(reader.try_recv(), Ok(4));
+    // What stood in the snapshot cannot be had from here.
+    assert_eq!(live.upgrade(&at_start).unwrap_err(), BookmarkError::Lost(3));
+    live.extend([5, 6]);
+    assert_eq!(live.upgrade(&at_end).unwrap_err(), BookmarkError::Lost(1));
+    assert_eq!(live.upgrade(&at_start).unwrap_err(), BookmarkError::Lost(4));
+}
+
+#[test]
+fn what_nobody_saw_is_lost_all_the_same() {
+    let _watchdog = watchdog();
+    let mut live = retaining(Replay::Last(1));
+    let mut snapshot = retaining(Replay::Last(0));
+    let bookmark = snapshot.tail().bookmark();
+    snapshot.extend([1, 2, 3]);
+    assert_eq!(
+        snapshot.upgrade(&bookmark).unwrap_err(),
+        BookmarkError::Lost(3)
+    );
+    snapshot.splice(live.tail());
+    live.push(4);
+    assert_eq!(live.upgrade(&bookmark).unwrap_err(), BookmarkError::Lost(3));
+}
+
+#[test]
+fn knows_its_buffer() {
+    let _watchdog = watchdog();
+    let buffer = retaining::<u8>(Replay::Last(1));
+    let other = retaining::<u8>(Replay::Last(1));
+    let bookmark = other.tail().bookmark();
+    assert_eq!(
+        buffer.upgrade(&bookmark).unwrap_err(),
+        BookmarkError::OtherBuffer
+    );
+    other.close();
+    // Nor where another buffer comes to stand at its address.
+    for _ in 0..100 {
+        let buffer = retaining::<u8>(Replay::Last(1));
+        assert_eq!(
+            buffer.upgrade(&bookmark).unwrap_err(),
+            BookmarkError::OtherBuffer
+        );
+    }
+}
+
+#[test]
+fn an_error_says_how_much_is_lost_or_that_the_buffer_is_another() {
+    let _watchdog = watchdog();
+    let lost = BookmarkError::Lost(3).to_string();
+    assert_eq!(lost, "3 items after the bookmark are lost");
+    let other = BookmarkError::OtherBuffer.to_string();
+    assert_eq!(other, "the bookmark is in another buffer");
+}
+
+#[test]
+fn of_a_reader_of_clones_is_before_an_item_not_given_completely() {
+    let _watchdog = watchdog();
+    let mut buffer = EventBuffer::builder().replay(Replay::All).build();
+    let mut reader = buffer.subscribe().cloned();
+    buffer.append([1, 2]);
+    buffer.push(3);
+    assert_eq!(reader.try_recv(), Ok(1));
+    let bookmark = reader.bookmark();
+    assert_eq!(reader.try_recv(), Ok(2));
+    let mut again = buffer.upgrade(&bookmark).unwrap().cloned();
+    assert_eq!(again.try_recv(), Ok(1));
+    let after = buffer.upgrade(&reader.bookmark()).unwrap();
+    assert_eq!(after.lag(), 1);
+}
+
+#[test]
+fn a_reader_of_clones_resubscribes_at_the_tail_and_at_an_item_s_first_event() {
+    let _watchdog = watchdog();
+    let mut buffer = EventBuffer::new();
+    let mut reader = buffer.subscribe().cloned();
+    buffer.append([1, 2]);
+    assert_eq!(reader.try_recv(), Ok(1));
+    let mut late = reader.resubscribe();
+    assert_eq!(late.lag(), 0);
+    buffer.append([3, 4]);
+    assert_eq!(late.try_recv(), Ok(3));
+    assert_eq!(reader.try_recv(), Ok(2));
+}

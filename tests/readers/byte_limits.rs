@@ -1,0 +1,270 @@
+//! Readers whose lag is limited in bytes.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
+
+use event_buffer::{ByteSize, EventBuffer, LagLimit, OnLag, SharedBuffer, TryRecvError};
+
+use super::limits::drain;
+use crate::support::counted::{BLOCK, Counted};
+use crate::support::{unretained, watchdog};
+
+#[test]
+fn bytes_are_those_that_the_events_say() {
+    let _watchdog = watchdog();
+    let mut buffer = EventBuffer::new();
+    let size = |n: usize| vec![0_u8; n];
+    let each = size(100).byte_size() as u64;
+    let mut reader = buffer.subscribe().limited(LagLimit::bytes(3 * each));
+    let mut both = buffer
+        .subscribe()
+        .limited(LagLimit::items(2).and_bytes(3 * each));
+    for _ in 0..5 {
+        buffer.push(size(100));
+    }
+    assert_eq!(drain(&mut reader).len(), 1 + 3);
+    assert_eq!(drain(&mut both).len(), 1 + 2);
+    buffer.push(size(10_000));
+    buffer.push(size(1));
+    assert_eq!(drain(&mut reader), [Err(1), Ok(size(1))]);
+    assert_eq!(drain(&mut both), [Err(1), Ok(size(1))]);
+}
+
+#[test]
+fn a_limit_in_bytes_is_passed_by_an_eighth_at_most() {
+    let _watchdog = watchdog();
+    let alive = Arc::new(AtomicUsize::new(0));
+    let mut buffer = unretained();
+    let _stuck = buffer.subscribe().limited(LagLimit::bytes(1_000));
+    for n in 0..BLOCK as u64 {
+        buffer.push(Counted::new(n, &alive));
+    }
+    for n in 0..1_000 {
+        buffer.push(Counted::new(n, &alive));
+        let kept = alive.load(SeqCst);
+        assert!((10..=11).contains(&kept), "{kept}");
+    }
+}
+
+#[test]
+fn a_limit_in_bytes_is_kept_after_a_batch_too() {
+    let _watchdog = watchdog();
+    let alive = Arc::new(AtomicUsize::new(0));
+    let mut buffer = unretained();
+    let _stuck = buffer.subscribe().limited(LagLimit::bytes(1_000));
+    (0..BLOCK as u64).for_each(|n| buffer.push(Counted::new(n, &alive)));
+    for batch in 2..40 {
+        buffer.extend((0..batch).map(|n| Counted::new(n, &alive)));
+        for n in 0..40 {
+            buffer.push(Counted::new(n, &alive));
+            assert!(alive.load(SeqCst) <= 11, "after a batch of {batch}");
+        }
+    }
+}
+
+#[test]
+fn a_reader_that_was_closed_for_its_bytes_keeps_nothing() {
+    let _watchdog = watchdog();
+    for by_its_own_read in [false, true] {
+        let alive = Arc::new(AtomicUsize::new(0));
+        let mut buffer = unretained();
+        let limit = LagLimit::bytes(1_000).on_lag(OnLag::Close);
+        let mut closed = buffer.subscribe().limited(limit);
+        if by_its_own_read {
+            buffer.extend((0..11).map(|n| Counted::new(n, &alive)));
+            assert!(matches!(
+                closed.try_recv(),
+                Err(TryRecvError::ForceClosed(_))
+            ));
+        }
+        (0..1_000).for_each(|n| buffer.push(Counted::new(n, &alive)));
+        assert_eq!(alive.load(SeqCst), 0);
+
+        // What asked for sizes was given up with it. The next reader has it done anew.
+        let next = buffer.subscribe().limited(LagLimit::bytes(1_000));
+        (0..1_000).for_each(|n| buffer.push(Counted::new(n, &alive)));
+        assert!((10..=11).contains(&alive.load(SeqCst)));
+        drop((closed, next));
+    }
+}
+
+#[test]
+fn readers_limited_in_bytes_share_who_asks_but_not_the_limit() {
+    let _watchdog = watchdog();
+    let alive = Arc::new(AtomicUsize::new(0));
+    let mut buffer = unretained();
+    let mut behind = buffer.subscribe();
+    let mut one = buffer.subscribe().limited(LagLimit::bytes(10_000));
+    for n in 0..50 {
+        buffer.push(Counted::new(n, &alive));
+    }
+    let mut other = buffer.subscribe().limited(LagLimit::bytes(1_000));
+    // Of one that is set with a backlog: at once.
+    let mut late = behind.clone().limited(LagLimit::bytes(2_000));
+    assert_eq!(late.lag(), 20);
+    while behind.try_recv().is_ok() {}
+    for n in 50..150 {
+        buffer.push(Counted::new(n, &alive));
+        drop(behind.try_recv());
+        assert!(late.lag() <= 22 && other.lag() <= 11 && one.lag() <= 112);
+    }
+    assert!(matches!(one.try_recv(), Err(TryRecvError::Lagged(50))));
+    assert!(matches!(other.try_recv(), Err(TryRecvError::Lagged(90))));
+    assert!(matches!(late.try_recv(), Err(TryRecvError::Lagged(130))));
+    drop((one, late, behind));
+    for n in 0..100 {
+        buffer.push(Counted::new(n, &alive));
+        assert!(n < BLOCK as u64 || alive.load(SeqCst) <= 12);
+    }
+}
+
+#[test]
+fn the_size_is_that_of_the_event_and_of_what_it_owns() {
+    fn size<T: ByteSize + ?Sized>(event: &T) -> usize {
+        event.byte_size()
+    }
+
+    let _watchdog = watchdog();
+    let mut text = String::with_capacity(100);
+    text.push('a');
+    let mut bytes = Vec::<u8>::with_capacity(100);
+    bytes.push(1);
+    assert_eq!(size(&text), size_of::<String>() + text.capacity());
+    assert_eq!(size(&bytes), size_of::<Vec<u8>>() + bytes.capacity());
+    assert_eq!(size(&Box::<str>::from("seven__")), 16 + 7);
+    assert_eq!(size(&Box::<[u8]>::from([0; 7])), 16 + 7);
+    assert_eq!(size("seven__"), 7);
+    assert_eq!(size(&[0_u8; 7][..]), 7);
+    assert_eq!(size(&"seven__"), 7);
+    assert_eq!(size(&Arc::<str>::from("seven__")), 7);
+}
+
+/// May publish others when it is asked for its size.
+struct Nested {
+    size: usize,
+    asked: Arc<AtomicUsize>,
+    /// Where to publish two of size 1, each time that it is asked, the last first.
+    others: std::sync::Mutex<Vec<Option<SharedBuffer<Nested>>>>,
+}
+
+impl Nested {
+    fn new(size: usize, asked: &Arc<AtomicUsize>) -> Self {
+        Self {
+            size,
+            asked: asked.clone(),
+            others: std::sync::Mutex::default(),
+        }
+    }
+}
+
+impl Clone for Nested {
+    fn clone(&self) -> Self {
+        Self::new(self.size, &self.asked)
+    }
+}
+
+impl ByteSize for Nested {
+    fn byte_size(&self) -> usize {
+        self.asked.fetch_add(1, SeqCst);
+        let shared = self.others.lock().unwrap().pop().flatten();
+        if let Some(shared) = shared {
+            // A batch, with which the writer looks.
+            shared
+                .extend([1, 1].map(|size| Self::new(size, &self.asked)))
+                .unwrap();
+        }
+        self.size
+    }
+}
+
+/// Each is asked by whoever publishes it, in the midst of another one, too.
+#[test]
+fn items_published_while_another_is_asked_count_once() {
+    let _watchdog = watchdog();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let shared = SharedBuffer::from(unretained());
+    let mut reader = shared.subscribe().limited(LagLimit::bytes(16));
+    let first = Nested::new(9, &asked);
+    first.others.lock().unwrap().push(Some(shared.clone()));
+    shared.push(first).unwrap();
+    let sizes: Vec<_> = std::iter::from_fn(|| reader.try_recv().ok()).collect();
+    let sizes: Vec<_> = sizes.iter().map(|event| event.size).collect();
+    assert_eq!(sizes, [9, 1, 1], "all are within the limit");
+    assert_eq!(asked.load(SeqCst), 3);
+
+    // The sizes of those that came in between count for what is after them, too.
+    let first = Nested::new(9, &asked);
+    first.others.lock().unwrap().push(Some(shared.clone()));
+    shared.push(first).unwrap();
+    (0..5).for_each(|_| shared.push(Nested::new(1, &asked)).unwrap());
+    assert_eq!(reader.lag(), 8);
+    shared.push(Nested::new(1, &asked)).unwrap();
+    assert!(matches!(reader.try_recv(), Err(TryRecvError::Lagged(1))));
+    assert_eq!(reader.lag(), 8);
+}
+
+/// Those of a crowd that are gone are taken out of the lists, and it is not.
+#[test]
+fn a_limit_in_bytes_is_kept_beside_a_crowd_that_comes_and_goes() {
+    let _watchdog = watchdog();
+    let alive = Arc::new(AtomicUsize::new(0));
+    let mut buffer = unretained();
+    let _stuck = buffer.subscribe().limited(LagLimit::bytes(1_000));
+    for _ in 0..100 {
+        drop(buffer.subscribe().limited(LagLimit::items(10)));
+    }
+    for n in 0..1_000 {
+        buffer.push(Counted::new(n, &alive));
+        assert!(n < BLOCK as u64 || alive.load(SeqCst) <= 11, "after {n}");
+    }
+}
+
+#[test]
+fn an_event_is_asked_once_for_a_crowd_that_has_room() {
+    let _watchdog = watchdog();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let mut buffer = unretained();
+    let crowd = (0..10).map(|_| buffer.subscribe().limited(LagLimit::bytes(1_000)));
+    let _crowd: Vec<_> = crowd.collect();
+    buffer.push(Nested::new(1, &asked));
+    assert_eq!(asked.load(SeqCst), 1);
+}
+
+/// In the buffer spliced to, or in the other where there is nobody any more in that.
+#[test]
+fn who_is_limited_in_bytes_after_a_splice_shares_who_asks() {
+    let _watchdog = watchdog();
+    let (items, bytes) = (LagLimit::items(1_000), LagLimit::bytes(1_000));
+    for leaves in [false, true] {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let (mut live, snapshot) = (unretained(), unretained());
+        let in_live = Some(live.subscribe().limited(bytes));
+        let in_live = in_live.filter(|_| !leaves);
+        let ahead = snapshot
+            .subscribe()
+            .limited(if leaves { bytes } else { items });
+        snapshot.splice(live.tail());
+        let late = live.subscribe().limited(bytes);
+        live.push(Nested::new(1, &asked));
+        assert_eq!(asked.load(SeqCst), 1, "leaves: {leaves}");
+        drop((in_live, ahead, late));
+    }
+}
+
+/// They share a place, at the greatest of their limits.
+/// One that was published before sizes were asked, and whose wake-up comes after that.
+#[test]
+fn an_item_that_is_told_late_counts_once() {
+    let _watchdog = watchdog();
+    let mut buffer = unretained();
+    let (stuck, reader) = (buffer.subscribe(), buffer.subscribe());
+    let _stuck = stuck.limited(LagLimit::items(1));
+    buffer.push(vec![0; 20]);
+    let deferred = buffer.push_deferred(vec![0; 20]);
+    let two = 2 * vec![0; 20].byte_size() as u64;
+    let mut reader = reader.limited(LagLimit::bytes(two));
+    drop(deferred);
+    assert_eq!(reader.lag(), 2);
+    assert!(reader.try_recv().is_ok(), "nothing was skipped");
+}

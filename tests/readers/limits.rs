@@ -1,0 +1,594 @@
+//! Readers whose lag is limited.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
+use std::task::Context;
+use std::thread;
+use std::time::Duration;
+
+use event_buffer::{
+    EventBuffer, LagExceeded, LagLimit, Limited, OnLag, RecvError, RecvTimeoutError, SharedBuffer,
+    TryRecvError,
+};
+use futures::stream::FusedStream;
+use futures::{FutureExt, StreamExt};
+use tokio_test::{assert_pending, assert_ready, assert_ready_eq, task};
+
+use crate::support::counted::{BLOCK, Counted};
+use crate::support::{Task, unretained, watchdog};
+
+static_assertions::assert_impl_all!(Limited<Vec<u8>>: Send, Sync, Unpin);
+static_assertions::assert_impl_all!(LagLimit<std::rc::Rc<u8>>: Send, Sync, Copy);
+
+/// All that is ready: events, and how many items were skipped in front of each.
+pub(super) fn drain<T: Clone>(reader: &mut Limited<T>) -> Vec<Result<T, u64>> {
+    let mut all = Vec::new();
+    loop {
+        match reader.try_recv() {
+            Ok(event) => all.push(Ok(event)),
+            Err(TryRecvError::Lagged(items)) => all.push(Err(items)),
+            Err(_) => return all,
+        }
+    }
+}
+
+#[test]
+fn within_its_limit_a_reader_loses_nothing() {
+    let _watchdog = watchdog();
+    let mut buffer = EventBuffer::new();
+    let mut reader = buffer.subscribe().limited(LagLimit::items(10));
+    for round in 0..100 {
+        buffer.extend(round * 10..(round + 1) * 10);
+        let expected: Vec<_> = (round * 10..(round + 1) * 10).map(Ok).collect();
+        assert_eq!(drain(&mut reader), expected);
+    }
+}
+
+#[test]
+fn skips_to_the_oldest_allowed_and_tells_the_exact_count() {
+    let _watchdog = watchdog();
+    for published in [11, 12, 25, 26, 27, 100, 1_000] {
+        let mut buffer = EventBuffer::new();
+        let mut reader = buffer.subscribe().limited(LagLimit::items(10));
+        (0..published).for_each(|n| buffer.push(n));
+        let kept = published - 10..published;
+        let expected: Vec<_> = std::iter::once(Err(published - 10))
+            .chain(kept.map(Ok))
+            .collect();
+        assert_eq!(drain(&mut reader), expected);
+        buffer.push(7);
+        assert_eq!(drain(&mut reader), [Ok(7)]);
+    }
+}
+
+#[test]
+fn skips_to_what_is_newest_when_it_reads() {
+    let _watchdog = watchdog();
+    for published in [11, 12, 25, 26, 27, 100, 1_000] {
+        let mut buffer = EventBuffer::new();
+        let limit = LagLimit::items(10).on_lag(OnLag::SkipToNewest);
+        let mut reader = buffer.subscribe().limited(limit);
+        (0..published).for_each(|n| buffer.push(n));
+        assert_eq!(drain(&mut reader), [Err(published - 1), Ok(published - 1)]);
+        buffer.push(7);
+        buffer.push(8);
+        assert_eq!(drain(&mut reader), [Ok(7), Ok(8)]);
+    }
+}
+
+#[test]
+fn closes_with_a_typed_reason_that_sticks() {
+    let _watchdog = watchdog();
+    let mut buffer = EventBuffer::new();
+    let limit = LagLimit::items(10).on_lag(OnLag::Close);
+    let mut reader = buffer.subscribe().limited(limit);
+    buffer.extend(0..10);
+    assert_eq!(reader.try_recv(), Ok(0));
+    buffer.extend(10..12);
+    for _ in 0..2 {
+        let Err(TryRecvError::ForceClosed(reason)) = reader.try_recv() else {
+            panic!()
+        };
+        let LagExceeded { items, .. } = reason.downcast_ref().unwrap();
+        assert_eq!(*items, 11);
+    }
+    let mut stream = task::spawn(reader);
+    let answer = assert_ready!(stream.poll_next());
+    assert!(matches!(answer, Some(Err(RecvError::ForceClosed(_)))));
+    assert!(stream.is_terminated());
+    assert_ready_eq!(stream.poll_next(), None);
+}
+
+#[test]
+fn the_newest_item_may_always_be_received() {
+    let _watchdog = watchdog();
+    let mut buffer = EventBuffer::new();
+    let mut none = buffer.subscribe().limited(LagLimit::items(0));
+    let mut no_bytes = buffer.subscribe().limited(LagLimit::bytes(0));
+    for n in 0..3 {
+        buffer.push(n.to_string());
+        assert_eq!(none.try_recv(), Ok(n.to_string()));
+        assert_eq!(no_bytes.try_recv(), Ok(n.to_string()));
+    }
+}
+
+#[test]
+fn an_item_counts_once_however_many_its_events_and_comes_whole() {
+    let _watchdog = watchdog();
+    let mut buffer = EventBuffer::new();
+    let mut reader = buffer.subscribe().limited(LagLimit::items(2));
+    for n in 0..4 {
+        buffer.append([10 * n, 10 * n + 1, 10 * n + 2]);
+    }
+    assert_eq!(reader.try_recv(), Err(TryRecvError::Lagged(2)));
+    assert_eq!(reader.try_recv(), Ok(20));
+    // What has begun is received to its end.
+    buffer.extend(40..=100);
+    assert_eq!(reader.try_recv(), Ok(21));
+    assert_eq!(reader.try_recv(), Ok(22));
+    assert_eq!(reader.try_recv(), Err(TryRecvError::Lagged(60)));
+    assert_eq!(reader.try_recv(), Ok(99));
+}
+
+#[test]
+fn bounds_memory_of_who_is_never_polled() {
+    let _watchdog = watchdog();
+    for on_lag in [OnLag::SkipToOldest, OnLag::SkipToNewest, OnLag::Close] {
+        for limit in [LagLimit::items(10), LagLimit::bytes(1_000)] {
+            let alive = Arc::new(AtomicUsize::new(0));
+            let mut buffer = unretained();
+            let stuck = buffer.subscribe().limited(limit.on_lag(on_lag));
+            for n in 0..10_000 {
+                buffer.push(Counted::new(n, &alive));
+                let most = if n < 100 { 10 + BLOCK } else { 10 + 32 };
+                assert!(alive.load(SeqCst) <= most, "{on_lag:?} {limit:?}");
+            }
+            // Items come in batches, too, of which all but what is allowed is dropped at once.
+            buffer.extend((0..1_000).map(|n| Counted::new(n, &alive)));
+            assert!(alive.load(SeqCst) <= 10, "{on_lag:?} {limit:?}");
+            assert_eq!(buffer.is_observed(), on_lag != OnLag::Close);
+            drop(stuck);
+            assert_eq!(alive.load(SeqCst), 0);
+        }
+    }
+}
+
+#[test]
+fn one_that_has_waited_keeps_no_more() {
+    let _watchdog = watchdog();
+    let alive = Arc::new(AtomicUsize::new(0));
+    let mut buffer = unretained();
+    let mut stuck = task::spawn(buffer.subscribe().limited(LagLimit::items(10)));
+    assert_pending!(stuck.poll_next());
+    (0..1_000).for_each(|n| buffer.push(Counted::new(n, &alive)));
+    assert!(stuck.is_woken());
+    assert!(alive.load(SeqCst) <= 10 + BLOCK);
+}
+
+#[test]
+fn others_lose_nothing() {
+    let _watchdog = watchdog();
+    let mut buffer = EventBuffer::new();
+    let mut all = buffer.subscribe().cloned();
+    let _stuck = buffer.subscribe().limited(LagLimit::items(1));
+    let _closed = buffer
+        .subscribe()
+        .limited(LagLimit::items(1).on_lag(OnLag::Close));
+    for n in 0..1_000 {
+        buffer.push(n);
+    }
+    for n in 0..1_000 {
+        assert_eq!(all.try_recv(), Ok(n));
+    }
+}
+
+#[test]
+fn a_limit_goes_along_over_splices() {
+    let _watchdog = watchdog();
+    let limits = [LagLimit::items(10), LagLimit::bytes(1_000)];
+    let cases = limits.map(|limit| [(limit, true), (limit, false)]);
+    for (limit, registered_first) in cases.into_iter().flatten() {
+        let alive = Arc::new(AtomicUsize::new(0));
+        let mut live = unretained();
+        let mut middle = unretained();
+        let mut snapshot = unretained();
+        let reader = snapshot.subscribe();
+        let mut reader = Some(reader);
+        let mut stuck = registered_first.then(|| reader.take().unwrap().limited(limit));
+        // What was due in the snapshot, far ahead, is due at once where it goes on.
+        for _ in 0..10_000 {
+            snapshot.push(Counted::new(0, &alive));
+            if let Some(reader) = &mut reader {
+                assert!(reader.try_recv().is_ok());
+            }
+            if let Some(stuck) = &mut stuck {
+                assert!(stuck.try_recv().is_ok());
+            }
+        }
+        snapshot.push(Counted::new(0, &alive));
+        middle.push(Counted::new(1, &alive));
+        snapshot.splice(middle.tail());
+        middle.push(Counted::new(2, &alive));
+        middle.splice(live.tail());
+        let mut stuck = stuck
+            .take()
+            .unwrap_or_else(|| reader.take().unwrap().limited(limit));
+        for n in 3..1_000 {
+            live.push(Counted::new(n, &alive));
+            let kept = alive.load(SeqCst);
+            assert!(
+                kept <= 10 + BLOCK,
+                "{kept} at {n}, {limit:?}, {registered_first}"
+            );
+        }
+        // Item 1 is in front of the splice.
+        assert_eq!(stuck.try_recv().unwrap_err(), TryRecvError::Lagged(989));
+        assert_eq!(stuck.try_recv().unwrap().0, 990);
+    }
+}
+
+#[test]
+fn waits_is_woken_and_goes_on_after_it_has_lagged() {
+    let _watchdog = watchdog();
+    let mut buffer = EventBuffer::new();
+    let mut stream = task::spawn(buffer.subscribe().limited(LagLimit::items(2)));
+    for round in 0..3 {
+        assert_pending!(stream.poll_next());
+        assert!(!stream.is_woken());
+        buffer.extend([round, round, round, 7]);
+        assert!(stream.is_woken());
+        assert_ready_eq!(stream.poll_next(), Some(Err(RecvError::Lagged(2))));
+        assert!(!stream.is_terminated());
+        assert_ready_eq!(stream.poll_next(), Some(Ok(round)));
+        assert_ready_eq!(stream.poll_next(), Some(Ok(7)));
+    }
+    assert_pending!(stream.poll_next());
+    drop(buffer);
+    assert!(stream.is_woken());
+    assert_ready_eq!(stream.poll_next(), None);
+    assert!(stream.is_terminated());
+}
+
+#[test]
+fn a_cancelled_recv_loses_nothing_and_leaves_the_list() {
+    let _watchdog = watchdog();
+    let mut buffer = EventBuffer::new();
+    let mut reader = buffer.subscribe().limited(LagLimit::items(2));
+    let task = Arc::new(Task);
+    let waker = task.clone().into();
+    let mut recv = Box::pin(reader.recv());
+    assert!(
+        recv.poll_unpin(&mut Context::from_waker(&waker))
+            .is_pending()
+    );
+    assert_eq!(Arc::strong_count(&task), 3);
+    drop(recv);
+    assert_eq!(Arc::strong_count(&task), 2);
+    buffer.push(1);
+    assert_eq!(reader.recv_blocking(), Ok(1));
+    let timeout = reader.recv_timeout(Duration::ZERO);
+    assert_eq!(timeout, Err(RecvTimeoutError::Timeout));
+    buffer.extend([2, 3, 4]);
+    assert_eq!(
+        reader.recv_timeout(Duration::ZERO),
+        Err(RecvTimeoutError::Lagged(1))
+    );
+    assert_eq!(reader.recv_timeout(Duration::ZERO), Ok(3));
+}
+
+#[test]
+fn waits_at_the_end_of_a_buffer_that_goes_on_in_another() {
+    let _watchdog = watchdog();
+    let mut live = EventBuffer::new();
+    let snapshot = EventBuffer::new();
+    let mut stream = task::spawn(snapshot.subscribe().limited(LagLimit::items(2)));
+    assert_pending!(stream.poll_next());
+    snapshot.splice(live.tail());
+    assert_pending!(stream.poll_next());
+    live.push(1);
+    assert!(stream.is_woken());
+    assert_ready_eq!(stream.poll_next(), Some(Ok(1)));
+}
+
+#[test]
+fn an_end_comes_after_what_is_left() {
+    let _watchdog = watchdog();
+    for bytes in [u64::MAX, 0] {
+        let limit = if bytes == 0 {
+            LagLimit::items(2)
+        } else {
+            LagLimit::items(2).and_bytes(bytes)
+        };
+        let mut buffer = EventBuffer::new();
+        let mut reader = buffer.subscribe().limited(limit);
+        buffer.extend(["a", "b", "c"].map(str::to_string));
+        buffer.fail("out of luck");
+        assert_eq!(reader.try_recv(), Err(TryRecvError::Lagged(1)));
+        assert!(reader.try_recv().is_ok());
+        assert!(reader.try_recv().is_ok());
+        assert!(matches!(reader.try_recv(), Err(TryRecvError::Failed(_))));
+        assert_eq!(reader.try_recv(), Err(TryRecvError::Closed));
+    }
+}
+
+#[test]
+fn is_closed_from_outside_at_once() {
+    let _watchdog = watchdog();
+    let mut buffer = EventBuffer::new();
+    let mut stream = task::spawn(buffer.subscribe().limited(LagLimit::items(2)));
+    buffer.append([1, 2]);
+    assert_ready_eq!(stream.poll_next(), Some(Ok(1)));
+    stream.closer().close("enough");
+    let answer = assert_ready!(stream.poll_next());
+    assert!(matches!(answer, Some(Err(RecvError::ForceClosed(_)))));
+
+    // One that waits is woken, also where its first closer is made after that.
+    let mut stream = task::spawn(buffer.subscribe().limited(LagLimit::items(2)));
+    assert_pending!(stream.poll_next());
+    let closer = stream.closer();
+    assert!(!stream.is_woken());
+    closer.close("enough");
+    assert!(stream.is_woken());
+
+    // A closer that was made before the limit was set closes, too.
+    let reader = buffer.subscribe();
+    let closer = reader.closer();
+    let mut reader = reader.limited(LagLimit::items(2));
+    closer.close("enough");
+    assert!(matches!(
+        reader.try_recv(),
+        Err(TryRecvError::ForceClosed(_))
+    ));
+}
+
+/// Over threads, what is received and what is skipped make up what was published.
+#[test]
+fn over_threads_received_and_skipped_make_up_all() {
+    const EACH: u64 = 5_000;
+    let _watchdog = watchdog();
+    for on_lag in [OnLag::SkipToOldest, OnLag::SkipToNewest] {
+        let shared = SharedBuffer::from(unretained());
+        let limits = [
+            LagLimit::items(3),
+            LagLimit::items(100),
+            LagLimit::bytes(640),
+        ];
+        let readers = limits.map(|limit| shared.subscribe().limited(limit.on_lag(on_lag)));
+        thread::scope(|scope| {
+            for mut reader in readers {
+                scope.spawn(move || {
+                    let mut accounted = 0;
+                    loop {
+                        match reader.recv_blocking() {
+                            Ok(_) => accounted += 1,
+                            Err(RecvError::Lagged(items)) => accounted += items,
+                            Err(RecvError::Closed) => return assert_eq!(accounted, 2 * EACH),
+                            Err(other) => panic!("{other}"),
+                        }
+                    }
+                });
+            }
+            for _ in 0..2 {
+                let shared = shared.clone();
+                scope.spawn(move || {
+                    let text = |n: u64| Arc::<str>::from(n.to_string());
+                    (0..EACH).for_each(|n| shared.push(text(n)).unwrap());
+                });
+            }
+            drop(shared);
+        });
+    }
+}
+
+/// Neither its waker nor what a chunk lent goes along behind the lock.
+#[test]
+fn nothing_that_is_past_goes_along_where_a_limit_is_set() {
+    let _watchdog = watchdog();
+    let alive = Arc::new(AtomicUsize::new(0));
+    let mut buffer = unretained();
+    let mut stream = buffer.subscribe();
+    let task = Arc::new(Task);
+    let waker = task.clone().into();
+    let mut cx = Context::from_waker(&waker);
+    assert!(stream.poll_next_unpin(&mut cx).is_pending());
+    assert_eq!(Arc::strong_count(&task), 3);
+    let limited = stream.limited(LagLimit::items(1));
+    assert_eq!(Arc::strong_count(&task), 2);
+    drop(limited);
+
+    let mut reader = buffer.subscribe();
+    buffer.extend((0..10).map(|n| Counted::new(n, &alive)));
+    let chunk = reader.next_chunk().now_or_never();
+    assert_eq!(chunk.unwrap().unwrap().count(), 10);
+    let _limited = reader.limited(LagLimit::items(1));
+    assert_eq!(alive.load(SeqCst), 0);
+}
+
+#[test]
+fn a_splice_enforces_the_limits_that_it_hands_on() {
+    let _watchdog = watchdog();
+    for ended in [false, true] {
+        let alive = Arc::new(AtomicUsize::new(0));
+        let (mut live, snapshot) = (unretained(), unretained());
+        let tail = live.tail();
+        let stuck = snapshot.subscribe().limited(LagLimit::items(10));
+        live.extend((0..10_000).map(|n| Counted::new(n, &alive)));
+        let live = (!ended).then_some(live);
+        snapshot.splice(tail);
+        assert_eq!(alive.load(SeqCst), 10, "ended: {ended}");
+        drop((stuck, live));
+    }
+}
+
+#[test]
+fn a_reader_that_always_lags_gets_items_all_the_same() {
+    let _watchdog = watchdog();
+    for on_lag in [OnLag::SkipToOldest, OnLag::SkipToNewest] {
+        let mut buffer = EventBuffer::new();
+        let mut reader = buffer
+            .subscribe()
+            .limited(LagLimit::items(1).on_lag(on_lag));
+        for n in 0..100 {
+            buffer.extend([n, n]);
+            assert_eq!(reader.try_recv(), Err(TryRecvError::Lagged(1)));
+            buffer.push(1_000);
+            assert_eq!(reader.try_recv(), Ok(n));
+            buffer.push(1_000);
+            assert_eq!(reader.try_recv(), Err(TryRecvError::Lagged(1)));
+            assert_eq!(reader.try_recv(), Ok(1_000));
+        }
+    }
+}
+
+#[test]
+fn the_first_reason_sticks_where_a_reader_was_closed_for_its_lag() {
+    let _watchdog = watchdog();
+    let mut buffer = EventBuffer::new();
+    let limit = LagLimit::items(1).on_lag(OnLag::Close);
+    let mut reader = buffer.subscribe().limited(limit);
+    buffer.extend([1, 2]);
+    let first = reader.try_recv().unwrap_err();
+    reader.closer().close("second");
+    assert_eq!(reader.try_recv().unwrap_err(), first);
+}
+
+#[test]
+fn a_reader_that_was_closed_for_its_lag_is_told_how_far_behind_it_was() {
+    let _watchdog = watchdog();
+    let mut buffer = EventBuffer::new();
+    let limit = LagLimit::items(1).on_lag(OnLag::Close);
+    let mut reader = buffer.subscribe().limited(limit);
+    buffer.extend(0..12);
+    let Err(TryRecvError::ForceClosed(reason)) = reader.try_recv() else {
+        panic!()
+    };
+    let said = "too far behind: 12 items not received";
+    assert_eq!(reason.to_string(), said);
+}
+
+/// However far it goes over the limit, from not at all on.
+#[test]
+fn after_a_batch_an_eighth_more_is_kept_at_most() {
+    let _watchdog = watchdog();
+    for len in 1..50 {
+        let alive = Arc::new(AtomicUsize::new(0));
+        let mut buffer = unretained();
+        let _stuck = buffer.subscribe().limited(LagLimit::items(16));
+        buffer.extend((0..len).map(|n| Counted::new(n, &alive)));
+        assert!(alive.load(SeqCst) <= 16 + 2, "after {len}");
+    }
+}
+
+#[test]
+fn who_skips_to_the_newest_keeps_no_other() {
+    let _watchdog = watchdog();
+    let alive = Arc::new(AtomicUsize::new(0));
+    let mut buffer = unretained();
+    let limit = LagLimit::items(10).on_lag(OnLag::SkipToNewest);
+    let _stuck = buffer.subscribe().limited(limit);
+    buffer.extend((0..1_000).map(|n| Counted::new(n, &alive)));
+    assert_eq!(alive.load(SeqCst), 1);
+}
+
+/// Wherever in a block it is that a limit is due.
+#[test]
+fn an_eighth_more_and_a_block_is_kept_at_most() {
+    let _watchdog = watchdog();
+    for limit in 1..70 {
+        let alive = Arc::new(AtomicUsize::new(0));
+        let mut buffer = unretained();
+        let _stuck = buffer.subscribe().limited(LagLimit::items(limit));
+        // Of a block all but the item with which it is looked.
+        let most = usize::try_from(limit + limit / 8 + 15).unwrap();
+        for n in 0..300 {
+            buffer.push(Counted::new(n, &alive));
+            assert!(alive.load(SeqCst) <= most, "{limit}, after {n}");
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_is_dropped_while_it_waits_leaves_the_list() {
+    let _watchdog = watchdog();
+    let buffer = EventBuffer::<u8>::new();
+    let mut stream = buffer.subscribe().limited(LagLimit::items(2));
+    let task = Arc::new(Task);
+    let waker = task.clone().into();
+    let mut cx = Context::from_waker(&waker);
+    assert!(stream.poll_next_unpin(&mut cx).is_pending());
+    assert_eq!(Arc::strong_count(&task), 3);
+    drop(stream);
+    assert_eq!(Arc::strong_count(&task), 2);
+}
+
+/// It has said the reason already.
+#[test]
+fn a_stream_that_has_ended_is_over_where_it_is_limited_too() {
+    let _watchdog = watchdog();
+    let buffer = EventBuffer::<u8>::new();
+    let mut reader = buffer.subscribe();
+    reader.closer().close("enough");
+    let closed = reader.next().now_or_never();
+    assert!(matches!(closed, Some(Some(Err(RecvError::ForceClosed(_))))));
+    let mut limited = reader.limited(LagLimit::items(1));
+    assert_eq!(limited.next().now_or_never(), Some(None));
+    assert!(matches!(
+        limited.try_recv(),
+        Err(TryRecvError::ForceClosed(_))
+    ));
+}
+
+#[test]
+fn stuck_readers_keep_what_the_greatest_of_their_limits_says() {
+    let _watchdog = watchdog();
+    let alive = Arc::new(AtomicUsize::new(0));
+    let mut buffer = unretained();
+    let readers = (0..100).map(|n| buffer.subscribe().limited(LagLimit::items(1_000 + n)));
+    let mut readers: Vec<_> = readers.collect();
+    (0..10_000).for_each(|n| buffer.push(Counted::new(n, &alive)));
+    assert!(alive.load(SeqCst) <= 1_099 + 1_099 / 8 + BLOCK);
+    // The one with the greatest limit leaves, then others come back in any order.
+    drop(readers.pop());
+    for n in [50, 98, 0, 7] {
+        let reader = &mut readers[n];
+        let kept = 1_000 + n as u64;
+        assert_eq!(reader.lag(), kept);
+        assert_eq!(
+            reader.try_recv().unwrap_err(),
+            TryRecvError::Lagged(10_000 - kept)
+        );
+        assert_eq!(reader.try_recv().unwrap().0, 10_000 - kept);
+    }
+    drop(readers);
+    assert_eq!(alive.load(SeqCst), 0);
+    assert!(!buffer.is_observed());
+}
+
+/// Each in a buffer of its own, spliced to one, where they meet.
+#[test]
+fn stuck_readers_that_meet_by_splices_share_a_place() {
+    let _watchdog = watchdog();
+    let alive = Arc::new(AtomicUsize::new(0));
+    let mut live = unretained();
+    let mut stuck = Vec::new();
+    for n in 0..1_000 {
+        let mut snapshot = unretained();
+        let limit = if n % 2 == 0 {
+            LagLimit::items(10)
+        } else {
+            LagLimit::bytes(1_000)
+        };
+        stuck.push(snapshot.subscribe().limited(limit));
+        snapshot.extend((0..20).map(|n| Counted::new(n, &alive)));
+        snapshot.splice(live.tail());
+    }
+    (0..1_000).for_each(|n| live.push(Counted::new(n, &alive)));
+    assert!(alive.load(SeqCst) <= 10 + 1 + BLOCK);
+    for reader in &mut stuck {
+        assert_eq!(reader.try_recv().unwrap_err(), TryRecvError::Lagged(1_010));
+        assert_eq!(reader.try_recv().unwrap().0, 990);
+    }
+    drop(stuck);
+    assert_eq!(alive.load(SeqCst), 0);
+}

@@ -1,0 +1,10 @@
+//! A stream that many follow.
+#![cfg(not(loom))]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod followers;
+mod operators;
+mod sources;
+mod user_code;
