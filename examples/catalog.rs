@@ -41,7 +41,7 @@ type Answer<T> = Result<T, BoxError>;
 /// What happens between the quarters happens at the same index each time.
 const QUARTER: u64 = 30;
 const LAST: u64 = 4 * QUARTER;
-/// Commits kept for those who come back: enough for one quarter, not for two.
+/// Commits retained for watchers that come back: enough for one quarter, but not for two.
 const WINDOW: usize = 40;
 /// Entries in a part of a snapshot.
 const PART: usize = 20;
@@ -55,7 +55,7 @@ struct Catalogue {
     keys: BTreeMap<Text, BTreeMap<u64, Arc<Entries>>>,
 }
 
-/// Somebody who watches, now or again.
+/// A watcher, which may be away and come back.
 #[derive(Default)]
 struct Watcher {
     name: &'static str,
@@ -65,7 +65,7 @@ struct Watcher {
     watch: Option<Watch<Text, Change>>,
     resume: Option<Resume>,
     view: Entries,
-    /// Of a snapshot that is not complete.
+    /// The entries of a snapshot that is not complete.
     parts: Entries,
     counts: BTreeMap<&'static str, usize>,
     note: String,
@@ -227,7 +227,7 @@ async fn append_state(state: State, key: Text, to: SnapshotAppender<Change>) -> 
     Ok(index)
 }
 
-/// Changes the state, then publishes: a snapshot may come in between. Goes as far as it is told.
+/// Changes the state, then publishes, up to the ordered index. A snapshot may come in between.
 fn produce(
     orders: &mpsc::Receiver<u64>,
     state: &State,
@@ -241,14 +241,14 @@ fn produce(
             let changes = changes(index, &file);
             look(state).commit(index, &changes);
             let answer = publisher.publish(index, changes);
-            // Nobody is to wait for what does not come.
+            // Otherwise the watchers would wait for commits that never come.
             answer.inspect_err(|_| publisher.shutdown())?;
         }
     }
     Ok(())
 }
 
-/// A commit: of the two largest keys, and of one of the others in turn, two entries are changed.
+/// A commit, which changes two entries of each of the two largest keys and of one other, in turn.
 fn changes(index: u64, file: &[(Text, Arc<Entries>)]) -> Vec<(Text, Change)> {
     let turn = usize::try_from(index).unwrap_or_default();
     let others = file.len().saturating_sub(2).max(1);
@@ -268,7 +268,7 @@ fn changes(index: u64, file: &[(Text, Arc<Entries>)]) -> Vec<(Text, Change)> {
     changes
 }
 
-/// All that happens, in order. What is spawned watches meanwhile, and to the end.
+/// Runs the scenes in order. Spawned watchers continue meanwhile, to the end.
 async fn watch(
     spawner: &LocalSpawner,
     state: &State,
@@ -301,7 +301,7 @@ async fn watch(
     let mut guest = start("forced out", key, None);
     let picky = start("filtered", key, Some(|name| !name.contains('-')));
     let mut apart = start("of another key", other, None);
-    // Two snapshots: all who wait for the same one share it.
+    // Two snapshots: the watchers that wait for the same one share it.
     first.until(0).await?;
     apart.until(0).await?;
     orders.send(QUARTER)?;
@@ -313,8 +313,8 @@ async fn watch(
     leaver.watch = None;
     sleeper.watch = None;
 
-    // Its place is before the second quarter, which its snapshot is going to contain: no snapshot
-    // is made before the watch is polled.
+    // Its place is before the second quarter, which its snapshot will contain, since no snapshot
+    // is produced before the watch is polled.
     let mut late = start("late", key, None);
     orders.send(2 * QUARTER)?;
     first.until(2 * QUARTER).await?;
@@ -323,13 +323,16 @@ async fn watch(
     leaver.subscribe(&publisher);
     leaver.until(2 * QUARTER).await?;
     let resumed = leaver.counts["snapshots"] == 1;
-    check(resumed, "who is back in time needs no second snapshot")?;
+    check(
+        resumed,
+        "a watcher that is back in time needs no second snapshot",
+    )?;
 
-    // Of its snapshot it has but the first part when the third quarter comes.
+    // It has read only the first part of its snapshot when the third quarter comes.
     late.step().await?;
     orders.send(3 * QUARTER)?;
     leaver.until(3 * QUARTER).await?;
-    // The rest of it; its next update is the first commit of the third quarter.
+    // The rest of the snapshot; the next update is the first commit of the third quarter.
     late.until(2 * QUARTER).await?;
     spawn(late)?;
     spawn(leaver)?;
@@ -339,7 +342,7 @@ async fn watch(
     let told = guest.step().await.is_err_and(|error| {
         error.downcast_ref() == Some(&WatchError::Closed(CloseReason::AccessChanged))
     });
-    check(told, "who is forced out is told why")?;
+    check(told, "a watcher that is forced out learns why")?;
 
     sleeper.subscribe(&publisher);
     let reset = sleeper.step().await?;
@@ -347,17 +350,20 @@ async fn watch(
         reset,
         Some(Update::Begin(Begin::Reset(ResetReason::TooOld)))
     );
-    check(reset, "who is back too late starts anew")?;
+    check(reset, "a watcher that is back too late begins anew")?;
     sleeper.step().await?;
     orders.send(LAST)?;
     spawn(sleeper)?;
 
-    // The producer drops the last handle. With that all watches end, when they have read the rest.
+    // The producer drops the last handle, and each watch ends once it has read the rest.
     drop((orders, publisher));
     let mut watchers = Vec::new();
     for task in tasks {
         let watcher = task.await?;
-        check(watcher.index() == Some(LAST), "who stays reads all")?;
+        check(
+            watcher.index() == Some(LAST),
+            "a watcher that stays receives every commit",
+        )?;
         watchers.push(watcher);
     }
     watchers.push(guest);
@@ -370,7 +376,7 @@ fn check(holds: bool, what: &str) -> Answer<()> {
 }
 
 impl Watcher {
-    /// Goes on from where it has been, if anywhere.
+    /// Subscribes, and resumes if the watcher was here before.
     fn subscribe(&mut self, publisher: &Publisher<Text, Change>) {
         let request = Request::new(Arc::clone(&self.key)).token(self.name);
         let mut request = request.after(self.resume);
@@ -387,7 +393,7 @@ impl Watcher {
 
     async fn until(&mut self, index: u64) -> Answer<()> {
         while self.index() < Some(index) {
-            check(self.step().await?.is_some(), "a watch goes on")?;
+            check(self.step().await?.is_some(), "a watch continues")?;
         }
         Ok(())
     }
@@ -431,7 +437,7 @@ impl Watcher {
             None => return Ok(None),
         }
         let before = self.index();
-        // Until a snapshot is complete the view before it counts, and its place.
+        // Until a snapshot is complete, the view and the place before it stay valid.
         self.resume = resume.or(self.resume);
         if let Some(index) = resume.map(|resume| resume.index) {
             check(before <= Some(index), "indexes go up")?;
@@ -440,7 +446,7 @@ impl Watcher {
         Ok(update)
     }
 
-    /// The view is what the state was, as far as it is shown.
+    /// Checks that the view is what the state was, without the hidden entries.
     fn verify(&mut self, index: u64) -> Answer<()> {
         let state = look(&self.state).at(&self.key, index);
         let shown = |name: &str| self.shows.is_none_or(|shows| shows(name));
@@ -457,7 +463,7 @@ impl Watcher {
 }
 
 fn report(source: &str, catalogue: &Catalogue, watchers: &[Watcher]) -> io::Result<()> {
-    // Not `println!`, which panics where nobody reads on.
+    // Not `println!`, which panics if the reader of the pipe has gone.
     let mut out = io::stdout().lock();
     let file = catalogue.file();
     let entries: usize = file.iter().map(|(_, entries)| entries.len()).sum();
@@ -473,5 +479,8 @@ fn report(source: &str, catalogue: &Catalogue, watchers: &[Watcher]) -> io::Resu
         let (index, entries) = (watcher.index().unwrap_or(0), watcher.view.len());
         writeln!(out, " {index:5} {entries:7} {}", watcher.note)?;
     }
-    writeln!(out, "verified: at so many indexes the view was the state")
+    writeln!(
+        out,
+        "verified: the number of indexes at which the view was the state"
+    )
 }

@@ -165,7 +165,7 @@ impl Log {
     }
 
     /// What a reader of clones may miss when an event's own drop panics: the event that the panic kept
-    /// from it. See "What is not guaranteed" in `SECURITY.md`.
+    /// from it. See "What is not guaranteed" in `docs/GUARANTEES.md`.
     pub(crate) fn lost_to(&mut self, panic: &Injected) {
         let (Fault::Drop, Some((key, ..))) = (panic.fault, panic.of) else {
             return;
