@@ -523,7 +523,7 @@ impl<T> Limited<T> {
     ///
     /// It may exceed the limit while neither the writer nor the reader has enforced that. If a
     /// limit in bytes has moved the reader, only items that it will receive for sure are counted:
-    /// those of up to a sixteenth of its limit may be missing.
+    /// up to a sixteenth of its limit may be missing.
     ///
     /// # Cost
     ///
