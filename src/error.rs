@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// An error that many readers share: a producer's failure, or the reason a reader was closed for.
+/// An error that many readers share.
 ///
-/// Cloning it is cheap (one reference count). Two are equal only if they are one and the same
-/// error.
+/// It is a producer's failure, or the reason that a reader was closed for. Cloning it is cheap (one
+/// reference count). Two are equal only if they are one and the same error.
 ///
 /// ```
 /// use event_buffer::{EventBuffer, RecvError};

@@ -197,8 +197,9 @@ impl<T> fmt::Debug for LagLimit<T> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnLag {
-    /// It continues with the oldest item within the limit, so that as few as possible are skipped.
+    /// It continues with the oldest item within the limit.
     ///
+    /// As few items as possible are skipped.
     /// [`RecvError::Lagged`](crate::RecvError::Lagged) reports their number.
     #[default]
     SkipToOldest,

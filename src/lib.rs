@@ -1,10 +1,10 @@
-//! One writer, any number of readers: an unlimited buffer of events, read as
-//! [`Stream`](futures::Stream)s under any executor.
+//! An unlimited buffer of events with one writer and any number of readers.
 //!
-//! Slow readers lose nothing and slow nobody down: what the slowest has not read stays in memory.
-//! Late readers replay what a [`Replay`] window retains. A snapshot is
-//! [spliced](EventBuffer::splice) in front of the live tail without losing or doubling an event.
-//! Delivering an item clones nothing: a [`BufferItem`] is a counted handle.
+//! A reader is a [`Stream`](futures::Stream), under any executor. Slow readers lose nothing and do
+//! not slow down others: what the slowest has not read stays in memory. Late readers replay what a
+//! [`Replay`] window retains. A snapshot is [spliced](EventBuffer::splice) in front of the live
+//! tail without losing or doubling an event. Delivering an item clones nothing: a [`BufferItem`] is
+//! a counted handle.
 //!
 //! ```
 //! # futures::executor::block_on(async {

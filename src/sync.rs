@@ -1,4 +1,4 @@
-//! The primitives of std, or those of loom and of the web in their stead: chosen only here.
+//! Chooses between the primitives of std, of loom and of the web. No other file does.
 
 // The standard library's clock panics on this target.
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]

@@ -306,8 +306,9 @@ impl<T> EventBuffer<T> {
         self.tail().subscribe()
     }
 
-    /// Returns a reader that replays what the buffer retains, then continues. O(1), does not
-    /// allocate.
+    /// Returns a reader that replays what the buffer retains, then continues.
+    ///
+    /// O(1), does not allocate.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, Replay};
@@ -544,7 +545,9 @@ impl<T> EventBuffer<T> {
         drop(self.tail.clear_window());
     }
 
-    /// Returns `true` while a subscription can still reach the end of this buffer. O(1), no lock.
+    /// Returns `true` while a subscription can still reach the end of this buffer.
+    ///
+    /// O(1), takes no lock.
     ///
     /// Subscriptions of buffers that were spliced to this one count, too. Items and positions do
     /// not, nor do subscriptions that were closed from outside or for their lag.
@@ -773,10 +776,10 @@ impl<T> Extend<T> for EventBuffer<T> {
     }
 }
 
-/// Publishes each event as an item at once, so nothing is lost if the source fails or is cancelled.
+/// Publishes each event as an item at once.
 ///
-/// The sink is always ready and never fails. Flushing does nothing, and closing it does not end the
-/// buffer.
+/// Nothing is lost if the source fails or is cancelled. The sink is always ready and never fails.
+/// Flushing does nothing, and closing it does not end the buffer.
 ///
 /// To forward a source that can fail, map the sink's error to that of the source. Lend the buffer
 /// to the sink, and then pass the failure on: to its readers, a buffer that is dropped has ended

@@ -384,7 +384,9 @@ impl<T> SharedBuffer<T> {
         self.buffer.lock().subscriber_count()
     }
 
-    /// Returns the number of items of this buffer that are in memory: see [`EventBuffer::backlog`].
+    /// Returns the number of items of this buffer that are in memory.
+    ///
+    /// See [`EventBuffer::backlog`].
     ///
     /// ```
     /// use event_buffer::SharedBuffer;
@@ -468,12 +470,12 @@ impl<T> SharedBuffer<T> {
         self.end_with(|tail| tail.fail(error.clone()));
     }
 
-    /// Ends the buffer by continuing it in another, for all handles: see [`EventBuffer::splice`].
+    /// Ends the buffer for all handles by continuing it in another.
     ///
-    /// The readers continue in the other buffer; the handles do not. They keep nothing of it, and a
-    /// reader that subscribes through one of them from now on finds a closed buffer. Waiting calls
-    /// of [`observed`](Self::observed) and [`unobserved`](Self::unobserved) return. Has no effect
-    /// if the buffer has ended already.
+    /// See [`EventBuffer::splice`]. The readers continue in the other buffer; the handles do not.
+    /// They keep nothing of it, and a reader that subscribes through one of them from now on finds
+    /// a closed buffer. Waiting calls of [`observed`](Self::observed) and
+    /// [`unobserved`](Self::unobserved) return. Has no effect if the buffer has ended already.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, SharedBuffer};
