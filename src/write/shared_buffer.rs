@@ -241,15 +241,17 @@ impl<T> SharedBuffer<T> {
         Position(oldest).subscribe()
     }
 
-    /// Follows the buffer strictly after an index: see [`EventBuffer::subscribe_after`].
+    /// Returns a reader that starts after an index, if everything after it is retained.
+    ///
+    /// See [`EventBuffer::subscribe_after`].
     ///
     /// # Errors
     ///
-    /// As for [`EventBuffer::subscribe_after`].
+    /// The same as those of [`EventBuffer::subscribe_after`].
     ///
     /// # Cost
     ///
-    /// O([`len`](Self::len)), not under the lock. Allocates nothing.
+    /// O([`retained`](Self::retained)), after the lock is released. Does not allocate.
     ///
     /// ```
     /// use event_buffer::{Indexed, SharedBuffer};
