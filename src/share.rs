@@ -171,8 +171,8 @@ impl<S: Stream> fmt::Debug for SharedSource<S> {
 
 /// A follower, whichever reader it has: it waits for the stream, and drives it.
 struct Follower<S: Stream, R> {
-    /// The registration of the follower's task. It is declared before `shared`, because dropping
-    /// that may drop the stream.
+    /// The registration of the follower's task. It is declared before `shared`, so that it ends
+    /// first: dropping `shared` may drop the stream, which is user code.
     passenger: Passenger,
     /// The reader of the items that were pulled.
     reader: R,

@@ -21,7 +21,7 @@
 //!   hold up the others: the next one that is polled drives.
 //! * **No wake-up is lost.** A passenger registers, looks for what it waits for, and tries to
 //!   drive, in this order. If another passenger is polling just then, that one notifies all
-//!   passengers after its poll if the driven was ready, has ended, or was woken meanwhile.
+//!   passengers after its poll, if that was ready, was the last, or was interrupted by a wake-up.
 //! * **No lock is held** while it is polled or dropped. It may therefore poll one of its own
 //!   passengers, which finds it taken and waits.
 //! * **Its waker owns no part of it**, so keeping the waker makes no cycle.

@@ -20,7 +20,7 @@ use crate::read::position::Position;
 use crate::read::subscription::Subscription;
 use crate::unwind::discard;
 
-/// A [`Stream`] of cloned events that never lags by more than its [`LagLimit`].
+/// A reader of cloned events whose lag is bounded by a [`LagLimit`]: a [`Stream`].
 ///
 /// Made by [`Subscription::limited`](crate::Subscription::limited). It counts as an observer until
 /// it is dropped or closed.
@@ -85,7 +85,7 @@ pub struct Limited<T> {
 }
 
 impl<T> Subscription<T> {
-    /// Converts this to a reader of cloned events that never lags by more than `limit`.
+    /// Converts this to a reader of cloned events whose lag is bounded by `limit`.
     ///
     /// See [`Limited`]. The reader keeps its place and its closers.
     ///

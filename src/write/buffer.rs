@@ -32,8 +32,8 @@ use crate::write::replay::{Builder, Retained};
 ///
 /// An item stays in memory until every reader that can still reach it has passed it. The slowest
 /// reader without a [limit](crate::Limited) determines how much that is. Besides that, the buffer
-/// keeps only the [replay window](crate::Replay) (the newest item by default) and what follows a
-/// [`BufferItem`] or a [`Position`] that still exists.
+/// keeps only the [replay window](crate::Replay) (the newest item by default); a [`BufferItem`] or
+/// a [`Position`] keeps everything from its place on.
 ///
 /// # Ending
 ///
