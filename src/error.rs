@@ -1,4 +1,4 @@
-//! Why reading ended or found nothing, and why something could not be published.
+//! The errors of readers and writers.
 
 use std::error::Error;
 use std::fmt;
@@ -6,11 +6,10 @@ use std::sync::Arc;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// An error that many readers share: the one that a producer failed with, or the reason that a
-/// subscription was closed for.
+/// An error that many readers share.
 ///
-/// Cheap to clone (one reference count). Two are equal if they are the same error, not merely
-/// alike.
+/// It is a producer's failure, or the reason that a reader was closed for. Cloning it is cheap (one
+/// reference count). Two are equal only if they are one and the same error.
 ///
 /// ```
 /// use event_buffer::{EventBuffer, RecvError};
@@ -23,12 +22,13 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// assert_eq!(error.to_string(), "disk gone");
 /// assert!(error.downcast_ref::<std::io::Error>().is_some());
 /// ```
-// A thin pointer: it keeps the answers of the `recv` family small enough for two registers.
+// A thin pointer, so that the results of the `recv` family fit into two registers.
 #[derive(Clone)]
 pub struct SharedError(Arc<BoxError>);
 
 impl SharedError {
-    /// Keeps an error that is shared already as it is, so that it can be passed on from one buffer to the next.
+    /// Shares an error. One that is shared already stays the same error, when a failure is passed
+    /// from one buffer to the next.
     pub(crate) fn new(error: BoxError) -> Self {
         match error.downcast() {
             Ok(shared) => *shared,
@@ -36,7 +36,7 @@ impl SharedError {
         }
     }
 
-    /// The error as the type that was given, if it is an `E`.
+    /// Returns the original error if it is an `E`.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, TryRecvError};
@@ -56,7 +56,7 @@ impl SharedError {
         self.0.downcast_ref()
     }
 
-    /// The error that was given, as a trait object.
+    /// Returns the original error as a trait object.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, TryRecvError};
@@ -93,21 +93,23 @@ impl fmt::Display for SharedError {
     }
 }
 
-/// It stands for the error that was given: it displays as that one does, and has its [`source`](Error::source).
+/// Displays like the original error, and has the same [`source`](Error::source).
 impl Error for SharedError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.get_ref().source()
     }
 }
 
-/// Why a read ended without an event. Answered by the `recv` family and the streams.
+/// The reason that a read returned no event, for reads that wait and for streams.
 ///
-/// [`Lagged`](Self::Lagged) is not final: keep reading. Every other variant [is](Self::is_final): a loop that continues
-/// after it spins, since every further read returns at once. As a [`Stream`](futures::Stream) a reader yields `Failed` or
-/// `ForceClosed` once and then `None`; it ends with `None` instead of `Closed`. After `recv` has returned a final error
-/// the stream ends at once.
+/// [`Lagged`](Self::Lagged) is not final: keep reading. Every other variant [is](Self::is_final): a
+/// loop that continues after it spins, since all further reads return at once. As a
+/// [`Stream`](futures::Stream) a reader yields `Failed` or `ForceClosed` once and then `None`, and
+/// ends with `None` instead of `Closed`. After `recv` has returned a final error, the stream ends
+/// at once.
 ///
-/// Its [`source`](Error::source) is the error or the reason that was given.
+/// Its [`source`](Error::source) is the producer's error, or the reason that the reader was closed
+/// for.
 ///
 /// ```
 /// use event_buffer::{EventBuffer, RecvError};
@@ -126,21 +128,24 @@ impl Error for SharedError {
 pub enum RecvError {
     /// The buffer ended cleanly, and everything in it was delivered. Final.
     Closed,
-    /// The producer [failed](crate::EventBuffer::fail); everything before that was delivered.
-    /// Reported once to each reader, and to its clones; from then on it is [`Closed`](Self::Closed). Final.
-    Failed(SharedError),
-    /// The subscription was [closed from outside](crate::Closer::close), for this reason.
-    /// What it had not received yet is not delivered. Reported by every call from then on. Final.
+    /// The producer [failed](crate::EventBuffer::fail), after everything that was delivered. Final.
     ///
-    /// A [limited](crate::Subscription::limited) reader that was closed for its lag returns this too, with
-    /// [`LagExceeded`](crate::LagExceeded) as the reason.
+    /// Each reader and each clone of one reports it once, and [`Closed`](Self::Closed) after that.
+    Failed(SharedError),
+    /// The reader was [closed from outside](crate::Closer::close), for this reason. Final.
+    ///
+    /// Nothing that it had not received is delivered. Every read from then on reports it. A
+    /// [limited](crate::Subscription::limited) reader that was closed for its lag reports it, too,
+    /// with [`LagExceeded`](crate::LagExceeded) as the reason.
     ForceClosed(SharedError),
-    /// A [limited](crate::Subscription::limited) reader fell behind its limit, and this many items were
-    /// skipped. Reported once; reading continues with the item after them.
+    /// A [limited](crate::Subscription::limited) reader exceeded its limit and skipped this many
+    /// items.
+    ///
+    /// Reported once; reading continues with the item after them.
     Lagged(u64),
 }
 
-/// Why [`try_recv`](crate::Subscription::try_recv) answered no event.
+/// The reason that [`try_recv`](crate::Subscription::try_recv) returned no event.
 ///
 /// ```
 /// use event_buffer::{EventBuffer, TryRecvError};
@@ -152,7 +157,7 @@ pub enum RecvError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TryRecvError {
-    /// Nothing is there at the moment.
+    /// Nothing is ready at the moment.
     Empty,
     /// See [`RecvError::Closed`].
     Closed,
@@ -164,7 +169,7 @@ pub enum TryRecvError {
     Lagged(u64),
 }
 
-/// Why [`recv_timeout`](crate::Subscription::recv_timeout) answered no event.
+/// The reason that [`recv_timeout`](crate::Subscription::recv_timeout) returned no event.
 ///
 /// ```
 /// use event_buffer::{EventBuffer, RecvTimeoutError};
@@ -172,8 +177,8 @@ pub enum TryRecvError {
 ///
 /// let buffer = EventBuffer::<u8>::new();
 /// let mut reader = buffer.subscribe();
-/// let answer = reader.recv_timeout(Duration::ZERO);
-/// assert_eq!(answer.unwrap_err(), RecvTimeoutError::Timeout);
+/// let received = reader.recv_timeout(Duration::ZERO);
+/// assert_eq!(received.unwrap_err(), RecvTimeoutError::Timeout);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -191,7 +196,7 @@ pub enum RecvTimeoutError {
 }
 
 impl RecvError {
-    /// Whether the reader has ended: no read will ever deliver an event again.
+    /// Returns `true` if the reader has ended: no read will ever deliver an event again.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, LagLimit, RecvError};
@@ -219,8 +224,9 @@ impl RecvError {
 }
 
 impl TryRecvError {
-    /// Whether the reader has ended: no read will ever deliver an event again. [`Empty`](Self::Empty) and
-    /// [`Lagged`](Self::Lagged) are not final.
+    /// Returns `true` if the reader has ended: no read will ever deliver an event again.
+    ///
+    /// [`Empty`](Self::Empty) and [`Lagged`](Self::Lagged) are not final.
     ///
     /// ```
     /// use event_buffer::EventBuffer;
@@ -240,8 +246,9 @@ impl TryRecvError {
 }
 
 impl RecvTimeoutError {
-    /// Whether the reader has ended: no read will ever deliver an event again. [`Timeout`](Self::Timeout) and
-    /// [`Lagged`](Self::Lagged) are not final.
+    /// Returns `true` if the reader has ended: no read will ever deliver an event again.
+    ///
+    /// [`Timeout`](Self::Timeout) and [`Lagged`](Self::Lagged) are not final.
     ///
     /// ```
     /// use event_buffer::EventBuffer;
@@ -273,7 +280,7 @@ impl From<RecvError> for TryRecvError {
 }
 
 impl TryRecvError {
-    /// The same for one who waits; `None` for [`Empty`](Self::Empty).
+    /// Converts this for a read that waits; `None` for [`Empty`](Self::Empty).
     pub(crate) fn into_end(self) -> Option<RecvError> {
         match self {
             Self::Empty => None,
@@ -296,7 +303,7 @@ impl From<RecvError> for RecvTimeoutError {
     }
 }
 
-/// `Display` and `Error` for the variants that all three share and one more.
+/// Implements `Display` and `Error` for the variants that all three types share, and one more.
 macro_rules! describe {
     ($error:ident $(, $variant:ident: $text:literal)?) => {
         impl fmt::Display for $error {
@@ -326,7 +333,7 @@ describe!(RecvError);
 describe!(TryRecvError, Empty: "no event is ready");
 describe!(RecvTimeoutError, Timeout: "no event came in time");
 
-/// Why [`subscribe_after`](crate::EventBuffer::subscribe_after) cannot continue after an index.
+/// The reason that [`subscribe_after`](crate::EventBuffer::subscribe_after) cannot continue.
 ///
 /// ```
 /// use event_buffer::{EventBuffer, Indexed, ResumeError};
@@ -348,15 +355,17 @@ describe!(RecvTimeoutError, Timeout: "no event came in time");
 pub enum ResumeError {
     /// Events after the index may have left the replay window. Start anew from a snapshot.
     TooOld {
-        /// The index that was asked for.
+        /// The requested index.
         index: u64,
-        /// The first index of the oldest item that is retained, if any is.
+        /// The first index of the oldest retained item, if one is retained.
         oldest: Option<u64>,
     },
-    /// The index is greater than that of every event so far. It may come from before a restart, or from another
-    /// buffer; a reader that continued there would miss every event up to it.
+    /// The index is greater than that of every published event.
+    ///
+    /// It may come from before a restart, or from another buffer. A reader that continued there
+    /// would miss every event up to it.
     Ahead {
-        /// The index that was asked for.
+        /// The requested index.
         index: u64,
         /// The last index of the newest item; `None` if nothing has been published.
         newest: Option<u64>,
@@ -386,8 +395,7 @@ impl fmt::Display for ResumeError {
 
 impl Error for ResumeError {}
 
-/// Nothing was published, since the [`SharedBuffer`](crate::SharedBuffer) has ended. Holds the
-/// events.
+/// The events that were not published because the [`SharedBuffer`](crate::SharedBuffer) has ended.
 ///
 /// ```
 /// use event_buffer::SharedBuffer;
@@ -406,7 +414,7 @@ impl<T> Ended<T> {
         Self(events)
     }
 
-    /// The events that were not published, in their order.
+    /// Returns the events that were not published, in their order, by reference.
     ///
     /// ```
     /// use event_buffer::SharedBuffer;
@@ -433,7 +441,7 @@ impl<T> Ended<T> {
     }
 }
 
-/// Without the events, of which nothing is asked.
+/// Shows only the number of events, so that `T` need not be `Debug`.
 impl<T> fmt::Debug for Ended<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ended")
@@ -454,23 +462,25 @@ impl<T> fmt::Display for Ended<T> {
 
 impl<T> Error for Ended<T> {}
 
-/// Why a buffer did not [upgrade](crate::EventBuffer::upgrade) a [`Bookmark`](crate::Bookmark).
+/// The reason that a buffer did not [upgrade](crate::EventBuffer::upgrade) a
+/// [`Bookmark`](crate::Bookmark).
 ///
 /// ```
 /// use event_buffer::{BookmarkError, EventBuffer};
 ///
 /// let (buffer, other) = (EventBuffer::<u8>::new(), EventBuffer::new());
-/// let answer = buffer.upgrade(&other.tail().bookmark());
-/// assert_eq!(answer.unwrap_err(), BookmarkError::OtherBuffer);
+/// let upgraded = buffer.upgrade(&other.tail().bookmark());
+/// assert_eq!(upgraded.unwrap_err(), BookmarkError::OtherBuffer);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BookmarkError {
-    /// So many items after the bookmark are not retained any more. What comes right after them is where
-    /// [`subscribe_from_start`](crate::EventBuffer::subscribe_from_start) begins, unless they stood in
-    /// another buffer that was spliced to this one.
+    /// This many items after the bookmark are not retained any more.
+    ///
+    /// [`subscribe_from_start`](crate::EventBuffer::subscribe_from_start) begins right after them,
+    /// unless they were in another buffer that was spliced to this one.
     Lost(u64),
-    /// The bookmark is in another buffer, which is not spliced to this one.
+    /// The bookmark is in another buffer, which was not spliced to this one.
     OtherBuffer,
 }
 
@@ -485,9 +495,10 @@ impl fmt::Display for BookmarkError {
 
 impl Error for BookmarkError {}
 
-/// What the readers of a buffer get ([`RecvError::Failed`](crate::RecvError::Failed)) where it
-/// was [spliced](crate::EventBuffer::splice) to a place that leads back to itself. They would
-/// have gone round for ever.
+/// The failure of a buffer that was spliced to a place that leads back to itself.
+///
+/// The [`splice`](crate::EventBuffer::splice) was refused, since readers would go round for ever.
+/// They receive this as [`RecvError::Failed`](crate::RecvError::Failed).
 ///
 /// ```
 /// use event_buffer::{EventBuffer, SpliceCycle, TryRecvError};
@@ -510,7 +521,7 @@ impl fmt::Display for SpliceCycle {
 
 impl Error for SpliceCycle {}
 
-/// The reason for which a reader with [`OnLag::Close`](crate::OnLag::Close) was closed.
+/// The reason that a reader with [`OnLag::Close`](crate::OnLag::Close) was closed for.
 ///
 /// ```
 /// use event_buffer::{EventBuffer, LagExceeded, LagLimit, OnLag, TryRecvError};
@@ -525,7 +536,7 @@ impl Error for SpliceCycle {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LagExceeded {
-    /// How many items it had not received when that was noticed.
+    /// The number of items that it had not received when its limit was enforced.
     pub items: u64,
 }
 
@@ -537,8 +548,10 @@ impl fmt::Display for LagExceeded {
 
 impl Error for LagExceeded {}
 
-/// What a [limited](crate::SharedLimited) follower of a shared stream gets
-/// ([`RecvError::Failed`](crate::RecvError::Failed)) if the stream has panicked.
+/// The failure of a shared stream that has panicked.
+///
+/// A [limited](crate::SharedLimited) follower receives it as
+/// [`RecvError::Failed`](crate::RecvError::Failed).
 ///
 /// ```
 /// # futures::executor::block_on(async {

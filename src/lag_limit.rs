@@ -1,14 +1,14 @@
-//! How far a reader may be behind.
+//! The limit of a reader's lag, and the size of events.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::unwind::{Panic, keep_first};
 
-/// How far a reader may be behind, and what happens to one that is further.
+/// The greatest lag that a reader may have, and what happens beyond it.
 ///
-/// Given to [`Subscription::limited`](crate::Subscription::limited). Other readers of the same buffer
-/// are not touched by it.
+/// Passed to [`Subscription::limited`](crate::Subscription::limited). It does not affect other
+/// readers of the same buffer.
 ///
 /// ```
 /// use event_buffer::{EventBuffer, LagLimit, OnLag, TryRecvError};
@@ -21,9 +21,11 @@ use crate::unwind::{Panic, keep_first};
 /// assert_eq!(reader.try_recv(), Ok(100));
 /// ```
 pub struct LagLimit<T> {
-    /// At least 1.
+    /// The greatest number of items, at least 1.
     pub(crate) items: u64,
+    /// The greatest number of bytes, if they are limited.
     pub(crate) bytes: Option<Bytes<T>>,
+    /// What happens beyond either of them.
     pub(crate) on_lag: OnLag,
 }
 
@@ -33,10 +35,10 @@ pub(crate) struct Bytes<T> {
     pub(crate) size_of: SizeOf<T>,
 }
 
-/// How an event is asked for its size.
+/// The function that returns the size of an event.
 pub(crate) struct SizeOf<T>(fn(&T) -> usize);
 
-/// No item counts for more, so that sums do not overflow.
+/// The greatest size that an item counts for. Without it, sums of sizes could overflow.
 const MAX_SIZE: u64 = 1 << 48;
 
 impl<T> SizeOf<T> {
@@ -45,14 +47,15 @@ impl<T> SizeOf<T> {
         Self(size_of)
     }
 
-    /// The size of one event. User code.
+    /// Returns the size of one event. Runs user code.
     #[cfg(feature = "publisher")]
     pub(crate) fn of(self, event: &T) -> usize {
         (self.0)(event)
     }
 
-    /// The size of an item. An event whose size panics makes it count for as little as can be; the first panic is
-    /// kept.
+    /// Returns the size of an item. Runs user code.
+    ///
+    /// If that panics, the item counts for one byte, and `panicked` keeps the first panic.
     pub(crate) fn of_item(self, events: &[T], panicked: &mut Option<Panic>) -> u64 {
         let size = |event| (self.0)(event) as u64;
         let sum = || events.iter().map(size).fold(0, u64::saturating_add);
@@ -69,8 +72,9 @@ impl<T> LagLimit<T> {
         self.bytes.map(|bytes| bytes.limit)
     }
 
-    /// At most so many items that are published and not received. Zero is the same as one: the newest
-    /// item may always be received.
+    /// Limits the number of items that are published and not received.
+    ///
+    /// Zero is the same as one: the newest item can always be received.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, LagLimit, TryRecvError};
@@ -89,8 +93,10 @@ impl<T> LagLimit<T> {
         }
     }
 
-    /// At most so many bytes in items that are published and not received, as the events
-    /// [say](ByteSize). The newest item may always be received, whatever its size.
+    /// Limits the bytes of items that are published and not received.
+    ///
+    /// Events report their size by [`ByteSize`]. The newest item can always be received, whatever
+    /// its size.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, LagLimit, TryRecvError};
@@ -109,7 +115,7 @@ impl<T> LagLimit<T> {
         Self::items(u64::MAX).and_bytes(bytes)
     }
 
-    /// Another limit beside the one that is set.
+    /// Adds a limit in bytes to this one; the reader must keep both.
     ///
     /// ```
     /// use event_buffer::LagLimit;
@@ -130,7 +136,7 @@ impl<T> LagLimit<T> {
         }
     }
 
-    /// What happens to a reader that is further behind. [`OnLag::SkipToOldest`] if not set.
+    /// Sets what happens to a reader over the limit. The default is [`OnLag::SkipToOldest`].
     ///
     /// ```
     /// use event_buffer::{EventBuffer, LagLimit, OnLag, TryRecvError};
@@ -181,7 +187,7 @@ impl<T> fmt::Debug for LagLimit<T> {
     }
 }
 
-/// What happens to a reader that is further behind than its [`LagLimit`] says.
+/// What happens to a reader whose lag exceeds its [`LagLimit`].
 ///
 /// ```
 /// use event_buffer::OnLag;
@@ -191,21 +197,27 @@ impl<T> fmt::Debug for LagLimit<T> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnLag {
-    /// It goes on with the oldest item that it may still have: what is skipped is as little as can
-    /// be. It is told how many were skipped by [`RecvError::Lagged`](crate::RecvError::Lagged).
+    /// It continues with the oldest item within the limit.
+    ///
+    /// As few items as possible are skipped.
+    /// [`RecvError::Lagged`](crate::RecvError::Lagged) reports their number.
     #[default]
     SkipToOldest,
-    /// It goes on with the item that is the newest when it reads next. It is told how many were skipped
-    /// by [`RecvError::Lagged`](crate::RecvError::Lagged).
+    /// It continues with the item that is the newest when it reads next.
+    ///
+    /// [`RecvError::Lagged`](crate::RecvError::Lagged) reports the number of skipped items.
     SkipToNewest,
-    /// It is closed. It first receives the remaining events of an item that it has begun, then only
-    /// [`RecvError::ForceClosed`](crate::RecvError::ForceClosed) with [`LagExceeded`](crate::LagExceeded).
+    /// It is closed.
+    ///
+    /// It first receives the remaining events of an item that was delivered in part. After that,
+    /// each read returns [`RecvError::ForceClosed`](crate::RecvError::ForceClosed) with
+    /// [`LagExceeded`](crate::LagExceeded).
     Close,
 }
 
-/// An event that says how much memory it takes.
+/// An event that reports how much memory it takes.
 ///
-/// It is what [`LagLimit::bytes`] asks for. Implemented for what owns text or bytes, and for
+/// [`LagLimit::bytes`] requires it. Owned and borrowed text and bytes implement it, and so do
 /// references and [`Arc`](std::sync::Arc)s to such events.
 ///
 /// ```
@@ -222,10 +234,16 @@ pub enum OnLag {
 /// # assert!(change.byte_size() >= 100 && change.key == 1);
 /// ```
 pub trait ByteSize {
-    /// The bytes that this event takes: itself and what it owns. Should be the same each time, and
-    /// cheap to tell: it is asked once by the writer, while readers are limited in bytes, and seldom again by a
-    /// limited reader. If it panics the item counts for one byte, and the caller that asked gets the panic. More than
-    /// 2^48 count as that. It runs under no lock.
+    /// Returns the bytes that this event takes: itself and what it owns.
+    ///
+    /// It should be cheap, and return the same size each time. The writer calls it once per event
+    /// while any reader is limited in bytes, and limited readers seldom call it again. It runs
+    /// under no lock. More than 2^48 bytes count as 2^48.
+    ///
+    /// # Panics
+    ///
+    /// If it panics, the item counts for one byte, and the panic reaches the caller that publishes
+    /// or reads.
     ///
     /// ```
     /// use event_buffer::ByteSize;

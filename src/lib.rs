@@ -1,10 +1,10 @@
-//! One writer, any number of readers: an unlimited buffer of events, read as
-//! [`Stream`](futures::Stream)s under any executor.
+//! An unlimited buffer of events with one writer and any number of readers.
 //!
-//! Slow readers lose nothing and slow nobody down: what the slowest has not read stays in memory.
-//! Late readers replay what a [`Replay`] window retains. A snapshot is
-//! [spliced](EventBuffer::splice) in front of the live tail without losing or doubling an event.
-//! Delivering an item clones nothing: a [`BufferItem`] is a counted handle.
+//! A reader is a [`Stream`](futures::Stream), under any executor. Slow readers lose nothing and do
+//! not slow down others: what the slowest has not read stays in memory. Late readers replay what a
+//! [`Replay`] window retains. A snapshot is [spliced](EventBuffer::splice) in front of the live
+//! tail without losing or doubling an event. Delivering an item clones nothing: a [`BufferItem`] is
+//! a counted handle.
 //!
 //! ```
 //! # futures::executor::block_on(async {
@@ -76,8 +76,9 @@
 //! | `position`, `bookmark`, `resubscribe` | ✓ | ✓ | ✓ | 1 | 2 |
 //! | `Clone` | ✓ | ✓ | ✓ | 1 | ✓ |
 //!
-//! 1. A watch reads one buffer after another, so no place in a buffer is its place. That is a
-//!    `Resume`: subscribe again with one, or without for a watch that starts anew.
+//! 1. A watch reads one buffer after another, so a place in one of them is not enough to resume it.
+//!    Its place is a [`Resume`]: subscribe again with that, or without it for a watch that starts
+//!    anew.
 //! 2. A follower ([`SharedStream`], [`SharedLimited`]) replaces the stream that it shares, and so
 //!    has the interface of a stream: `StreamExt::next` receives, and
 //!    `futures::executor::block_on_stream` iterates. Nothing is published while no follower drives
@@ -85,9 +86,9 @@
 //!
 //! # Lagging
 //!
-//! No reader lags by default: nothing is skipped, and memory grows with the slowest reader.
-//! [`lag`](Subscription::lag) measures one reader and [`backlog`](EventBuffer::backlog) the
-//! buffer. There are two ways to bound it:
+//! By default no item is skipped, and memory grows with the lag of the slowest reader.
+//! [`lag`](Subscription::lag) measures that of one reader, and [`backlog`](EventBuffer::backlog)
+//! the memory of the buffer in items. There are two ways to bound them:
 //!
 //! * [`limited`](Subscription::limited) gives one reader a [`LagLimit`] in items or bytes. If the
 //!   reader exceeds it, the writer moves it forward, even if its task is stuck. Its next read
@@ -97,7 +98,7 @@
 //!
 //! # Ending
 //!
-//! | The buffer or the reader | its readers receive |
+//! | The buffer or the reader | and the reader receives |
 //! |---|---|
 //! | was dropped or [closed](EventBuffer::close) | what is left, then [`RecvError::Closed`] |
 //! | [failed](EventBuffer::fail) | what is left, then [`RecvError::Failed`] once, then `Closed` |

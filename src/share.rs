@@ -1,4 +1,4 @@
-//! Sharing a stream.
+//! A stream that many follow.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -35,15 +35,15 @@ use crate::write::shared_buffer::SharedBuffer;
 /// # });
 /// ```
 pub trait ShareExt: Stream {
-    /// Shares the stream: each [subscriber](SharedSource::subscribe) receives what the replay window
-    /// retains, and all items that are pulled from then on.
+    /// Shares the stream with any number of followers.
     ///
-    /// Nothing is pulled before a follower is polled. See [`SharedStream`] for how the followers
-    /// drive the stream, and what if it panics.
+    /// Each [follower](SharedSource::subscribe) receives what the replay window retains, and then
+    /// all items that are pulled. Nothing is pulled before a follower is polled. [`SharedStream`]
+    /// explains how the followers drive the stream, and what happens if it panics.
     ///
     /// # Cost
     ///
-    /// Allocates the place of the stream, where it stays until it ends.
+    /// Moves the stream to the heap, where it stays until it ends.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -73,11 +73,11 @@ pub trait ShareExt: Stream {
 
 impl<S: Stream + ?Sized> ShareExt for S {}
 
-/// A stream that is shared, made by [`ShareExt::share`]: a handle to subscribe with.
+/// A handle to a shared stream, to subscribe with: made by [`ShareExt::share`].
 ///
-/// It is no follower: it drives nothing, and keeps the items of the replay window in memory, no
-/// others. The stream is dropped when it ends or panics, or with the last handle and follower. A
-/// clone is another handle to the same stream.
+/// A handle does not drive the stream, and keeps only the replay window in memory. A clone is
+/// another handle to the same stream. The stream is dropped when it ends or panics, or with the
+/// last handle and follower.
 ///
 /// It is `Send` and `Sync` if the stream is `Send` and its items are `Send + Sync`.
 ///
@@ -103,14 +103,17 @@ pub struct SharedSource<S: Stream> {
 }
 
 struct Sharing<S: Stream> {
+    /// The stream, which one follower polls at a time.
     flight: SingleFlight<Pin<Box<Source<S>>>>,
+    /// The items that were pulled.
     buffer: SharedBuffer<S::Item>,
-    /// Set before the buffer ends, if it ends since the stream has panicked.
+    /// The failure, if the stream has panicked. It is set before the buffer ends, so that a
+    /// follower at the end of the buffer finds it.
     panicked: OnceLock<SharedError>,
 }
 
 pin_project! {
-    /// The stream, which is pinned.
+    /// The stream, in a type that can be pinned and projected.
     struct Source<S> {
         #[pin]
         stream: S,
@@ -122,8 +125,10 @@ where
     S: Stream,
     S::Item: Clone,
 {
-    /// Follows the stream, from the oldest item of the replay window on. If the stream has ended, the
-    /// follower receives the window and then ends; if it has panicked, the follower panics instead.
+    /// Returns a follower of the stream, which starts at the oldest item of the replay window.
+    ///
+    /// If the stream has ended, the follower receives the window and then ends. If the stream has
+    /// panicked, the follower panics instead of ending.
     ///
     /// # Cost
     ///
@@ -142,7 +147,7 @@ where
     /// ```
     pub fn subscribe(&self) -> SharedStream<S> {
         SharedStream(Follower {
-            seat: Passenger::default(),
+            passenger: Passenger::default(),
             reader: self.shared.buffer.subscribe_from_start().cloned(),
             shared: Arc::clone(&self.shared),
             terminated: false,
@@ -164,20 +169,23 @@ impl<S: Stream> fmt::Debug for SharedSource<S> {
     }
 }
 
-/// One of those who wait for the stream, and drive it.
+/// A follower, whichever reader it has: it waits for the stream, and drives it.
 struct Follower<S: Stream, R> {
-    /// Before the shared state, with which the stream may be dropped.
-    seat: Passenger,
+    /// The registration of the follower's task. It is declared before `shared`, so that it ends
+    /// first: dropping `shared` may drop the stream, which is user code.
+    passenger: Passenger,
+    /// The reader of the items that were pulled.
     reader: R,
     shared: Arc<Sharing<S>>,
+    /// Set once the follower has yielded its last result.
     terminated: bool,
 }
 
-/// What a follower receives with.
+/// The reader of a follower.
 trait Receive {
     type Received;
 
-    /// Whether a panic of the stream is an error to this follower even if it drove the stream.
+    /// Whether a panic of the stream becomes an error even for the follower that drove the stream.
     const REPORTS_PANICS: bool;
 
     fn try_recv(&mut self) -> Result<Self::Received, TryRecvError>;
@@ -214,10 +222,11 @@ impl<T: Clone> Receive for Limited<T> {
 }
 
 impl<S: Stream, R: Receive> Follower<S, R> {
-    /// Receives what is ready, or else pulls an item. An error is the end, or of `try_recv`.
+    /// Receives an item that is ready, or else pulls one. Never returns [`TryRecvError::Empty`].
     fn poll(&mut self, cx: &Context<'_>) -> Poll<Result<R::Received, TryRecvError>> {
-        // First: it drops a waker, which may panic, and would cost what is received.
-        self.seat = Passenger::default();
+        // Before anything is received: this drops a waker, and if that panics an item would be
+        // lost.
+        self.passenger = Passenger::default();
         let mut is_registered = false;
         loop {
             match self.reader.try_recv() {
@@ -228,19 +237,21 @@ impl<S: Stream, R: Receive> Follower<S, R> {
                 Driven::Ready | Driven::Over => {}
                 Driven::Waiting if is_registered => return Poll::Pending,
                 Driven::Waiting => {
-                    // And look again: an item, or a wake-up, may have come before this.
-                    self.shared.flight.register(&mut self.seat, cx.waker());
+                    // Look again: an item or a wake-up may have come before the registration.
+                    self.shared.flight.register(&mut self.passenger, cx.waker());
                     is_registered = true;
                 }
             }
         }
     }
 
-    /// Pulls an item into the buffer, unless another follower is doing so or the stream was not woken.
+    /// Pulls an item into the buffer, unless another follower is doing so or the stream was not
+    /// woken.
     ///
     /// # Panics
     ///
-    /// If the stream does, unless that is reported, or if the drop of an item that leaves the window does.
+    /// If the stream does and the reader does not report that, or if the drop of an item that
+    /// leaves the window does.
     fn pull(&mut self) -> Driven {
         let Self {
             reader,
@@ -248,10 +259,11 @@ impl<S: Stream, R: Receive> Follower<S, R> {
             terminated,
             ..
         } = self;
-        // Dropped last: what leaves the window may take its time, and keeps no follower from what was pulled.
+        // Dropped on return, after the stream was put back: dropping items that leave the window
+        // may take long, and must not delay followers that want the next item.
         let (mut pushed, mut ended) = (None, None);
         shared.flight.drive(|source, cx| {
-            // Another follower may have pulled an item since we looked; from now on none can.
+            // Another follower may have pulled an item since our last read; from now on none can.
             match catch_unwind(AssertUnwindSafe(|| reader.lag())) {
                 Ok(0) => {}
                 received => return (FlightStep::Ready, received.err()),
@@ -274,7 +286,7 @@ impl<S: Stream, R: Receive> Follower<S, R> {
                         discard(panic);
                         return (FlightStep::Done, None);
                     }
-                    // The panic itself is the last that this follower hears of the stream.
+                    // This follower gets the panic itself, so it must not report it once more.
                     *terminated = true;
                     (FlightStep::Done, Some(panic))
                 }
@@ -282,7 +294,7 @@ impl<S: Stream, R: Receive> Follower<S, R> {
         })
     }
 
-    /// Why the stream ended, if it did not by itself.
+    /// Returns the failure that ended the stream, if it did not end by itself.
     fn failure(&self) -> Option<&SharedError> {
         self.shared.panicked.get()
     }
@@ -291,7 +303,7 @@ impl<S: Stream, R: Receive> Follower<S, R> {
 impl<S: Stream, R: Clone> Clone for Follower<S, R> {
     fn clone(&self) -> Self {
         Self {
-            seat: Passenger::default(),
+            passenger: Passenger::default(),
             reader: self.reader.clone(),
             shared: Arc::clone(&self.shared),
             terminated: self.terminated,
@@ -299,36 +311,39 @@ impl<S: Stream, R: Clone> Clone for Follower<S, R> {
     }
 }
 
-/// A follower of a shared stream: a [`Stream`] of clones of its items, made by
-/// [`SharedSource::subscribe`].
+/// A follower of a shared stream: a [`Stream`] of clones of its items.
+///
+/// Made by [`SharedSource::subscribe`].
 ///
 /// # Driving
 ///
-/// No task drives the stream: its followers do, one at a time, when they have received all that was
-/// pulled before. So an item is pulled only for a follower that wants it, and a source that is always
-/// ready fills no memory. The stream is polled after it was woken, not once for each follower: at most
-/// twice for an item. All followers that wait are woken then, so one that is dropped, or never polled
-/// again, holds up no other. They may be on different executors.
+/// The stream has no task of its own: its followers drive it, one at a time, once they have
+/// received all that was pulled before. An item is thus pulled only for a follower that wants it,
+/// and a source that is always ready does not fill memory. The stream is polled after it was woken,
+/// not once for each follower: at most twice for an item. Its waker wakes all followers that wait,
+/// so one that is dropped, or never polled again, does not hold up the others. They may be on
+/// different executors.
 ///
-/// The stream is polled within whichever task happens to drive it. One that needs a runtime must
-/// enter it itself, for instance by [`Handle::enter`] of tokio. One that polls a follower of itself
-/// gets [`Poll::Pending`].
+/// The stream is polled in the task of whichever follower drives it. A stream that needs a runtime
+/// must enter it itself, for instance by [`Handle::enter`] of tokio. A stream that polls one of its
+/// own followers gets [`Poll::Pending`].
 ///
 /// [`Handle::enter`]: https://docs.rs/tokio/latest/tokio/runtime/struct.Handle.html#method.enter
 ///
 /// # Memory
 ///
 /// A follower receives every item that is pulled while it exists. What it has not received stays in
-/// memory, also if other followers are faster: [`limited`](Self::limited) bounds that.
+/// memory, even if other followers are faster: [`limited`](Self::limited) bounds that.
 ///
 /// # Panics
 ///
-/// If the stream panics, the follower that drove it gets the panic itself. Every other one panics once
-/// with "the shared source panicked", after the items before, rather than end as if the stream had
-/// ended. After that each yields `None`. A [limited](Self::limited) follower yields an error instead.
+/// If the stream panics, the follower that drove it gets the panic itself. Every other follower
+/// receives the items before, and then panics once with "the shared source panicked": ending would
+/// hide the failure. After its panic, each yields `None`. A [limited](Self::limited) follower
+/// yields an error instead.
 ///
 /// If the drop of the stream panics, or that of an item that leaves the replay window, the follower
-/// that drove gets that panic; nothing is lost and the stream has not failed.
+/// that drove it gets that panic. No item is lost, and the stream has not failed.
 ///
 /// # Cancel safety
 ///
@@ -336,15 +351,16 @@ impl<S: Stream, R: Clone> Clone for Follower<S, R> {
 ///
 /// # Cost
 ///
-/// Receiving an item that was pulled before is a clone, and takes no lock. Pulling one takes four short
-/// locks, besides the stream's own poll. Waiting takes those of a [`Subscription`](crate::Subscription)
-/// that waits. Each poll of the stream that was ready, and each wake-up of it, wakes all that wait:
-/// O(followers).
+/// Receiving an item that was pulled before is a clone, and takes no lock. Pulling one takes four
+/// short locks, besides the stream's own poll. Waiting takes the locks of a
+/// [`Subscription`](crate::Subscription) that waits. Each poll of the stream that was ready, and
+/// each wake-up of it, wakes all followers that wait: O(followers).
 ///
 /// # Bounds
 ///
-/// The stream need be neither `Unpin`, `Send` nor `'static`. A clone continues at the same place. It is `Send` and `Sync` if the stream is `Send` and its
-/// items are `Send + Sync`, and always `Unpin`.
+/// The stream need be neither `Unpin`, `Send` nor `'static`. A follower is `Send` and `Sync` if the
+/// stream is `Send` and its items are `Send + Sync`, and always `Unpin`. Its clone continues at the
+/// same place.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -367,12 +383,13 @@ where
     S: Stream,
     S::Item: Clone,
 {
-    /// Limits how far this follower may be behind: it reports lag as an error, and a panic of the
-    /// stream, too.
+    /// Limits the lag of this follower.
+    ///
+    /// It then yields lag, and a panic of the stream, as errors.
     ///
     /// # Cost
     ///
-    /// As for [`Subscription::limited`](crate::Subscription::limited).
+    /// The same as that of [`Subscription::limited`](crate::Subscription::limited).
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -391,14 +408,14 @@ where
         S::Item: Send + Sync + 'static,
     {
         let Follower {
-            seat,
+            passenger,
             reader,
             shared,
             terminated,
         } = self.0;
-        drop(seat);
+        drop(passenger);
         SharedLimited(Follower {
-            seat: Passenger::default(),
+            passenger: Passenger::default(),
             reader: reader.into_items().limited(limit),
             shared,
             terminated,
@@ -444,7 +461,7 @@ impl<S: Stream> Clone for SharedStream<S> {
     }
 }
 
-// Nothing in it is ever pinned.
+// No field is ever pinned.
 impl<S: Stream> Unpin for SharedStream<S> {}
 
 impl<S: Stream> fmt::Debug for SharedStream<S> {
@@ -455,16 +472,17 @@ impl<S: Stream> fmt::Debug for SharedStream<S> {
     }
 }
 
-/// A follower of a shared stream that may not be too far behind, made by
-/// [`SharedStream::limited`]: a [`Stream`] of `Result<S::Item, RecvError>`.
+/// A follower of a shared stream whose lag is bounded.
 ///
-/// It drives the stream like any [`SharedStream`], and bounds what it keeps in memory even if it is
-/// never polled again: see [`Limited`](crate::Limited). It yields [`RecvError::Lagged`] with the number of
-/// items that it has lost, and continues; or, and then `None`:
+/// It is a [`Stream`] of `Result<S::Item, RecvError>`, made by [`SharedStream::limited`]. It drives
+/// the stream like any [`SharedStream`], and bounds what it keeps in memory even if it is never
+/// polled again: see [`Limited`](crate::Limited). If it lags, it yields [`RecvError::Lagged`] with
+/// the number of items that it has lost, and continues. Two errors are final, and `None` follows
+/// them:
 ///
-/// * [`RecvError::ForceClosed`] with [`LagExceeded`](crate::LagExceeded), if its limit says so;
-/// * [`RecvError::Failed`] with [`SourcePanicked`], if the stream panicked. That is so whether or not this
-///   follower drove it just then: the panic itself goes no further than the panic hook.
+/// * [`RecvError::ForceClosed`] with [`LagExceeded`](crate::LagExceeded), if its limit closes it;
+/// * [`RecvError::Failed`] with [`SourcePanicked`], if the stream panicked, even if this follower
+///   drove it: the panic itself goes no further than the panic hook.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -526,7 +544,7 @@ where
     }
 }
 
-// Nothing in it is ever pinned.
+// No field is ever pinned.
 impl<S: Stream> Unpin for SharedLimited<S> {}
 
 impl<S: Stream> fmt::Debug for SharedLimited<S> {

@@ -1,7 +1,8 @@
-//! Something that several tasks wait for, and any of them drives.
+//! A future or a stream that several tasks wait for, and any of them drives.
 //!
-//! A source that is shared, or the handler of a snapshot, belongs to no task: those who wait for it,
-//! its *passengers*, poll it themselves, one at a time. No task and no runtime is needed.
+//! A shared source or the handler of a snapshot has no task of its own. The tasks that wait for it,
+//! its *passengers*, poll it themselves, one at a time. This needs neither a spawned task nor a
+//! runtime.
 //!
 //! ```text
 //!   passengers                     SingleFlight                       what is driven
@@ -14,16 +15,16 @@
 //!                               └─────────────────┘
 //! ```
 //!
-//! * **Only if it was woken.** It is polled at the start, and after its waker was called, or after it was ready:
-//!   not once for each passenger.
-//! * **All are woken.** A wake-up reaches every passenger that waits, so a passenger that is dropped, or never
-//!   polled again, stops nobody: the next one that is polled drives.
-//! * **No wake-up is lost.** A passenger registers, looks whether what it waits for is there, and tries to
-//!   drive, in this order. If another passenger is polling just then, that one notifies when it is done, if the
-//!   thing was ready, has ended, or was woken meanwhile.
-//! * **No lock is held** while it is polled or dropped, so it may poll a passenger of itself: that one finds it
-//!   taken, and waits.
-//! * **What it wakes owns no part of it**, so it may keep its waker.
+//! * **It is polled only after it was woken**, or was ready, or has just been created: not once for
+//!   each passenger.
+//! * **All passengers are woken.** A passenger that is dropped, or never polled again, does not
+//!   hold up the others: the next one that is polled drives.
+//! * **No wake-up is lost.** A passenger registers, looks for what it waits for, and tries to
+//!   drive, in this order. If another passenger is polling just then, that one notifies all
+//!   passengers after its poll, if that was ready, was the last, or was interrupted by a wake-up.
+//! * **No lock is held** while it is polled or dropped. It may therefore poll one of its own
+//!   passengers, which finds it taken and waits.
+//! * **Its waker owns no part of it**, so keeping the waker makes no cycle.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -36,11 +37,13 @@ use crate::sync::TrackedWeak;
 use crate::sync::{AtomicBool, Mutex, TrackedArc};
 use crate::unwind::{Panic, both_even_if_one_panics, keep_first, resume};
 
-/// A handle to something that is driven by those who have one. It is dropped with the last of them, or before:
-/// when it is done, panics, or is [given up](Self::give_up).
+/// A handle to a `D` that the owners of the handles drive.
+///
+/// The `D` is dropped when it is done, panics or is [given up](Self::give_up), and at the latest
+/// with the last handle.
 pub(crate) struct SingleFlight<D>(TrackedArc<FlightState<D>>);
 
-/// A handle that does not keep it.
+/// A handle that does not keep the `D`.
 #[cfg(feature = "publisher")]
 pub(crate) struct WeakSingleFlight<D>(TrackedWeak<FlightState<D>>);
 
@@ -52,46 +55,46 @@ struct FlightState<D> {
 
 enum Stage<D> {
     Idle(D),
-    /// A passenger has it, and polls it.
+    /// A passenger has taken it, and polls it.
     Polled,
-    /// It is done, or was given up: the passenger that polls it, if any, is to drop it.
+    /// It is done, or was given up. A passenger that is polling it drops it afterwards.
     Over,
 }
 
-/// What is woken by what is driven, and wakes the passengers.
+/// The target of the waker that `D` is polled with. It wakes the passengers.
 struct Wakeups {
     signal: Signal,
-    /// It may be ready: it has not been polled since it was woken.
+    /// Set if `D` may be ready, because it has not been polled since it was woken.
     woken: AtomicBool,
 }
 
-/// What polling it once has brought.
+/// The result of one poll.
 #[derive(Clone, Copy)]
 pub(crate) enum FlightStep {
-    /// Something, and there may be more.
+    /// It was ready, and may be so again.
     Ready,
-    /// Nothing yet. It wakes the waker that it was polled with.
+    /// It was not ready, and wakes the waker that it was polled with.
     Pending,
     /// It is done.
     Done,
 }
 
-/// What an attempt to drive has brought.
+/// The result of an attempt to drive.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Driven {
-    /// It was ready: look at what it has brought.
+    /// It was ready: the passenger must look at the outcome.
     Ready,
-    /// There is nothing to do before a passenger is woken.
+    /// There is nothing to do until the passenger is woken.
     Waiting,
     /// It is done, or was given up.
     Over,
 }
 
-/// A passenger's place among those that are woken. Dropping it leaves.
+/// The registration of a passenger's task. Dropping it ends the registration.
 #[derive(Default)]
 pub(crate) struct Passenger(Option<Registration<Passengers>>);
 
-/// The tasks that are woken.
+/// The event that passengers wait for.
 struct Passengers(Arc<Wakeups>);
 
 impl Awaited for Passengers {
@@ -107,7 +110,7 @@ impl Awaited for Passengers {
         self.0.signal.set_waiting_bit();
     }
 
-    /// The passenger looks for itself.
+    /// Always false, because only the passenger can look for what it waits for.
     fn has_happened(&self) -> bool {
         false
     }
@@ -119,9 +122,10 @@ impl Wake for Wakeups {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // A read-modify-write as in `take`, so that one of the two comes first. AcqRel: pairs with that.
+        // AcqRel: pairs with the `swap` in `take`. Both are read-modify-writes, so one comes first:
+        // either `take` sees this wake-up, or this sees that the flag was taken.
         let was_woken = self.woken.swap(true, AcqRel);
-        // Otherwise the passengers know, or are being told.
+        // If the flag was set, the passengers have been notified, or are about to be.
         if !was_woken {
             self.signal.notify();
         }
@@ -141,19 +145,22 @@ impl<D> SingleFlight<D> {
         }))
     }
 
-    /// Registers a task: from now on it is woken. To be followed by a look at what it waits for, and by an attempt to
-    /// [drive](Self::drive).
-    pub(crate) fn register(&self, seat: &mut Passenger, waker: &Waker) {
+    /// Registers a task to be woken.
+    ///
+    /// After this the passenger must look for what it waits for, and try to [drive](Self::drive).
+    /// Otherwise it may miss a wake-up that came before the registration.
+    pub(crate) fn register(&self, passenger: &mut Passenger, waker: &Waker) {
         let passengers = || Passengers(Arc::clone(&self.0.wakeups));
         // Always pending: see `has_happened`.
-        _ = Registration::poll(&mut seat.0, passengers, waker);
+        _ = Registration::poll(&mut passenger.0, passengers, waker);
     }
 
-    /// Polls it, if it may be ready and nobody else is doing so.
+    /// Polls it if it may be ready and no other passenger is polling it.
     ///
     /// # Panics
     ///
-    /// If `poll` does: then it is over. If `poll` has caught a panic, that goes on once the passengers have been told.
+    /// If `poll` does; it is over then. A panic that `poll` has caught and returns is resumed after
+    /// the passengers have been notified.
     pub(crate) fn drive(
         &self,
         poll: impl FnOnce(&mut D, &mut Context<'_>) -> (FlightStep, Option<Panic>),
@@ -183,8 +190,10 @@ impl<D> SingleFlight<D> {
         result
     }
 
-    /// Ends it from outside: it is dropped, at once, or by the passenger that is polling it as soon as that
-    /// returns. Nobody waits for that. Wakes the passengers.
+    /// Ends it from outside, and wakes the passengers.
+    ///
+    /// It is dropped at once; if a passenger is polling it, that one drops it after the poll. This
+    /// does not wait for that.
     #[cfg(feature = "publisher")]
     pub(crate) fn give_up(&self) {
         let given_up = std::mem::replace(&mut *self.0.stage.lock(), Stage::Over);
@@ -211,13 +220,14 @@ impl<D> WeakSingleFlight<D> {
 }
 
 impl<D> FlightState<D> {
-    /// Takes it, to be polled; or says why not.
+    /// Takes it to be polled. If it cannot be taken, returns the result of the attempt to drive.
     fn take(&self) -> Result<D, Driven> {
         let mut stage = self.stage.lock();
         match &*stage {
             Stage::Polled => return Err(Driven::Waiting),
             Stage::Over => return Err(Driven::Over),
-            // AcqRel: pairs with the `swap`s in `wake_by_ref` and in `put_back`.
+            // AcqRel: pairs with the `swap`s in `wake_by_ref` and in `put_back`. Only now, before
+            // the poll: a wake-up that comes during the poll sets the flag again.
             Stage::Idle(_) if !self.wakeups.woken.swap(false, AcqRel) => {
                 return Err(Driven::Waiting);
             }
@@ -229,11 +239,13 @@ impl<D> FlightState<D> {
         }
     }
 
-    /// Puts it back, or drops it if it was given up meanwhile. Notifies the passengers if there is something to look at
-    /// for them: it was ready, or it was woken meanwhile, when they may have found it taken.
+    /// Puts it back, or drops it if it was given up meanwhile.
+    ///
+    /// Notifies the passengers if it was ready, or if it was woken during the poll: they may have
+    /// found it taken then, and wait.
     fn put_back(&self, driven: D, was_ready: bool) {
         if was_ready {
-            // AcqRel: as in `wake_by_ref`.
+            // It may be ready again. AcqRel: pairs with the `swap` in `take`, like `wake_by_ref`.
             self.wakeups.woken.swap(true, AcqRel);
         }
         let mut stage = self.stage.lock();
@@ -246,17 +258,17 @@ impl<D> FlightState<D> {
         };
         drop(stage);
         if given_up.is_some() {
-            // Those who wait were told by the one who gave it up.
+            // The call that gave it up has notified the passengers.
             return drop(given_up);
         }
-        // After it was put back: a passenger that is woken from now on finds it there. Acquire: pairs with
-        // `wake_by_ref`.
+        // Only now that it was put back, so that a passenger that is woken finds it there. Acquire:
+        // pairs with the `swap` in `wake_by_ref`.
         if was_ready || self.wakeups.woken.load(Acquire) {
             self.wakeups.signal.notify();
         }
     }
 
-    /// Notifies the passengers, and drops it, which is over. In this order: the drop may take its time.
+    /// Marks it as over, notifies the passengers and then drops it, since the drop may take long.
     fn end(&self, driven: D) {
         *self.stage.lock() = Stage::Over;
         both_even_if_one_panics(|| self.wakeups.signal.notify(), || drop(driven));

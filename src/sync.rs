@@ -1,4 +1,4 @@
-//! The one place that chooses between std's primitives and those of loom and of the web.
+//! Chooses between the primitives of std, of loom and of the web. No other file does.
 
 // The standard library's clock panics on this target.
 #[cfg(not(all(target_family = "wasm", target_os = "unknown")))]
@@ -21,7 +21,8 @@ mod imp {
     };
     pub(crate) use std::thread_local;
 
-    /// Held while a splice checks that it does not lead back to its own buffer: see `Tail::splice`.
+    /// Locked while a splice checks that it does not lead back to its own buffer, so that no other
+    /// splice can close a cycle meanwhile: see `Writer::splice`.
     pub(crate) static SPLICING: Mutex<()> = Mutex::new(());
 
     pub(crate) use std::sync::Arc as TrackedArc;
@@ -64,13 +65,16 @@ mod imp {
         pub(crate) static ref SPLICING: Mutex<()> = Mutex::new(());
     }
 
-    /// An `Arc` of which loom sees that its end comes after all its drops. (Loom's own has no `Weak`.)
+    /// An `Arc` that shows loom that its value is dropped after all its handles were.
+    ///
+    /// Loom's own `Arc` has no `Weak`.
     pub(crate) struct TrackedArc<T>(std::sync::Arc<Tracked<T>>);
 
     pub(crate) struct TrackedWeak<T>(std::sync::Weak<Tracked<T>>);
 
     pub(crate) struct Tracked<T> {
         value: T,
+        /// The number of dropped handles. Loom orders the drops by the accesses to it.
         drops: AtomicUsize,
     }
 
@@ -107,7 +111,8 @@ mod imp {
 
     impl<T> Drop for TrackedArc<T> {
         fn drop(&mut self) {
-            // Loom switches threads before this and not between it and the drop of the field.
+            // Loom may switch threads before this access, and not between it and the drop of the
+            // field. AcqRel: pairs with the other handles', so that the last drop follows them all.
             self.0
                 .drops
                 .fetch_add(1, std::sync::atomic::Ordering::AcqRel);

@@ -5,9 +5,10 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use crate::list::WeakPlace;
 
-/// A weak place in a buffer, from which to continue later if the items there are still retained.
+/// A weak place in a buffer, from which a reader can continue later.
 ///
-/// Made by the `bookmark` method of a reader ([`Subscription`](crate::Subscription::bookmark),
+/// It continues if the items from there on are still retained then. Made by the `bookmark` method
+/// of a reader ([`Subscription`](crate::Subscription::bookmark),
 /// [`Cloned`](crate::Cloned::bookmark), [`Limited`](crate::Limited::bookmark)) or of a
 /// [`Position`](crate::Position::bookmark), to which it is what a [`Weak`](std::sync::Weak) is to
 /// an [`Arc`](std::sync::Arc). The buffer [upgrades](crate::EventBuffer::upgrade) it to a

@@ -194,12 +194,17 @@ impl<T: Clone> Cloned<T> {
         recv_blocking(self.recv())
     }
 
-    /// Waits for the next event, blocking the thread for at most `timeout`. An event that is ready
-    /// is received whatever the timeout. Allocates a waker.
+    /// Waits for the next event, blocking the thread for at most `timeout`.
+    ///
+    /// An event that is ready is received whatever the timeout.
     ///
     /// # Errors
     ///
-    /// As for [`Subscription::recv_timeout`].
+    /// The same as those of [`Subscription::recv_timeout`].
+    ///
+    /// # Cost
+    ///
+    /// Allocates a waker, even if an event is ready.
     ///
     /// ```
     /// use event_buffer::EventBuffer;

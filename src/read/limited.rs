@@ -20,7 +20,7 @@ use crate::read::position::Position;
 use crate::read::subscription::Subscription;
 use crate::unwind::discard;
 
-/// A reader of cloned events that never lags by more than its [`LagLimit`]: a [`Stream`] of `T`s.
+/// A reader of cloned events whose lag is bounded by a [`LagLimit`]: a [`Stream`].
 ///
 /// Made by [`Subscription::limited`](crate::Subscription::limited). It counts as an observer until
 /// it is dropped or closed.
@@ -85,7 +85,7 @@ pub struct Limited<T> {
 }
 
 impl<T> Subscription<T> {
-    /// Converts this to a reader of cloned events that never lags by more than `limit`.
+    /// Converts this to a reader of cloned events whose lag is bounded by `limit`.
     ///
     /// See [`Limited`]. The reader keeps its place and its closers.
     ///
@@ -451,10 +451,9 @@ impl<T> Limited<T> {
         self.items.closer()
     }
 
-    /// Returns `true` if nothing will be published after what is unread, or it was closed for its
-    /// lag.
+    /// Returns `true` if nothing will be published after what is unread.
     ///
-    /// See [`Subscription::is_closed`].
+    /// A reader that was closed for its lag is closed, too. See [`Subscription::is_closed`].
     ///
     /// ```
     /// use event_buffer::{EventBuffer, LagLimit};
@@ -523,7 +522,7 @@ impl<T> Limited<T> {
     ///
     /// It may exceed the limit while neither the writer nor the reader has enforced that. If a
     /// limit in bytes has moved the reader, only items that it will receive for sure are counted:
-    /// those of up to a sixteenth of its limit may be missing.
+    /// up to a sixteenth of its limit may be missing.
     ///
     /// # Cost
     ///
@@ -545,8 +544,9 @@ impl<T> Limited<T> {
     }
 }
 
-/// A clone is another reader at the same place with the same limit. It receives what this one
-/// would, and both report the skipped items.
+/// A clone is another reader at the same place with the same limit.
+///
+/// It receives what this one would, and both report the skipped items.
 ///
 /// # Cost
 ///
@@ -588,7 +588,7 @@ impl<T: Clone> FusedStream for Limited<T> {
     }
 }
 
-// Nothing in it is ever pinned.
+// No field is ever pinned.
 impl<T> Unpin for Limited<T> {}
 
 impl<T> fmt::Debug for Limited<T> {

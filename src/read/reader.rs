@@ -62,8 +62,10 @@ impl<T> Reader<T> {
         }
     }
 
-    /// Returns the cursor for a chunk. Until the next call, the cursor stays with the reader, even
-    /// if the reader is closed or over its limit.
+    /// Returns the cursor for a chunk.
+    ///
+    /// Until the next call, the cursor stays with the reader, even if the reader is closed or over
+    /// its limit.
     pub(crate) fn lend(&mut self) -> Result<&mut Cursor<T>, TryRecvError> {
         match self.0.get_mut() {
             Tenure::Free(cursor) => Ok(cursor),

@@ -20,7 +20,7 @@ use crate::read::iter::Iter;
 use crate::read::position::Position;
 use crate::read::reader::Reader;
 
-/// A reader of a buffer, at its own pace: a [`Stream`] of items that also has the `recv` family.
+/// A reader of a buffer at its own pace: a [`Stream`] of items.
 ///
 /// It receives every item from its place on, in order, once. It slows down neither the writer nor
 /// other readers.
@@ -221,7 +221,7 @@ impl<T> Subscription<T> {
         recv_timeout(self.recv(), timeout)
     }
 
-    /// Waits until something is ready, then returns the events of all ready items by reference.
+    /// Waits until items are ready, then returns the events of all by reference.
     ///
     /// Nothing is cloned and no references are counted, so this is the fastest way to read. The
     /// events stay in memory until the next read, even if the [`Chunk`] is dropped before.

@@ -23,29 +23,42 @@ use crate::write::replay::{Builder, Retained};
 
 /// The single writer of an unlimited buffer that any number of [`Subscription`]s follow.
 ///
-/// Everything that writes takes `&mut self`, so that writers must take turns is checked by the
-/// compiler; [`SharedBuffer`](crate::SharedBuffer) is for several producers. Dropping the writer
-/// [closes](Self::close) the buffer.
+/// Whatever writes takes `&mut self`, so the compiler checks that there is one writer at a time;
+/// [`SharedBuffer`](crate::SharedBuffer) is for several producers.
 ///
-/// * **Nothing is lost:** an item stays until every reader that can still come to it has passed.
-///   Memory is bounded by the slowest reader that has no [limit](crate::Limited), and by nothing else.
-/// * **Nothing is kept:** beyond that, only what the [replay window](crate::Replay) says (the
-///   newest item, if nothing else is set), and what follows a [`BufferItem`] or a [`Position`]
-///   that somebody holds.
-/// * **Cost:** publishing is O(1). Memory comes in blocks: a busy buffer of small items allocates
-///   about once in 16. A lock is taken only where a reader waits, to wake it. With no reader and
-///   nothing held, [`push`](Self::push) does neither, unless the window is of more than one item.
-/// * **Large events** are moved on the stack a few times on their way in: one of 256 KiB fits on a stack of
-///   2 MiB in an optimized build. Publish [`Box`]es or [`Arc`](std::sync::Arc)s of what is larger, or with stacks that are smaller.
-/// * **Panics** in wakers and in the events' `drop` reach the caller that publishes. The events are published by
-///   then, and every waiting task has been woken.
+/// It is a [`Sink`], too: `stream.map(Ok).forward(&mut buffer)` publishes each element as an item.
 ///
-/// It is a [`Sink`] too: `stream.map(Ok).forward(&mut buffer)` publishes one item per element, each as it comes.
+/// # Memory
 ///
-/// What ends the buffer is [`close`](Self::close), [`fail`](Self::fail), [`splice`](Self::splice), or dropping it.
-/// Closing the sink (`SinkExt::close`, and `forward` does that at its end) ends nothing: a buffer that was lent
-/// to `forward` can be written to afterwards, and one that was moved into it is dropped by it. With `SinkExt` in scope
-/// `close` on a `&mut EventBuffer` is the sink's, which does nothing; on the buffer itself it is [`close`](Self::close).
+/// An item stays in memory until every reader that can still reach it has passed it. The slowest
+/// reader without a [limit](crate::Limited) determines how much that is. Besides that, the buffer
+/// keeps only the [replay window](crate::Replay) (the newest item by default); a [`BufferItem`] or
+/// a [`Position`] keeps everything from its place on.
+///
+/// # Ending
+///
+/// [`close`](Self::close), [`fail`](Self::fail), [`splice`](Self::splice) and
+/// [`finish`](Self::finish) end the buffer, and dropping it closes it.
+///
+/// Closing the [`Sink`] does not end it (`SinkExt::close`; `forward` does that when its source
+/// ends). A buffer that `forward` has borrowed can be written to afterwards; one that was moved
+/// into it is dropped by it. With `SinkExt` in scope, `close` on a `&mut EventBuffer` is the
+/// sink's, which does nothing; on the buffer itself it is [`close`](Self::close).
+///
+/// # Panics
+///
+/// A panic of a waker or of an event's `drop` reaches the caller that publishes, after the events
+/// have been published and every waiting task has been woken.
+///
+/// # Cost
+///
+/// Publishing is O(1). Memory comes in blocks: a busy buffer of small items allocates about once in
+/// 16 items. A lock is taken only to wake readers that wait. Without readers, items and positions,
+/// [`push`](Self::push) does neither, unless the window has room for more than one item.
+///
+/// A large event is moved on the stack a few times: one of 256 KiB fits on a stack of 2 MiB in an
+/// optimized build. For larger events or smaller stacks, publish [`Box`]es or
+/// [`Arc`](std::sync::Arc)s.
 ///
 /// ```
 /// use event_buffer::EventBuffer;
@@ -63,7 +76,7 @@ pub struct EventBuffer<T> {
 }
 
 impl<T> EventBuffer<T> {
-    /// An empty buffer that retains the newest item.
+    /// Creates an empty buffer that retains the newest item.
     ///
     /// ```
     /// use event_buffer::EventBuffer;
@@ -76,13 +89,13 @@ impl<T> EventBuffer<T> {
         Self::builder().build()
     }
 
-    /// Settings for a new buffer: what late readers can replay.
+    /// Returns a builder, which sets what late readers can replay.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, Replay};
     ///
     /// let mut buffer = EventBuffer::builder().replay(Replay::None).build();
-    /// buffer.push("nobody sees this");
+    /// buffer.push("no reader sees this");
     /// assert!(buffer.latest().is_none());
     /// ```
     pub fn builder() -> Builder<T> {
@@ -93,11 +106,18 @@ impl<T> EventBuffer<T> {
         Self { tail }
     }
 
-    /// Publishes the events as one item: readers get all of them at once. Nothing is published
-    /// where there are none.
+    /// Publishes the events as one item: readers receive all of them at once.
     ///
-    /// O(events). A single event stands in the item itself; several get a slice of their own, which
-    /// is allocated. If the iterator panics nothing is published.
+    /// Without events, nothing is published.
+    ///
+    /// # Panics
+    ///
+    /// If the iterator does. Nothing is published then.
+    ///
+    /// # Cost
+    ///
+    /// O(events). A single event is stored in the item itself; several are stored in a slice that
+    /// is allocated.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, TryRecvError};
@@ -116,15 +136,18 @@ impl<T> EventBuffer<T> {
         }
     }
 
-    /// As [`append`](Self::append), but leaves waking the readers to the answer: for a buffer that
-    /// is itself behind a lock.
+    /// Like [`append`](Self::append), but returns a [`Deferred`] that wakes the readers when
+    /// dropped.
     ///
-    /// What is woken is foreign code, and so is what is dropped where the events leave the replay
-    /// window or nobody follows. Under a lock neither should run. The events can be read at once;
-    /// the answer is only what is left to do.
+    /// It is meant for a buffer that is itself behind a lock. Wakers are user code, and so are the
+    /// `drop`s of events that leave the replay window or have no reader; neither should run under a
+    /// lock. The events can be read at once: only the wake-ups and drops are deferred.
     ///
-    /// The iterator does run here: give it events that are made already. Costs as
-    /// [`append`](Self::append).
+    /// The iterator runs here, under your lock: pass events that have been made already.
+    ///
+    /// # Cost
+    ///
+    /// The same as that of [`append`](Self::append).
     ///
     /// ```
     /// use event_buffer::EventBuffer;
@@ -147,9 +170,14 @@ impl<T> EventBuffer<T> {
         }
     }
 
-    /// As [`push`](Self::push), but leaves waking the readers to the answer, as
-    /// [`append_deferred`](Self::append_deferred) does. O(1). An event that nobody will see, or whose place this
-    /// one takes, is boxed, to be dropped with the answer.
+    /// Like [`push`](Self::push), but returns a [`Deferred`] that wakes the readers when dropped.
+    ///
+    /// See [`append_deferred`](Self::append_deferred).
+    ///
+    /// # Cost
+    ///
+    /// O(1). An event that no reader will receive, or that this one replaces, is boxed and dropped
+    /// with the [`Deferred`].
     ///
     /// ```
     /// use event_buffer::EventBuffer;
@@ -170,7 +198,7 @@ impl<T> EventBuffer<T> {
             },
             Err(leftover) => Deferred {
                 later: None,
-                // What needs no drop has none that could be user code.
+                // The `drop` of an event may be user code, so it is deferred; without one, no need.
                 _unseen: leftover
                     .filter(|_| mem::needs_drop::<T>())
                     .map(|leftover| Box::new(Batch::one(leftover))),
@@ -178,8 +206,9 @@ impl<T> EventBuffer<T> {
         }
     }
 
-    /// Like [`push_deferred`](Self::push_deferred), but returns the place of the item, too. Only for a buffer that
-    /// retains nothing for late readers.
+    /// Like [`push_deferred`](Self::push_deferred), but also returns the place of the item.
+    ///
+    /// The buffer must not retain anything for late readers.
     #[cfg(feature = "publisher")]
     #[inline]
     pub(crate) fn push_and_locate(&mut self, event: T) -> (Position<T>, Deferred<T>) {
@@ -204,8 +233,9 @@ impl<T> EventBuffer<T> {
 
     /// Publishes an item of one event.
     ///
-    /// O(1). Allocates a block of places for items now and then, and takes no lock unless a reader
-    /// waits.
+    /// # Cost
+    ///
+    /// O(1). Allocates a block for several items now and then. Takes a lock only if a reader waits.
     ///
     /// ```
     /// use event_buffer::EventBuffer;
@@ -234,17 +264,18 @@ impl<T> EventBuffer<T> {
         }
     }
 
-    /// Ends the buffer as [`close`](Self::close) does, but keeps what it retains until it is dropped.
+    /// Ends the buffer like [`close`](Self::close), but keeps the replay window until it is
+    /// dropped.
     #[cfg(feature = "publisher")]
     pub(crate) fn end(&mut self) {
         drop(self.tail.close());
     }
 
-    /// The newest retained item. O(1).
+    /// Returns the newest retained item. O(1).
     ///
-    /// `None` where nothing was published, or nothing is retained
-    /// ([`Replay::None`](crate::Replay::None)). As long as it is held, it keeps all that is
-    /// published after it.
+    /// Returns `None` if nothing was published, or if nothing is retained
+    /// ([`Replay::None`](crate::Replay::None)). The item keeps everything published after it in
+    /// memory.
     ///
     /// ```
     /// use event_buffer::EventBuffer;
@@ -259,7 +290,7 @@ impl<T> EventBuffer<T> {
         self.tail.newest().map(BufferItem::new)
     }
 
-    /// Follows the buffer from now on. O(1), allocates nothing.
+    /// Returns a reader of what is published from now on. O(1), does not allocate.
     ///
     /// ```
     /// use event_buffer::EventBuffer;
@@ -275,7 +306,9 @@ impl<T> EventBuffer<T> {
         self.tail().subscribe()
     }
 
-    /// Replays what the buffer retains, then follows it. O(1), allocates nothing.
+    /// Returns a reader that replays what the buffer retains, then continues.
+    ///
+    /// O(1), does not allocate.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, Replay};
@@ -292,19 +325,24 @@ impl<T> EventBuffer<T> {
         Subscription::new(Cursor::new(self.tail.oldest()))
     }
 
-    /// Follows the buffer from the first item that contains an event with a greater index, if it retains everything
-    /// that came after the index.
+    /// Returns a reader that starts after an index, if everything after it is retained.
     ///
-    /// That item is delivered whole, so it may begin with events that were seen before. Indexes must grow from event
-    /// to event. O([`len`](Self::len)), allocates nothing.
+    /// It starts with the first item that contains an event with a greater index. That item is
+    /// delivered whole, so it may begin with events that were seen before. Indexes must grow from
+    /// event to event.
     ///
     /// # Errors
     ///
-    /// [`ResumeError::TooOld`] if events after the index may have left the replay window: items have been dropped, and
-    /// the oldest retained one begins after the index, or none is retained at all.
-    /// [`ResumeError::Ahead`] if the index is greater than that of the newest retained event: a subscription would
-    /// miss everything up to it in silence. While nothing has been published every index is ahead, 0 too:
-    /// [`subscribe`](Self::subscribe) then.
+    /// * [`ResumeError::TooOld`] if events after the index may have left the replay window: items
+    ///   have been dropped, and the oldest retained one begins after the index, or none is
+    ///   retained.
+    /// * [`ResumeError::Ahead`] if the index is greater than that of the newest retained event: a
+    ///   reader would silently miss everything up to it. While nothing has been published, every
+    ///   index is ahead, even 0: [`subscribe`](Self::subscribe) instead.
+    ///
+    /// # Cost
+    ///
+    /// O([`retained`](Self::retained)), without allocating.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, Indexed, Replay, ResumeError};
@@ -331,15 +369,17 @@ impl<T> EventBuffer<T> {
         Ok(Subscription::new(Cursor::new(place)))
     }
 
-    /// Goes on at a [`Bookmark`], if all that was published after it is retained.
-    ///
-    /// O([`len`](Self::len)), allocates nothing.
+    /// Returns a reader that starts at a [`Bookmark`], if everything after it is retained.
     ///
     /// # Errors
     ///
-    /// [`BookmarkError::Lost`] with the number of items that are not retained any more;
-    /// [`BookmarkError::OtherBuffer`] where the bookmark is in another buffer than this one and
-    /// those that were spliced to it.
+    /// * [`BookmarkError::Lost`] with the number of items that are not retained any more;
+    /// * [`BookmarkError::OtherBuffer`] if the bookmark is neither in this buffer nor in one that
+    ///   was spliced to it.
+    ///
+    /// # Cost
+    ///
+    /// O([`retained`](Self::retained)), without allocating.
     ///
     /// ```
     /// use event_buffer::{BookmarkError, EventBuffer};
@@ -353,13 +393,13 @@ impl<T> EventBuffer<T> {
     /// # Ok::<(), BookmarkError>(())
     /// ```
     pub fn upgrade(&self, bookmark: &Bookmark<T>) -> Result<Subscription<T>, BookmarkError> {
-        let slot = self.tail.upgrade(&bookmark.place)?;
-        Ok(Subscription::new(Cursor::new(slot)))
+        let place = self.tail.upgrade(&bookmark.place)?;
+        Ok(Subscription::new(Cursor::new(place)))
     }
 
-    /// The place after the newest item: where the next one will be. O(1).
+    /// Returns the place after the newest item, where the next one will be. O(1).
     ///
-    /// As long as it is held, it keeps all that is published from now on.
+    /// The position keeps everything published from now on in memory.
     ///
     /// ```
     /// use event_buffer::EventBuffer;
@@ -375,21 +415,21 @@ impl<T> EventBuffer<T> {
         Position(self.tail.tail())
     }
 
-    /// Ends this buffer by continuing it in another: after its last item, readers go on with what
-    /// stands at the given place, or with what will be published there.
+    /// Ends this buffer by continuing it in another, at the given place.
     ///
-    /// Readers notice nothing. If the other buffer ends, they end with it, and if it has ended
-    /// already they drain it and end. Consuming the writer makes sure that nobody appends past the
-    /// splice.
+    /// After the last item, readers receive what follows that place, or will be published there.
+    /// They notice nothing. They end when the other buffer ends; if it has ended already, they
+    /// drain it first. The splice consumes the writer, so nothing can be appended after it.
     ///
-    /// O(1), or O(splices ahead of the place), and what limited readers have to give up; copies nothing.
-    /// Takes a lock that all splices of the
-    /// process share, for as long as that. A reader or a place in this buffer keeps the other
-    /// one's items from that place on.
+    /// A reader or a place in this buffer keeps the other buffer's items from that place on.
     ///
-    /// A splice that leads back to this buffer is refused: its readers get
-    /// [`RecvError::Failed`](crate::RecvError::Failed) with
-    /// [`SpliceCycle`](crate::SpliceCycle) instead of going round for ever.
+    /// A splice that leads back to this buffer would never end. It is refused: readers receive
+    /// [`RecvError::Failed`](crate::RecvError::Failed) with [`SpliceCycle`](crate::SpliceCycle).
+    ///
+    /// # Cost
+    ///
+    /// O(1), or O(splices ahead of the place), and dropping what limited readers may no longer
+    /// keep. Copies nothing. Meanwhile it holds a lock that all splices of the process share.
     ///
     /// ```
     /// use event_buffer::EventBuffer;
@@ -408,15 +448,17 @@ impl<T> EventBuffer<T> {
     /// ```
     pub fn splice(mut self, onward: impl Into<Position<T>>) {
         let mut spliced = self.tail.splice(onward.into().0);
-        // All are told before events are dropped, which may take its time.
+        // Readers are woken before events are dropped, since that may take long.
         spliced.wake();
-        // First: what it keeps would keep what follows while limits have events dropped.
+        // Before `spliced` enforces limits: the replay window would keep what those are to free.
         drop(self);
         drop(spliced);
     }
 
-    /// Ends the buffer with an error: every reader gets it once, after all items before it, and
-    /// then ends. A later subscriber of a place that somebody held gets it too. O(1).
+    /// Ends the buffer with an error, which each reader receives once, after all items. O(1).
+    ///
+    /// A reader that subscribes later, at an item or a position that still exists, receives it,
+    /// too.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, RecvError};
@@ -434,8 +476,9 @@ impl<T> EventBuffer<T> {
         drop(self.tail.fail(SharedError::new(error.into())));
     }
 
-    /// Ends the buffer cleanly: readers drain what is there, then end. The same as dropping it.
-    /// The replay window goes.
+    /// Ends the buffer cleanly, the same as dropping it: readers drain it, then end.
+    ///
+    /// The replay window is dropped; [`finish`](Self::finish) keeps it.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, TryRecvError};
@@ -452,14 +495,13 @@ impl<T> EventBuffer<T> {
         drop(self);
     }
 
-    /// Ends the buffer like [`close`](Self::close), but keeps what it retains for readers that
-    /// come later.
+    /// Ends the buffer like [`close`](Self::close), but keeps the replay window for later readers.
     ///
-    /// Running readers drain what is there, then end.
+    /// The readers that exist drain the buffer, then end.
     ///
     /// # Cost
     ///
-    /// O(1), and waking the readers that wait.
+    /// O(1), and a wake-up of each task that waits.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, Replay};
@@ -477,15 +519,15 @@ impl<T> EventBuffer<T> {
         recording
     }
 
-    /// Forgets what the buffer retains for late readers, as if it had left the replay window.
+    /// Clears the replay window.
     ///
-    /// Readers lose nothing, and the window fills again with what is published from now on. A
-    /// place that has left the window cannot be resumed any more:
-    /// [`subscribe_after`](Self::subscribe_after) and [`upgrade`](Self::upgrade) say so.
+    /// Readers lose nothing, and the window fills again with what is published from now on.
+    /// [`subscribe_after`](Self::subscribe_after) and [`upgrade`](Self::upgrade) return an error
+    /// for a place that has left the window.
     ///
     /// # Cost
     ///
-    /// O(1), and the drop of the items that no reader is still to receive.
+    /// O(1), and the drop of items that no reader has yet to receive.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, Replay, TryRecvError};
@@ -503,10 +545,12 @@ impl<T> EventBuffer<T> {
         drop(self.tail.clear_window());
     }
 
-    /// Whether anybody follows: a subscription of this buffer, or of one that is spliced to it,
-    /// that has not gone beyond it. Items and positions do not count. O(1), takes no lock.
+    /// Returns `true` while a subscription can still reach the end of this buffer.
     ///
-    /// A subscription that was closed from outside, or for its lag, does not count any more.
+    /// O(1), takes no lock.
+    ///
+    /// Subscriptions of buffers that were spliced to this one count, too. Items and positions do
+    /// not, nor do subscriptions that were closed from outside or for their lag.
     ///
     /// ```
     /// use event_buffer::EventBuffer;
@@ -522,13 +566,18 @@ impl<T> EventBuffer<T> {
         self.tail.is_observed()
     }
 
-    /// Waits until nobody follows (see [`is_observed`](Self::is_observed)), for instance to stop
-    /// producing.
+    /// Waits until no reader is left (see [`is_observed`](Self::is_observed)), to stop producing.
     ///
-    /// Ready at once where nobody does. It says how it was at that moment: somebody may subscribe
-    /// again right after.
+    /// Returns at once if there is none. A reader may have subscribed again by the time this
+    /// returns.
     ///
-    /// Cancel safe: nothing is taken. Waiting takes a lock for a moment.
+    /// # Cancel safety
+    ///
+    /// Cancel safe: nothing is taken.
+    ///
+    /// # Cost
+    ///
+    /// Waiting takes a lock for a moment.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -546,10 +595,9 @@ impl<T> EventBuffer<T> {
         self.tail.record().until_unobserved().await;
     }
 
-    /// Waits until a reader follows (see [`is_observed`](Self::is_observed)), for instance to
-    /// start producing.
+    /// Waits for a reader (see [`is_observed`](Self::is_observed)), to start producing.
     ///
-    /// Returns at once if one does. The reader may be gone again when this returns.
+    /// Returns at once if there is one. It may be gone again by the time this returns.
     ///
     /// # Cancel safety
     ///
@@ -574,9 +622,10 @@ impl<T> EventBuffer<T> {
         self.tail.record().until_observed().await;
     }
 
-    /// Returns how many subscriptions can still reach the end of this buffer: its own, and those
-    /// of buffers that were spliced to it. Items and positions do not count, nor do subscriptions
-    /// that were closed from outside or for their lag.
+    /// Returns the number of subscriptions that can still reach the end of this buffer.
+    ///
+    /// Those of buffers that were spliced to this one count, too. Items and positions do not, nor
+    /// do subscriptions that were closed from outside or for their lag.
     ///
     /// # Cost
     ///
@@ -596,17 +645,18 @@ impl<T> EventBuffer<T> {
         self.tail.subscriber_count()
     }
 
-    /// Returns how many items of this buffer are in memory: those of the replay window, and those
-    /// that a reader, a [`BufferItem`] or a [`Position`] still keeps.
+    /// Returns the number of items of this buffer that are in memory.
     ///
-    /// This is the figure to watch on an unlimited buffer: it grows while the slowest reader falls
-    /// behind. It is exact to the items of a block of memory, which are at most 64, and fewer the
-    /// larger they are: some that were freed already may be counted. It is exact if only the writer
-    /// is left. Items of a buffer that was spliced to this one are not counted here.
+    /// These are the items of the replay window and those that a reader, a [`BufferItem`] or a
+    /// [`Position`] still keeps, but not those of buffers that were spliced to this one. Watch this
+    /// figure on an unlimited buffer: it grows while the slowest reader falls behind.
+    ///
+    /// It may count items that were freed already, up to a block of memory of them: at most 64, and
+    /// fewer if they are large. It is exact if only the writer is left.
     ///
     /// # Cost
     ///
-    /// O(1). Takes no lock, and looks at no reader.
+    /// O(1), however many readers there are. Takes no lock.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, Replay};
@@ -624,9 +674,9 @@ impl<T> EventBuffer<T> {
         self.tail.backlog()
     }
 
-    /// Returns how many items the buffer retains for late readers. O(1).
+    /// Returns the number of items in the replay window. O(1).
     ///
-    /// Items that are in memory only because a reader has not reached them do not count: see
+    /// Items that are in memory only because a reader has not received them do not count: see
     /// [`Subscription::lag`] and [`backlog`](Self::backlog).
     ///
     /// ```
@@ -646,7 +696,7 @@ impl<T> EventBuffer<T> {
 }
 
 impl<T> Builder<T> {
-    /// Makes the buffer. Allocates two small pieces of memory.
+    /// Creates the buffer, which takes two small allocations.
     ///
     /// ```
     /// use event_buffer::EventBuffer;
@@ -659,11 +709,11 @@ impl<T> Builder<T> {
     }
 }
 
-/// What [`EventBuffer::append_deferred`] left to do: waking the readers that wait, and dropping
-/// what nobody will see. Dropping it does that, outside of any lock of yours.
+/// The wake-ups and drops that [`EventBuffer::append_deferred`] has deferred.
 ///
-/// Until then it keeps the items in question, and what follows them. If it is leaked, readers that
-/// wait may sleep for ever.
+/// Dropping it wakes the readers that wait, and drops the events that no reader will receive. Do
+/// that after releasing your own locks. Until then it keeps the items in question, and everything
+/// after them, in memory. If it is leaked, readers that wait may sleep for ever.
 ///
 /// ```
 /// use event_buffer::EventBuffer;
@@ -672,7 +722,7 @@ impl<T> Builder<T> {
 /// let buffer = Mutex::new(EventBuffer::new());
 /// let publish = |event| {
 ///     let deferred = buffer.lock().unwrap().append_deferred([event]);
-///     // The guard was a temporary: what is woken or dropped now may lock the buffer.
+///     // The guard was a temporary, so user code that runs now may lock the buffer.
 ///     drop(deferred);
 /// };
 /// publish("one");
@@ -685,13 +735,14 @@ pub struct Deferred<T> {
         not(feature = "publisher"),
         expect(dead_code, reason = "it is only dropped")
     )]
+    /// The wake-ups, and the events that left the replay window.
     later: Option<Later<T>>,
-    /// In a box: it is the exception.
+    /// The events that were not published, for want of a reader. Boxed, because that is rare.
     _unseen: Option<Box<Batch<T>>>,
 }
 
 impl<T> Deferred<T> {
-    /// Wakes the readers already.
+    /// Wakes the readers now, before events are dropped.
     #[cfg(feature = "publisher")]
     pub(crate) fn wake(&self) {
         if let Some(later) = &self.later {
@@ -706,10 +757,10 @@ impl<T> fmt::Debug for Deferred<T> {
     }
 }
 
-/// Publishes an item per event, all at once, with one wake-up for all.
+/// Publishes each event as an item, all at once, with one wake-up for all.
 ///
-/// The events become visible together, after the last; if the iterator panics none does. Two or
-/// more get blocks of memory of their own.
+/// The items become visible together, after the last event; if the iterator panics, none does. Two
+/// or more are stored in blocks of memory of their own.
 ///
 /// ```
 /// use event_buffer::EventBuffer;
@@ -725,13 +776,14 @@ impl<T> Extend<T> for EventBuffer<T> {
     }
 }
 
-/// Publishes an item per event, at once: the buffer never waits, so there is nothing to hold back, and nothing is
-/// lost if the source fails or is cancelled.
+/// Publishes each event as an item at once.
 ///
-/// It is always ready and never fails. Flushing does nothing, and closing the sink does not end the buffer.
+/// Nothing is lost if the source fails or is cancelled. The sink is always ready and never fails.
+/// Flushing does nothing, and closing it does not end the buffer.
 ///
-/// A source that can fail is forwarded to the sink with the source's type of error. Lend the buffer, so that a failure
-/// is passed on: readers of a buffer that is dropped see a clean end.
+/// To forward a source that can fail, map the sink's error to that of the source. Lend the buffer
+/// to the sink, and then pass the failure on: to its readers, a buffer that is dropped has ended
+/// cleanly.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -774,7 +826,7 @@ impl<T> Sink<T> for EventBuffer<T> {
     }
 }
 
-// Nothing in it is ever pinned.
+// No field is ever pinned.
 impl<T> Unpin for EventBuffer<T> {}
 
 impl<T> Default for EventBuffer<T> {

@@ -1,4 +1,4 @@
-//! The writers.
+//! The writers, what they retain, and what is left of a buffer that has ended.
 
 pub(crate) mod buffer;
 pub(crate) mod recording;

@@ -1,4 +1,4 @@
-//! A buffer that has ended, for readers that come late.
+//! What is left of a buffer that has ended.
 
 use std::fmt;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -6,15 +6,15 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use crate::list::{Cursor, PlaceRef, Writer};
 use crate::read::subscription::Subscription;
 
-/// What an ended buffer retains, for readers that come after its end.
+/// The items of an ended buffer, for readers that come after its end.
 ///
 /// Made by [`EventBuffer::finish`](crate::EventBuffer::finish) and
-/// [`SharedBuffer::finish`](crate::SharedBuffer::finish), with the items of the replay window at
-/// that time: a build log, the output of a job, a finished answer. Nothing can be added. It is no
-/// subscriber of the buffer: [`is_observed`](crate::EventBuffer::is_observed) does not count it.
+/// [`SharedBuffer::finish`](crate::SharedBuffer::finish) from the items of the replay window at
+/// that time: a build log, the output of a job, a finished answer. Nothing can be added. It does
+/// not count as an observer of the buffer.
 ///
-/// A clone is another handle to the same items. They are freed with the last handle and the last
-/// reader that has not passed them.
+/// A clone is another handle to the same items. They are freed once all handles are gone and all
+/// readers have passed them.
 ///
 /// ```
 /// use event_buffer::{EventBuffer, Replay, TryRecvError};
@@ -37,7 +37,7 @@ pub struct Recording<T> {
 }
 
 impl<T> Recording<T> {
-    /// What the writer retains now.
+    /// Creates a recording of what the writer retains now.
     pub(crate) fn of(tail: &Writer<T>) -> Self {
         Self {
             oldest: tail.oldest(),
@@ -45,7 +45,7 @@ impl<T> Recording<T> {
         }
     }
 
-    /// Replays the items from the oldest one on, then ends the way the buffer ended.
+    /// Returns a reader that replays all items, then ends as the buffer ended.
     ///
     /// # Cost
     ///
@@ -64,7 +64,7 @@ impl<T> Recording<T> {
         Subscription::new(Cursor::new(self.oldest.clone()))
     }
 
-    /// The number of items, of however many events each. O(1).
+    /// Returns the number of items, however many events each has. O(1).
     ///
     /// ```
     /// use event_buffer::{EventBuffer, Replay};

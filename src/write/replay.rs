@@ -1,4 +1,4 @@
-//! What late readers can still read, and the builder that is told.
+//! The replay window, and the builder that sets it.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -7,8 +7,9 @@ use crate::error::ResumeError;
 use crate::list::{PlaceRef, Writer};
 use crate::read::indexed::Indexed;
 
-/// What a buffer retains for late readers, as long as its writer lives. Readers retain what they
-/// have not read in any case.
+/// The items that a buffer retains for late readers, as long as its writer lives.
+///
+/// Whatever this is, items stay in memory until all readers have received them.
 ///
 /// ```
 /// use event_buffer::{EventBuffer, Replay};
@@ -21,24 +22,26 @@ use crate::read::indexed::Indexed;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replay {
-    /// Nothing: with no reader a published item is gone at once.
+    /// Nothing: without a reader, an item is dropped as soon as it is published.
     None,
-    /// The newest `n` items, of however many events each. Zero is the same as [`None`](Self::None).
+    /// The newest `n` items, however many events each has. Zero is the same as
+    /// [`None`](Self::None).
     Last(usize),
     /// Everything. The buffer grows for as long as the writer lives.
     All,
 }
 
 impl Default for Replay {
-    /// The newest item, which [`EventBuffer::head`](crate::EventBuffer::latest) answers.
+    /// The newest item, which [`EventBuffer::latest`](crate::EventBuffer::latest) returns.
     fn default() -> Self {
         Self::Last(1)
     }
 }
 
-/// Settings of a new [`EventBuffer`](crate::EventBuffer), made by
-/// [`EventBuffer::builder`](crate::EventBuffer::builder). A clone makes another
-/// buffer with the same ones.
+/// The settings of a new [`EventBuffer`](crate::EventBuffer).
+///
+/// Made by [`EventBuffer::builder`](crate::EventBuffer::builder). A clone builds another buffer
+/// with the same settings.
 ///
 /// ```
 /// use event_buffer::{EventBuffer, Replay};
@@ -61,7 +64,7 @@ impl<T> Builder<T> {
         }
     }
 
-    /// What to retain for late readers. [`Replay::Last(1)`](Replay::Last) if not set.
+    /// Sets what to retain for late readers. The default is [`Replay::Last(1)`](Replay::Last).
     ///
     /// ```
     /// use event_buffer::{EventBuffer, Replay};
@@ -77,7 +80,7 @@ impl<T> Builder<T> {
 }
 
 impl<T> Builder<T> {
-    /// How many items are to be retained.
+    /// Returns the number of items to retain.
     pub(crate) fn retained(&self) -> usize {
         match self.replay {
             Replay::None => 0,
@@ -104,7 +107,7 @@ impl<T> fmt::Debug for Builder<T> {
     }
 }
 
-/// What a buffer retained at some time.
+/// The replay window of a buffer at one time, to be searched without the buffer's lock.
 pub(crate) struct Retained<T> {
     oldest: PlaceRef<T>,
     newest: Option<PlaceRef<T>>,
@@ -122,7 +125,7 @@ impl<T> Retained<T> {
 }
 
 impl<T: Indexed> Retained<T> {
-    /// The place of the first item that contains an event with a greater index.
+    /// Returns the place of the first item that contains an event with a greater index.
     pub(crate) fn after(&self, index: u64) -> Result<PlaceRef<T>, ResumeError> {
         let oldest = self.oldest.events().first().map(Indexed::index);
         let newest = self.newest.as_ref();

@@ -25,19 +25,19 @@ use crate::write::replay::Retained;
 
 /// A cloneable writer for several producers: one [`EventBuffer`] behind a mutex.
 ///
-/// Has all that the single writer has, by `&self`. Since any handle may end the buffer, publishing
-/// returns an error then, with the events: [`Ended`]. A handle keeps what the replay window
-/// retains, and nothing more; a [`WeakBuffer`] keeps nothing.
+/// It has the methods of the single writer, by `&self`. Any handle may end the buffer; publishing
+/// then returns the events in an error, [`Ended`]. A handle keeps the replay window in memory, and
+/// no more; a [`WeakBuffer`] keeps nothing.
 ///
 /// # Ending
 ///
 /// The inherent [`close`](Self::close) ends the buffer for all handles, as do
 /// [`fail`](Self::fail), [`splice`](Self::splice), [`finish`](Self::finish), and dropping the last
-/// handle. Whatever comes first counts; what comes later has no effect.
+/// handle. The first of them takes effect; later ones do nothing.
 ///
-/// Closing the [`Sink`] ends nothing, since other handles may still publish. `forward` closes the
-/// sink when its source ends. Mind which of the two is called: `shared.close()` is the inherent
-/// method, even with `SinkExt` in scope. `SinkExt::close(&mut shared)`, or `.close()` on a
+/// Closing the [`Sink`] does not end the buffer, since other handles may still publish. `forward`
+/// closes the sink when its source ends. Mind which of the two you call: `shared.close()` is the
+/// inherent method, even with `SinkExt` in scope. `SinkExt::close(&mut shared)`, or `.close()` on a
 /// `&mut SharedBuffer<T>` in generic code over a [`Sink`], is the sink's.
 ///
 /// # Cost
@@ -45,8 +45,9 @@ use crate::write::replay::Retained;
 /// Every method takes the lock for a moment. Readers do not take it, and writers do not wait for
 /// readers.
 ///
-/// No user code runs under the lock: events are collected before, and readers woken and
-/// items freed after it, so that an iterator, a waker or a `T`'s drop may use the buffer itself.
+/// No user code runs under the lock: events are collected before it is taken, and readers are woken
+/// and items freed after it is released. An iterator, a waker or a `T`'s drop may therefore use the
+/// buffer itself.
 ///
 /// ```
 /// use event_buffer::SharedBuffer;
@@ -67,8 +68,9 @@ pub struct SharedBuffer<T> {
 }
 
 impl<T> SharedBuffer<T> {
-    /// An empty buffer that retains the newest item. For other settings make it
-    /// [`from`](From::from) an [`EventBuffer`].
+    /// Creates an empty buffer that retains the newest item.
+    ///
+    /// For other settings, convert an [`EventBuffer`] with [`from`](From::from).
     ///
     /// ```
     /// use event_buffer::{EventBuffer, Replay, SharedBuffer};
@@ -83,8 +85,9 @@ impl<T> SharedBuffer<T> {
         EventBuffer::new().into()
     }
 
-    /// Publishes the events as one item: see [`EventBuffer::append`]. The iterator runs before the
-    /// lock is taken.
+    /// Publishes the events as one item: see [`EventBuffer::append`].
+    ///
+    /// The iterator runs before the lock is taken.
     ///
     /// # Errors
     ///
@@ -132,18 +135,18 @@ impl<T> SharedBuffer<T> {
         }
         if buffer.tail.skip_unobserved(1) {
             drop(buffer);
-            // The lock is released: user code runs now.
+            // User code: dropped after the lock is released.
             drop(event);
             return Ok(());
         }
         let later = buffer.tail.push_later(event);
         drop(buffer);
-        // As above.
+        // User code: wakers and drops run after the lock is released.
         drop(later);
         Ok(())
     }
 
-    /// As [`push`](Self::push), but leaves what runs user code to the answer.
+    /// Like [`push`](Self::push), but returns the wake-ups and drops, which run user code.
     pub(crate) fn push_later(&self, event: T) -> impl Sized + use<T> {
         let mut buffer = self.buffer.lock();
         if buffer.tail.has_ended() {
@@ -154,8 +157,9 @@ impl<T> SharedBuffer<T> {
         Ok(later)
     }
 
-    /// Publishes an item per event, all at once and next to each other, with one wake-up. The
-    /// iterator runs before the lock is taken; if it panics nothing is published.
+    /// Publishes each event as an item, all at once and next to each other, with one wake-up.
+    ///
+    /// The iterator runs before the lock is taken; if it panics, nothing is published.
     ///
     /// # Errors
     ///
@@ -186,12 +190,12 @@ impl<T> SharedBuffer<T> {
         }
         let later = buffer.tail.publish_later(batch);
         drop(buffer);
-        // The lock is released: user code runs now.
+        // User code: wakers and drops run after the lock is released.
         drop(later);
         Ok(())
     }
 
-    /// The newest retained item: see [`EventBuffer::head`].
+    /// Returns the newest retained item: see [`EventBuffer::latest`].
     ///
     /// ```
     /// use event_buffer::SharedBuffer;
@@ -206,7 +210,7 @@ impl<T> SharedBuffer<T> {
         self.buffer.lock().latest()
     }
 
-    /// Follows the buffer from now on: see [`EventBuffer::subscribe`].
+    /// Returns a reader of what is published from now on: see [`EventBuffer::subscribe`].
     ///
     /// ```
     /// use event_buffer::{SharedBuffer, TryRecvError};
@@ -219,8 +223,9 @@ impl<T> SharedBuffer<T> {
         self.tail().subscribe()
     }
 
-    /// Replays what the buffer retains, then follows it: see
-    /// [`EventBuffer::subscribe_from_start`].
+    /// Returns a reader that replays what the buffer retains, then continues.
+    ///
+    /// See [`EventBuffer::subscribe_from_start`].
     ///
     /// ```
     /// use event_buffer::SharedBuffer;
@@ -232,19 +237,21 @@ impl<T> SharedBuffer<T> {
     /// ```
     pub fn subscribe_from_start(&self) -> Subscription<T> {
         let oldest = self.buffer.lock().tail.oldest();
-        // The lock is released: the first reader wakes the tasks that wait for one.
+        // After the lock is released, because the first reader wakes tasks that wait for one.
         Position(oldest).subscribe()
     }
 
-    /// Follows the buffer strictly after an index: see [`EventBuffer::subscribe_after`].
+    /// Returns a reader that starts after an index, if everything after it is retained.
+    ///
+    /// See [`EventBuffer::subscribe_after`].
     ///
     /// # Errors
     ///
-    /// As for [`EventBuffer::subscribe_after`].
+    /// The same as those of [`EventBuffer::subscribe_after`].
     ///
     /// # Cost
     ///
-    /// O([`len`](Self::len)), not under the lock. Allocates nothing.
+    /// O([`retained`](Self::retained)), after the lock is released. Does not allocate.
     ///
     /// ```
     /// use event_buffer::{Indexed, SharedBuffer};
@@ -267,16 +274,16 @@ impl<T> SharedBuffer<T> {
         T: Indexed,
     {
         let retained = Retained::of(&self.buffer.lock().tail);
-        // The lock is released: user code runs now.
+        // User code: `Indexed::index` runs after the lock is released.
         let place = retained.after(index)?;
         Ok(Position(place).subscribe())
     }
 
-    /// Goes on at a [`Bookmark`]: see [`EventBuffer::upgrade`].
+    /// Returns a reader that starts at a [`Bookmark`]: see [`EventBuffer::upgrade`].
     ///
     /// # Errors
     ///
-    /// As for [`EventBuffer::upgrade`].
+    /// The same as those of [`EventBuffer::upgrade`].
     ///
     /// ```
     /// use event_buffer::SharedBuffer;
@@ -293,7 +300,7 @@ impl<T> SharedBuffer<T> {
         Ok(Position(place).subscribe())
     }
 
-    /// The place after the newest item: see [`EventBuffer::tail`].
+    /// Returns the place after the newest item: see [`EventBuffer::tail`].
     ///
     /// ```
     /// use event_buffer::{EventBuffer, SharedBuffer};
@@ -310,7 +317,9 @@ impl<T> SharedBuffer<T> {
         self.buffer.lock().tail()
     }
 
-    /// Whether anybody follows: see [`EventBuffer::is_observed`].
+    /// Returns `true` while a subscription can still reach the end of this buffer.
+    ///
+    /// See [`EventBuffer::is_observed`].
     ///
     /// ```
     /// use event_buffer::SharedBuffer;
@@ -325,7 +334,7 @@ impl<T> SharedBuffer<T> {
         self.buffer.lock().is_observed()
     }
 
-    /// Waits until no reader follows: see [`EventBuffer::unobserved`].
+    /// Waits until no reader is left: see [`EventBuffer::unobserved`].
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -343,7 +352,7 @@ impl<T> SharedBuffer<T> {
         record.until_unobserved().await;
     }
 
-    /// Waits until a reader follows: see [`EventBuffer::observed`].
+    /// Waits for a reader: see [`EventBuffer::observed`].
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -360,8 +369,9 @@ impl<T> SharedBuffer<T> {
         record.until_observed().await;
     }
 
-    /// Returns how many subscriptions can still reach the end of this buffer: see
-    /// [`EventBuffer::subscriber_count`].
+    /// Returns the number of subscriptions that can still reach the end of this buffer.
+    ///
+    /// See [`EventBuffer::subscriber_count`].
     ///
     /// ```
     /// use event_buffer::SharedBuffer;
@@ -376,7 +386,9 @@ impl<T> SharedBuffer<T> {
         self.buffer.lock().subscriber_count()
     }
 
-    /// Returns how many items of this buffer are in memory: see [`EventBuffer::backlog`].
+    /// Returns the number of items of this buffer that are in memory.
+    ///
+    /// See [`EventBuffer::backlog`].
     ///
     /// ```
     /// use event_buffer::SharedBuffer;
@@ -391,7 +403,7 @@ impl<T> SharedBuffer<T> {
         self.buffer.lock().backlog()
     }
 
-    /// Forgets what the buffer retains for late readers: see [`EventBuffer::clear_window`].
+    /// Clears the replay window: see [`EventBuffer::clear_window`].
     ///
     /// ```
     /// use event_buffer::SharedBuffer;
@@ -404,11 +416,11 @@ impl<T> SharedBuffer<T> {
     #[doc(alias = "clear")]
     pub fn clear_window(&self) {
         let cleared = self.buffer.lock().tail.clear_window();
-        // The lock is released: user code runs now.
+        // User code: events are dropped after the lock is released.
         drop(cleared);
     }
 
-    /// Returns how many items the buffer retains for late readers: see [`EventBuffer::retained`].
+    /// Returns the number of items in the replay window: see [`EventBuffer::retained`].
     ///
     /// ```
     /// use event_buffer::SharedBuffer;
@@ -423,10 +435,10 @@ impl<T> SharedBuffer<T> {
         self.buffer.lock().retained()
     }
 
-    /// Ends the buffer cleanly, for all handles: readers drain what is there, then end. The replay
-    /// window goes. Has no effect if the buffer has ended already.
+    /// Ends the buffer cleanly, for all handles: readers drain it, then end.
     ///
-    /// This is not the [`Sink`]'s `close`: see the [type's page](Self#ending).
+    /// The replay window is dropped; [`finish`](Self::finish) keeps it. Has no effect if the buffer
+    /// has ended already. The [`Sink`] has another `close`: see the [type's page](Self#ending).
     ///
     /// ```
     /// use event_buffer::{SharedBuffer, TryRecvError};
@@ -443,8 +455,9 @@ impl<T> SharedBuffer<T> {
         self.end_with(Writer::close);
     }
 
-    /// Ends the buffer with an error, for all handles: see [`EventBuffer::fail`]. Has no effect if
-    /// the buffer has ended already.
+    /// Ends the buffer with an error, for all handles: see [`EventBuffer::fail`].
+    ///
+    /// Has no effect if the buffer has ended already.
     ///
     /// ```
     /// use event_buffer::{RecvError, SharedBuffer};
@@ -459,12 +472,12 @@ impl<T> SharedBuffer<T> {
         self.end_with(|tail| tail.fail(error.clone()));
     }
 
-    /// Ends the buffer by continuing it in another, for all handles: see [`EventBuffer::splice`].
-    /// Has no effect if the buffer has ended already.
+    /// Ends the buffer for all handles by continuing it in another.
     ///
-    /// The readers continue; the handles do not: they keep nothing of the other buffer, and whoever
-    /// subscribes by one of them from now on finds a buffer that is closed. Tasks that wait by
-    /// [`observed`](Self::observed) or [`unobserved`](Self::unobserved) are done.
+    /// See [`EventBuffer::splice`]. The readers continue in the other buffer; the handles do not.
+    /// They keep nothing of it, and a reader that subscribes through one of them from now on finds
+    /// a closed buffer. Waiting calls of [`observed`](Self::observed) and
+    /// [`unobserved`](Self::unobserved) return. Has no effect if the buffer has ended already.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, SharedBuffer};
@@ -485,21 +498,21 @@ impl<T> SharedBuffer<T> {
             return drop(buffer);
         }
         let mut spliced = buffer.tail.splice(onward.0);
-        // The handles are not to keep what follows.
+        // The handles live on, and with this tail they would keep the other buffer's items.
         let tail = mem::replace(&mut buffer.tail, Writer::closed());
         drop(buffer);
-        // The lock is released: user code runs now. All are told before events are dropped.
+        // User code runs after the lock is released. Readers are woken before events are dropped,
+        // since that may take long.
         spliced.wake();
         drop(tail);
         drop(spliced);
     }
 
-    /// Ends the buffer like [`close`](Self::close), but keeps what it retains, for readers that
-    /// come later: see [`EventBuffer::finish`].
+    /// Ends the buffer like [`close`](Self::close), but keeps the replay window for later readers.
     ///
-    /// The handles of the buffer retain it, too, as long as they live. If the buffer has ended
-    /// already, the recording has what it retains now and ends the same way: nothing after
-    /// [`close`](Self::close).
+    /// The handles of the buffer keep the window, too. If the buffer has ended already, the
+    /// recording has what it still retains, which is nothing after [`close`](Self::close), and ends
+    /// the same way. See [`EventBuffer::finish`].
     ///
     /// ```
     /// use event_buffer::SharedBuffer;
@@ -513,12 +526,12 @@ impl<T> SharedBuffer<T> {
     /// ```
     pub fn finish(&self) -> Recording<T> {
         let (recording, wake) = self.finish_later();
-        // The lock is released: user code runs now.
+        // User code: wakers run after the lock is released.
         drop(wake);
         recording
     }
 
-    /// As [`finish`](Self::finish), but leaves what runs user code to the answer.
+    /// Like [`finish`](Self::finish), but returns the wake-ups, which run user code.
     pub(crate) fn finish_later(&self) -> (Recording<T>, Wake<T>) {
         let mut buffer = self.buffer.lock();
         let recording = Recording::of(&buffer.tail);
@@ -531,7 +544,7 @@ impl<T> SharedBuffer<T> {
         let wake = end(&mut buffer.tail);
         let window = buffer.tail.clear_window();
         drop(buffer);
-        // The lock is released: user code runs now.
+        // User code: wakers and drops run after the lock is released.
         drop(wake);
         drop(window);
     }
@@ -567,10 +580,10 @@ impl<T> SharedBuffer<T> {
         Arc::ptr_eq(&self.buffer, &other.buffer)
     }
 
-    /// Returns the buffer if this is the last handle and the buffer has not ended. If several
-    /// threads ask at once, one of them gets it.
+    /// Returns the buffer if this is the last handle and the buffer has not ended.
     ///
-    /// The handle is gone either way.
+    /// The handle is consumed either way. If several threads call this at once with the last
+    /// handles, exactly one of them gets the buffer.
     ///
     /// ```
     /// use event_buffer::SharedBuffer;
@@ -587,10 +600,9 @@ impl<T> SharedBuffer<T> {
     }
 }
 
-/// A handle of a [`SharedBuffer`] that does not keep it open, made by
-/// [`SharedBuffer::downgrade`].
+/// A handle of a [`SharedBuffer`] that does not keep it open.
 ///
-/// Keeps no item in memory.
+/// Made by [`SharedBuffer::downgrade`]. It keeps no item in memory.
 ///
 /// ```
 /// use event_buffer::{SharedBuffer, TryRecvError};
@@ -608,10 +620,10 @@ pub struct WeakBuffer<T> {
 }
 
 impl<T> WeakBuffer<T> {
-    /// Returns a handle that publishes, unless the last one is gone.
+    /// Returns a handle that publishes, unless all of them are gone.
     ///
-    /// A buffer that was ended by a handle that still exists is returned: publishing to it is an
-    /// error.
+    /// A buffer that has ended is returned, too, while one of its handles exists: publishing to it
+    /// is an error.
     ///
     /// ```
     /// use event_buffer::SharedBuffer;
@@ -644,10 +656,10 @@ impl<T> fmt::Debug for WeakBuffer<T> {
 impl<T: RefUnwindSafe> UnwindSafe for WeakBuffer<T> {}
 impl<T: RefUnwindSafe> RefUnwindSafe for WeakBuffer<T> {}
 
-/// Publishes an item per event, at once. It is always ready. Flushing does nothing, and closing the
-/// sink does not end the buffer: see the [type's page](SharedBuffer#ending).
+/// Publishes each event as an item at once.
 ///
-/// Sending fails with [`Ended`] once the buffer has ended.
+/// The sink is always ready. Flushing does nothing, and closing it does not end the buffer: see the
+/// [type's page](SharedBuffer#ending). Sending fails with [`Ended`] once the buffer has ended.
 impl<T> Sink<T> for SharedBuffer<T> {
     type Error = Ended<T>;
 
@@ -668,7 +680,7 @@ impl<T> Sink<T> for SharedBuffer<T> {
     }
 }
 
-// Nothing in it is ever pinned.
+// No field is ever pinned.
 impl<T> Unpin for SharedBuffer<T> {}
 
 impl<T> From<EventBuffer<T>> for SharedBuffer<T> {
