@@ -96,8 +96,9 @@ impl<T> Anchored<T> {
         left
     }
 
-    /// Moves to where the buffer continues whose last slot this is and leads to `next`. Returns how
-    /// it ended, and stays, if it does not continue.
+    /// Follows the splice in this slot, the last of its buffer, which leads to `next`.
+    ///
+    /// If the buffer has ended otherwise, the place stays.
     pub(super) fn follow(&mut self, next: NodePtr<T>) -> Continuation<T> {
         // SAFETY: L7.
         let continuation = unsafe { self.at.continuation(next) };
