@@ -509,9 +509,9 @@ impl<T> Drop for Taken<T> {
             Custody::Trail(parked) => {
                 let (place, _, garbage) = leave_trail(&parked, limit.as_ref());
                 let leave = || {
-                    place
-                        .iter()
-                        .for_each(|place| place.shared().remove_observer())
+                    if let Some(place) = &place {
+                        place.shared().remove_observer();
+                    }
                 };
                 both_even_if_one_panics(leave, || drop(garbage));
             }
