@@ -63,12 +63,13 @@
 //!
 //! Freeing a chain is a loop, never a recursion, however long the chain. The links are released
 //! before the first event is dropped, because the drop of an event is user code that may take its
-//! time: in the meantime it must not keep alive what is published after it. See `node/free.rs`.
+//! time. Otherwise the chain would keep alive whatever is published in the meantime. See
+//! `node/free.rs`.
 //!
 //! # The end, and what comes after it
 //!
-//! An *end* (clean or failed) is the last slot with `next` pointing to itself. What kind of end it
-//! is, is written in the buffer's [`Shared`](shared::Shared) before that.
+//! An *end* (clean or failed) is the last slot with `next` pointing to itself. Before that, the
+//! writer notes the kind of end in the buffer's [`Shared`](shared::Shared).
 //!
 //! A *splice* is the last slot with `next` pointing to a slot of another buffer, while the `Shared`
 //! says `Spliced`. A reader follows the link and continues there, under that buffer's numbers. It
