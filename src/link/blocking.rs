@@ -30,14 +30,15 @@ pub(crate) fn recv_timeout<R>(
     }
 }
 
-/// Runs a future on this thread; `None` if the timeout passes first. The clock is asked only if the future is not
-/// ready.
+/// Runs a future on this thread. Returns `None` if the timeout passes first.
 ///
-/// Not an executor's `block_on`: it may be used inside of one, as any blocking call may.
+/// This is not an executor's `block_on`: like any blocking call, it may be used inside an executor.
+/// The clock is read only if the future is not ready at once.
 pub(crate) fn block_on<R>(future: impl Future<Output = R>, timeout: Option<Duration>) -> Option<R> {
     struct Unpark {
         thread: Thread,
-        /// The thread's own token could be consumed by another call that parks it.
+        /// Set by a wake-up. The thread's own token is not enough: another call that parks the
+        /// thread could consume it.
         woken: AtomicBool,
     }
 
@@ -63,7 +64,7 @@ pub(crate) fn block_on<R>(future: impl Future<Output = R>, timeout: Option<Durat
     if let Poll::Ready(received) = future.as_mut().poll(&mut cx) {
         return Some(received);
     }
-    // Without threads nobody can publish while this one waits.
+    // Without threads, nothing can be published while this thread waits.
     if cfg!(all(target_family = "wasm", target_os = "unknown")) {
         assert!(
             timeout.is_some(),
@@ -71,7 +72,7 @@ pub(crate) fn block_on<R>(future: impl Future<Output = R>, timeout: Option<Durat
         );
         return None;
     }
-    // A deadline too far away to be represented is none.
+    // A deadline too far away to be represented is no deadline.
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     loop {
         while !unpark.woken.swap(false, AcqRel) {

@@ -9,8 +9,8 @@ use crate::error::SharedError;
 
 /// Closes one [`Subscription`](crate::Subscription) from outside, from any thread.
 ///
-/// Made by [`Subscription::closer`](crate::Subscription::closer). It keeps neither the
-/// subscription nor any item alive. Clones close the same subscription.
+/// It is created by [`Subscription::closer`](crate::Subscription::closer). Clones close the same
+/// subscription. It keeps alive neither the subscription nor any item.
 ///
 /// ```
 /// use event_buffer::{EventBuffer, RecvError};
@@ -30,13 +30,17 @@ pub struct Closer(Arc<dyn Closable>);
 
 /// A reader that can be closed.
 pub(crate) trait Closable: Send + Sync {
-    /// Closes it, unless it was closed before. No more is delivered from now on. Runs no user code.
+    /// Closes the reader, unless a closer has closed it before. It delivers no more from now on.
+    ///
+    /// Runs no user code: dropping what is returned does.
     fn close(self: Arc<Self>, reason: SharedError) -> Option<Closed>;
 
     fn is_closed(&self) -> bool;
 }
 
-/// The place of a reader that has been closed. Dropping this wakes its task, and frees what only the reader kept.
+/// The place of a reader that has been closed.
+///
+/// Dropping it wakes the reader's task, and frees what only the reader kept.
 #[must_use]
 pub(crate) struct Closed(
     #[expect(dead_code, reason = "it is only dropped")] pub(crate) Option<Box<dyn Send>>,
@@ -47,28 +51,33 @@ impl Closer {
         Self(reader)
     }
 
-    /// Closes the subscription, wakes its task, and frees at once what only this subscription kept in memory, even
-    /// if it is never polled again. Nothing that it has not received yet is delivered: every read returns
-    /// [`RecvError::ForceClosed`](crate::RecvError::ForceClosed) with this reason from now on.
+    /// Closes the subscription, wakes its task, and frees what only this subscription kept.
     ///
-    /// The reason is any error, kept as it is ([`downcast_ref`](SharedError::downcast_ref)), or
-    /// a text. The first one sticks. Returns `true` if no closer had closed this reader before, even if the reader was
-    /// dropped, has ended or was closed for its lag. A reader that has reported
-    /// [`LagExceeded`](crate::LagExceeded) keeps that reason; any other reports this one from now on.
+    /// The memory is freed at once, even if the subscription is never polled again. Nothing that it
+    /// has not received yet is delivered: from now on, every read returns
+    /// [`RecvError::ForceClosed`](crate::RecvError::ForceClosed) with this reason.
     ///
-    /// **It never waits for the reader.** A reader that is in the midst of a read, or in the `clone` of an event, frees
-    /// what it kept when the read returns. One that has lent a [`Chunk`](crate::Chunk) does so when it is read again
-    /// or dropped.
+    /// The reason is any error, kept as it is ([`downcast_ref`](SharedError::downcast_ref)), or a
+    /// text. The first one sticks. Returns `true` if no closer had closed this reader before, even
+    /// if the reader was dropped, has ended, or was closed for its lag. A reader that has reported
+    /// [`LagExceeded`](crate::LagExceeded) keeps that reason; any other reports this one from now
+    /// on.
     ///
-    /// **What the reader has handed out stays**: a [`BufferItem`](crate::BufferItem), a
-    /// [`Position`](crate::Position) or a chunk keeps all that follows it, and can follow the buffer. Do not leave
-    /// those to a client that you may have to close.
+    /// **It never waits for the reader.** A reader in the middle of a read, or of the `clone` of an
+    /// event, frees what it kept when the read returns. A reader that has lent a
+    /// [`Chunk`](crate::Chunk) does so when it is read again or dropped.
     ///
-    /// O(1) and a lock for a moment, besides dropping what is freed.
+    /// **What the reader has handed out stays valid.** A [`BufferItem`](crate::BufferItem), a
+    /// [`Position`](crate::Position) or a chunk keeps everything after it alive, and can follow the
+    /// buffer. Do not leave those to a client that you may have to close.
     ///
     /// # Panics
     ///
     /// If the reader's waker or the drop of an event panics. The reader is closed by then.
+    ///
+    /// # Cost
+    ///
+    /// O(1), besides dropping what is freed. Takes a lock for a moment.
     ///
     /// ```
     /// use event_buffer::{EventBuffer, Replay};
@@ -86,8 +95,10 @@ impl Closer {
         self.close_deferred(reason).is_some()
     }
 
-    /// Closes the subscription like [`close`](Self::close), and leaves what runs user code to the answer. `None` if
-    /// it was closed already.
+    /// Closes the subscription like [`close`](Self::close), and returns what runs user code when
+    /// dropped.
+    ///
+    /// Returns `None` if a closer has closed it before.
     pub(crate) fn close_deferred(
         &self,
         reason: impl Into<Box<dyn Error + Send + Sync>>,
@@ -95,8 +106,13 @@ impl Closer {
         Arc::clone(&self.0).close(SharedError::new(reason.into()))
     }
 
-    /// Returns `true` once a closer, this or another one, has closed the reader. One that was closed for its lag does
-    /// not count. O(1), takes a lock for a moment.
+    /// Returns `true` once a closer, this or another one, has closed the reader.
+    ///
+    /// A close for its lag does not count.
+    ///
+    /// # Cost
+    ///
+    /// O(1). Takes a lock for a moment.
     ///
     /// ```
     /// use event_buffer::EventBuffer;

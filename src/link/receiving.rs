@@ -1,12 +1,13 @@
-//! A `recv` of a reader that has its task's registration itself.
+//! The future of a `recv`, for readers that own their task's registration.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
-/// Polls the reader until it is ready. If the future is dropped before that, `stop_waiting` ends
-/// the task's registration, which would keep the task's memory alive and wake the task for what it
-/// no longer waits for. A future that was never polled leaves the registration of the reader's
-/// stream alone.
+/// Polls the reader until it is ready.
+///
+/// If the future is dropped before that, `stop_waiting` ends the task's registration. Otherwise the
+/// registration would keep the task's memory alive, and wake a task that waits for something else
+/// by then. A future that was never polled leaves the registration of the reader's stream alone.
 pub(crate) async fn receive<T, R>(
     reader: &mut T,
     mut poll: impl FnMut(&mut T, &Context<'_>) -> Poll<R>,
@@ -33,7 +34,7 @@ struct PendingRecv<'a, T> {
 
 impl<T> Drop for PendingRecv<'_, T> {
     fn drop(&mut self) {
-        // Not if it is ready: the waker's drop may panic, and cost what was received.
+        // Not if it is ready: the drop of the waker may panic, and what was received would be lost.
         if self.is_pending {
             (self.stop_waiting)(self.reader);
         }

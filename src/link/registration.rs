@@ -1,4 +1,4 @@
-//! A task's place among those that wait, as a value.
+//! A task's registration with an event.
 
 use std::future::poll_fn;
 use std::task::{Poll, Waker};
@@ -10,15 +10,18 @@ use super::waiters::{Ticket, Waiters};
 pub(crate) trait Awaited {
     fn event(&self) -> &Event;
     fn waiters(&self) -> &Waiters;
-    /// Sets the waiting bit, with a read-modify-write of the word that the writer changes with one, too.
+    /// Sets the waiting bit, with a read-modify-write of the word that the writer changes with one,
+    /// too.
     fn set_waiting_bit(&self);
-    /// Whether there is nothing to wait for any more.
+    /// Returns `true` if there is nothing left to wait for.
     fn has_happened(&self) -> bool;
 }
 
 impl Ticket {
-    /// Registers a task among the waiters, or renews its registration, and looks again: `Ready` if there is nothing to
-    /// wait for any more. Whoever has the ticket is to [leave](Waiters::leave) with it.
+    /// Registers a task, or renews its registration, and checks the condition again.
+    ///
+    /// Returns `Ready` if there is nothing left to wait for. The owner of the ticket has to
+    /// [leave](Waiters::leave) with it.
     pub(crate) fn poll(
         ticket: &mut Option<Self>,
         awaited: &impl Awaited,
@@ -58,15 +61,16 @@ impl<A: Awaited> Awaited for &A {
     }
 }
 
-/// A task's place in a group. Dropping it leaves the group; the waker that is dropped with it is user code.
+/// A task's registration, which ends when this is dropped. That drops a waker, which is user code.
 pub(crate) struct Registration<A: Awaited> {
     awaited: A,
     ticket: Option<Ticket>,
 }
 
 impl<A: Awaited> Registration<A> {
-    /// Registers the task, or renews its registration, and looks again: `Ready` if there is nothing to wait for any
-    /// more.
+    /// Registers the task, or renews its registration, and checks the condition again.
+    ///
+    /// Returns `Ready` if there is nothing left to wait for.
     pub(crate) fn poll(
         registration: &mut Option<Self>,
         awaited: impl FnOnce() -> A,

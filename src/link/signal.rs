@@ -7,7 +7,7 @@ use super::registration::Awaited;
 use super::waiters::Waiters;
 use crate::sync::AtomicBool;
 
-/// Wakes the tasks that wait for a condition. Unlike a link's event it can be notified again and again.
+/// Wakes the tasks that wait for a condition. Unlike a link's event, it can be notified repeatedly.
 #[derive(Default)]
 pub(crate) struct Signal {
     /// The waiting bit.
@@ -19,12 +19,16 @@ pub(crate) struct Signal {
 impl Signal {
     /// Wakes the tasks that wait. The caller has made their condition true.
     ///
-    /// One atomic instruction if no task waits. A task that is polled for another reason just then may be
-    /// woken although nothing is new.
+    /// A task that is being polled for another reason may be woken although nothing is new.
+    ///
+    /// # Cost
+    ///
+    /// One atomic instruction if no task waits.
     #[inline]
     pub(crate) fn notify(&self) {
-        // AcqRel: the Release half publishes the condition to a task that sets the bit after this; the Acquire
-        // half pairs with its Release. See the module page.
+        // AcqRel: the Release half publishes the condition to a task that sets the bit after this;
+        // the Acquire half pairs with the Release of one that has set it before. See the module
+        // page.
         if self.awaited.swap(false, AcqRel) {
             self.waiters.notify(&self.event);
         }
@@ -38,14 +42,15 @@ impl Signal {
         &self.waiters
     }
 
-    /// Says that a task may be waiting.
+    /// Tells the notifier that a task may be waiting.
     pub(crate) fn set_waiting_bit(&self) {
-        // AcqRel: as in `notify`.
+        // AcqRel: pairs with the `swap` in `notify`.
         self.awaited.swap(true, AcqRel);
     }
 
-    /// The signal with the condition to wait for. Whoever makes it true calls [`notify`](Self::notify)
-    /// afterwards.
+    /// Returns the signal with the condition to wait for.
+    ///
+    /// Code that makes the condition true calls [`notify`](Self::notify) afterwards.
     pub(crate) fn when<F: Fn() -> bool>(&self, has_happened: F) -> When<'_, F> {
         When {
             signal: self,

@@ -11,33 +11,35 @@ use slab::Slab;
 use crate::sync::{AtomicU64, Mutex};
 use crate::unwind::{even_if_it_panics, for_each_even_if_one_panics};
 
-/// The groups of tasks that wait for the events of one buffer, or for a signal. See the
-/// [module page](super).
+/// The groups of tasks that wait for the events of one buffer, or for a signal.
+///
+/// See the [module page](super).
 #[derive(Default)]
 pub(crate) struct Waiters {
-    /// Groups with a smaller number are over. Written under the lock.
+    /// The number of the oldest live group; all earlier ones are over. Written under the lock.
     oldest: AtomicU64,
     groups: Mutex<Groups>,
 }
 
 #[derive(Default)]
 struct Groups {
-    /// It stays here when it is over, with the memory of its list, until the next one takes its place.
+    /// The newest group. Once it is over it stays here, with the memory of its list, until the next
+    /// one takes its place.
     newest: Group,
-    /// Older groups that still wait, in order of their numbers: their wake-up is late, or a task has looked at an
-    /// earlier link since.
+    /// Older groups that still wait, in order of their numbers: their wake-up is late, or a task
+    /// has waited for an earlier link since.
     older: Vec<Group>,
     /// The stamp of the next ticket.
     stamp: u32,
 }
 
-/// The tasks that wait for one event. Over when there are none.
+/// The tasks that wait for one event. It is over when it has none.
 #[derive(Default)]
 struct Group {
     number: u64,
-    /// Dropped under the lock, while no other group listens to the same event: a listener that was notified
-    /// hands its notification on when it is dropped. Of a group that is over it is dropped when the next one
-    /// is created, rather than while tasks are being woken.
+    /// Dropped under the lock, while no other group listens to the same event, because a listener
+    /// that was notified passes its notification on when it is dropped. The listener of a group
+    /// that is over is dropped when the next group is created, not while tasks are being woken.
     listener: Option<EventListener>,
     tasks: Slab<Task>,
 }
@@ -47,41 +49,42 @@ struct Task {
     waker: Waker,
 }
 
-/// A task's place in a group. Void once the task has left or the group is over.
+/// A task's place in a group. It is void once the task has left or the group is over.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ticket {
-    /// Not zero, so that an optional ticket is no larger.
+    /// Not zero, so that an `Option<Ticket>` is no larger.
     group: NonZeroU64,
     task: u32,
-    /// Tells the task from others that had its place in the list.
+    /// Distinguishes the task from others that have had its place in the list.
     stamp: u32,
 }
 
 impl Waiters {
     /// Adds a task to the group of `event`.
     ///
-    /// `set_waiting_bit` is called under the lock when a listener has been registered. The caller looks at the
-    /// condition again after this.
+    /// If a listener has to be registered for that, calls `set_waiting_bit` after it, under the
+    /// lock. The caller then checks its condition again.
     pub(super) fn join(
         &self,
         event: &Event,
         waker: &Waker,
         set_waiting_bit: impl FnOnce(),
     ) -> Ticket {
-        // Cloned outside the lock, and dropped, too: both are user code.
+        // Cloned outside the lock, since that is user code.
         let waker = waker.clone();
-        // A new group has the number that `oldest` has already, or an older one is the oldest.
+        // `oldest` stays: a new group has the number that it is at already, unless an older one
+        // lives.
         self.groups.lock().join(event, waker, set_waiting_bit)
     }
 
-    /// Replaces the waker of a task; `false` if it does not wait for `event`.
+    /// Replaces the waker of a task. Returns `false` if the task does not wait for `event`.
     pub(super) fn renew(&self, event: &Event, ticket: Ticket, waker: &Waker) -> bool {
         if !self.may_be_live(ticket) {
             return false;
         }
         match self.groups.lock().task_waiting_for(event, ticket) {
             None => return false,
-            // Polled again without having been woken: mostly it is the same task.
+            // Polled again without having been woken, mostly by the same task.
             Some(task) if task.waker.will_wake(waker) => return true,
             Some(_) => {}
         }
@@ -97,7 +100,7 @@ impl Waiters {
         waits
     }
 
-    /// Takes the task off its group, if that is not over.
+    /// Takes the task off its group, unless the group is over.
     #[inline]
     pub(crate) fn leave(&self, ticket: Ticket) {
         if self.may_be_live(ticket) {
@@ -111,15 +114,17 @@ impl Waiters {
         let mut waker = groups.leave(ticket);
         self.update_oldest(&groups);
         drop(groups);
-        // This is a drop itself: a second panic would abort.
+        // This is a drop already, so a second panic would abort.
         even_if_it_panics(|| drop(waker.take()));
     }
 
-    /// Notifies the event and wakes every task of its group, each even if another one's waker panics.
+    /// Notifies the event and wakes the tasks of its group, each even if another one's waker
+    /// panics.
     #[cold]
     pub(crate) fn notify(&self, event: &Event) {
-        // Relaxed: without a fence, since the caller has read the waiting bit with a read-modify-write, which orders this
-        // after the registration of every listener that is to be notified. See the module page.
+        // Relaxed, so without a fence: the caller has read the waiting bit with a
+        // read-modify-write, which orders this after the registration of every listener that must
+        // be notified. See the module page.
         if event.notify(usize::MAX.relaxed()) == 0 {
             return;
         }
@@ -134,7 +139,7 @@ impl Waiters {
                 }
             });
         }
-        // `None` if all of them have left since.
+        // There is no group if all of its tasks have left meanwhile.
         let Some(mut tasks) = groups.take(event) else {
             return;
         };
@@ -146,7 +151,7 @@ impl Waiters {
             let unneeded = self.groups.lock().keep(tasks, woken);
             return drop(unneeded);
         }
-        // A few are woken from the stack, so that their list is put back under the same lock.
+        // A few tasks are woken from the stack, so that their list is put back under the same lock.
         let mut few = [const { None }; FEW];
         for (place, task) in few.iter_mut().zip(tasks.drain()) {
             *place = Some(task.waker);
@@ -157,8 +162,9 @@ impl Waiters {
         for_each_even_if_one_panics(few.into_iter().flatten(), Waker::wake);
     }
 
-    /// Takes the waker of one task, which stays in its group: it is to be polled again. One that does nothing if
-    /// the group is over.
+    /// Takes the waker of one task, which stays in its group because it will be polled again.
+    ///
+    /// Returns a waker that does nothing if the group is over.
     #[cold]
     pub(crate) fn take_waker(&self, ticket: Ticket) -> Waker {
         let mut waker = Waker::noop().clone();
@@ -172,8 +178,8 @@ impl Waiters {
 
     #[inline]
     fn may_be_live(&self, ticket: Ticket) -> bool {
-        // Acquire: pairs with the Release in `update_oldest`. A task that misses a group's end here finds it
-        // under the lock.
+        // Acquire: pairs with the Release in `update_oldest`. A task that does not see a group's
+        // end here sees it under the lock.
         ticket.group.get() >= self.oldest.load(Acquire)
     }
 
@@ -190,7 +196,7 @@ impl Group {
         !self.tasks.is_empty()
     }
 
-    /// Whether its tasks wait for that event.
+    /// Returns `true` if its tasks wait for `event`.
     #[inline]
     fn waits_for(&self, event: &Event) -> bool {
         let listener = self.listener.as_ref();
@@ -201,7 +207,7 @@ impl Group {
     fn add(&mut self, waker: Waker, stamp: u32) -> Ticket {
         let task = self.tasks.insert(Task { stamp, waker });
         Ticket {
-            // The first group is number 1.
+            // Groups are numbered from 1.
             group: NonZeroU64::new(self.number).unwrap_or(NonZeroU64::MIN),
             // More tasks than that do not fit into memory.
             task: u32::try_from(task).unwrap_or(u32::MAX),
@@ -216,7 +222,7 @@ impl Group {
 }
 
 impl Groups {
-    /// The number of the oldest live group, or of the next one.
+    /// Returns the number of the oldest live group, or else of the next one.
     #[inline]
     fn oldest(&self) -> u64 {
         match self.older.first() {
@@ -245,10 +251,10 @@ impl Groups {
         }
         let group = &mut self.newest;
         group.number = number;
-        // In this order: see the field.
+        // The old listener first: see the field.
         group.listener = None;
         group.listener = Some(event.listen());
-        // After the listener is registered and under the lock: see the module page.
+        // After the listener is registered, and under the lock: see the module page.
         set_waiting_bit();
     }
 
@@ -278,7 +284,8 @@ impl Groups {
         task.map(|task| task.waker)
     }
 
-    /// Ends the group of `event` and returns its task if it has just one, as is usual: its list stays in its place.
+    /// Ends the group of `event` and returns its task, if it has only one, as is usual. The list
+    /// stays in its place.
     #[inline]
     fn take_only_task(&mut self, event: &Event) -> Option<Task> {
         let group = &mut self.newest;
@@ -300,8 +307,10 @@ impl Groups {
         Some(self.older.remove(at).tasks)
     }
 
-    /// Keeps the emptied list of a group of that many tasks for the next one. Returns a list to be freed after
-    /// the lock: a crowd that came once does not keep its memory for ever.
+    /// Keeps the emptied list of a group of `tasks` tasks for the next group.
+    ///
+    /// Returns a list to be freed after the lock is released. A crowd that came once does not keep
+    /// its memory for ever.
     #[inline]
     fn keep(&mut self, emptied: Slab<Task>, tasks: usize) -> Slab<Task> {
         let is_worth_it = emptied.capacity() <= CROWD || tasks >= emptied.capacity() / 4;
@@ -315,5 +324,5 @@ impl Groups {
 
 /// How many tasks are woken without taking the lock again.
 const FEW: usize = 4;
-/// A list with room for more is given up when few wait.
+/// A list with room for more tasks is freed if only few of them were waiting.
 const CROWD: usize = 64;

@@ -13,8 +13,9 @@ use crate::unwind::even_if_it_panics;
 /// Taking and releasing a reference costs two atomic operations, too much for every item. So the
 /// place moves by plain pointers, and the *anchor* follows now and then.
 ///
-/// Its invariant is L7 of the [module page](super). The fields are private to this file, which is
-/// what keeps it.
+/// Its invariant is L7 of the [module page](super). The fields are private to this file. The methods
+/// keep the invariant, given that callers step only to the node that [`read`](Self::read) has
+/// returned; debug builds check that.
 pub(super) struct Anchored<T> {
     anchor: NodeRef<T>,
     at: Place<T>,
@@ -71,6 +72,7 @@ impl<T> Anchored<T> {
     /// Returns `true` if the slot at `next`, to which this one leads, has been written.
     #[inline]
     pub(super) fn is_written(&self, next: NodePtr<T>) -> bool {
+        debug_assert!(self.leads_to(next));
         // SAFETY: L7 and L2: this slot's link keeps the next node alive.
         unsafe { next.is_written() }
     }
@@ -78,6 +80,7 @@ impl<T> Anchored<T> {
     /// Moves to the next slot. `next` is what [`read`](Self::read) has returned for this one.
     #[inline]
     pub(super) fn step(&mut self, next: NodePtr<T>) {
+        debug_assert!(self.leads_to(next));
         self.at.node = next;
         self.at.seq += 1;
     }
@@ -88,7 +91,7 @@ impl<T> Anchored<T> {
     /// The anchor is [here](Self::anchor_here).
     #[inline]
     pub(super) fn split_off(&mut self, next: NodePtr<T>) -> PlaceRef<T> {
-        debug_assert!(self.is_anchored_here());
+        debug_assert!(self.is_anchored_here() && self.leads_to(next));
         // SAFETY: L7 and L2: this slot's link keeps the next node alive.
         let anchor = unsafe { next.acquire() };
         let left = PlaceRef::from_node_ref(mem::replace(&mut self.anchor, anchor), self.at);
@@ -96,9 +99,11 @@ impl<T> Anchored<T> {
         left
     }
 
-    /// Moves to where the buffer continues whose last slot this is and leads to `next`. Returns how
-    /// it ended, and stays, if it does not continue.
+    /// Follows the splice in this slot, the last of its buffer, which leads to `next`.
+    ///
+    /// If the buffer has ended otherwise, the place stays.
     pub(super) fn follow(&mut self, next: NodePtr<T>) -> Continuation<T> {
+        debug_assert!(self.leads_to(next));
         // SAFETY: L7.
         let continuation = unsafe { self.at.continuation(next) };
         if let Continuation::Splice(place) = &continuation {
@@ -127,6 +132,14 @@ impl<T> Anchored<T> {
     pub(super) fn is_at_a_splice(&self) -> bool {
         // An end links to itself.
         matches!(self.read(), NodeState::Last(next) if next != self.at.node)
+    }
+
+    /// Returns `true` if `next` is the node after this one: what L7 asks of callers.
+    fn leads_to(&self, next: NodePtr<T>) -> bool {
+        match self.read() {
+            NodeState::Item(_, node) | NodeState::Last(node) => node == next,
+            NodeState::Nothing => false,
+        }
     }
 
     #[inline]

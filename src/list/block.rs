@@ -12,7 +12,7 @@
 //! A node owns a reference to its successor, so nodes die in the order of the chain: once the last
 //! node of a block is dead, all of them are (L10). **No count is kept of a block's living nodes.**
 //! The last node carries the closing numbers in its [state word](super::node), and frees the block.
-//! Payloads are dropped before that, or [copied out](super::node::free).
+//! Payloads are dropped before that, or copied out (see `node/free.rs`).
 //!
 //! The writer knows how many nodes it has used. Freeing a block adds the number of its nodes to a
 //! count in the buffer's [`Shared`](super::shared), which the header points to. The difference is

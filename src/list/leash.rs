@@ -20,7 +20,7 @@
 //! * **If B finds no E**, the thread that has set it has the cursor to itself while it holds the
 //!   lock. It takes the cursor away, or takes B back. The reader finds B when it tries to enter,
 //!   and reads its orders under the lock.
-//! * **If B finds E**, that thread leaves an order and goes on its way: it never waits for a
+//! * **If B finds E**, that thread leaves an order and returns: it never waits for a
 //!   reader. The reader finds B when it leaves, and obeys.
 //!
 //! Both are changes of one word, so there is no third case. This is invariant L12 of the [module

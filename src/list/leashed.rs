@@ -273,6 +273,7 @@ impl<'a, T> Entered<'a, T> {
     #[inline(never)]
     fn keep(&mut self, limit: LagLimit<T>) -> Result<(), SharedError> {
         let is_back = matches!(self.inside().custody, Custody::Trail(_));
+        // All of it is reported, so nothing is left to set off.
         if self.inside().skipped == 0 {
             self.inside().settled = 0;
         }
@@ -286,11 +287,13 @@ impl<'a, T> Entered<'a, T> {
         else {
             return Ok(());
         };
+        // The usual case, without a counted reference.
         if !is_back && limit.bytes.is_none() && cursor.lag() <= limit.items && *skipped == 0 {
             return Ok(());
         }
         let here = cursor.slot();
         let (mut over, mut panicked) = here.over(&limit);
+        // A reader that lost items to its trail has lagged, even if it is within its limit now.
         let has_lagged = over > 0 || *skipped > settled;
         match limit.on_lag {
             OnLag::Close if over > 0 => {
@@ -506,9 +509,9 @@ impl<T> Drop for Taken<T> {
             Custody::Trail(parked) => {
                 let (place, _, garbage) = leave_trail(&parked, limit.as_ref());
                 let leave = || {
-                    place
-                        .iter()
-                        .for_each(|place| place.shared().remove_observer())
+                    if let Some(place) = &place {
+                        place.shared().remove_observer();
+                    }
                 };
                 both_even_if_one_panics(leave, || drop(garbage));
             }

@@ -196,6 +196,7 @@ impl<T> OpenRegistry<'_, T> {
         };
         let place = cursor.slot();
         let (allowed, lag) = self.allowed(&place, limit.items, limit.bytes_allowed());
+        // Within its limit: it keeps its place, and is looked at again when that may have changed.
         if allowed.skip == 0 {
             if cursor.is_at_a_splice() {
                 // The ended buffer may be kept by nothing else than this anchor, so move that on.
@@ -208,6 +209,7 @@ impl<T> OpenRegistry<'_, T> {
             self.discard(place);
             return None;
         }
+        // Over its limit: its task is woken, to find that it was moved or closed.
         self.garbage.wakers.extend(cursor.take_waker());
         let removed = self.registry.book().remove(id_of(leash));
         self.garbage.entries.extend(removed);
@@ -317,6 +319,7 @@ impl<T> OpenRegistry<'_, T> {
             state.number() <= state.number_of(&place, shared).saturating_add(to)
         };
         let skip = i64::try_from(allowed.skip).unwrap_or(i64::MAX);
+        // Mostly there is a trail in the reader's own buffer that is no further on than it may be.
         let near = self.trail((place.region(), class));
         let near = near.filter(|trail| is_behind(trail, self.shared, skip));
         let trail = near.unwrap_or_else(|| self.trail_near(&place, allowed.skip, class));
@@ -326,6 +329,7 @@ impl<T> OpenRegistry<'_, T> {
             state.number_of(&place, self.shared)
         };
         self.discard(place);
+        // Its allowance may be greater now, and so may its deadline.
         self.register_trail(&trail);
         Parked {
             trail,
@@ -699,9 +703,10 @@ pub(super) fn place_of<T>(parked: &Parked<T>) -> (Option<PlaceRef<T>>, u64) {
     place.map_or((None, 0), |(place, skipped)| (Some(place), skipped))
 }
 
-/// Returns where a reader continues that is back from a trail, and how many items it has lost.
+/// Returns the place at which a reader leaves a trail, and how many items it has lost.
 ///
-/// The trail is at `place`, `ahead` items after the reader's next one.
+/// The trail is at `place`, `ahead` items after the reader's next one. If that is negative, the
+/// trail is before it, and nothing is lost.
 pub(super) fn from_trail<T>(place: PlaceRef<T>, ahead: i64) -> (PlaceRef<T>, u64) {
     match u64::try_from(ahead) {
         Ok(skipped) => (place, skipped),

@@ -40,7 +40,7 @@
 //! | [`Place`](place::Place) | a `NodePtr`, the slot's sequence number, and its buffer's `Shared` |
 //! | [`PlaceRef`] | a place with a counted reference of its own |
 //! | [`WeakPlace`] | a place by its number, which keeps no item alive |
-//! | [`Anchored`](anchored::Anchored) | a place ahead of the counted reference that keeps it alive |
+//! | [`Anchored`](anchored::Anchored) | a place at or after its counted reference |
 //!
 //! A reader does not count its reference forward with each item: its [`Cursor`] steps by plain
 //! pointers, at most 32 slots ahead of its *anchor*. A reader that has caught up is anchored where
@@ -63,12 +63,13 @@
 //!
 //! Freeing a chain is a loop, never a recursion, however long the chain. The links are released
 //! before the first event is dropped, because the drop of an event is user code that may take its
-//! time: in the meantime it must not keep alive what is published after it. See [`node::free`].
+//! time. Otherwise the chain would keep alive whatever is published in the meantime. See
+//! `node/free.rs`.
 //!
 //! # The end, and what comes after it
 //!
-//! An *end* (clean or failed) is the last slot with `next` pointing to itself. What kind of end it
-//! is, is written in the buffer's [`Shared`](shared::Shared) before that.
+//! An *end* (clean or failed) is the last slot with `next` pointing to itself. Before that, the
+//! writer notes the kind of end in the buffer's [`Shared`](shared::Shared).
 //!
 //! A *splice* is the last slot with `next` pointing to a slot of another buffer, while the `Shared`
 //! says `Spliced`. A reader follows the link and continues there, under that buffer's numbers. It

@@ -479,6 +479,7 @@ impl<T> Writer<T> {
         // splice itself must be one step. Otherwise two buffers could be spliced to each other at
         // once.
         let splicing = SPLICING.lock();
+        // Follow the splices ahead; a ring would come back to us.
         let mut ahead = Some(Arc::clone(&to));
         while let Some(shared) = ahead {
             if Arc::ptr_eq(&shared, &self.shared) {
@@ -528,10 +529,12 @@ impl<T> Writer<T> {
         }
         // The count includes the items that were skipped.
         self.shared.publish(self.seq);
+        // Before the link: a reader that comes to the end finds how the buffer has ended.
         let excess = self.shared.end(ending);
         // Before a reader can follow the splice: a reader that has is registered with the next
         // buffer.
         let limited = self.shared.hand_limits_on();
+        // No slot comes after this one, so it closes its block.
         self.allocator.leave(self.last.node());
         let place = Place::new(self.last.as_ptr(), self.seq, &self.shared);
         // SAFETY: L6: the slot was empty until now, and we have `&mut self`. The ending is set.

@@ -9,8 +9,8 @@
 //!   first             open     last
 //!     │  ours           │        │  others'
 //!   [ 0 ]─▶ … ─▶[ 15 ]─▶[ 16 ]─▶[ 17 ]─▶[ 18 ]─▶ …
-//!     whole blocks:       a partial block: whoever frees its last node frees
-//!     freed in place      all of it. So the payloads of 16 and 17 are copied
+//!     whole blocks:       a partial block: it is freed with its last node, by
+//!     freed in place      others. So the payloads of 16 and 17 are copied
 //!                         before the reference to 18 is released.
 //! ```
 //!
