@@ -17,7 +17,7 @@ use crate::read::subscription::Subscription;
 use crate::sync::Instant;
 
 /// The snapshot that a watch reads.
-pub(super) struct Given<K, T> {
+pub(super) struct ChosenSnapshot<K, T> {
     pub(super) parts: Subscription<Piece<T>>,
     /// Set while the snapshot is being made: the watch helps to poll it.
     pub(super) flight: Option<Flight>,
@@ -60,7 +60,7 @@ where
         slot: usize,
         key: &mut Option<K>,
         (seating, garbage): (&Seating<'_>, &mut Garbage<K, T>),
-    ) -> Option<Given<K, T>> {
+    ) -> Option<ChosenSnapshot<K, T>> {
         let (watch, had) = (seating.id, seating.had);
         let handler = self.settings.handler.as_ref()?;
         state.give_up_late(slot, garbage);
@@ -69,7 +69,7 @@ where
         if let Some(kept) = &live.kept {
             let followed = live.count - kept.onward.number;
             if kept.index >= had && followed <= seating.limit {
-                return Some(Given {
+                return Some(ChosenSnapshot {
                     parts: kept.start.subscribe(),
                     flight: None,
                     onward: kept.onward.clone(),
@@ -84,7 +84,7 @@ where
                 build.waiting += 1;
                 let seat = live.watches.get_mut(&watch)?;
                 seat.waits_for = Some(build.id);
-                return Some(Given {
+                return Some(ChosenSnapshot {
                     parts,
                     flight: Some(flight),
                     onward: build.start.clone(),
@@ -123,7 +123,7 @@ where
         live.watches.get_mut(&watch)?.waits_for = Some(id);
         state.figures.snapshots_begun += 1;
         state.figures.snapshots_in_flight += 1;
-        Some(Given {
+        Some(ChosenSnapshot {
             parts: reader,
             flight: Some(flight),
             onward,

@@ -107,7 +107,7 @@ use watches::Watches;
 pub(super) use era::Era;
 pub(super) use indexes::At;
 pub(super) use publish::Pending;
-pub(super) use subscribe::{Registry, Start};
+pub(super) use subscribe::{Registry, WatchStart};
 pub(super) use topic::{Early, Progress};
 
 /// A table with more capacity than this is shrunk or freed when few items are left.

@@ -18,7 +18,7 @@ use super::watches::Registered;
 use super::{Era, Hub, HubState};
 
 /// What a watch starts with, or starts over with.
-pub(in super::super) struct Start<K, T> {
+pub(in super::super) struct WatchStart<K, T> {
     pub(in super::super) begin: Begin,
     pub(in super::super) tracks: Vec<Track<K, T>>,
     pub(in super::super) era: Arc<Era>,
@@ -40,7 +40,7 @@ pub(in super::super) trait Registry<K, T>: Send + Sync {
         had: u64,
         limit: u64,
         reason: ResetReason,
-    ) -> Option<Start<K, T>>;
+    ) -> Option<WatchStart<K, T>>;
 
     /// Waits until the commit that is being published now has been published.
     fn settle(&self);
@@ -95,7 +95,7 @@ where
             drop(control.end(WatchError::Closed(CloseReason::ShutDown)));
         } else {
             let slots = state.topics_of(&mut prepared);
-            let begin = match after.map(|after| state.judge(after, &slots)) {
+            let begin = match after.map(|after| state.check_resume(after, &slots)) {
                 None => Begin::Fresh,
                 Some(Ok(())) => Begin::Resumed,
                 Some(Err(reason)) => {
@@ -164,7 +164,7 @@ where
         slots: &[usize],
         prepared: &mut [Prepared<K>],
         garbage: &mut Garbage<K, T>,
-    ) -> Start<K, T> {
+    ) -> WatchStart<K, T> {
         let count = u32::try_from(slots.len()).unwrap_or(u32::MAX);
         let inbox = (slots.len() != 1).then(|| Inbox::new(seating.control, count));
         let mut tracks = Vec::with_capacity(slots.len());
@@ -192,7 +192,7 @@ where
         seating
             .control
             .follow(tracks.iter().flat_map(Track::closers).collect());
-        Start {
+        WatchStart {
             begin: seating.begin,
             tracks,
             era: Arc::clone(&state.era),
@@ -242,7 +242,7 @@ where
 
 impl<K, T> HubState<K, T> {
     /// Checks that a watcher may resume from its point.
-    fn judge(&self, after: Resume, slots: &[usize]) -> Result<(), ResetReason> {
+    fn check_resume(&self, after: Resume, slots: &[usize]) -> Result<(), ResetReason> {
         if after.epoch != self.era.epoch {
             return Err(ResetReason::OtherEpoch);
         }
@@ -251,7 +251,7 @@ impl<K, T> HubState<K, T> {
         }
         slots
             .iter()
-            .try_for_each(|slot| self.topics[*slot].judge(after.index))
+            .try_for_each(|slot| self.topics[*slot].check_resume(after.index))
     }
 
     /// Returns where a watch starts without a handler, and the index of its state.
@@ -318,7 +318,7 @@ where
         had: u64,
         limit: u64,
         reason: ResetReason,
-    ) -> Option<Start<K, T>> {
+    ) -> Option<WatchStart<K, T>> {
         let (keys, control) = {
             let state = self.state.lock();
             let watch = state.watches.get(id)?;
