@@ -351,3 +351,15 @@ impl<K, T> fmt::Debug for PublisherBuilder<K, T> {
             .finish()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::random_epoch;
+
+    #[test]
+    fn a_random_epoch_fits_into_json_and_is_not_repeated() {
+        let epochs: std::collections::HashSet<u64> = (0..1_000).map(|_| random_epoch()).collect();
+        assert_eq!(epochs.len(), 1_000);
+        assert!(epochs.iter().all(|epoch| *epoch < 1 << 53));
+    }
+}

@@ -257,3 +257,15 @@ impl<K, T> Reading<K, T> {
             .is_some()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::NextEntry;
+
+    #[test]
+    fn the_end_of_a_key_comes_after_a_commit_of_the_same_index() {
+        let entry = |index, is_end| NextEntry { index, is_end };
+        assert!(entry(7, false) < entry(7, true));
+        assert!(entry(7, true) < entry(8, false));
+    }
+}

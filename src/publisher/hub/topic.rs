@@ -546,3 +546,22 @@ impl<K, T> Entries<K, T> {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::Progress;
+
+    #[test]
+    fn progress_counts_early_entries_and_ends_beyond_all() {
+        let progress = Progress::new(5);
+        let seen_by_the_hub = progress.clone();
+        progress.advance();
+        assert_eq!(seen_by_the_hub.get(), 6);
+        progress.retreat(2);
+        assert_eq!(seen_by_the_hub.get(), 4);
+        progress.retreat(9);
+        assert_eq!(seen_by_the_hub.get(), 0);
+        progress.finish();
+        assert_eq!(seen_by_the_hub.get(), u64::MAX);
+    }
+}
