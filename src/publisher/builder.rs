@@ -250,13 +250,12 @@ impl<K, T> PublisherBuilder<K, T> {
         Self { history, ..self }
     }
 
-    /// Sets the last index that former processes published in this [epoch](Self::epoch). The
-    /// default is 0.
+    /// Sets the last index of former processes in this [epoch](Self::epoch).
     ///
-    /// Indexes continue after it. A client that resumes from an earlier index is reset, since the
-    /// commits in between are not known. A publisher whose epoch outlives its process must set
-    /// this: otherwise it accepts the resume points of a former process as its own, and their
-    /// clients miss commits.
+    /// The default is 0. Indexes continue after it. A client that resumes from an earlier index is
+    /// reset, since the commits in between are not known. A publisher whose epoch outlives its
+    /// process must set this: otherwise it accepts the resume points of a former process as its
+    /// own, and their clients miss commits.
     ///
     /// ```
     /// # futures::executor::block_on(async {

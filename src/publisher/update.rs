@@ -72,7 +72,7 @@ pub enum Update<K, T> {
 }
 
 impl<K, T> Update<K, T> {
-    /// Returns the index of the watcher's state after this update, if the update has one. O(1).
+    /// Returns the index of the watcher's state after this update. O(1).
     ///
     /// `None` for [`Begin`](Self::Begin), for the parts of a snapshot, and for
     /// [`Completed`](Self::Completed), which does not change the index.
@@ -92,8 +92,7 @@ impl<K, T> Update<K, T> {
 }
 
 impl<K, T> Update<K, T> {
-    /// Returns the resume point after this update, if the update itself carries it: only `Events`
-    /// do. O(1).
+    /// Returns the resume point after this update; only `Events` carry one. O(1).
     ///
     /// The other variants have exactly the fields named above, and so have no room for an epoch.
     /// For [`EndOfSnapshot`](Self::EndOfSnapshot), [`Progress`](Self::Progress) and
