@@ -250,13 +250,12 @@ impl<K, T> PublisherBuilder<K, T> {
         Self { history, ..self }
     }
 
-    /// Sets the last index that former processes published in this [epoch](Self::epoch). The
-    /// default is 0.
+    /// Sets the last index of former processes in this [epoch](Self::epoch).
     ///
-    /// Indexes continue after it. A client that resumes from an earlier index is reset, since the
-    /// commits in between are not known. A publisher whose epoch outlives its process must set
-    /// this: otherwise it accepts the resume points of a former process as its own, and their
-    /// clients miss commits.
+    /// The default is 0. Indexes continue after it. A client that resumes from an earlier index is
+    /// reset, since the commits in between are not known. A publisher whose epoch outlives its
+    /// process must set this: otherwise it accepts the resume points of a former process as its
+    /// own, and their clients miss commits.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -349,5 +348,17 @@ impl<K, T> fmt::Debug for PublisherBuilder<K, T> {
             .field("epoch", &self.epoch)
             .field("start_at", &self.start_at)
             .finish()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::random_epoch;
+
+    #[test]
+    fn a_random_epoch_fits_into_json_and_is_not_repeated() {
+        let epochs: std::collections::HashSet<u64> = (0..1_000).map(|_| random_epoch()).collect();
+        assert_eq!(epochs.len(), 1_000);
+        assert!(epochs.iter().all(|epoch| *epoch < 1 << 53));
     }
 }

@@ -25,7 +25,7 @@ pub(super) struct Control {
     /// The watch's task, while it waits.
     waker: Mutex<Option<Waker>>,
     /// The index that the watch has reached, for marks of progress; `u64::MAX` while it has none.
-    given: AtomicU64,
+    reached: AtomicU64,
 }
 
 #[derive(Default)]
@@ -76,7 +76,7 @@ impl Control {
             ordered: AtomicBool::new(false),
             orders: Mutex::default(),
             waker: Mutex::default(),
-            given: AtomicU64::new(u64::MAX),
+            reached: AtomicU64::new(u64::MAX),
         })
     }
 
@@ -190,7 +190,7 @@ impl Control {
         // later sees the mark when it looks again.
         let waker = {
             let mut waker = self.waker.lock();
-            let is_behind = self.given.load(Relaxed) < index;
+            let is_behind = self.reached.load(Relaxed) < index;
             waker.take_if(|_| is_behind)
         };
         if let Some(waker) = waker {
@@ -198,16 +198,16 @@ impl Control {
         }
     }
 
-    pub(super) fn give(&self, index: u64) {
+    pub(super) fn set_reached(&self, index: u64) {
         // Relaxed: `wait` takes the waker's lock after this, and `wake_if_behind` reads it under
         // that lock.
-        self.given.store(index, Relaxed);
+        self.reached.store(index, Relaxed);
     }
 }
 
 impl Ordered {
     /// Closes the watch's readers. Runs no user code.
-    pub(super) fn take_places(&mut self) {
+    pub(super) fn close_readers(&mut self) {
         let closers = mem::take(&mut self.closers);
         let close = |closer: &Closer| closer.close_deferred(SEE_ORDERS);
         self.closed.extend(closers.iter().filter_map(close));
@@ -220,7 +220,7 @@ impl Ordered {
 
 impl Drop for Ordered {
     fn drop(&mut self) {
-        self.take_places();
+        self.close_readers();
         let mut closed = mem::take(&mut self.closed).into_iter();
         let waker = self.waker.take();
         both_even_if_one_panics(
@@ -234,7 +234,7 @@ impl Drop for Ordered {
 impl Closable for Control {
     fn close(self: Arc<Self>, reason: SharedError) -> Option<Closed> {
         let mut ordered = self.end(WatchError::ForceClosed(reason))?;
-        ordered.take_places();
+        ordered.close_readers();
         Some(Closed(Some(Box::new(ordered))))
     }
 

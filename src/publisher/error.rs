@@ -100,7 +100,7 @@ pub enum WatchError {
 }
 
 impl WatchError {
-    /// Returns `true` if the watch has ended, which is the case for every error of a watch.
+    /// Returns `true`: every error of a watch is final, and `None` follows it.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -234,10 +234,10 @@ impl fmt::Display for SnapshotPanicked {
 
 impl Error for SnapshotPanicked {}
 
-/// The source of [`WatchError::Snapshot`] if the snapshot is older than a commit that is not
-/// retained.
+/// The source of [`WatchError::Snapshot`] if the snapshot was too old.
 ///
-/// The watch would miss that commit. A handler that reads from a replica may cause this.
+/// It lacks a commit that is no longer retained, and that the watch would therefore miss. A handler
+/// that reads from a replica may cause this.
 ///
 /// The publisher knows only the commits that were published while the key had a watch, a snapshot
 /// or an entry in the [history](super::PublisherBuilder::history).
@@ -315,8 +315,9 @@ impl fmt::Display for SnapshotOver {
 
 impl Error for SnapshotOver {}
 
-/// The source of [`WatchError::Snapshot`] if the snapshot took longer than its [time
-/// limit](super::PublisherBuilder::snapshot_timeout).
+/// The source of [`WatchError::Snapshot`] if the snapshot took too long.
+///
+/// The limit is set by [`snapshot_timeout`](super::PublisherBuilder::snapshot_timeout).
 ///
 /// ```
 /// # futures::executor::block_on(async {

@@ -8,7 +8,7 @@ use super::commit::{CommitRef, Part};
 use super::request::Filter;
 use super::resume::Resume;
 
-/// The events of one commit, or of one part of a snapshot, that the watch's filter shows.
+/// The visible events of one commit, or of one part of a snapshot.
 ///
 /// Cheap to clone: one or two reference counts. It keeps its own commit or part in memory, and
 /// nothing that follows. Commits are allocated in pages of about a kilobyte, and a page is freed
@@ -127,7 +127,7 @@ impl<K, T> Events<K, T> {
         Iter(self.with_keys())
     }
 
-    /// Returns the visible events with their keys, in order: for a watch of several keys.
+    /// Returns the visible events with their keys, in order.
     ///
     /// Allocates nothing, and calls the filter for each event.
     ///
@@ -188,7 +188,7 @@ impl<K, T> Events<K, T> {
     }
 }
 
-/// An iterator over the events of [`Events`] with their keys, made by [`Events::with_keys`].
+/// An iterator over events with their keys, made by [`Events::with_keys`].
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -233,8 +233,7 @@ impl<'a, K, T> Iterator for WithKeys<'a, K, T> {
     }
 }
 
-/// An iterator over the events of [`Events`], made by [`Events::iter`] or a `for` loop over
-/// `&Events`.
+/// An iterator over events, made by [`Events::iter`] or a `for` loop.
 ///
 /// ```
 /// # futures::executor::block_on(async {

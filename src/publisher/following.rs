@@ -32,11 +32,11 @@ use std::task::{Context, Waker};
 use super::commit::{Entry, Part, limit_of_entries};
 use super::control::Control;
 use super::events::Events;
-use super::hub::{Era, Registry, Start};
+use super::hub::{Era, Registry, WatchStart};
 use super::inbox::Inbox;
 use super::request::Filter;
 use super::snapshot::Piece;
-use super::track::{Nothing, SnapshotRead, Track};
+use super::track::{NextEntry, NoEntry, SnapshotRead, Track};
 use super::update::Update;
 use crate::error::{SharedError, TryRecvError};
 use crate::lag_limit::LagLimit;
@@ -62,7 +62,7 @@ pub(super) struct Following<K, T> {
     /// From this index on, the states of all keys have the same index.
     whole_from: u64,
     /// The index that the watcher has reached.
-    given: u64,
+    reached: u64,
     /// The next step, kept here while destructors run that may panic.
     ready: Option<Step<K, T>>,
     /// Set unless the watch has exactly one key.
@@ -71,8 +71,12 @@ pub(super) struct Following<K, T> {
     heads: BinaryHeap<Reverse<Head>>,
 }
 
-/// The next entry of a track: its index, whether it is the end of its key, and the track's number.
-type Head = (u64, bool, u32);
+/// A track in the heap: ordered by its next entry, with the end of a key after its commits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Head {
+    entry: NextEntry,
+    track: u32,
+}
 
 /// What a watch does next.
 pub(super) enum Step<K, T> {
@@ -89,20 +93,30 @@ pub(super) enum Step<K, T> {
     End,
 }
 
-impl<K, T> From<Nothing> for Step<K, T> {
-    fn from(nothing: Nothing) -> Self {
-        match nothing {
-            Nothing::Empty => Self::Pending,
-            Nothing::End => Self::End,
-            Nothing::Lagged(commits) => Self::Lagged(commits),
-            Nothing::Ordered => Self::Again,
+/// What comes of reading the snapshot of one key.
+enum ReadOutcome<K, T> {
+    /// All of it has been read.
+    Done,
+    /// It waits for the handler, and the task is registered.
+    Waits,
+    /// The watch takes this step first.
+    Step(Step<K, T>),
+}
+
+impl<K, T> From<NoEntry> for Step<K, T> {
+    fn from(none: NoEntry) -> Self {
+        match none {
+            NoEntry::Empty => Self::Pending,
+            NoEntry::End => Self::End,
+            NoEntry::Lagged(commits) => Self::Lagged(commits),
+            NoEntry::Ordered => Self::Again,
         }
     }
 }
 
 impl<K, T> Following<K, T> {
     pub(super) fn new(
-        start: Start<K, T>,
+        start: WatchStart<K, T>,
         registry: Arc<dyn Registry<K, T>>,
         control: Arc<Control>,
         (filter, limit): (Option<Filter<T>>, Option<LagLimit<T>>),
@@ -119,18 +133,18 @@ impl<K, T> Following<K, T> {
             in_snapshot: false,
             completing: Vec::new(),
             whole_from: 0,
-            given: 0,
+            reached: 0,
             ready: None,
             inbox: None,
             touched: Vec::new(),
             heads: BinaryHeap::new(),
         };
-        drop(following.begin_anew(start));
+        drop(following.start_over(start));
         following
     }
 
     /// Starts over. Returns the former tracks, to be dropped by the caller.
-    pub(super) fn begin_anew(&mut self, start: Start<K, T>) -> Vec<Track<K, T>> {
+    pub(super) fn start_over(&mut self, start: WatchStart<K, T>) -> Vec<Track<K, T>> {
         let before = mem::replace(&mut self.tracks, start.tracks);
         let is_resumed = start.begin == super::update::Begin::Resumed;
         self.in_snapshot = !is_resumed;
@@ -144,16 +158,16 @@ impl<K, T> Following<K, T> {
         self.touched.clear();
         self.heads.clear();
         self.ready = None;
-        self.given = u64::MAX;
+        self.reached = u64::MAX;
         if is_resumed {
-            self.given = self
+            self.reached = self
                 .tracks
                 .iter()
                 .map(|track| track.contained)
                 .max()
                 .unwrap_or(0);
         }
-        self.control.give(self.given);
+        self.control.set_reached(self.reached);
         before
     }
 
@@ -177,7 +191,7 @@ impl<K, T> Following<K, T> {
 
     /// Returns `true` if a key is over its limit. Runs user code, since events may be measured.
     pub(super) fn is_over_limit(&mut self) -> bool {
-        let is_over = |track: &mut Track<K, T>| matches!(track.check(), Err(Nothing::Lagged(_)));
+        let is_over = |track: &mut Track<K, T>| matches!(track.check(), Err(NoEntry::Lagged(_)));
         self.limit.is_some() && self.tracks.iter_mut().any(is_over)
     }
 
@@ -219,9 +233,9 @@ impl<K, T> Following<K, T> {
         next: Option<u64>,
     ) -> Step<K, T> {
         let is_last = next.is_none_or(|next| next > published);
-        self.given = if is_last { index.max(published) } else { index };
-        self.control.give(self.given);
-        let place = (self.given >= self.whole_from).then_some(self.given);
+        self.reached = if is_last { index.max(published) } else { index };
+        self.control.set_reached(self.reached);
+        let place = (self.reached >= self.whole_from).then_some(self.reached);
         Step::Deliver(update, place)
     }
 
@@ -230,12 +244,12 @@ impl<K, T> Following<K, T> {
         while at < self.unread.len().min(SNAPSHOTS_AT_A_TIME) {
             let number = self.unread[self.unread.len() - 1 - at];
             match self.read_snapshot(number, task) {
-                Ok(true) => {
+                ReadOutcome::Done => {
                     let done = self.unread.len() - 1 - at;
                     self.unread.remove(done);
                 }
-                Ok(false) => at += 1,
-                Err(step) => return step,
+                ReadOutcome::Waits => at += 1,
+                ReadOutcome::Step(step) => return step,
             }
         }
         if self.unread.is_empty() {
@@ -248,33 +262,34 @@ impl<K, T> Following<K, T> {
     }
 
     /// Reads the snapshot of a key until something can be delivered.
-    fn read_snapshot(&mut self, number: usize, task: Option<&Waker>) -> Result<bool, Step<K, T>> {
-        let mut has_flown = false;
+    fn read_snapshot(&mut self, number: usize, task: Option<&Waker>) -> ReadOutcome<K, T> {
+        let mut has_polled = false;
         loop {
             let track = &mut self.tracks[number];
             // The limit also counts commits that come while the snapshot is read.
-            if let Err(nothing) = track.check() {
-                return Err(nothing.into());
+            if let Err(none) = track.check() {
+                return ReadOutcome::Step(none.into());
             }
             let Some(reading) = &mut track.reading else {
-                return Ok(true);
+                return ReadOutcome::Done;
             };
             match reading.fill() {
                 SnapshotRead::Piece => {}
                 SnapshotRead::Failed(error) => {
-                    return Err(Step::Failed(Arc::clone(&track.key), error));
+                    let key = Arc::clone(&track.key);
+                    return ReadOutcome::Step(Step::Failed(key, error));
                 }
-                SnapshotRead::Ordered => return Err(Step::Again),
+                SnapshotRead::Ordered => return ReadOutcome::Step(Step::Again),
                 // Polls the handler, then looks once more, since it may have appended something.
-                SnapshotRead::Empty if !has_flown => {
-                    has_flown = true;
+                SnapshotRead::Empty if !has_polled => {
+                    has_polled = true;
                     self.control.wait(task);
                     self.registry.give_up_late(reading.slot);
-                    reading.fly(&Context::from_waker(&self.waker));
+                    reading.poll_handler(&Context::from_waker(&self.waker));
                     continue;
                 }
                 SnapshotRead::Empty if reading.wait(&Context::from_waker(&self.waker)) => {
-                    return Ok(false);
+                    return ReadOutcome::Waits;
                 }
                 SnapshotRead::Empty => continue,
             }
@@ -286,7 +301,8 @@ impl<K, T> Following<K, T> {
                     let is_visible = events.is_visible();
                     reading.head = None;
                     if is_visible {
-                        return Err(Step::Deliver(Update::Snapshot(events), None));
+                        let update = Update::Snapshot(events);
+                        return ReadOutcome::Step(Step::Deliver(update, None));
                     }
                 }
                 Some(Piece::End { index, is_complete }) => {
@@ -295,7 +311,7 @@ impl<K, T> Following<K, T> {
                     if is_complete {
                         self.completing.push(number);
                     }
-                    return Ok(true);
+                    return ReadOutcome::Done;
                 }
                 None => {}
             }
@@ -314,7 +330,7 @@ impl<K, T> Following<K, T> {
         };
         let next = match next {
             Ok(next) => next,
-            Err(nothing) => return nothing.into(),
+            Err(none) => return none.into(),
         };
         self.in_snapshot = false;
         self.whole_from = whole_from;
@@ -324,11 +340,11 @@ impl<K, T> Following<K, T> {
     }
 
     /// Returns the index of the next entry that is ready.
-    fn next_of_one(&mut self) -> Result<Option<u64>, Nothing> {
-        match self.tracks[0].next_index() {
-            Ok((index, _)) => Ok(Some(index)),
-            Err(Nothing::Empty | Nothing::End) => Ok(None),
-            Err(nothing) => Err(nothing),
+    fn next_of_one(&mut self) -> Result<Option<u64>, NoEntry> {
+        match self.tracks[0].next_entry() {
+            Ok(entry) => Ok(Some(entry.index)),
+            Err(NoEntry::Empty | NoEntry::End) => Ok(None),
+            Err(none) => Err(none),
         }
     }
 
@@ -338,11 +354,11 @@ impl<K, T> Following<K, T> {
             let track = &mut self.tracks[0];
             match track.fill() {
                 Ok(()) => {}
-                Err(Nothing::Empty) => match self.idle(published, task) {
+                Err(NoEntry::Empty) => match self.idle(published, task) {
                     Some(step) => return step,
                     None => continue,
                 },
-                Err(nothing) => return nothing.into(),
+                Err(none) => return none.into(),
             }
             let (update, index) = match &track.head {
                 Some(Entry::Commit(part)) if part.commit.index <= track.contained => {
@@ -379,7 +395,7 @@ impl<K, T> Following<K, T> {
     /// Waits, since nothing is ready. Returns the next step, or `None` if something may be ready by
     /// now.
     fn idle(&mut self, published: u64, task: Option<&Waker>) -> Option<Step<K, T>> {
-        if self.is_marked() && published > self.given {
+        if self.is_marked() && published > self.reached {
             let update = Update::Progress { index: published };
             return Some(self.deliver(update, published, published, None));
         }
@@ -401,29 +417,30 @@ impl<K, T> Following<K, T> {
     }
 
     fn is_marked(&self) -> bool {
-        self.era.marked() > self.given
+        self.era.marked() > self.reached
     }
 
     /// Looks at the keys named in the inbox. Returns the index of the next entry that is ready.
-    fn next_of_several(&mut self) -> Result<Option<u64>, Nothing> {
+    fn next_of_several(&mut self) -> Result<Option<u64>, NoEntry> {
         if let Some(inbox) = &self.inbox {
             inbox.take(&mut self.touched);
         }
         while let Some(number) = self.touched.last().copied() {
             let track = &mut self.tracks[number as usize];
             if !track.is_queued && !track.is_complete() {
-                match track.next_index() {
-                    Ok((index, is_end)) => {
-                        self.heads.push(Reverse((index, is_end, number)));
+                match track.next_entry() {
+                    Ok(entry) => {
                         track.is_queued = true;
+                        let track = number;
+                        self.heads.push(Reverse(Head { entry, track }));
                     }
-                    Err(Nothing::Empty | Nothing::End) => {}
-                    Err(nothing) => return Err(nothing),
+                    Err(NoEntry::Empty | NoEntry::End) => {}
+                    Err(none) => return Err(none),
                 }
             }
             self.touched.pop();
         }
-        Ok(self.heads.peek().map(|Reverse((index, ..))| *index))
+        Ok(self.heads.peek().map(|Reverse(head)| head.entry.index))
     }
 
     fn step_of_several(&mut self, task: Option<&Waker>) -> Step<K, T> {
@@ -433,7 +450,7 @@ impl<K, T> Following<K, T> {
             let published = self.era.published();
             let next = match self.next_of_several() {
                 Ok(next) => next,
-                Err(nothing) => return nothing.into(),
+                Err(none) => return none.into(),
             };
             match next {
                 None if is_ended || self.is_over() => return Step::End,
@@ -459,24 +476,23 @@ impl<K, T> Following<K, T> {
     fn merge(&mut self, index: u64, published: u64) -> Step<K, T> {
         let mut parts = Vec::new();
         let mut numbers = Vec::new();
-        while let Some(Reverse((next, is_end, number))) = self.heads.peek().copied() {
-            if next != index || (is_end && !numbers.is_empty()) {
+        while let Some(Reverse(Head { entry, track })) = self.heads.peek().copied() {
+            if entry.index != index || (entry.is_end && !numbers.is_empty()) {
                 break;
             }
             self.heads.pop();
             // First, since what follows may panic: the track is then looked at again.
-            self.touched.push(number);
-            let track = &mut self.tracks[number as usize];
-            track.is_queued = false;
-            numbers.push(number);
-            if is_end {
+            self.touched.push(track);
+            self.tracks[track as usize].is_queued = false;
+            numbers.push(track);
+            if entry.is_end {
                 break;
             }
         }
         for number in &numbers {
             let track = &mut self.tracks[*number as usize];
-            if let Err(nothing) = track.fill() {
-                return nothing.into();
+            if let Err(none) = track.fill() {
+                return none.into();
             }
             match &track.head {
                 Some(Entry::Commit(part)) => parts.push(part.clone()),

@@ -154,9 +154,9 @@ impl<K, T> Publisher<K, T> {
         self.hub().reset(new_epoch);
     }
 
-    /// Closes all watches with [`CloseReason::ShutDown`], and refuses to publish from now on.
+    /// Closes all watches with [`CloseReason::ShutDown`], and refuses to publish.
     ///
-    /// Watches that are requested later are closed with the same reason.
+    /// This is final: watches that are requested later are closed with the same reason.
     ///
     /// # Cost
     ///
@@ -463,10 +463,10 @@ where
         self.hub().refresh(key);
     }
 
-    /// Invalidates what is known of the key, and closes its watches with
-    /// [`CloseReason::KeyForgotten`].
+    /// Invalidates what is known of the key, and closes its watches.
     ///
-    /// Apart from closing the watches this is [`refresh`](Self::refresh).
+    /// Like [`refresh`](Self::refresh), but the watches end with [`CloseReason::KeyForgotten`]
+    /// instead of starting over.
     ///
     /// ```
     /// use event_buffer::publisher::{Publisher, Request};

@@ -63,14 +63,13 @@ impl<K, T> Request<K, T> {
         Self::keys([key])
     }
 
-    /// Requests several keys as one state: all snapshots, then every commit that touches any of the
-    /// keys.
+    /// Requests several keys, followed as one state.
     ///
-    /// A commit that touches several of the keys is delivered as one update, with its events in the
-    /// order in which they were published. There is one resume point for all keys, and if one key
-    /// has to be reset, all start over. Duplicate keys count once. Without any key the watch
-    /// delivers [`Begin::Fresh`](super::Begin::Fresh), the end of an empty snapshot, and marks of
-    /// progress.
+    /// All snapshots come first, then every commit that touches any of the keys. A commit that
+    /// touches several of the keys is delivered as one update, with its events in the order in
+    /// which they were published. There is one resume point for all keys, and if one key has to be
+    /// reset, all start over. Duplicate keys count once. Without any key the watch delivers
+    /// [`Begin::Fresh`](super::Begin::Fresh), the end of an empty snapshot, and marks of progress.
     ///
     /// ```
     /// # futures::executor::block_on(async {

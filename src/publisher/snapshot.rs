@@ -5,7 +5,7 @@
 //!      the handler appends while watches read
 //!
 //!   chain:   …─▶[commit 5]─▶[commit 7]─▶ … ─▶[commit 9]─▶[commit 12]─▶ …
-//!                   ▲ each watch's place, taken           ▲ the first one that is delivered:
+//!                   ▲ each watch's position, taken        ▲ the first one that is delivered:
 //!                     before the handler began              its index is greater than 7
 //! ```
 

@@ -43,8 +43,16 @@ pub(super) struct Reading<K, T> {
     pub(super) slot: usize,
 }
 
+/// The next entry of a track, in the order in which entries are delivered.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct NextEntry {
+    pub(super) index: u64,
+    /// It is the end of the key, which comes after a commit of the same index.
+    pub(super) is_end: bool,
+}
+
 /// Why no entry can be received now.
-pub(super) enum Nothing {
+pub(super) enum NoEntry {
     Empty,
     /// The chain has ended.
     End,
@@ -54,7 +62,7 @@ pub(super) enum Nothing {
     Ordered,
 }
 
-impl From<TryRecvError> for Nothing {
+impl From<TryRecvError> for NoEntry {
     fn from(error: TryRecvError) -> Self {
         match error {
             TryRecvError::Empty => Self::Empty,
@@ -116,7 +124,7 @@ impl<K, T> Track<K, T> {
 
     /// Receives the next entry into `head`, unless that is set.
     #[inline]
-    pub(super) fn fill(&mut self) -> Result<(), Nothing> {
+    pub(super) fn fill(&mut self) -> Result<(), NoEntry> {
         if self.head.is_some() {
             return Ok(());
         }
@@ -126,26 +134,28 @@ impl<K, T> Track<K, T> {
             return Ok(());
         }
         let (head, Some(live)) = (&mut self.head, &mut self.live) else {
-            return Err(Nothing::End);
+            return Err(NoEntry::End);
         };
         live.visit(|entry| *head = Some(entry.clone()))?;
         self.progress.advance();
         Ok(())
     }
 
-    /// Returns the index of the next entry that the watcher does not have yet, and whether it is
-    /// the end of the key.
-    pub(super) fn next_index(&mut self) -> Result<(u64, bool), Nothing> {
+    /// Returns the next entry that the watcher does not have yet.
+    pub(super) fn next_entry(&mut self) -> Result<NextEntry, NoEntry> {
         loop {
-            let of = |entry: &Entry<K, T>| (entry.index(), matches!(entry, Entry::Completed(_)));
+            let of = |entry: &Entry<K, T>| NextEntry {
+                index: entry.index(),
+                is_end: matches!(entry, Entry::Completed(_)),
+            };
             let known = self.head.as_ref().or(self.early.last());
-            let (index, is_end) = match (known, &mut self.live) {
+            let next = match (known, &mut self.live) {
                 (Some(known), _) => of(known),
                 (None, Some(live)) => live.peek(of)?,
-                (None, None) => return Err(Nothing::End),
+                (None, None) => return Err(NoEntry::End),
             };
-            if is_end || index > self.contained {
-                return Ok((index, is_end));
+            if next.is_end || next.index > self.contained {
+                return Ok(next);
             }
             self.fill()?;
             self.head = None;
@@ -163,12 +173,12 @@ impl<K, T> Track<K, T> {
     }
 
     /// Returns an error if the watch is over its limit, or if it has orders.
-    pub(super) fn check(&mut self) -> Result<(), Nothing> {
+    pub(super) fn check(&mut self) -> Result<(), NoEntry> {
         match self.live.as_mut().map(|live| live.peek(|_| ())) {
             None | Some(Ok(())) => Ok(()),
-            Some(Err(error)) => match Nothing::from(error) {
-                Nothing::Empty | Nothing::End => Ok(()),
-                nothing => Err(nothing),
+            Some(Err(error)) => match NoEntry::from(error) {
+                NoEntry::Empty | NoEntry::End => Ok(()),
+                none => Err(none),
             },
         }
     }
@@ -232,7 +242,7 @@ impl<K, T> Reading<K, T> {
     }
 
     /// Polls the handler, unless another watch is polling it.
-    pub(super) fn fly(&mut self, cx: &Context<'_>) {
+    pub(super) fn poll_handler(&mut self, cx: &Context<'_>) {
         if let Some(flight) = &mut self.flight {
             if flight.poll(cx).is_ready() {
                 self.flight = None;
@@ -245,5 +255,17 @@ impl<K, T> Reading<K, T> {
         self.parts
             .end_or_poll_link(cx, TryRecvError::Empty)
             .is_some()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::NextEntry;
+
+    #[test]
+    fn the_end_of_a_key_comes_after_a_commit_of_the_same_index() {
+        let entry = |index, is_end| NextEntry { index, is_end };
+        assert!(entry(7, false) < entry(7, true));
+        assert!(entry(7, true) < entry(8, false));
     }
 }

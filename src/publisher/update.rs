@@ -25,10 +25,10 @@ use super::resume::Resume;
 /// #     .snapshot(|_key: &str, snapshot| async move { snapshot.push(1)?; Ok(7) })
 /// #     .build();
 /// # publisher.publish(7, [])?;
-/// // What the client has, and up to where: both change together.
-/// let (mut state, mut place): (Vec<u32>, Option<Resume>) = (Vec::new(), None);
+/// // The client's state and its resume point always change together.
+/// let (mut state, mut point): (Vec<u32>, Option<Resume>) = (Vec::new(), None);
 ///
-/// let mut watch = publisher.subscribe(Request::new("key").after(place));
+/// let mut watch = publisher.subscribe(Request::new("key").after(point));
 /// # publisher.publish(8, [("key", 2)])?;
 /// # drop(publisher);
 /// let mut parts = Vec::new();
@@ -40,10 +40,10 @@ use super::resume::Resume;
 ///         Update::Events(commit) => state.extend(commit),
 ///         _ => {}
 ///     }
-///     // `None` until the snapshot is complete: then the old state and its place are still what counts.
-///     place = watch.resume_point().or(place);
+///     // `None` until the snapshot is complete. Until then the old state and its point stay valid.
+///     point = watch.resume_point().or(point);
 /// }
-/// assert_eq!((state, place.unwrap().index), (vec![1, 2], 8));
+/// assert_eq!((state, point.unwrap().index), (vec![1, 2], 8));
 /// # Ok::<(), event_buffer::publisher::PublishError>(()) }).unwrap();
 /// ```
 pub enum Update<K, T> {
@@ -72,7 +72,7 @@ pub enum Update<K, T> {
 }
 
 impl<K, T> Update<K, T> {
-    /// Returns the index of the watcher's state after this update, if the update has one. O(1).
+    /// Returns the index of the watcher's state after this update. O(1).
     ///
     /// `None` for [`Begin`](Self::Begin), for the parts of a snapshot, and for
     /// [`Completed`](Self::Completed), which does not change the index.
@@ -92,8 +92,7 @@ impl<K, T> Update<K, T> {
 }
 
 impl<K, T> Update<K, T> {
-    /// Returns the resume point after this update, if the update itself carries it: only `Events`
-    /// do. O(1).
+    /// Returns the resume point after this update; only `Events` carry one. O(1).
     ///
     /// The other variants have exactly the fields named above, and so have no room for an epoch.
     /// For [`EndOfSnapshot`](Self::EndOfSnapshot), [`Progress`](Self::Progress) and

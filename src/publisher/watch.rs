@@ -12,7 +12,7 @@ use futures::stream::{FusedStream, Stream};
 use super::control::{Control, Order};
 use super::error::{CloseReason, WatchError};
 use super::following::{Following, Step};
-use super::hub::{Registry, Start};
+use super::hub::{Registry, WatchStart};
 use super::request::{Filter, OverLimit};
 use super::resume::Resume;
 use super::trace::{Note, Notes};
@@ -91,7 +91,7 @@ impl<K, T> Watch<K, T> {
     pub(super) fn new(
         control: Arc<Control>,
         (registry, id): (Arc<dyn Registry<K, T>>, u64),
-        start: Option<Start<K, T>>,
+        start: Option<WatchStart<K, T>>,
         (filter, limit): (Option<Filter<T>>, Limit<T>),
         place: Option<Resume>,
         epoch: u64,
@@ -317,7 +317,7 @@ impl<K, T> Watch<K, T> {
         if let Some(start) = Arc::clone(registry).restart(*id, had, limit, reason) {
             self.place = None;
             open.begin = Some(begin);
-            let before = open.following.begin_anew(start);
+            let before = open.following.start_over(start);
             open.following.keep_limit();
             drop(before);
             return;

@@ -7,17 +7,17 @@ use std::sync::Arc;
 use super::super::commit::Entry;
 use super::super::error::SnapshotOutdated;
 use super::super::flight::Flight;
-use super::super::snapshot::{Builds, LeastIndex, Parts, Piece, SnapshotBuild};
+use super::super::snapshot::{Builds, Handler, LeastIndex, Parts, Piece, SnapshotBuild};
 use super::super::trace::{GivenUpBy, Note, Run, UncachedBy};
 use super::garbage::{Garbage, GivenUp};
 use super::subscribe::Seating;
-use super::topic::{Build, ChainPlace, Early, Kept};
+use super::topic::{Build, ChainPlace, Early, Kept, Live};
 use super::{Expiry, Hub, HubState};
 use crate::read::subscription::Subscription;
 use crate::sync::Instant;
 
 /// The snapshot that a watch reads.
-pub(super) struct Given<K, T> {
+pub(super) struct ChosenSnapshot<K, T> {
     pub(super) parts: Subscription<Piece<T>>,
     /// Set while the snapshot is being made: the watch helps to poll it.
     pub(super) flight: Option<Flight>,
@@ -60,44 +60,36 @@ where
         slot: usize,
         key: &mut Option<K>,
         (seating, garbage): (&Seating<'_>, &mut Garbage<K, T>),
-    ) -> Option<Given<K, T>> {
-        let (watch, had) = (seating.id, seating.had);
+    ) -> Option<ChosenSnapshot<K, T>> {
         let handler = self.settings.handler.as_ref()?;
         state.give_up_late(slot, garbage);
+        let live = state.topics[slot].linked();
+        if let Some(kept) = live.kept_for(seating) {
+            return Some(kept);
+        }
+        if let Some(joined) = live.join_build(seating.id) {
+            return Some(joined);
+        }
+        self.begin_build(state, slot, (handler, key.take()?), seating.id)
+    }
+
+    /// Begins a new snapshot, for which a watch waits.
+    fn begin_build(
+        self: &Arc<Self>,
+        state: &mut HubState<K, T>,
+        slot: usize,
+        (handler, key): (&Handler<K, T>, K),
+        watch: u64,
+    ) -> Option<ChosenSnapshot<K, T>> {
+        let id = state.next_id();
         let topic = &mut state.topics[slot];
-        let live = topic.linked();
-        if let Some(kept) = &live.kept {
-            let followed = live.count - kept.onward.number;
-            if kept.index >= had && followed <= seating.limit {
-                return Some(Given {
-                    parts: kept.start.subscribe(),
-                    flight: None,
-                    onward: kept.onward.clone(),
-                    early: Arc::clone(&kept.early),
-                });
-            }
-        }
-        for build in &mut live.builds {
-            // A build whose last watch is just being dropped cannot be joined any more.
-            let joined = build.parts.join().zip(build.flight.upgrade());
-            if let Some((parts, flight)) = joined {
-                build.waiting += 1;
-                let seat = live.watches.get_mut(&watch)?;
-                seat.waits_for = Some(build.id);
-                return Some(Given {
-                    parts,
-                    flight: Some(flight),
-                    onward: build.start.clone(),
-                    early: Arc::clone(&build.early),
-                });
-            }
-        }
-        let key = key.take()?;
-        let keeps = !self.settings.ttl.is_zero() || !live.builds.is_empty();
+        // A second build serves all watches that come too late for the first, so they must be able
+        // to join it: it keeps its first part.
+        let keeps = !self.settings.ttl.is_zero() || !topic.linked().builds.is_empty();
         let parts = Parts::new(keeps);
         let reader = parts.join()?;
+        // Taken before the handler can run: no later commit is missed.
         let (newest, onward, early) = (topic.newest(), topic.tail(), Early::default());
-        let id = state.next_id();
         let registry: Arc<dyn Builds> = Arc::<Self>::clone(self);
         let build = SnapshotBuild {
             registry,
@@ -123,7 +115,7 @@ where
         live.watches.get_mut(&watch)?.waits_for = Some(id);
         state.figures.snapshots_begun += 1;
         state.figures.snapshots_in_flight += 1;
-        Some(Given {
+        Some(ChosenSnapshot {
             parts: reader,
             flight: Some(flight),
             onward,
@@ -138,6 +130,40 @@ where
         state.give_up_late(slot, &mut garbage);
         drop(state);
         drop(garbage);
+    }
+}
+
+impl<K, T> Live<K, T> {
+    /// Returns the kept snapshot, if it is recent enough for the watch.
+    fn kept_for(&self, seating: &Seating<'_>) -> Option<ChosenSnapshot<K, T>> {
+        let kept = self.kept.as_ref()?;
+        let followed = self.count - kept.onward.number;
+        if kept.index < seating.had || followed > seating.limit {
+            return None;
+        }
+        Some(ChosenSnapshot {
+            parts: kept.start.subscribe(),
+            flight: None,
+            onward: kept.onward.clone(),
+            early: Arc::clone(&kept.early),
+        })
+    }
+
+    /// Lets a watch wait for a snapshot that is being made, if one can still be joined.
+    fn join_build(&mut self, watch: u64) -> Option<ChosenSnapshot<K, T>> {
+        let seat = self.watches.get_mut(&watch)?;
+        self.builds.iter_mut().find_map(|build| {
+            // A build whose last watch is just being dropped cannot be joined any more.
+            let (parts, flight) = build.parts.join().zip(build.flight.upgrade())?;
+            build.waiting += 1;
+            seat.waits_for = Some(build.id);
+            Some(ChosenSnapshot {
+                parts,
+                flight: Some(flight),
+                onward: build.start.clone(),
+                early: Arc::clone(&build.early),
+            })
+        })
     }
 }
 

@@ -20,7 +20,7 @@ use crate::write::buffer::Deferred;
 /// Closes the readers of all watches first. Then wakes each watch and frees what it kept, even if
 /// that panics for another one.
 pub(super) fn finish<K, T>(mut ordered: Vec<Ordered>, builds: EachDropped<Vec<GivenUp<K, T>>>) {
-    ordered.iter_mut().for_each(Ordered::take_places);
+    ordered.iter_mut().for_each(Ordered::close_readers);
     both_even_if_one_panics(
         || for_each_even_if_one_panics(ordered.drain(..), drop),
         || drop(builds),

@@ -41,19 +41,51 @@ impl Era {
         self.published.load(Acquire)
     }
 
+    /// Marks the progress up to an index that is published already.
     pub(super) fn mark(&self, index: u64) {
+        // AcqRel: the Release pairs with the Acquire in `marked`. A watch that sees the mark then
+        // finds an index in `published` that is at least as great.
         self.marked.fetch_max(index, AcqRel);
     }
 
     pub(in super::super) fn marked(&self) -> u64 {
+        // Acquire: pairs with the Release in `mark`.
         self.marked.load(Acquire)
     }
 
+    /// Records that nothing more is published.
     pub(super) fn end(&self) {
+        // Release: pairs with the Acquire in `is_ended`. A watch that sees the end then finds all
+        // that was published before it.
         self.ended.store(true, Release);
     }
 
     pub(in super::super) fn is_ended(&self) -> bool {
+        // Acquire: pairs with the Release in `end`.
         self.ended.load(Acquire)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::Era;
+
+    #[test]
+    fn a_mark_of_progress_never_goes_back() {
+        let era = Era::new(1, 0);
+        era.mark(7);
+        era.mark(5);
+        assert_eq!(era.marked(), 7);
+    }
+
+    #[test]
+    fn an_era_begins_at_its_start_and_keeps_its_epoch() {
+        let era = Era::new(3, 6);
+        assert_eq!((era.epoch, era.published(), era.marked()), (3, 6, 0));
+        era.publish(8);
+        assert_eq!(era.published(), 8);
+        assert!(!era.is_ended());
+        era.end();
+        assert!(era.is_ended());
     }
 }

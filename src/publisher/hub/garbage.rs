@@ -8,7 +8,7 @@ use slab::Slab;
 
 use super::super::snapshot::Piece;
 use super::arrivals::Arrival;
-use super::topic::{Build, Kept, Live, Own, Topic};
+use super::topic::{Build, Kept, Live, Retained, Topic};
 use super::watches::Registered;
 use crate::publisher::error::SnapshotGivenUp;
 use crate::publisher::trace::Notes;
@@ -17,7 +17,7 @@ use crate::unwind::{Panic, discard, for_each_even_if_one_panics};
 
 /// Collected under the lock and dropped after it. Usually there is nothing, or one entry.
 pub(super) struct Garbage<K, T> {
-    pub(super) entry: Option<Own<K, T>>,
+    pub(super) entry: Option<Retained<K, T>>,
     pile: Option<Box<Pile<K, T>>>,
     /// The last field, so that nothing waits for a `tracing` subscriber.
     pub(super) notes: Notes,
@@ -28,7 +28,7 @@ pub(super) struct Pile<K, T> {
     pub(super) keys: EachDropped<Vec<K>>,
     pub(super) topics: EachDropped<Vec<Topic<K, T>>>,
     pub(super) lives: EachDropped<Vec<Live<K, T>>>,
-    pub(super) entries: EachDropped<Vec<Own<K, T>>>,
+    pub(super) entries: EachDropped<Vec<Retained<K, T>>>,
     pub(super) kept: EachDropped<Vec<Kept<K, T>>>,
     /// Dropping the pile announces these.
     pub(super) arrivals: EachDropped<Vec<(K, Arc<Arrival>)>>,
@@ -95,7 +95,7 @@ impl<K, T> Garbage<K, T> {
     }
 
     #[inline]
-    pub(super) fn add_entry(&mut self, own: Own<K, T>) {
+    pub(super) fn add_entry(&mut self, own: Retained<K, T>) {
         match &self.entry {
             None => self.entry = Some(own),
             Some(_) => self.pile().entries.0.push(own),

@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 
 /// The records of all entries that topics retain, the oldest first (invariant 3 of the hub).
 ///
-/// A commit has one record for each topic that it touches, but counts once. What is not a commit (the
-/// mark of a refresh, or the end of a key) is a *rider*: it does not count, and leaves together with
-/// the next commit. While a rider is retained, a client that has not seen it receives it when it
-/// resumes; afterwards the `left` of its topic keeps such a client from resuming.
+/// A commit has one record for each topic that it touches, but counts once. What is not a commit
+/// (the mark of a refresh, or the end of a key) is a *rider*: it does not count, and leaves
+/// together with the next commit. While a rider is retained, a client that has not seen it receives
+/// it when it resumes; afterwards the `left` of its topic keeps such a client from resuming.
 pub(super) struct History {
     limit: usize,
     records: VecDeque<Record>,
@@ -81,7 +81,7 @@ impl History {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::{History, Kind};
 
@@ -112,5 +112,24 @@ mod tests {
         assert_eq!(popped(&mut history), [(1, 0)]);
         history.push(3, 0, Kind::LastOfCommit);
         assert_eq!(popped(&mut history), [(1, 5), (2, 0)]);
+    }
+
+    #[test]
+    fn riders_do_not_count() {
+        let mut history = History::new(1);
+        history.push(1, 0, Kind::Rider);
+        history.push(1, 1, Kind::Rider);
+        assert_eq!(history.commits(), 0);
+        assert!(!history.is_over() && !history.is_empty());
+    }
+
+    #[test]
+    fn memory_is_given_back_when_few_records_are_left() {
+        let mut history = History::new(usize::MAX);
+        (0..10_000).for_each(|index| history.push(index, 0, Kind::LastOfCommit));
+        while history.commits() > 10 {
+            history.pop();
+        }
+        assert!(history.records.capacity() < 2_048);
     }
 }

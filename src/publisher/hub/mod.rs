@@ -19,20 +19,20 @@
 //!   form one queue, the **history**. The oldest record names the entry that leaves next.
 //! * A watch is **registered** once, with its tokens, and has a **seat** in each of its topics: how
 //!   far it has read, and which snapshot it waits for.
-//! * A **build** is a snapshot that is being made. It is polled by the watches that wait for it, and
-//!   reports its outcome to the hub. A **kept** snapshot is a finished one that is cached.
+//! * A **build** is a snapshot that is being made. It is polled by the watches that wait for it,
+//!   and reports its outcome to the hub. A **kept** snapshot is a finished one that is cached.
 //! * An **[`Era`]** is what watches read without the lock: the index up to which everything is
 //!   linked, and whether the publisher has ended. Each epoch has its own.
 //! * **[`Garbage`]** is what a call has removed under the lock and drops after it.
 //!
 //! # The way of a commit
 //!
-//! A publish hashes the keys and finds their topics. Only then does it change anything. It allocates
-//! the commit once and links its parts into the chains of the topics that it touches. It adds a
-//! record for each, and notes the keys in the inboxes of watches of several keys. Then it stores the
-//! index in the era, removes what has to leave the history, and releases the lock. After the lock
-//! come the wakers, then the destructors, then the reports by `tracing`, so that no task waits for a
-//! destructor and none for a subscriber.
+//! A publish hashes the keys and finds their topics. Only then does it change anything. It
+//! allocates the commit once and links its parts into the chains of the topics that it touches. It
+//! adds a record for each, and notes the keys in the inboxes of watches of several keys. Then it
+//! stores the index in the era, removes what has to leave the history, and releases the lock. After
+//! the lock come the wakers, then the destructors, then the reports by `tracing`, so that no task
+//! waits for a destructor and none for a subscriber.
 //!
 //! A watch reads the index of the era first and its chains afterwards. By invariant 2 it then finds
 //! every commit up to that index, and can take the index itself for its resume point as soon as
@@ -45,21 +45,22 @@
 //!    [`Garbage`] or a similar local, which is dropped after the lock. Keys are cloned before the
 //!    lock is taken.
 //! 2. **The index is stored last.** `Era::published` is written under the lock, when all commits up
-//!    to it are linked in all the chains that they touch, and noted in the inboxes of the watches of
-//!    several keys.
+//!    to it are linked in all the chains that they touch, and noted in the inboxes of the watches
+//!    of several keys.
 //! 3. **One record for each entry of a topic**, in the same order. Void entries keep their records,
 //!    which come first; the topic counts them. So a record always finds its topic.
 //! 4. **Entries are linked or loose.** If a topic has a chain, all its entries are linked into it,
 //!    except for a mark, which is the first entry. Without a chain they are loose, and few.
 //! 5. **What may have been missed.** `left` of the hub is the newest index that has left the
 //!    history, or that a former process published. A new topic starts with that as its own `left`,
-//!    which then advances only with its own entries. So a watcher that has everything up to an index
-//!    may resume exactly if the index is not less than `left` of its topic, and no mark forbids it.
+//!    which then advances only with its own entries. So a watcher that has everything up to an
+//!    index may resume exactly if the index is not less than `left` of its topic, and no mark
+//!    forbids it.
 //! 6. **A topic exists as long as it has a watch, a snapshot or a record.**
 //! 7. **The lock is held briefly.** A loop over the history or over all watches takes at most
 //!    [`STEP`] turns before the lock is released. Loops over what the call itself brings, over the
-//!    watches and entries of one key or token, and over expired snapshots may be longer. The drop of
-//!    the last handle visits all topics if snapshots are in flight.
+//!    watches and entries of one key or token, and over expired snapshots may be longer. The drop
+//!    of the last handle visits all topics if snapshots are in flight.
 //!
 //! # Order of locks
 //!
@@ -107,7 +108,7 @@ use watches::Watches;
 pub(super) use era::Era;
 pub(super) use indexes::At;
 pub(super) use publish::Pending;
-pub(super) use subscribe::{Registry, Start};
+pub(super) use subscribe::{Registry, WatchStart};
 pub(super) use topic::{Early, Progress};
 
 /// A table with more capacity than this is shrunk or freed when few items are left.
@@ -162,7 +163,8 @@ struct Expiry {
     id: u64,
 }
 
-/// What the hub has. Its fields are dropped in this order: tasks are woken before events are dropped.
+/// What the hub has. Its fields are dropped in this order: tasks are woken before events are
+/// dropped.
 struct Contents<K, T> {
     /// Set if no watch will come any more. Dropping it wakes the tasks that wait for one.
     arrivals: Option<Arrivals<K>>,

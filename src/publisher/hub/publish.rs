@@ -315,7 +315,7 @@ impl<K: Hash + Eq, T> HubState<K, T> {
     ) -> Option<Deferred<Entry<K, T>>> {
         let retain = self.history.limit() > 0 || kind == Kind::Rider;
         if self.topics[slot].is_completed() && kind != Kind::Rider {
-            self.begin_anew(slot, index, garbage);
+            self.void_completed(slot, index, garbage);
         }
         let topic = &mut self.topics[slot];
         let deferred = topic.push(entry, retain);
@@ -343,7 +343,7 @@ impl<K: Hash + Eq, T> HubState<K, T> {
 
     /// Voids a completed key that is published to again.
     #[cold]
-    fn begin_anew(&mut self, slot: usize, index: u64, garbage: &mut Garbage<K, T>) {
+    fn void_completed(&mut self, slot: usize, index: u64, garbage: &mut Garbage<K, T>) {
         self.void(slot, index.saturating_sub(1), garbage);
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::super::control::Control;
 use super::super::error::{CloseReason, WatchError};
 use super::super::inbox::Inbox;
-use super::super::request::Request;
+use super::super::request::{OverLimit, Request};
 use super::super::resume::Resume;
 use super::super::track::{Reading, Track};
 use super::super::update::{Begin, ResetReason};
@@ -16,9 +16,10 @@ use super::garbage::Garbage;
 use super::topic::{ChainPlace, Progress, Seat, Topic};
 use super::watches::Registered;
 use super::{Era, Hub, HubState};
+use crate::lag_limit::LagLimit;
 
 /// What a watch starts with, or starts over with.
-pub(in super::super) struct Start<K, T> {
+pub(in super::super) struct WatchStart<K, T> {
     pub(in super::super) begin: Begin,
     pub(in super::super) tracks: Vec<Track<K, T>>,
     pub(in super::super) era: Arc<Era>,
@@ -40,7 +41,7 @@ pub(in super::super) trait Registry<K, T>: Send + Sync {
         had: u64,
         limit: u64,
         reason: ResetReason,
-    ) -> Option<Start<K, T>>;
+    ) -> Option<WatchStart<K, T>>;
 
     /// Waits until the commit that is being published now has been published.
     fn settle(&self);
@@ -55,6 +56,15 @@ struct Prepared<K> {
     own: Option<K>,
     topic: Option<(K, K)>,
     handler: Option<K>,
+}
+
+/// A watch that is to be registered.
+struct Newcomer<'a, T> {
+    id: u64,
+    control: &'a Arc<Control>,
+    after: Option<Resume>,
+    tokens: Vec<Arc<str>>,
+    limit: Option<(LagLimit<T>, OverLimit)>,
 }
 
 /// Which watch gets its seats, and how.
@@ -83,49 +93,28 @@ where
         } = request;
         let control = Control::new();
         let mut prepared = self.prepare(keys.into_iter().map(Arc::new));
+        // Declared before the guard, so that they are dropped after the lock even if a key panics.
         let mut garbage = Garbage::new();
         let swept;
         let mut guard = self.state.lock();
         let state = &mut *guard;
+        // First, since it may remove topics.
         swept = state.sweep();
         let id = state.next_id();
         let of_epoch = after.filter(|after| after.epoch == state.era.epoch);
-        let mut start = None;
-        if state.shut {
+        let start = if state.shut {
             drop(control.end(WatchError::Closed(CloseReason::ShutDown)));
+            None
         } else {
-            let slots = state.topics_of(&mut prepared);
-            let begin = match after.map(|after| state.judge(after, &slots)) {
-                None => Begin::Fresh,
-                Some(Ok(())) => Begin::Resumed,
-                Some(Err(reason)) => {
-                    let index = after.map_or(0, |after| after.index);
-                    state.count_reset(reason, index, &mut garbage);
-                    Begin::Reset(reason)
-                }
-            };
-            // An index of another epoch, or one not known yet, says nothing about how old the
-            // snapshot may be.
-            let is_measure = matches!(begin, Begin::Resumed | Begin::Reset(ResetReason::TooOld));
-            let bytes = limit.and_then(|(limit, _)| limit.bytes);
-            state.size_of = state.size_of.or(bytes.map(|bytes| bytes.size_of));
-            let keys = prepared.iter().map(|prepared| Arc::clone(&prepared.key));
-            let watch = Registered {
-                control: Arc::clone(&control),
-                keys: keys.collect(),
-                slots: slots.clone().into(),
-                tokens: tokens.into(),
-            };
-            state.watches.insert(id, watch);
-            let seating = Seating {
+            let newcomer = Newcomer {
                 id,
                 control: &control,
-                begin,
-                had: of_epoch.filter(|_| is_measure).map_or(0, |had| had.index),
-                limit: limit.map_or(u64::MAX, |(limit, _)| limit.items),
+                after,
+                tokens,
+                limit,
             };
-            start = Some(self.seat(state, &seating, &slots, &mut prepared, &mut garbage));
-        }
+            Some(self.admit(state, newcomer, &mut prepared, &mut garbage))
+        };
         let epoch = state.era.epoch;
         drop(guard);
         let registry: Arc<dyn Registry<K, T>> = Arc::<Self>::clone(self);
@@ -145,6 +134,57 @@ where
         watch
     }
 
+    /// Registers a new watch, and gives it its seats.
+    fn admit(
+        self: &Arc<Self>,
+        state: &mut HubState<K, T>,
+        newcomer: Newcomer<'_, T>,
+        prepared: &mut Vec<Prepared<K>>,
+        garbage: &mut Garbage<K, T>,
+    ) -> WatchStart<K, T> {
+        let Newcomer {
+            id,
+            control,
+            after,
+            tokens,
+            limit,
+        } = newcomer;
+        // First, since it hashes the keys (invariant 1).
+        let slots = state.topics_of(prepared);
+        let begin = match after.map(|after| state.check_resume(after, &slots)) {
+            None => Begin::Fresh,
+            Some(Ok(())) => Begin::Resumed,
+            Some(Err(reason)) => {
+                let index = after.map_or(0, |after| after.index);
+                state.count_reset(reason, index, garbage);
+                Begin::Reset(reason)
+            }
+        };
+        // An index of another epoch, or one not known yet, says nothing about how old the snapshot
+        // may be.
+        let is_measure = matches!(begin, Begin::Resumed | Begin::Reset(ResetReason::TooOld));
+        let of_epoch = after.filter(|after| is_measure && after.epoch == state.era.epoch);
+        let bytes = limit.and_then(|(limit, _)| limit.bytes);
+        state.size_of = state.size_of.or(bytes.map(|bytes| bytes.size_of));
+        let keys = prepared.iter().map(|prepared| Arc::clone(&prepared.key));
+        let watch = Registered {
+            control: Arc::clone(control),
+            keys: keys.collect(),
+            slots: slots.clone().into(),
+            tokens: tokens.into(),
+        };
+        state.watches.insert(id, watch);
+        let seating = Seating {
+            id,
+            control,
+            begin,
+            had: of_epoch.map_or(0, |had| had.index),
+            limit: limit.map_or(u64::MAX, |(limit, _)| limit.items),
+        };
+        self.seat(state, &seating, &slots, prepared, garbage)
+    }
+
+    /// Clones keys as often as they may be needed under the lock (invariant 1).
     fn prepare(&self, keys: impl Iterator<Item = Arc<K>>) -> Vec<Prepared<K>> {
         let has_handler = self.settings.handler.is_some();
         keys.map(|key| Prepared {
@@ -164,7 +204,7 @@ where
         slots: &[usize],
         prepared: &mut [Prepared<K>],
         garbage: &mut Garbage<K, T>,
-    ) -> Start<K, T> {
+    ) -> WatchStart<K, T> {
         let count = u32::try_from(slots.len()).unwrap_or(u32::MAX);
         let inbox = (slots.len() != 1).then(|| Inbox::new(seating.control, count));
         let mut tracks = Vec::with_capacity(slots.len());
@@ -192,7 +232,7 @@ where
         seating
             .control
             .follow(tracks.iter().flat_map(Track::closers).collect());
-        Start {
+        WatchStart {
             begin: seating.begin,
             tracks,
             era: Arc::clone(&state.era),
@@ -242,7 +282,7 @@ where
 
 impl<K, T> HubState<K, T> {
     /// Checks that a watcher may resume from its point.
-    fn judge(&self, after: Resume, slots: &[usize]) -> Result<(), ResetReason> {
+    fn check_resume(&self, after: Resume, slots: &[usize]) -> Result<(), ResetReason> {
         if after.epoch != self.era.epoch {
             return Err(ResetReason::OtherEpoch);
         }
@@ -251,7 +291,7 @@ impl<K, T> HubState<K, T> {
         }
         slots
             .iter()
-            .try_for_each(|slot| self.topics[*slot].judge(after.index))
+            .try_for_each(|slot| self.topics[*slot].check_resume(after.index))
     }
 
     /// Returns where a watch starts without a handler, and the index of its state.
@@ -318,7 +358,7 @@ where
         had: u64,
         limit: u64,
         reason: ResetReason,
-    ) -> Option<Start<K, T>> {
+    ) -> Option<WatchStart<K, T>> {
         let (keys, control) = {
             let state = self.state.lock();
             let watch = state.watches.get(id)?;

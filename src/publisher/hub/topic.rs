@@ -39,12 +39,12 @@ pub(super) struct Topic<K, T> {
 
 /// The entries of a topic, the oldest first. One is by far the most frequent number.
 enum Entries<K, T> {
-    One(Own<K, T>),
-    Many(VecDeque<Own<K, T>>),
+    One(Retained<K, T>),
+    Many(VecDeque<Retained<K, T>>),
 }
 
 /// An entry of a topic, linked if the topic has a chain (invariant 4).
-pub(super) enum Own<K, T> {
+pub(super) enum Retained<K, T> {
     /// A mark: clients that resume from this index or an earlier one are reset.
     Mark(u64),
     Loose(Entry<K, T>),
@@ -200,7 +200,7 @@ impl<K, T> Topic<K, T> {
         }
         let Some(live) = &mut self.live else {
             if retain {
-                self.entries.push(Own::Loose(entry));
+                self.entries.push(Retained::Loose(entry));
             }
             return None;
         };
@@ -209,30 +209,30 @@ impl<K, T> Topic<K, T> {
             return Some(live.chain.push_deferred(entry));
         }
         let (place, deferred) = live.chain.push_and_locate(entry);
-        self.entries.push(Own::Linked(place));
+        self.entries.push(Retained::Linked(place));
         Some(deferred)
     }
 
     /// Voids all entries and leaves a mark: clients that resume from `index` or before are reset.
-    pub(super) fn void(&mut self, index: u64) -> VecDeque<Own<K, T>> {
+    pub(super) fn void(&mut self, index: u64) -> VecDeque<Retained<K, T>> {
         self.is_completed = false;
         let before = self.entries.take();
         self.void += before.len();
-        let newest = before.iter().filter_map(Own::commit_index).max();
+        let newest = before.iter().filter_map(Retained::commit_index).max();
         self.own_left = self.own_left.max(newest.unwrap_or(0));
-        self.entries.push(Own::Mark(index));
+        self.entries.push(Retained::Mark(index));
         before
     }
 
     /// Returns `true` if the newest entry is a mark of that index, so that voiding would change
     /// nothing.
     pub(super) fn is_void(&self, index: u64) -> bool {
-        matches!(self.entries.last(), Some(Own::Mark(mark)) if *mark == index)
+        matches!(self.entries.last(), Some(Retained::Mark(mark)) if *mark == index)
     }
 
     /// Removes the oldest entry, or counts that the record of a void one has left.
     #[inline]
-    pub(super) fn pop(&mut self, record: Record) -> Option<Own<K, T>> {
+    pub(super) fn pop(&mut self, record: Record) -> Option<Retained<K, T>> {
         if self.void > 0 {
             self.void -= 1;
             return None;
@@ -250,8 +250,8 @@ impl<K, T> Topic<K, T> {
     }
 
     /// Checks that a watcher which has everything up to `index` may resume (invariant 5).
-    pub(super) fn judge(&self, index: u64) -> Result<(), ResetReason> {
-        if matches!(self.entries.first(), Some(Own::Mark(mark)) if index <= *mark) {
+    pub(super) fn check_resume(&self, index: u64) -> Result<(), ResetReason> {
+        if matches!(self.entries.first(), Some(Retained::Mark(mark)) if index <= *mark) {
             return Err(ResetReason::Refreshed);
         }
         if index < self.left {
@@ -308,7 +308,7 @@ impl<K, T> Topic<K, T> {
         let entries = self.entries.len();
         let linked = (from..entries).find_map(|at| match self.entries.get(at) {
             // Only a mark is not linked, and it is the first entry (invariant 4).
-            Some(Own::Linked(place)) => Some((place.clone(), entries - at)),
+            Some(Retained::Linked(place)) => Some((place.clone(), entries - at)),
             _ => None,
         });
         let live = self.linked();
@@ -412,7 +412,7 @@ impl<K, T> Live<K, T> {
     }
 }
 
-impl<K, T> Own<K, T> {
+impl<K, T> Retained<K, T> {
     fn entry(&self) -> Option<&Entry<K, T>> {
         match self {
             Self::Mark(_) => None,
@@ -441,23 +441,23 @@ impl<K, T> Entries<K, T> {
         }
     }
 
-    fn get(&self, at: usize) -> Option<&Own<K, T>> {
+    fn get(&self, at: usize) -> Option<&Retained<K, T>> {
         match self {
             Self::One(own) => (at == 0).then_some(own),
             Self::Many(many) => many.get(at),
         }
     }
 
-    fn first(&self) -> Option<&Own<K, T>> {
+    fn first(&self) -> Option<&Retained<K, T>> {
         self.get(0)
     }
 
-    fn last(&self) -> Option<&Own<K, T>> {
+    fn last(&self) -> Option<&Retained<K, T>> {
         self.get(self.len().checked_sub(1)?)
     }
 
     #[inline]
-    fn push(&mut self, own: Own<K, T>) {
+    fn push(&mut self, own: Retained<K, T>) {
         match self {
             Self::Many(many) if many.capacity() > 0 => many.push_back(own),
             _ => self.push_slowly(own),
@@ -465,7 +465,7 @@ impl<K, T> Entries<K, T> {
     }
 
     /// Adds an entry to none, or to a single one, which is stored without a queue.
-    fn push_slowly(&mut self, own: Own<K, T>) {
+    fn push_slowly(&mut self, own: Retained<K, T>) {
         *self = match self.take() {
             none if none.is_empty() => Self::One(own),
             mut some => {
@@ -475,7 +475,7 @@ impl<K, T> Entries<K, T> {
         };
     }
 
-    fn pop(&mut self) -> Option<Own<K, T>> {
+    fn pop(&mut self) -> Option<Retained<K, T>> {
         match self {
             Self::Many(many) => {
                 let own = many.pop_front();
@@ -488,14 +488,14 @@ impl<K, T> Entries<K, T> {
         }
     }
 
-    fn take(&mut self) -> VecDeque<Own<K, T>> {
+    fn take(&mut self) -> VecDeque<Retained<K, T>> {
         match mem::replace(self, Self::Many(VecDeque::new())) {
             Self::One(own) => VecDeque::from([own]),
             Self::Many(many) => many,
         }
     }
 
-    fn iter_mut(&mut self) -> impl Iterator<Item = &mut Own<K, T>> {
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut Retained<K, T>> {
         let (one, many) = match self {
             Self::One(own) => (Some(own), None),
             Self::Many(many) => (None, Some(many.iter_mut())),
@@ -504,7 +504,7 @@ impl<K, T> Entries<K, T> {
     }
 
     fn first_after(&self, index: u64) -> usize {
-        let is_before = |own: &Own<K, T>| match own.commit_index() {
+        let is_before = |own: &Retained<K, T>| match own.commit_index() {
             Some(commit) => commit <= index,
             None => !own.is_end(),
         };
@@ -517,13 +517,13 @@ impl<K, T> Entries<K, T> {
     /// Links all entries into the chain of `live`. There are at most twice [`LOOSE`].
     fn link(&mut self, live: &mut Live<K, T>) {
         for own in self.iter_mut() {
-            if let Own::Loose(entry) = own {
+            if let Retained::Loose(entry) = own {
                 let place = live.chain.tail();
                 live.count += 1;
                 // Dropped under the lock, which is safe: the chain is new, so no reader waits for
                 // it.
                 drop(live.chain.push_deferred(entry.clone()));
-                *own = Own::Linked(place);
+                *own = Retained::Linked(place);
             }
         }
     }
@@ -532,11 +532,11 @@ impl<K, T> Entries<K, T> {
     fn unlink(&mut self) {
         for own in self.iter_mut() {
             let entry = match own {
-                Own::Linked(_) => own.entry().cloned(),
-                Own::Mark(_) | Own::Loose(_) => None,
+                Retained::Linked(_) => own.entry().cloned(),
+                Retained::Mark(_) | Retained::Loose(_) => None,
             };
             if let Some(entry) = entry {
-                *own = Own::Loose(entry);
+                *own = Retained::Loose(entry);
             }
         }
         if self.len() == 1 {
@@ -544,5 +544,24 @@ impl<K, T> Entries<K, T> {
                 *self = Self::One(own);
             }
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::Progress;
+
+    #[test]
+    fn progress_counts_early_entries_and_ends_beyond_all() {
+        let progress = Progress::new(5);
+        let seen_by_the_hub = progress.clone();
+        progress.advance();
+        assert_eq!(seen_by_the_hub.get(), 6);
+        progress.retreat(2);
+        assert_eq!(seen_by_the_hub.get(), 4);
+        progress.retreat(9);
+        assert_eq!(seen_by_the_hub.get(), 0);
+        progress.finish();
+        assert_eq!(seen_by_the_hub.get(), u64::MAX);
     }
 }
