@@ -609,7 +609,7 @@ impl<T> Writer<T> {
     }
 
     /// Returns what readers share, whose counts of observers can be awaited.
-    pub(crate) fn record(&self) -> &Arc<Shared<T>> {
+    pub(crate) fn shared(&self) -> &Arc<Shared<T>> {
         &self.shared
     }
 

@@ -110,9 +110,9 @@ impl<T> Reader<T> {
     /// Why the reader was closed, and where.
     pub(crate) fn standing(&self) -> Result<Standing<T>, Shut<T>> {
         let free = |cursor: &Cursor<T>| {
-            let (slot, given) = cursor.place();
+            let (place, given) = cursor.place();
             Standing {
-                slot,
+                place,
                 given,
                 skipped: 0,
             }
@@ -123,7 +123,7 @@ impl<T> Reader<T> {
     /// The place of the next item, which keeps nothing alive. That of a closed reader is where it was.
     pub(crate) fn mark(&self) -> WeakPlace<T> {
         match self.standing() {
-            Ok(standing) => standing.slot.mark(),
+            Ok(standing) => standing.place.downgrade(),
             Err(shut) => shut.at,
         }
     }

@@ -543,7 +543,7 @@ impl<T> EventBuffer<T> {
     /// ```
     #[doc(alias = "closed")]
     pub async fn unobserved(&self) {
-        self.tail.record().until_unobserved().await;
+        self.tail.shared().until_unobserved().await;
     }
 
     /// Waits until a reader follows (see [`is_observed`](Self::is_observed)), for instance to
@@ -571,7 +571,7 @@ impl<T> EventBuffer<T> {
     /// # });
     /// ```
     pub async fn observed(&self) {
-        self.tail.record().until_observed().await;
+        self.tail.shared().until_observed().await;
     }
 
     /// Returns how many subscriptions can still reach the end of this buffer: its own, and those

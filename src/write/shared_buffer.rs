@@ -339,8 +339,8 @@ impl<T> SharedBuffer<T> {
     /// ```
     #[doc(alias = "closed")]
     pub async fn unobserved(&self) {
-        let record = Arc::clone(self.buffer.lock().tail.record());
-        record.until_unobserved().await;
+        let shared = Arc::clone(self.buffer.lock().tail.shared());
+        shared.until_unobserved().await;
     }
 
     /// Waits until a reader follows: see [`EventBuffer::observed`].
@@ -356,8 +356,8 @@ impl<T> SharedBuffer<T> {
     /// # });
     /// ```
     pub async fn observed(&self) {
-        let record = Arc::clone(self.buffer.lock().tail.record());
-        record.until_observed().await;
+        let shared = Arc::clone(self.buffer.lock().tail.shared());
+        shared.until_observed().await;
     }
 
     /// Returns how many subscriptions can still reach the end of this buffer: see
