@@ -13,9 +13,9 @@ use crate::unwind::even_if_it_panics;
 /// Taking and releasing a reference costs two atomic operations, too much for every item. So the
 /// place moves by plain pointers, and the *anchor* follows now and then.
 ///
-/// Its invariant is L7 of the [module page](super). The fields are private to this file. The methods
-/// keep the invariant, given that callers step only to the node that [`read`](Self::read) has
-/// returned; debug builds check that.
+/// Its invariant is L7 of the [module page](super). The fields are private to this file. The
+/// methods keep the invariant, given that callers step only to the node that [`read`](Self::read)
+/// has returned; debug builds check that.
 pub(super) struct Anchored<T> {
     anchor: NodeRef<T>,
     at: Place<T>,

@@ -105,12 +105,12 @@ impl<T> Cursor<T> {
 
     /// Returns the slot that is read next, and how many events of its item have been given.
     pub(crate) fn place(&self) -> (PlaceRef<T>, usize) {
-        (self.slot(), self.progress.given())
+        (self.place_ref(), self.progress.given())
     }
 
     /// Returns the place of the item of which events were given last.
     pub(crate) fn item_in_hand(&self) -> WeakPlace<T> {
-        let here = self.slot().mark();
+        let here = self.place_ref().downgrade();
         if self.progress.given() > 0 {
             here
         } else {
@@ -119,7 +119,7 @@ impl<T> Cursor<T> {
     }
 
     /// Returns the slot that is read next, with a reference of its own.
-    pub(crate) fn slot(&self) -> PlaceRef<T> {
+    pub(crate) fn place_ref(&self) -> PlaceRef<T> {
         self.at.place_ref()
     }
 

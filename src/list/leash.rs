@@ -1,7 +1,7 @@
 //! A cursor that others can take away from its reader.
 //!
 //! A reader without a closer and without a limit is the only one that knows its place. Otherwise
-//! its cursor is behind a *leash*, which it shares with those that may take the cursor: closers,
+//! its cursor is behind a *leash*, which it shares with what may take the cursor: closers,
 //! and the writer.
 //!
 //! ```text

@@ -127,7 +127,7 @@ impl<T> Leashed<T> {
         let leash = entered.leash;
         let inside = entered.inside();
         if let (Custody::Reader(cursor), Some(before)) = (&inside.custody, inside.limit.take()) {
-            dismiss(leash, &before, &cursor.slot().owner());
+            dismiss(leash, &before, &cursor.place_ref().owner());
         }
         inside.limit = Some(limit);
         inside.settled = inside.skipped;
@@ -242,7 +242,7 @@ impl<'a, T> Entered<'a, T> {
         };
         Standing {
             // A reader that is not closed always has a place.
-            slot: place.unwrap_or_else(PlaceRef::nowhere),
+            place: place.unwrap_or_else(PlaceRef::nowhere),
             given,
             skipped: *skipped + passed,
         }
@@ -291,7 +291,7 @@ impl<'a, T> Entered<'a, T> {
         if !is_back && limit.bytes.is_none() && cursor.lag() <= limit.items && *skipped == 0 {
             return Ok(());
         }
-        let here = cursor.slot();
+        let here = cursor.place_ref();
         let (mut over, mut panicked) = here.over(&limit);
         // A reader that lost items to its trail has lagged, even if it is within its limit now.
         let has_lagged = over > 0 || *skipped > settled;
@@ -313,7 +313,7 @@ impl<'a, T> Entered<'a, T> {
             left = Some((cursor.take_waker(), cursor.jump(to)));
         }
         drop(here);
-        let mut place = is_back.then(|| cursor.slot());
+        let mut place = is_back.then(|| cursor.place_ref());
         let leash = self.leash;
         even_if_it_panics(|| {
             // The newest place first, since an older one keeps what comes after it alive.
@@ -404,7 +404,7 @@ impl<T> Drop for Entered<'_, T> {
 /// Where a reader continues.
 pub(crate) struct Standing<T> {
     /// The place of the next item.
-    pub(crate) slot: PlaceRef<T>,
+    pub(crate) place: PlaceRef<T>,
     /// How many of that item's events have been received.
     pub(crate) given: usize,
     /// How many items the limit has skipped that are yet to be reported.
@@ -415,8 +415,8 @@ pub(crate) struct Standing<T> {
 /// place.
 fn weak_place_of<T>(custody: &Custody<T>) -> WeakPlace<T> {
     let at = match custody {
-        Custody::Reader(cursor) => Some(cursor.slot().mark()),
-        Custody::Trail(parked) => parked.place().map(|place| place.mark()),
+        Custody::Reader(cursor) => Some(cursor.place_ref().downgrade()),
+        Custody::Trail(parked) => parked.place().map(|place| place.downgrade()),
         Custody::Gone(at) => at.clone(),
     };
     at.unwrap_or_else(WeakPlace::nowhere)
@@ -500,7 +500,7 @@ impl<T> Drop for Taken<T> {
         match mem::replace(&mut self.custody, Custody::Gone(None)) {
             Custody::Reader(cursor) => {
                 if let Some(limit) = &limit {
-                    dismiss(&self.leash, limit, &cursor.slot().owner());
+                    dismiss(&self.leash, limit, &cursor.place_ref().owner());
                 }
                 // Before the cursor, since the drop of events may take its time.
                 let wake = || waker.into_iter().for_each(Waker::wake);

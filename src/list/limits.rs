@@ -194,7 +194,7 @@ impl<T> OpenRegistry<'_, T> {
         let (Custody::Reader(cursor), Some(limit)) = (&mut inside.custody, inside.limit) else {
             return None;
         };
-        let place = cursor.slot();
+        let place = cursor.place_ref();
         let (allowed, lag) = self.allowed(&place, limit.items, limit.bytes_allowed());
         // Within its limit: it keeps its place, and is looked at again when that may have changed.
         if allowed.skip == 0 {
@@ -215,7 +215,7 @@ impl<T> OpenRegistry<'_, T> {
         self.garbage.entries.extend(removed);
         let allowance = match limit.on_lag {
             OnLag::Close => {
-                self.take_cursor(inside, Custody::Gone(Some(place.mark())));
+                self.take_cursor(inside, Custody::Gone(Some(place.downgrade())));
                 self.discard(place);
                 if inside
                     .limit
@@ -283,7 +283,7 @@ impl<T> OpenRegistry<'_, T> {
     fn take_cursor(&mut self, inside: &mut Inside<T>, custody: Custody<T>) {
         let before = mem::replace(&mut inside.custody, custody);
         if let Custody::Reader(cursor) = before {
-            let place = cursor.slot();
+            let place = cursor.place_ref();
             // The cursor's anchor may be before its place.
             let number = place.number_in(self.shared) - 1;
             self.garbage
@@ -576,14 +576,14 @@ pub(super) fn admit<T>(leash: &Arc<Leash<T>>, inside: &mut Inside<T>) {
     cursor.stop_waiting();
     cursor.anchor_here();
     if let Some(bytes) = &limit.bytes {
-        let place = cursor.slot();
+        let place = cursor.place_ref();
         // Before the items are measured, so that metering continues if other readers leave
         // meanwhile.
         let ((), garbage) = place.owner().open(|open| open.registry.book().metered += 1);
         drop(garbage);
         panicked = place.meter(bytes.size_of);
     }
-    let place = cursor.slot();
+    let place = cursor.place_ref();
     let look = || {
         settle_at(place, |open| {
             if let Some(lagged) = open.look(leash, inside) {
@@ -611,7 +611,7 @@ pub(super) fn look_again<T>(leash: &Arc<Leash<T>>) {
         return;
     };
     let place = match &barred.parts().0.custody {
-        Custody::Reader(cursor) => Some(cursor.slot()),
+        Custody::Reader(cursor) => Some(cursor.place_ref()),
         _ => None,
     };
     drop(barred);

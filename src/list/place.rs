@@ -373,7 +373,7 @@ impl<T> PlaceRef<T> {
     }
 
     /// Returns the same place by its number, which keeps nothing alive.
-    pub(crate) fn mark(&self) -> WeakPlace<T> {
+    pub(crate) fn downgrade(&self) -> WeakPlace<T> {
         WeakPlace::new(self.owner(), self.seq)
     }
 

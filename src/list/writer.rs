@@ -137,7 +137,7 @@ fn measure<T>(written: &Written<T>, limits: &mut EnforceLimits<T>) {
 
 /// What is to be done after a splice.
 ///
-/// Dropping it wakes the readers, and enforces the limits of those that now continue in another
+/// Dropping it wakes the readers, and enforces the limits of the readers that continue in another
 /// buffer. This runs user code, so it must not be dropped under a lock.
 #[must_use]
 pub(crate) struct Spliced<T> {
@@ -609,7 +609,7 @@ impl<T> Writer<T> {
     }
 
     /// Returns what readers share, whose counts of observers can be awaited.
-    pub(crate) fn record(&self) -> &Arc<Shared<T>> {
+    pub(crate) fn shared(&self) -> &Arc<Shared<T>> {
         &self.shared
     }
 

@@ -36,7 +36,7 @@ impl<T> Position<T> {
     /// assert_eq!(buffer.upgrade(&bookmark).unwrap_err(), BookmarkError::Lost(1));
     /// ```
     pub fn bookmark(&self) -> Bookmark<T> {
-        Bookmark::new(self.0.mark())
+        Bookmark::new(self.0.downgrade())
     }
 
     /// Returns the number of items published from here on, including those behind splices.

@@ -116,9 +116,9 @@ impl<T> Reader<T> {
     /// The reason that the reader was closed for, and the place.
     pub(crate) fn standing(&self) -> Result<Standing<T>, Shut<T>> {
         let free = |cursor: &Cursor<T>| {
-            let (slot, given) = cursor.place();
+            let (place, given) = cursor.place();
             Standing {
-                slot,
+                place,
                 given,
                 skipped: 0,
             }
@@ -129,7 +129,7 @@ impl<T> Reader<T> {
     /// Returns a weak place of the next item; for a closed reader, of the one it was closed at.
     pub(crate) fn weak_place(&self) -> WeakPlace<T> {
         match self.standing() {
-            Ok(standing) => standing.slot.mark(),
+            Ok(standing) => standing.place.downgrade(),
             Err(shut) => shut.at,
         }
     }

@@ -377,7 +377,7 @@ impl<T> Subscription<T> {
     /// ```
     pub fn position(&self) -> Position<T> {
         match self.reader.standing() {
-            Ok(standing) => Position(standing.slot),
+            Ok(standing) => Position(standing.place),
             Err(shut) => Position(PlaceRef::failed(shut.reason)),
         }
     }
@@ -429,7 +429,7 @@ impl<T> Subscription<T> {
     pub fn resubscribe(&self) -> Self {
         match self.reader.standing() {
             Ok(standing) => {
-                let mut cursor = Cursor::new(standing.slot);
+                let mut cursor = Cursor::new(standing.place);
                 cursor.skip_ready();
                 Self::new(cursor)
             }
@@ -474,7 +474,7 @@ impl<T> Subscription<T> {
     pub(crate) fn peek<R>(&mut self, look: impl FnOnce(&T) -> R) -> Result<R, TryRecvError> {
         let seen = self.reader.read(|cursor, _| match cursor.read() {
             Read::Item => {
-                let place = cursor.slot();
+                let place = cursor.place_ref();
                 let first = place.events().first();
                 first.map(look).ok_or(TryRecvError::Empty)
             }
@@ -549,10 +549,10 @@ impl<T> Subscription<T> {
     pub(crate) fn duplicate(&self) -> (Self, u64) {
         let (reader, skipped) = match self.reader.standing() {
             Ok(Standing {
-                slot,
+                place,
                 given,
                 skipped,
-            }) => (Reader::new(Cursor::at(slot, given)), skipped),
+            }) => (Reader::new(Cursor::at(place, given)), skipped),
             Err(shut) => (Reader::closed(shut), 0),
         };
         let failed = self.failed;

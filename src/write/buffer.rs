@@ -592,7 +592,7 @@ impl<T> EventBuffer<T> {
     /// ```
     #[doc(alias = "closed")]
     pub async fn unobserved(&self) {
-        self.tail.record().until_unobserved().await;
+        self.tail.shared().until_unobserved().await;
     }
 
     /// Waits for a reader (see [`is_observed`](Self::is_observed)), to start producing.
@@ -619,7 +619,7 @@ impl<T> EventBuffer<T> {
     /// # });
     /// ```
     pub async fn observed(&self) {
-        self.tail.record().until_observed().await;
+        self.tail.shared().until_observed().await;
     }
 
     /// Returns the number of subscriptions that can still reach the end of this buffer.

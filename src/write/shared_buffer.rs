@@ -348,8 +348,8 @@ impl<T> SharedBuffer<T> {
     /// ```
     #[doc(alias = "closed")]
     pub async fn unobserved(&self) {
-        let record = Arc::clone(self.buffer.lock().tail.record());
-        record.until_unobserved().await;
+        let shared = Arc::clone(self.buffer.lock().tail.shared());
+        shared.until_unobserved().await;
     }
 
     /// Waits for a reader: see [`EventBuffer::observed`].
@@ -365,8 +365,8 @@ impl<T> SharedBuffer<T> {
     /// # });
     /// ```
     pub async fn observed(&self) {
-        let record = Arc::clone(self.buffer.lock().tail.record());
-        record.until_observed().await;
+        let shared = Arc::clone(self.buffer.lock().tail.shared());
+        shared.until_observed().await;
     }
 
     /// Returns the number of subscriptions that can still reach the end of this buffer.
