@@ -247,7 +247,9 @@ impl Error for SnapshotPanicked {}
 /// use event_buffer::publisher::{Publisher, Request, SnapshotOutdated, WatchError};
 /// use futures::StreamExt;
 ///
-/// let publisher = Publisher::<_, u32>::builder().snapshot(|_key: &str, _| async { Ok(1) }).build();
+/// let publisher = Publisher::<_, u32>::builder()
+///     .snapshot(|_key: &str, _| async { Ok(1) })
+///     .build();
 /// let mut watch = publisher.subscribe(Request::new("key"));
 /// watch.next().await; // how it begins
 /// watch.next().await; // the end of an empty snapshot

@@ -229,7 +229,7 @@ impl<T> Parts<T> {
 ///     .build();
 /// let watch = publisher.subscribe(Request::new("key"));
 /// let updates: Vec<_> = watch.skip(1).take(3).collect().await;
-/// let [Ok(Update::Snapshot(_)), Ok(Update::Snapshot(page)), Ok(end)] = &updates[..] else { panic!() };
+/// let [_, Ok(Update::Snapshot(page)), Ok(end)] = &updates[..] else { panic!() };
 /// assert!(page.iter().eq([&3, &4]) && matches!(end, Update::EndOfSnapshot { index: 7 }));
 /// # });
 /// ```
