@@ -113,8 +113,8 @@ impl<T> Leashed<T> {
 
     /// Limits from now on how far the reader may be behind, and enforces its old limit a last time.
     ///
-    /// `skipped` items are reported besides. Runs user code. If that panics, either limit may hold.
-    pub(crate) fn set_limit(&mut self, limit: LagLimit<T>, skipped: u64) {
+    /// What is `skipped` is reported besides. Runs user code. If that panics, either limit may hold.
+    pub(crate) fn set_limit(&mut self, limit: LagLimit<T>, skipped: Skipped) {
         let Ok(mut entered) = self.enter() else {
             return;
         };
@@ -130,8 +130,8 @@ impl<T> Leashed<T> {
             dismiss(leash, &before, &cursor.place_ref().owner());
         }
         inside.limit = Some(limit);
-        inside.settled = inside.skipped;
-        inside.skipped += skipped;
+        inside.settled = inside.skipped + skipped.settled;
+        inside.skipped += skipped.items;
         admit(leash, inside);
     }
 }
@@ -227,7 +227,10 @@ impl<'a, T> Entered<'a, T> {
     /// Returns where the reader continues.
     pub(crate) fn standing(&mut self) -> Standing<T> {
         let Inside {
-            custody, skipped, ..
+            custody,
+            skipped,
+            settled,
+            ..
         } = self.inside();
         let (place, given, passed) = match custody {
             Custody::Reader(cursor) => {
@@ -244,7 +247,10 @@ impl<'a, T> Entered<'a, T> {
             // A reader that is not closed always has a place.
             place: place.unwrap_or_else(PlaceRef::nowhere),
             given,
-            skipped: *skipped + passed,
+            skipped: Skipped {
+                items: *skipped + passed,
+                settled: *settled.min(skipped),
+            },
         }
     }
 
@@ -407,8 +413,15 @@ pub(crate) struct Standing<T> {
     pub(crate) place: PlaceRef<T>,
     /// How many of that item's events have been received.
     pub(crate) given: usize,
-    /// How many items the limit has skipped that are yet to be reported.
-    pub(crate) skipped: u64,
+    pub(crate) skipped: Skipped,
+}
+
+/// The items skipped by a reader's limits that are yet to be reported.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Skipped {
+    pub(crate) items: u64,
+    /// How many of these were skipped by an earlier limit. They are no lag under the current one.
+    pub(crate) settled: u64,
 }
 
 /// Returns where a reader is, or was when it was closed. For one on a trail, that is the trail's

@@ -164,7 +164,7 @@ mod writer;
 #[cfg(feature = "publisher")]
 pub(crate) use arena::{Arena, ArenaArc};
 pub(crate) use cursor::Cursor;
-pub(crate) use leashed::{Entered, Leashed, Shut, Standing};
+pub(crate) use leashed::{Entered, Leashed, Shut, Skipped, Standing};
 pub(crate) use node::{Batch, Payload};
 pub(crate) use place::{PlaceRef, Read};
 pub(crate) use walk::Walk;

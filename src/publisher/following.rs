@@ -40,6 +40,7 @@ use super::track::{NextEntry, NoEntry, SnapshotRead, Track};
 use super::update::Update;
 use crate::error::{SharedError, TryRecvError};
 use crate::lag_limit::LagLimit;
+use crate::list::Skipped;
 
 /// How many snapshots of one watch are made at the same time.
 const SNAPSHOTS_AT_A_TIME: usize = 16;
@@ -184,7 +185,7 @@ impl<K, T> Following<K, T> {
             if let Some(live) = track.live_mut() {
                 let mut limit = limit_of_entries(limit);
                 limit.items = limit.items.saturating_add(before);
-                live.set_limit(limit, 0);
+                live.set_limit(limit, Skipped::default());
             }
         }
     }

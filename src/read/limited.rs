@@ -13,7 +13,7 @@ use futures::stream::{FusedStream, Stream};
 use crate::error::{RecvError, RecvTimeoutError, SharedError, TryRecvError};
 use crate::lag_limit::LagLimit;
 use crate::link::{Closer, receive, recv_blocking, recv_timeout};
-use crate::list::WeakPlace;
+use crate::list::{Skipped, WeakPlace};
 use crate::read::bookmark::Bookmark;
 use crate::read::iter::Iter;
 use crate::read::position::Position;
@@ -113,11 +113,11 @@ impl<T> Subscription<T> {
 
 impl<T: Clone> Limited<T> {
     pub(crate) fn new(items: Subscription<T>, limit: LagLimit<T>) -> Self {
-        Self::after(0, items, limit)
+        Self::after(Skipped::default(), items, limit)
     }
 
     /// Creates a reader that first reports this many skipped items.
-    fn after(skipped: u64, mut items: Subscription<T>, limit: LagLimit<T>) -> Self {
+    fn after(skipped: Skipped, mut items: Subscription<T>, limit: LagLimit<T>) -> Self {
         items.set_limit(limit, skipped);
         Self {
             items,
@@ -371,7 +371,7 @@ impl<T: Clone> Limited<T> {
     /// assert_eq!(reader.try_recv(), Err(TryRecvError::Lagged(90)));
     /// ```
     pub fn set_limit(&mut self, limit: LagLimit<T>) {
-        self.items.set_limit(limit, 0);
+        self.items.set_limit(limit, Skipped::default());
         self.limit = limit;
     }
 

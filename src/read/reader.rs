@@ -6,7 +6,7 @@ use std::task::{Poll, Waker};
 use crate::error::{SharedError, TryRecvError};
 use crate::lag_limit::LagLimit;
 use crate::link::Closer;
-use crate::list::{Cursor, Entered, Leashed, Shut, Standing, WeakPlace};
+use crate::list::{Cursor, Entered, Leashed, Shut, Skipped, Standing, WeakPlace};
 use crate::sync::Mutex;
 
 /// The cursor of a reader, behind a lock that only methods by shared reference take.
@@ -120,7 +120,7 @@ impl<T> Reader<T> {
             Standing {
                 place,
                 given,
-                skipped: 0,
+                skipped: Skipped::default(),
             }
         };
         self.look(free, |entered| entered.standing())
@@ -174,7 +174,7 @@ impl<T> Reader<T> {
     }
 
     /// Limits the lag, and adds to the number of skipped items to be reported. Runs user code.
-    pub(crate) fn set_limit(&mut self, limit: LagLimit<T>, skipped: u64) {
+    pub(crate) fn set_limit(&mut self, limit: LagLimit<T>, skipped: Skipped) {
         self.0.get_mut().leash().set_limit(limit, skipped);
     }
 

@@ -12,7 +12,7 @@ use futures::stream::{FusedStream, Stream};
 use crate::error::{RecvError, RecvTimeoutError, SharedError, TryRecvError};
 use crate::lag_limit::LagLimit;
 use crate::link::{Closer, recv_blocking, recv_timeout};
-use crate::list::{Cursor, PlaceRef, Read, Standing, WeakPlace};
+use crate::list::{Cursor, PlaceRef, Read, Skipped, Standing, WeakPlace};
 use crate::read::bookmark::Bookmark;
 use crate::read::chunk::Chunk;
 use crate::read::item::BufferItem;
@@ -540,20 +540,20 @@ impl<T> Subscription<T> {
     }
 
     /// Limits the lag, and adds to the number of skipped items to be reported.
-    pub(crate) fn set_limit(&mut self, limit: LagLimit<T>, skipped: u64) {
+    pub(crate) fn set_limit(&mut self, limit: LagLimit<T>, skipped: Skipped) {
         self.reader.set_limit(limit, skipped);
     }
 
     /// Returns another reader at the same place, and the number of items that the limit skipped
     /// before it.
-    pub(crate) fn duplicate(&self) -> (Self, u64) {
+    pub(crate) fn duplicate(&self) -> (Self, Skipped) {
         let (reader, skipped) = match self.reader.standing() {
             Ok(Standing {
                 place,
                 given,
                 skipped,
             }) => (Reader::new(Cursor::at(place, given)), skipped),
-            Err(shut) => (Reader::closed(shut), 0),
+            Err(shut) => (Reader::closed(shut), Skipped::default()),
         };
         let failed = self.failed;
         let duplicate = Self {

@@ -592,3 +592,18 @@ fn stuck_readers_that_meet_by_splices_share_a_place() {
     drop(stuck);
     assert_eq!(alive.load(SeqCst), 0);
 }
+
+#[test]
+fn a_clone_does_not_take_what_a_former_limit_skipped_for_lag() {
+    let _watchdog = watchdog();
+    let mut buffer = EventBuffer::new();
+    let subscription = buffer.subscribe();
+    buffer.extend(0..8);
+    let mut reader = subscription.limited(LagLimit::items(2));
+    reader.set_limit(LagLimit::items(100).on_lag(OnLag::SkipToNewest));
+    let mut clone = reader.clone();
+    for reader in [&mut reader, &mut clone] {
+        assert_eq!(reader.try_recv(), Err(TryRecvError::Lagged(6)));
+        assert_eq!((reader.try_recv(), reader.try_recv()), (Ok(6), Ok(7)));
+    }
+}
