@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::pages::{read, saved};
+use crate::saved::{read, saved};
 use crate::table::{Line, Row, TOKIO, Table, figure, figure_or_none};
 
 type Block = fn(&Table) -> Result<String, String>;

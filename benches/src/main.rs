@@ -12,6 +12,7 @@ mod peers;
 mod plot;
 mod report;
 mod rows;
+mod saved;
 mod table;
 mod task;
 mod versions;
@@ -68,7 +69,7 @@ fn main() {
     measure(&mut bench);
     let pictures = saves.then(|| [&rows::memory::draw()[..], &rows::curves::draw()].concat());
     let table = Table {
-        run: Run::of(&bench, start.elapsed()),
+        run: Run::new(bench.harness.rounds, bench.quick, start.elapsed()),
         rows: bench.rows,
     };
     println!("{}", report::markdown(&table));
@@ -97,7 +98,7 @@ fn measure(bench: &mut Bench) {
 }
 
 fn save(name: &str, text: &str) {
-    let path = pages::results().join(name);
+    let path = saved::results().join(name);
     fs::write(&path, text).expect("the results are writable");
     eprintln!("saved {}", path.display());
 }

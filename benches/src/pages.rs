@@ -7,12 +7,11 @@
 //! ```
 
 use std::fs;
-use std::path::{Path, PathBuf};
-
-use serde::Deserialize;
+use std::path::PathBuf;
 
 use crate::figures::BLOCKS;
 use crate::report;
+use crate::saved::{benches, read, results, saved};
 use crate::table::Table;
 use crate::workloads::WORKLOADS;
 
@@ -52,23 +51,6 @@ fn made() -> Result<Vec<(PathBuf, String)>, String> {
         files.push((benches().join(page), filled(&read(page)?, &table)?));
     }
     Ok(files)
-}
-
-fn benches() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-pub fn results() -> PathBuf {
-    benches().join("results")
-}
-
-/// What is in a file of the benches.
-pub fn read(name: &str) -> Result<String, String> {
-    fs::read_to_string(benches().join(name)).map_err(|error| format!("{name}: {error}"))
-}
-
-pub fn saved<T: for<'de> Deserialize<'de>>(name: &str) -> Result<T, String> {
-    serde_json::from_str(&read(name)?).map_err(|error| format!("{name}: {error}"))
 }
 
 /// The page with its blocks made anew.

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bench::Bench;
 use crate::harness::{Measured, Role, median};
 use crate::versions;
 
@@ -60,15 +59,15 @@ pub struct Line {
 }
 
 impl Run {
-    pub fn of(bench: &Bench, elapsed: Duration) -> Self {
+    pub fn new(rounds: usize, quick: bool, elapsed: Duration) -> Self {
         Self {
             command: versions::command(),
             date: versions::date(),
             machine: versions::machine(),
             rustc: versions::rustc(),
             versions: versions::contestants(),
-            rounds: bench.harness.rounds,
-            quick: bench.quick,
+            rounds,
+            quick,
             seconds: elapsed.as_secs(),
         }
     }

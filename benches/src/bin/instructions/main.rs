@@ -10,21 +10,16 @@
 //!
 //! Operations of `tokio` stand beside some of ours, under the same name.
 
+mod job;
 mod tokio;
 
 use std::hint::black_box;
-use std::pin::Pin;
 use std::process;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::task::{Context, Poll, Wake, Waker};
 
 use event_buffer::{EventBuffer, LagLimit, Replay, SharedBuffer, Subscription};
 use futures::{FutureExt, Stream, StreamExt};
 
-const TIMES: u64 = 1_000;
-
-type Job = Box<dyn FnMut()>;
+use job::{Job, TIMES, Task, publish_to_each, waiting};
 
 type Operation = (&'static str, fn() -> Job);
 
@@ -227,24 +222,6 @@ fn publish_to_waiting(tasks: usize) -> Job {
     })
 }
 
-/// Publishes an event to each of as many channels, whose tasks wait. They have waited before: by then a buffer
-/// allocates as seldom as it ever will, each at another time.
-fn publish_to_each<P: FnMut(u64) + 'static>(channel: impl Fn() -> (P, Vec<Task>)) -> Job {
-    let mut channels: Vec<_> = (0..TIMES).map(|_| channel()).collect();
-    for (place, (publish, tasks)) in channels.iter_mut().enumerate() {
-        for event in 0..(32 + place % 16) as u64 {
-            tasks.iter_mut().for_each(Task::poll);
-            publish(event);
-        }
-        tasks.iter_mut().for_each(Task::poll);
-    }
-    Box::new(move || {
-        for (publish, _) in &mut channels {
-            publish(black_box(0));
-        }
-    })
-}
-
 fn wait_in_recv() -> Job {
     let mut buffer = EventBuffer::new();
     let task = follow(buffer.subscribe());
@@ -262,48 +239,4 @@ fn wait_as_stream() -> Job {
 
 fn follow(mut reader: Subscription<u64>) -> Task {
     Task::new(async move { while black_box(reader.recv().await).is_ok() {} })
-}
-
-/// A task that waits, is woken by one event, receives it, and waits again.
-fn waiting(mut task: Task, mut publish: impl FnMut(u64) + 'static) -> Job {
-    let mut cycle = move |event| {
-        task.poll();
-        publish(event);
-    };
-    // So that what is made by the first wait is not counted.
-    cycle(0);
-    Box::new(move || (0..TIMES).for_each(&mut cycle))
-}
-
-/// A task that waits for ever.
-struct Task {
-    future: Pin<Box<dyn Future<Output = ()>>>,
-    flag: Arc<Flag>,
-    waker: Waker,
-}
-
-struct Flag(AtomicBool);
-
-impl Wake for Flag {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Relaxed);
-    }
-}
-
-impl Task {
-    fn new(future: impl Future<Output = ()> + 'static) -> Self {
-        let flag = Arc::new(Flag(AtomicBool::new(true)));
-        Self {
-            future: Box::pin(future),
-            waker: Waker::from(flag.clone()),
-            flag,
-        }
-    }
-
-    /// It has been woken.
-    fn poll(&mut self) {
-        assert!(self.flag.0.swap(false, Relaxed), "an event wakes the task");
-        let mut cx = Context::from_waker(&self.waker);
-        assert_eq!(self.future.as_mut().poll(&mut cx), Poll::Pending);
-    }
 }

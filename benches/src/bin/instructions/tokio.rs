@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use tokio::sync::broadcast::{Receiver, Sender};
 
-use super::{Job, TIMES, Task, publish_to_each, waiting};
+use super::job::{Job, TIMES, Task, publish_to_each, waiting};
 
 /// With room for all that is sent.
 fn filled() -> (Sender<u64>, Receiver<u64>) {

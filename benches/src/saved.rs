@@ -1,0 +1,23 @@
+//! The files of this package that results are saved in.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+pub fn benches() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+pub fn results() -> PathBuf {
+    benches().join("results")
+}
+
+/// What is in a file of the benches.
+pub fn read(name: &str) -> Result<String, String> {
+    fs::read_to_string(benches().join(name)).map_err(|error| format!("{name}: {error}"))
+}
+
+pub fn saved<T: for<'de> Deserialize<'de>>(name: &str) -> Result<T, String> {
+    serde_json::from_str(&read(name)?).map_err(|error| format!("{name}: {error}"))
+}
