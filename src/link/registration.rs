@@ -3,7 +3,8 @@
 use std::future::poll_fn;
 use std::task::{Poll, Waker};
 
-use super::Event;
+use event_listener::Event;
+
 use super::waiters::{Ticket, Waiters};
 
 /// Something that a task can wait for: a link, or a [`Signal`](super::Signal) and its condition.

@@ -2,7 +2,8 @@
 
 use std::sync::atomic::Ordering::AcqRel;
 
-use super::Event;
+use event_listener::Event;
+
 use super::registration::Awaited;
 use super::waiters::Waiters;
 use crate::sync::AtomicBool;

@@ -141,6 +141,7 @@
 //!
 //! The [arena] is independent of the list, and has invariants A1 and A2 of its own.
 
+mod after_lock;
 mod anchored;
 #[cfg(feature = "publisher")]
 mod arena;
@@ -153,6 +154,7 @@ mod limits;
 mod meter;
 mod node;
 mod node_link;
+mod numbers;
 mod place;
 mod shared;
 mod sums;
@@ -161,6 +163,7 @@ mod walk;
 mod weak_place;
 mod writer;
 
+pub(crate) use after_lock::{Later, Wake};
 #[cfg(feature = "publisher")]
 pub(crate) use arena::{Arena, ArenaArc};
 pub(crate) use cursor::Cursor;
@@ -169,4 +172,4 @@ pub(crate) use node::{Batch, Payload};
 pub(crate) use place::{PlaceRef, Read};
 pub(crate) use walk::Walk;
 pub(crate) use weak_place::WeakPlace;
-pub(crate) use writer::{Later, Wake, Writer};
+pub(crate) use writer::Writer;

@@ -4,6 +4,9 @@ use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::after_lock::{
+    Counts, EnforceLimits, HandedOn, Later, MeterAgain, Spliced, Wake, Written,
+};
 use super::block::BlockAllocator;
 use super::node::{Batch, Chain, NodePtr, NodeRef, Payload};
 use super::place::{OwnedNode, Place, PlaceRef};
@@ -13,7 +16,7 @@ use crate::error::BookmarkError;
 use crate::error::SharedError;
 use crate::error::SpliceCycle;
 use crate::sync::SPLICING;
-use crate::unwind::{both_even_if_one_panics, even_if_it_panics, resume};
+use crate::unwind::even_if_it_panics;
 
 /// The writer's end of the chain.
 pub(crate) struct Writer<T> {
@@ -36,172 +39,6 @@ struct Window<T> {
     limit: usize,
     /// An item that has left the window, to be freed when the window is trimmed.
     passed: Option<NodeRef<T>>,
-}
-
-/// What is to be done after publishing: wake the readers that wait, enforce limits that are due.
-///
-/// It is `None` if no reader has made [requests](NodeRef::take_requests) at the first of the slots
-/// just written. Dropping it does the work, which runs user code, so it must not be dropped under a
-/// lock.
-#[must_use]
-pub(crate) struct Wake<T>(Option<Written<T>>);
-
-/// The first of some items just published, and how many they are.
-struct Written<T> {
-    owned: OwnedNode<T>,
-    seq: u64,
-    items: u64,
-}
-
-impl<T> Drop for Wake<T> {
-    #[inline]
-    fn drop(&mut self) {
-        if let Some(written) = self.0.take() {
-            fulfil(written, None);
-        }
-    }
-}
-
-/// What is to be done after publishing under a lock, once that is released.
-///
-/// Dropping it wakes the readers that wait, drops the items that have left the window, and enforces
-/// the limits that are due.
-#[must_use]
-pub(crate) struct Later<T> {
-    wake: Wake<T>,
-    trimmed: Option<NodeRef<T>>,
-}
-
-impl<T> Later<T> {
-    /// Wakes the readers now, ahead of the rest.
-    #[cfg(feature = "publisher")]
-    pub(crate) fn wake(&self) {
-        if let Some(Written { owned, .. }) = &self.wake.0 {
-            if owned.node_ref().take_waiting_bit() {
-                owned.link().notify();
-            }
-        }
-    }
-}
-
-impl<T> Drop for Later<T> {
-    #[inline]
-    fn drop(&mut self) {
-        if let Some(written) = self.wake.0.take() {
-            fulfil(written, self.trimmed.take());
-        }
-    }
-}
-
-/// Does what was requested, then drops `trimmed`. Out of line: publishing without requests is a few
-/// instructions.
-#[cold]
-#[inline(never)]
-fn fulfil<T>(written: Written<T>, trimmed: Option<NodeRef<T>>) {
-    let requests = written.owned.node_ref().take_requests();
-    // These are dropped in reverse order, each even if another one panics: the written slot first,
-    // because it would keep all later items alive while events are dropped; then the trimmed items;
-    // and the limits are enforced last.
-    let mut limits = EnforceLimits(None);
-    let (_trimmed, written) = (trimmed, written);
-    let notify = || {
-        if requests.wake {
-            written.owned.link().notify();
-        }
-    };
-    if requests.enforce_limits {
-        both_even_if_one_panics(notify, || measure(&written, &mut limits));
-    } else {
-        notify();
-    }
-}
-
-/// Adds the sizes of what was published to the sums, if a reader is limited in bytes.
-fn measure<T>(written: &Written<T>, limits: &mut EnforceLimits<T>) {
-    let Written { owned, seq, items } = written;
-    let shared = owned.shared();
-    let mut panicked = None;
-    let mut is_due = shared.limits().are_due(shared.published_since(0));
-    if shared.limits().is_metered() {
-        let node = owned.node_ref().as_ptr();
-        // SAFETY: L3, by the reference in `owned`.
-        let (due, panic) = unsafe { shared.measure(node, *seq, *items) };
-        is_due |= due;
-        panicked = panic;
-    }
-    if is_due {
-        limits.0 = Some(owned.owner());
-    }
-    resume(panicked);
-}
-
-/// What is to be done after a splice.
-///
-/// Dropping it wakes the readers, and enforces the limits of the readers that continue in another
-/// buffer. This runs user code, so it must not be dropped under a lock.
-#[must_use]
-pub(crate) struct Spliced<T> {
-    // Dropped in this order, each even if another one panics: see `fulfil`.
-    wake: Wake<T>,
-    observers: HandedOn<T>,
-    meter: MeterAgain<T>,
-    _limits: EnforceLimits<T>,
-    /// The target, if it led back to this buffer.
-    _refused: Option<PlaceRef<T>>,
-}
-
-impl<T> Spliced<T> {
-    /// Wakes everything that waits, and measures what follows the splice, before events are
-    /// dropped.
-    pub(crate) fn wake(&mut self) {
-        let wake = mem::replace(&mut self.wake, Wake(None));
-        let observers = mem::replace(&mut self.observers, HandedOn(None));
-        let meter = mem::replace(&mut self.meter, MeterAgain(None));
-        drop((wake, observers, meter));
-    }
-}
-
-/// Corrects the observers handed on by a splice, and notifies the tasks that wait for their count.
-///
-/// Dropping it takes off the observers that left meanwhile, and then wakes the tasks that wait for
-/// observers of this buffer, or for none.
-struct HandedOn<T>(Option<Counts<T>>);
-
-/// The two buffers of a splice, and how many observers too many were handed on.
-struct Counts<T> {
-    from: Arc<Shared<T>>,
-    to: Arc<Shared<T>>,
-    excess: isize,
-}
-
-impl<T> Drop for HandedOn<T> {
-    fn drop(&mut self) {
-        if let Some(Counts { from, to, excess }) = &self.0 {
-            both_even_if_one_panics(|| to.add_observers(-excess), || from.notify_observed());
-        }
-    }
-}
-
-/// Dropping it asks the events from this place on for their sizes.
-struct MeterAgain<T>(Option<PlaceRef<T>>);
-
-impl<T> Drop for MeterAgain<T> {
-    fn drop(&mut self) {
-        if let Some(place) = &self.0 {
-            place.meter_again();
-        }
-    }
-}
-
-/// Dropping it enforces the limits that are due.
-struct EnforceLimits<T>(Option<Arc<Shared<T>>>);
-
-impl<T> Drop for EnforceLimits<T> {
-    fn drop(&mut self) {
-        if let Some(shared) = &self.0 {
-            shared.enforce_limits();
-        }
-    }
 }
 
 impl<T> Writer<T> {

@@ -38,6 +38,21 @@ pub struct PublisherBuilder<K, T> {
     start_at: u64,
 }
 
+impl<K, T> Publisher<K, T> {
+    /// Returns a builder with the settings of a new publisher.
+    ///
+    /// ```
+    /// use event_buffer::publisher::Publisher;
+    ///
+    /// let publisher = Publisher::builder().history(100).build();
+    /// publisher.publish(1, [("key", "event")])?;
+    /// # Ok::<(), event_buffer::publisher::PublishError>(())
+    /// ```
+    pub fn builder() -> PublisherBuilder<K, T> {
+        PublisherBuilder::new()
+    }
+}
+
 impl<K, T> PublisherBuilder<K, T> {
     pub(super) fn new() -> Self {
         Self {

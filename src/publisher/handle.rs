@@ -6,7 +6,6 @@ use std::hash::Hash;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::{Arc, Weak};
 
-use super::builder::PublisherBuilder;
 use super::error::{CloseReason, PublishError};
 use super::hub::{At, Hub, Pending};
 use super::request::Request;
@@ -49,19 +48,6 @@ struct Owner<K, T>(Arc<Hub<K, T>>);
 impl<K, T> Publisher<K, T> {
     pub(super) fn of(hub: Hub<K, T>) -> Self {
         Self(Arc::new(Owner(Arc::new(hub))))
-    }
-
-    /// Returns a builder with the settings of a new publisher.
-    ///
-    /// ```
-    /// use event_buffer::publisher::Publisher;
-    ///
-    /// let publisher = Publisher::builder().history(100).build();
-    /// publisher.publish(1, [("key", "event")])?;
-    /// # Ok::<(), event_buffer::publisher::PublishError>(())
-    /// ```
-    pub fn builder() -> PublisherBuilder<K, T> {
-        PublisherBuilder::new()
     }
 
     /// Returns a handle that does not keep the publisher open. O(1).
@@ -111,7 +97,7 @@ impl<K, T> Publisher<K, T> {
     /// Returns the index of the newest commit. O(1).
     ///
     /// Before the first commit this is the index at which the publisher
-    /// [starts](PublisherBuilder::start_at).
+    /// [starts](super::PublisherBuilder::start_at).
     ///
     /// ```
     /// use event_buffer::publisher::Publisher;
@@ -183,7 +169,7 @@ where
     ///
     /// The events of a key are delivered together and in order, and each watch of a touched key is
     /// woken once. Events under a key that has no watch and no snapshot are dropped unless there is
-    /// a [history](PublisherBuilder::history). A commit without events is still a commit: its index
+    /// a [history](super::PublisherBuilder::history). A commit without events is still a commit: its index
     /// counts.
     ///
     /// Publish all events of one index in one call, since the next call needs a greater index.

@@ -9,4 +9,6 @@ pub(crate) mod iter;
 pub(crate) mod limited;
 pub(crate) mod position;
 pub(crate) mod reader;
+mod receiving;
+mod start;
 pub(crate) mod subscription;

@@ -57,20 +57,20 @@ use crate::read::reader::Reader;
 /// # Ok::<(), event_buffer::RecvError>(()) }).unwrap();
 /// ```
 pub struct Subscription<T> {
-    reader: Reader<T>,
+    pub(super) reader: Reader<T>,
     /// Set once the producer's failure has been reported.
     failed: bool,
     /// Set once the stream has yielded `None`, or an error that only `None` can follow.
     terminated: bool,
     /// The owner of the cursor's registration.
-    waits: Waits,
+    pub(super) waits: Waits,
 }
 
 /// The owner of the cursor's one registration, if it has one.
 ///
 /// That of a `recv` ends with its future. A `recv` that is polled replaces the stream's.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Waits {
+pub(super) enum Waits {
     #[default]
     AsStream,
     InRecv,
@@ -568,17 +568,9 @@ impl<T> Subscription<T> {
         self.reader.closed_from_outside()
     }
 
-    /// Waits until `next` returns anything but [`TryRecvError::Empty`].
-    pub(crate) fn next_with<R, F>(&mut self, next: F) -> Receiving<'_, T, F>
-    where
-        F: FnMut(&mut Self) -> Result<R, TryRecvError>,
-    {
-        Receiving { reader: self, next }
-    }
-
     /// Calls `next`; if nothing is ready, polls the link's listener and calls it again.
     #[inline]
-    fn poll_with<R>(
+    pub(super) fn poll_with<R>(
         &mut self,
         cx: &Context<'_>,
         mut next: impl FnMut(&mut Self) -> Result<R, TryRecvError>,
@@ -648,72 +640,6 @@ impl<T> Subscription<T> {
     /// Ends the registration of the task that waits.
     pub(crate) fn stop_waiting(&mut self) {
         self.reader.stop_waiting();
-    }
-}
-
-impl<T> Position<T> {
-    /// Returns a reader that starts here. O(1), or O(splices ahead); does not allocate.
-    ///
-    /// ```
-    /// use event_buffer::EventBuffer;
-    ///
-    /// let mut buffer = EventBuffer::new();
-    /// let here = buffer.tail();
-    /// buffer.push("event");
-    /// for _ in 0..2 {
-    ///     assert_eq!(here.subscribe().try_recv()?.events(), ["event"]);
-    /// }
-    /// # Ok::<(), event_buffer::TryRecvError>(())
-    /// ```
-    pub fn subscribe(&self) -> Subscription<T> {
-        Subscription::new(Cursor::new(self.0.clone()))
-    }
-}
-
-impl<T> BufferItem<T> {
-    /// Returns a reader that receives this item first. O(1), or O(splices ahead).
-    ///
-    /// ```
-    /// use event_buffer::EventBuffer;
-    ///
-    /// let mut buffer = EventBuffer::new();
-    /// buffer.push(1);
-    /// let item = buffer.latest().unwrap();
-    /// buffer.push(2);
-    /// let mut reader = item.subscribe().cloned();
-    /// assert_eq!((reader.try_recv(), reader.try_recv()), (Ok(1), Ok(2)));
-    /// ```
-    pub fn subscribe(&self) -> Subscription<T> {
-        self.position().subscribe()
-    }
-}
-
-/// The future that waits until `next` finds something.
-pub(crate) struct Receiving<'a, T, F> {
-    reader: &'a mut Subscription<T>,
-    next: F,
-}
-
-impl<T, R, F> Future for Receiving<'_, T, F>
-where
-    F: FnMut(&mut Subscription<T>) -> Result<R, TryRecvError> + Unpin,
-{
-    type Output = Result<R, RecvError>;
-
-    #[inline]
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { reader, next } = self.get_mut();
-        reader.poll_with(cx, next, Waits::InRecv)
-    }
-}
-
-impl<T, F> Drop for Receiving<'_, T, F> {
-    /// Ends the registration of the task, if a poll of this future made it.
-    #[inline]
-    fn drop(&mut self) {
-        if mem::take(&mut self.reader.waits) == Waits::InRecv {
-            self.reader.reader.stop_waiting();
-        }
     }
 }
 

@@ -4,11 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::mem;
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::pin::Pin;
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll};
-
-use futures::Sink;
 
 use crate::error::BookmarkError;
 use crate::error::{Ended, ResumeError, SharedError};
@@ -655,30 +651,6 @@ impl<T> fmt::Debug for WeakBuffer<T> {
 
 impl<T: RefUnwindSafe> UnwindSafe for WeakBuffer<T> {}
 impl<T: RefUnwindSafe> RefUnwindSafe for WeakBuffer<T> {}
-
-/// Publishes each event as an item at once.
-///
-/// The sink is always ready. Flushing does nothing, and closing it does not end the buffer: see the
-/// [type's page](SharedBuffer#ending). Sending fails with [`Ended`] once the buffer has ended.
-impl<T> Sink<T> for SharedBuffer<T> {
-    type Error = Ended<T>;
-
-    fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Ended<T>>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn start_send(self: Pin<&mut Self>, event: T) -> Result<(), Ended<T>> {
-        self.push(event)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Ended<T>>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Ended<T>>> {
-        Poll::Ready(Ok(()))
-    }
-}
 
 // No field is ever pinned.
 impl<T> Unpin for SharedBuffer<T> {}

@@ -15,7 +15,7 @@ use super::history::Kind;
 use super::topic::Topic;
 use super::{Hub, HubState, STEP};
 use crate::unwind::{both_even_if_one_panics, for_each_even_if_one_panics};
-use crate::write::buffer::Deferred;
+use crate::write::deferred::Deferred;
 
 /// Closes the readers of all watches first. Then wakes each watch and frees what it kept, even if
 /// that panics for another one.

@@ -97,7 +97,7 @@ use super::update::ResetReason;
 use crate::lag_limit::SizeOf;
 use crate::sync::{Instant, Mutex};
 use crate::unwind::for_each_even_if_one_panics;
-use crate::write::buffer::Deferred;
+use crate::write::deferred::Deferred;
 use arrivals::Arrivals;
 use garbage::{EachDropped, Garbage, GivenUp, Tables};
 use history::History;

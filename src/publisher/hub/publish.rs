@@ -14,7 +14,7 @@ use super::topic::Topic;
 use super::{Hub, HubState, STEP, wake_all};
 use crate::sync::MutexGuard;
 use crate::unwind::{both_even_if_one_panics, for_each_even_if_one_panics};
-use crate::write::buffer::Deferred;
+use crate::write::deferred::Deferred;
 
 /// An event of a commit that has several.
 pub(in super::super) struct Pending<K, T> {

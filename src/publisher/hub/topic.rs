@@ -14,7 +14,8 @@ use super::CROWD;
 use super::history::{Kind, Record};
 use crate::read::position::Position;
 use crate::sync::Instant;
-use crate::write::buffer::{Deferred, EventBuffer};
+use crate::write::buffer::EventBuffer;
+use crate::write::deferred::Deferred;
 use crate::write::replay::Replay;
 
 /// A topic with more entries than this keeps its chain even if nothing reads it. A topic without a
