@@ -31,8 +31,9 @@ fn a_test_that_hangs_fails_by_name() {
     }
     let name = "a_test_that_hangs_fails_by_name";
     let harnesses: [&[&str]; 3] = [&["--nocapture"], &[], &["--test-threads=1"]];
-    for harness in harnesses {
-        let output = run_to_hang(name, harness);
+    let children = harnesses.map(|harness| thread::spawn(move || run_to_hang(name, harness)));
+    for (harness, child) in harnesses.into_iter().zip(children) {
+        let output = child.join().unwrap();
         assert!(!output.status.success());
         let stderr = String::from_utf8_lossy(&output.stderr);
         let expected = format!("test {name} hung: no end after 1 s (tests/watchdog.rs:");

@@ -1,0 +1,236 @@
+//! Limits, which the writer enforces.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Waker};
+
+use event_buffer::{ByteSize, LagLimit, OnLag, RecvError, SharedBuffer, TryRecvError};
+use loom::future::block_on;
+use loom::sync::Arc;
+use loom::thread;
+
+use super::buffer;
+
+/// The writer moves the reader's place on while it reads: what it gets and what it is told was
+/// skipped make up what was published.
+fn limit_is_enforced_while_it_reads(limit: LagLimit<Number>) {
+    loom::model(move || {
+        let mut buffer = buffer();
+        let mut reader = buffer.subscribe().limited(limit);
+        let writer = thread::spawn(move || {
+            (1..=3).for_each(|n| buffer.push(Number(n)));
+        });
+        let (mut accounted, mut newest) = (0, 0);
+        let mut look = || match reader.try_recv() {
+            Ok(Number(n)) => {
+                accounted += 1;
+                assert_eq!(n, accounted);
+                newest = n;
+                true
+            }
+            Err(TryRecvError::Lagged(items)) => {
+                accounted += items;
+                true
+            }
+            Err(_) => false,
+        };
+        look();
+        writer.join().unwrap();
+        while look() {}
+        // The newest is never skipped.
+        assert_eq!((accounted, newest), (3, 3));
+    });
+}
+
+#[derive(Clone)]
+struct Number(u64);
+
+impl ByteSize for Number {
+    fn byte_size(&self) -> usize {
+        1
+    }
+}
+
+#[test]
+fn enforced_limit_against_recv() {
+    limit_is_enforced_while_it_reads(LagLimit::items(1));
+}
+
+#[test]
+fn enforced_limit_in_bytes_against_recv() {
+    limit_is_enforced_while_it_reads(LagLimit::bytes(1));
+}
+
+#[test]
+fn append_against_limited_wait() {
+    loom::model(|| {
+        let mut buffer = buffer();
+        let mut reader = buffer.subscribe().limited(LagLimit::items(1));
+        let writer = thread::spawn(move || {
+            buffer.push(Arc::new(1));
+            buffer
+        });
+        assert_eq!(*block_on(reader.recv()).unwrap(), 1);
+        drop(writer.join().unwrap());
+    });
+}
+
+#[test]
+fn enforced_close_against_recv() {
+    loom::model(|| {
+        let mut buffer = buffer();
+        let limit = LagLimit::items(1).on_lag(OnLag::Close);
+        let mut reader = buffer.subscribe().limited(limit);
+        let writer = thread::spawn(move || {
+            buffer.push(Arc::new(1));
+            buffer.push(Arc::new(2));
+            buffer
+        });
+        match block_on(reader.recv()) {
+            Ok(event) => assert_eq!(*event, 1),
+            Err(RecvError::ForceClosed(_)) => {}
+            Err(other) => panic!("{other}"),
+        }
+        drop(writer.join().unwrap());
+    });
+}
+
+#[test]
+fn enforced_limit_against_reader_drop() {
+    loom::model(|| {
+        let mut buffer = buffer();
+        let reader = buffer.subscribe().limited(LagLimit::items(1));
+        let other = thread::spawn(move || drop(reader));
+        (1..=3).for_each(|n| buffer.push(Arc::new(n)));
+        other.join().unwrap();
+        assert!(!buffer.is_observed());
+    });
+}
+
+/// Whether the limit is set before or after the splice, the writer who goes on publishing knows of it.
+#[test]
+fn limit_against_splice() {
+    loom::model(|| {
+        let mut live = buffer();
+        let snapshot = buffer();
+        let reader = snapshot.subscribe();
+        let tail = live.tail();
+        let other = thread::spawn(move || reader.limited(LagLimit::items(1)));
+        snapshot.splice(tail);
+        let stuck = other.join().unwrap();
+        let alive = std::sync::Arc::new(());
+        (0..8).for_each(|_| live.push(alive.clone()));
+        // What the limit allows, and what came into the last block.
+        assert!(std::sync::Arc::strong_count(&alive) - 1 < 8);
+        drop(stuck);
+    });
+}
+
+/// Two publish, each of which has what is new asked for its size, or leaves it to the other.
+#[test]
+fn shared_append_against_shared_append_with_a_limit_in_bytes() {
+    #[derive(Clone)]
+    struct Item(#[expect(dead_code)] Arc<()>);
+
+    impl ByteSize for Item {
+        fn byte_size(&self) -> usize {
+            1
+        }
+    }
+
+    loom::model(|| {
+        let alive = Arc::new(());
+        let shared = SharedBuffer::from(buffer());
+        let stuck = shared.subscribe().limited(LagLimit::bytes(1));
+        let pushing = {
+            let (other, item) = (shared.clone(), Item(alive.clone()));
+            thread::spawn(move || other.push(item))
+        };
+        shared.push(Item(alive.clone())).unwrap();
+        pushing.join().unwrap().unwrap();
+        assert_eq!(Arc::strong_count(&alive), 1 + 1);
+        drop(stuck);
+    });
+}
+
+/// One enforces while the other's batch is counted and not yet linked.
+#[test]
+fn enforced_limit_against_batch_in_flight() {
+    loom::model(|| {
+        let shared = SharedBuffer::from(buffer());
+        let stuck = shared.subscribe().limited(LagLimit::items(1));
+        let alive = std::sync::Arc::new(());
+        (0..2).for_each(|_| shared.push(alive.clone()).unwrap());
+        let (other, event) = (shared.clone(), alive.clone());
+        let other = thread::spawn(move || other.extend((0..40).map(|_| event.clone())));
+        shared.push(alive.clone()).unwrap();
+        other.join().unwrap().unwrap();
+        let left = std::sync::Arc::strong_count(&alive) - 1;
+        assert!(left <= 4, "{left} kept by a reader that may have one");
+        drop(stuck);
+    });
+}
+
+/// Of a batch all are counted before the first is there.
+#[test]
+fn enforced_limit_against_extend() {
+    loom::model(|| {
+        let mut buffer = buffer();
+        let mut reader = buffer.subscribe().limited(LagLimit::items(1));
+        let writer = thread::spawn(move || buffer.extend((1..=3).map(Number)));
+        let mut accounted = 0;
+        let mut look = || match reader.try_recv() {
+            Ok(_) => {
+                accounted += 1;
+                true
+            }
+            Err(TryRecvError::Lagged(items)) => {
+                accounted += items;
+                true
+            }
+            Err(_) => false,
+        };
+        look();
+        writer.join().unwrap();
+        while look() {}
+        assert_eq!(accounted, 3);
+    });
+}
+
+/// For a model of many steps.
+fn with_one_preemption(model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(1);
+    builder.check(model);
+}
+
+/// The limit is set while items are published: either looks.
+#[test]
+fn limit_in_bytes_against_append() {
+    with_one_preemption(|| {
+        let mut buffer = buffer();
+        let reader = buffer.subscribe();
+        let other = thread::spawn(move || reader.limited(LagLimit::bytes(1)));
+        buffer.extend((1..=3).map(Number));
+        assert_eq!(other.join().unwrap().lag(), 1);
+    });
+}
+
+/// The same where the slot has been announced by another reader before.
+#[test]
+fn limit_in_bytes_against_append_that_is_awaited_already() {
+    with_one_preemption(|| {
+        let mut buffer = buffer();
+        let reader = buffer.subscribe();
+        let mut waiting = buffer.subscribe();
+        {
+            let mut recv = pin!(waiting.recv());
+            let mut cx = Context::from_waker(Waker::noop());
+            assert!(recv.as_mut().poll(&mut cx).is_pending());
+        }
+        drop(waiting);
+        let other = thread::spawn(move || reader.limited(LagLimit::bytes(1)));
+        buffer.extend((1..=3).map(Number));
+        assert_eq!(other.join().unwrap().lag(), 1);
+    });
+}
