@@ -16,6 +16,7 @@ use crate::unwind::even_if_it_panics;
 /// Its invariant is L7 of the [module page](super). The fields are private to this file. The
 /// methods keep the invariant, given that callers step only to the node that [`read`](Self::read)
 /// has returned; debug builds check that.
+#[repr(C)]
 pub(super) struct Anchored<T> {
     anchor: NodeRef<T>,
     at: Place<T>,

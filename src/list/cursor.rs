@@ -20,9 +20,14 @@ const STRIDE: u64 = 32;
 /// A reader's position: the slot it reads next, and how much of that item it has received.
 ///
 /// Each cursor counts as an observer of the buffer it is in, and of those which that leads to.
+///
+/// The fields stay in this order. Each step adds one to `progress` and to the number in `at`. Side by
+/// side, the compiler would add to both as to a vector and wait for the stores of the step before,
+/// which doubles the time of a step.
+#[repr(C)]
 pub(crate) struct Cursor<T> {
-    pub(super) at: Anchored<T>,
     pub(super) progress: Advance,
+    pub(super) at: Anchored<T>,
     /// The task's registration with the waiters of this buffer, while the task waits for the slot
     /// at `at`. It ends before `at` moves.
     ticket: Option<Ticket>,
@@ -143,7 +148,11 @@ impl<T> Cursor<T> {
     ///
     /// In the middle of a backlog of single events, and if nothing is ready, this is a few
     /// instructions: most steps neither move the anchor nor end a registration.
-    #[inline]
+    #[inline(always)]
+    #[allow(
+        clippy::inline_always,
+        reason = "half of a read of what is ready, measured"
+    )]
     pub(crate) fn visit<R>(&mut self, visit: impl FnOnce(&T) -> R) -> Result<R, TryRecvError> {
         if self.ticket.is_none() {
             match self.at.read() {

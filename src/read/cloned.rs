@@ -122,10 +122,12 @@ impl<T: Clone> Cloned<T> {
     /// ```
     #[inline]
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
-        Self::next_event(&mut self.items)
+        self.items.visit(T::clone)
     }
 
-    #[inline]
+    /// For polls. Inlined, it could make a poll too large to be inlined where the future is awaited,
+    /// and the event would go through memory twice.
+    #[inline(never)]
     fn next_event(items: &mut Subscription<T>) -> Result<T, TryRecvError> {
         items.visit(T::clone)
     }

@@ -457,7 +457,11 @@ impl<T> Subscription<T> {
     }
 
     /// Calls `visit` with the next event, which counts as received unless that panics.
-    #[inline]
+    #[inline(always)]
+    #[allow(
+        clippy::inline_always,
+        reason = "half of a read of what is ready, measured"
+    )]
     pub(crate) fn visit<R>(&mut self, visit: impl FnOnce(&T) -> R) -> Result<R, TryRecvError> {
         if let Some(cursor) = self.reader.free() {
             return match cursor.visit(visit) {
