@@ -120,6 +120,7 @@ fn publish_paths(mut buffer: EventBuffer<Line>) {
 }
 
 /// Publishes line by line until the end of the input. A read error fails the buffer.
+#[expect(clippy::disallowed_methods, reason = "the file may grow meanwhile")]
 fn publish_lines(mut lines: Lines, idle: Option<Duration>, mut buffer: EventBuffer<Line>) {
     let text = |line: &[u8]| Line::from(String::from_utf8_lossy(line));
     let mut grown = Instant::now();

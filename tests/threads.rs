@@ -20,6 +20,7 @@ fn main() {
 
 /// What `support::watchdog` does for other tests, without its lock, which is one of std's, too.
 #[cfg(not(loom))]
+#[expect(clippy::disallowed_methods, reason = "nothing is to happen meanwhile")]
 fn limit_time() {
     let limit = support::time_limit();
     std::thread::spawn(move || {
