@@ -1,0 +1,7 @@
+//! The service as a process of its own, with real clients.
+
+mod bad_input;
+mod followers;
+mod nodes;
+mod stuck;
+mod support;
