@@ -217,6 +217,9 @@ impl<K, T> Following<K, T> {
 
     /// Ends a track, and delivers the completion of its key.
     fn complete(&mut self, number: usize) -> Step<K, T> {
+        // If it was the snapshot that marked the key as complete, the end in the chain may be queued.
+        self.heads
+            .retain(|Reverse(head)| head.track as usize != number);
         match self.tracks[number].complete() {
             Some(key) => Step::Complete(Update::Completed(key)),
             None => Step::Again,

@@ -193,3 +193,27 @@ fn waiting_for_the_first_watch_of_a_key_leaves_nothing_behind() {
     assert!(other.is_woken());
     assert!(other.poll().is_ready());
 }
+
+#[test]
+fn a_key_that_is_complete_already_does_not_end_a_watch_of_others() {
+    let _watchdog = watchdog();
+    for keys in [&["open", "done"], &["done", "open"]] {
+        let publisher = Publisher::builder()
+            .history(10)
+            .snapshot(async |key: Key, snapshot: SnapshotAppender<u32>| {
+                if key == "done" {
+                    snapshot.complete()?;
+                }
+                Ok(2)
+            })
+            .build();
+        publish(&publisher, "open", 1);
+        publish(&publisher, "done", 1);
+        publisher.complete(&"done");
+        let mut watch = publisher.subscribe(Request::keys(keys.iter().copied()));
+        let begun = updates(&mut watch);
+        assert_eq!(begun, [FRESH, End(2), Completed("done")]);
+        let index = publish(&publisher, "open", 7);
+        assert_eq!(updates(&mut watch), [Events(index, vec![7])]);
+    }
+}
