@@ -20,7 +20,8 @@ use crate::write::replay::{Builder, Retained};
 /// Whatever writes takes `&mut self`, so the compiler checks that there is one writer at a time;
 /// [`SharedBuffer`](crate::SharedBuffer) is for several producers.
 ///
-/// It is a [`Sink`], too: `stream.map(Ok).forward(&mut buffer)` publishes each element as an item.
+/// It is a [`Sink`](futures::Sink), too: `stream.map(Ok).forward(&mut buffer)` publishes each
+/// element as an item.
 ///
 /// # Memory
 ///
@@ -34,10 +35,10 @@ use crate::write::replay::{Builder, Retained};
 /// [`close`](Self::close), [`fail`](Self::fail), [`splice`](Self::splice) and
 /// [`finish`](Self::finish) end the buffer, and dropping it closes it.
 ///
-/// Closing the [`Sink`] does not end it (`SinkExt::close`; `forward` does that when its source
-/// ends). A buffer that `forward` has borrowed can be written to afterwards; one that was moved
-/// into it is dropped by it. With `SinkExt` in scope, `close` on a `&mut EventBuffer` is the
-/// sink's, which does nothing; on the buffer itself it is [`close`](Self::close).
+/// Closing the [`Sink`](futures::Sink) does not end it (`SinkExt::close`; `forward` does that when
+/// its source ends). A buffer that `forward` has borrowed can be written to afterwards; one that
+/// was moved into it is dropped by it. With `SinkExt` in scope, `close` on a `&mut EventBuffer` is
+/// the sink's, which does nothing; on the buffer itself it is [`close`](Self::close).
 ///
 /// # Panics
 ///

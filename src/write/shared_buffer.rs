@@ -31,10 +31,11 @@ use crate::write::replay::Retained;
 /// [`fail`](Self::fail), [`splice`](Self::splice), [`finish`](Self::finish), and dropping the last
 /// handle. The first of them takes effect; later ones do nothing.
 ///
-/// Closing the [`Sink`] does not end the buffer, since other handles may still publish. `forward`
-/// closes the sink when its source ends. Mind which of the two you call: `shared.close()` is the
-/// inherent method, even with `SinkExt` in scope. `SinkExt::close(&mut shared)`, or `.close()` on a
-/// `&mut SharedBuffer<T>` in generic code over a [`Sink`], is the sink's.
+/// Closing the [`Sink`](futures::Sink) does not end the buffer, since other handles may still
+/// publish. `forward` closes the sink when its source ends. Mind which of the two you call:
+/// `shared.close()` is the inherent method, even with `SinkExt` in scope. `SinkExt::close(&mut
+/// shared)`, or `.close()` on a `&mut SharedBuffer<T>` in generic code over a
+/// [`Sink`](futures::Sink), is the sink's.
 ///
 /// # Cost
 ///
@@ -434,7 +435,8 @@ impl<T> SharedBuffer<T> {
     /// Ends the buffer cleanly, for all handles: readers drain it, then end.
     ///
     /// The replay window is dropped; [`finish`](Self::finish) keeps it. Has no effect if the buffer
-    /// has ended already. The [`Sink`] has another `close`: see the [type's page](Self#ending).
+    /// has ended already. The [`Sink`](futures::Sink) has another `close`: see the [type's
+    /// page](Self#ending).
     ///
     /// ```
     /// use event_buffer::{SharedBuffer, TryRecvError};

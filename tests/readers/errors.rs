@@ -131,7 +131,7 @@ fn large_events_fit_on_a_small_stack() {
         buffer.push(*event(1));
         buffer.append(Some(*event(2)));
         buffer.extend(Some(*event(3)));
-        SharedBuffer::from(buffer).push(*event(4));
+        drop(SharedBuffer::from(buffer).push(*event(4)));
     });
     on_a_small_stack(move || assert_eq!(reader.try_recv().unwrap()[0].0[99], 1));
     on_a_small_stack(move || assert_eq!(cloned.try_recv().unwrap().0[99], 1));
