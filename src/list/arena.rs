@@ -116,7 +116,7 @@ impl<T> Drop for Arena<T> {
         if let Some((page, number)) = self.open.take() {
             // SAFETY: the slots from `number` on were counted as busy (A2), and are never handed
             // out.
-            unsafe { give_back(page, |page| page.slots.len() - number) };
+            unsafe { give_back(page, page.as_ref().slots.len() - number) };
         }
     }
 }
@@ -125,15 +125,14 @@ impl<T> Drop for Arena<T> {
 ///
 /// # Safety
 ///
-/// `slots` returns how many of the busy slots the caller gives back, at least one.
+/// The caller gives back that many busy slots, at least one.
 #[inline]
-unsafe fn give_back<T>(page: NonNull<Page<T>>, slots: impl FnOnce(&Page<T>) -> usize) {
+unsafe fn give_back<T>(page: NonNull<Page<T>>, slots: usize) {
     // SAFETY: A2, by the caller's slots.
-    let shared = unsafe { page.as_ref() };
-    let slots = slots(shared);
+    let busy = &unsafe { page.as_ref() }.busy;
     // Release: our use of the slots comes before the page is freed. Acquire: if we free it, so does
     // that of all others.
-    if shared.busy.fetch_sub(slots, AcqRel) == slots {
+    if busy.fetch_sub(slots, AcqRel) == slots {
         // SAFETY: A2: no slot is in use. The page was made from a `Box`.
         drop(unsafe { Box::from_raw(page.as_ptr()) });
     }
@@ -177,7 +176,7 @@ impl<T> Drop for ArenaArc<T> {
             #[inline]
             fn drop(&mut self) {
                 // SAFETY: A2: the slot was handed out, and its value is dropped.
-                unsafe { give_back(self.0, |_| 1) }
+                unsafe { give_back(self.0, 1) }
             }
         }
 

@@ -173,7 +173,7 @@ impl<T> Writer<T> {
     #[cfg(feature = "publisher")]
     #[inline]
     pub(crate) fn push_and_locate(&mut self, event: T) -> (PlaceRef<T>, Later<T>) {
-        debug_assert!(self.window.is_none(), "it would have to be told");
+        debug_assert!(self.window.is_none(), "the window would miss the item");
         let (filled, place, _) = self.write(|| Payload::One(event), None, 1);
         let awaited = filled.has_requests().then(|| filled.clone());
         let wake = Wake(awaited.map(|filled| self.written(filled, place, 1)));

@@ -13,6 +13,17 @@ use futures::StreamExt;
 use crate::support::counted::{BLOCK, Counted};
 use crate::support::{PanicsWhenDropped, PanicsWhenWoken, unretained, watchdog};
 
+/// An event of one byte whose size panics if so made.
+#[derive(Clone)]
+struct Bomb(bool, #[expect(dead_code)] Counted);
+
+impl ByteSize for Bomb {
+    fn byte_size(&self) -> usize {
+        assert!(!self.0, "asked for");
+        1
+    }
+}
+
 #[test]
 fn an_event_whose_clone_panics_has_not_been_received() {
     #[derive(Debug)]
@@ -175,16 +186,6 @@ fn what_is_skipped_while_its_clone_panics_is_counted() {
 
 #[test]
 fn a_size_that_panics_does_not_end_the_limit() {
-    #[derive(Clone)]
-    struct Bomb(bool, #[expect(dead_code)] Counted);
-
-    impl ByteSize for Bomb {
-        fn byte_size(&self) -> usize {
-            assert!(!self.0, "asked for");
-            1
-        }
-    }
-
     let _watchdog = watchdog();
     let alive = Arc::new(AtomicUsize::new(0));
     let mut buffer = unretained();
@@ -341,16 +342,6 @@ fn who_leaves_while_its_limit_is_enforced_is_gone_at_once() {
 /// But for the eighth more that is allowed.
 #[test]
 fn a_limit_in_bytes_is_kept_at_each_item_after_a_size_that_panics() {
-    #[derive(Clone)]
-    struct Bomb(bool, #[expect(dead_code)] Counted);
-
-    impl ByteSize for Bomb {
-        fn byte_size(&self) -> usize {
-            assert!(!self.0, "asked for");
-            1
-        }
-    }
-
     let _watchdog = watchdog();
     let alive = Arc::new(AtomicUsize::new(0));
     let mut buffer = unretained();

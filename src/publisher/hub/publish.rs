@@ -108,8 +108,7 @@ where
         let state = &mut *guard;
         let (mut woken, mut garbage) = (Vec::new(), Garbage::new());
         state.commit(index, 1);
-        let commit = Commit::one(index, state.size_of, event);
-        let entry = Entry::Commit(Part::new(state.commits.alloc(commit), 0, 1));
+        let entry = state.commit_of_one(index, event);
         let kind = Kind::LastOfCommit;
         let deferred = state.link((index, slot), entry, kind, &mut woken, &mut garbage);
         state.era.publish(index);
@@ -212,6 +211,13 @@ impl<K: Hash + Eq, T> HubState<K, T> {
         self.indexes.check(at)
     }
 
+    /// Returns the entry of a commit of one event.
+    #[inline]
+    fn commit_of_one(&mut self, index: u64, event: (K, T)) -> Entry<K, T> {
+        let commit = Commit::one(index, self.size_of, event);
+        Entry::Commit(Part::new(self.commits.alloc(commit), 0, 1))
+    }
+
     /// Records the index and the figures of a commit.
     #[inline]
     fn commit(&mut self, index: u64, events: usize) {
@@ -272,8 +278,7 @@ impl<K: Hash + Eq, T> HubState<K, T> {
         }
         if let [(slot, _)] = of_topics[..] {
             if let Some(event) = content.pop() {
-                let commit = Commit::one(index, self.size_of, event);
-                let entry = Entry::Commit(Part::new(self.commits.alloc(commit), 0, 1));
+                let entry = self.commit_of_one(index, event);
                 let kind = Kind::LastOfCommit;
                 deferred
                     .0
