@@ -6,9 +6,7 @@
 use std::mem;
 use std::sync::Arc;
 
-use super::node::NodeRef;
-use super::place::{OwnedNode, PlaceRef};
-use super::shared::Shared;
+use super::registry::{NodeRef, OwnedNode, PlaceRef, Shared};
 use crate::unwind::{both_even_if_one_panics, resume};
 
 /// What is to be done after publishing: wake the readers that wait, enforce limits that are due.

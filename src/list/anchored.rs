@@ -2,9 +2,8 @@
 
 use std::mem;
 
-use super::node::{NodePtr, NodeRef, NodeState};
 use super::node_link::Link;
-use super::place::{Continuation, Place, PlaceRef};
+use super::place::{Continuation, NodePtr, NodeRef, NodeState, Place, PlaceRef};
 use super::shared::Shared;
 use crate::unwind::even_if_it_panics;
 
@@ -17,13 +16,13 @@ use crate::unwind::even_if_it_panics;
 /// methods keep the invariant, given that callers step only to the node that [`read`](Self::read)
 /// has returned; debug builds check that.
 #[repr(C)]
-pub(super) struct Anchored<T> {
-    anchor: NodeRef<T>,
-    at: Place<T>,
+pub(super) struct Anchored<T, L> {
+    anchor: NodeRef<T, L>,
+    at: Place<T, L>,
 }
 
-impl<T> Anchored<T> {
-    pub(super) fn new(place: PlaceRef<T>) -> Self {
+impl<T, L> Anchored<T, L> {
+    pub(super) fn new(place: PlaceRef<T, L>) -> Self {
         Self {
             at: place.place(),
             anchor: place.into_node_ref(),
@@ -31,7 +30,7 @@ impl<T> Anchored<T> {
     }
 
     #[inline]
-    pub(super) fn node(&self) -> NodePtr<T> {
+    pub(super) fn node(&self) -> NodePtr<T, L> {
         self.at.node
     }
 
@@ -41,20 +40,20 @@ impl<T> Anchored<T> {
     }
 
     #[inline]
-    pub(super) fn shared(&self) -> &Shared<T> {
+    pub(super) fn shared(&self) -> &Shared<L> {
         // SAFETY: L7.
         unsafe { self.at.shared() }
     }
 
     /// Returns the place with a reference of its own.
-    pub(super) fn place_ref(&self) -> PlaceRef<T> {
+    pub(super) fn place_ref(&self) -> PlaceRef<T, L> {
         // SAFETY: L7.
         unsafe { PlaceRef::new(self.at) }
     }
 
     /// Returns what the slot holds.
     #[inline]
-    pub(super) fn read(&self) -> NodeState<'_, T> {
+    pub(super) fn read(&self) -> NodeState<'_, T, L> {
         // SAFETY: L7, and the anchor cannot move while `self` is borrowed.
         unsafe { self.read_for() }
     }
@@ -65,14 +64,14 @@ impl<T> Anchored<T> {
     ///
     /// For `'a` the anchor does not move beyond this slot.
     #[inline]
-    pub(super) unsafe fn read_for<'a>(&self) -> NodeState<'a, T> {
+    pub(super) unsafe fn read_for<'a>(&self) -> NodeState<'a, T, L> {
         // SAFETY: L7 now, and for `'a` since the anchor stays (caller).
         unsafe { self.at.node.read() }
     }
 
     /// Returns `true` if the slot at `next`, to which this one leads, has been written.
     #[inline]
-    pub(super) fn is_written(&self, next: NodePtr<T>) -> bool {
+    pub(super) fn is_written(&self, next: NodePtr<T, L>) -> bool {
         debug_assert!(self.leads_to(next));
         // SAFETY: L7 and L2: this slot's link keeps the next node alive.
         unsafe { next.is_written() }
@@ -80,7 +79,7 @@ impl<T> Anchored<T> {
 
     /// Moves to the next slot. `next` is what [`read`](Self::read) has returned for this one.
     #[inline]
-    pub(super) fn step(&mut self, next: NodePtr<T>) {
+    pub(super) fn step(&mut self, next: NodePtr<T, L>) {
         debug_assert!(self.leads_to(next));
         self.at.node = next;
         self.at.seq += 1;
@@ -91,7 +90,7 @@ impl<T> Anchored<T> {
     ///
     /// The anchor is [here](Self::anchor_here).
     #[inline]
-    pub(super) fn split_off(&mut self, next: NodePtr<T>) -> PlaceRef<T> {
+    pub(super) fn split_off(&mut self, next: NodePtr<T, L>) -> PlaceRef<T, L> {
         debug_assert!(self.is_anchored_here() && self.leads_to(next));
         // SAFETY: L7 and L2: this slot's link keeps the next node alive.
         let anchor = unsafe { next.acquire() };
@@ -103,7 +102,7 @@ impl<T> Anchored<T> {
     /// Follows the splice in this slot, the last of its buffer, which leads to `next`.
     ///
     /// If the buffer has ended otherwise, the place stays.
-    pub(super) fn follow(&mut self, next: NodePtr<T>) -> Continuation<T> {
+    pub(super) fn follow(&mut self, next: NodePtr<T, L>) -> Continuation<T, L> {
         debug_assert!(self.leads_to(next));
         // SAFETY: L7.
         let continuation = unsafe { self.at.continuation(next) };
@@ -124,7 +123,7 @@ impl<T> Anchored<T> {
 
     /// Moves to `to`, with the anchor. Returns the anchor left behind, which is what kept the old
     /// place: dropping it runs user code.
-    pub(super) fn jump(&mut self, to: PlaceRef<T>) -> NodeRef<T> {
+    pub(super) fn jump(&mut self, to: PlaceRef<T, L>) -> NodeRef<T, L> {
         self.at = to.place();
         mem::replace(&mut self.anchor, to.into_node_ref())
     }
@@ -136,7 +135,7 @@ impl<T> Anchored<T> {
     }
 
     /// Returns `true` if `next` is the node after this one: what L7 asks of callers.
-    fn leads_to(&self, next: NodePtr<T>) -> bool {
+    fn leads_to(&self, next: NodePtr<T, L>) -> bool {
         match self.read() {
             NodeState::Item(_, node) | NodeState::Last(node) => node == next,
             NodeState::Nothing => false,
@@ -149,7 +148,7 @@ impl<T> Anchored<T> {
     }
 
     /// The link to wait for. The anchor is [here](Self::anchor_here).
-    pub(super) fn link(&self) -> Link<'_, T> {
+    pub(super) fn link(&self) -> Link<'_, T, L> {
         debug_assert!(self.is_anchored_here());
         Link {
             node: &self.anchor,

@@ -3,9 +3,7 @@
 use std::task::{Poll, Waker};
 
 use super::anchored::Anchored;
-use super::node::{NodePtr, NodeRef, NodeState};
-use super::place::{Continuation, PlaceRef, Read};
-use super::walk::Walk;
+use super::place::{Continuation, NodePtr, NodeRef, NodeState, PlaceRef, Read};
 use super::weak_place::WeakPlace;
 use crate::error::{RecvError, TryRecvError};
 use crate::link::Ticket;
@@ -25,9 +23,9 @@ const STRIDE: u64 = 32;
 /// side, the compiler would add to both as to a vector and wait for the stores of the step before,
 /// which doubles the time of a step.
 #[repr(C)]
-pub(crate) struct Cursor<T> {
+pub(crate) struct Cursor<T, L> {
     pub(super) progress: Advance,
-    pub(super) at: Anchored<T>,
+    pub(super) at: Anchored<T, L>,
     /// The task's registration with the waiters of this buffer, while the task waits for the slot
     /// at `at`. It ends before `at` moves.
     ticket: Option<Ticket>,
@@ -73,7 +71,7 @@ impl Advance {
     }
 
     /// Makes the next read move the anchor.
-    fn be_far_ahead(&mut self) {
+    pub(super) fn be_far_ahead(&mut self) {
         self.anchor();
         self.0 += STRIDE;
     }
@@ -90,9 +88,9 @@ impl Advance {
     }
 }
 
-impl<T> Cursor<T> {
+impl<T, L> Cursor<T, L> {
     /// Places a reader at `place`, which counts it as an observer.
-    pub(crate) fn new(place: PlaceRef<T>) -> Self {
+    pub(crate) fn new(place: PlaceRef<T, L>) -> Self {
         place.shared().add_observer();
         Self {
             at: Anchored::new(place),
@@ -102,19 +100,19 @@ impl<T> Cursor<T> {
     }
 
     /// Places a reader in the middle of an item, of which it has received `given` events.
-    pub(crate) fn at(place: PlaceRef<T>, given: usize) -> Self {
+    pub(crate) fn at(place: PlaceRef<T, L>, given: usize) -> Self {
         let mut cursor = Self::new(place);
         cursor.progress = Advance::new(given);
         cursor
     }
 
     /// Returns the slot that is read next, and how many events of its item have been given.
-    pub(crate) fn place(&self) -> (PlaceRef<T>, usize) {
+    pub(crate) fn place(&self) -> (PlaceRef<T, L>, usize) {
         (self.place_ref(), self.progress.given())
     }
 
     /// Returns the place of the item of which events were given last.
-    pub(crate) fn item_in_hand(&self) -> WeakPlace<T> {
+    pub(crate) fn item_in_hand(&self) -> WeakPlace<L> {
         let here = self.place_ref().downgrade();
         if self.progress.given() > 0 {
             here
@@ -124,7 +122,7 @@ impl<T> Cursor<T> {
     }
 
     /// Returns the slot that is read next, with a reference of its own.
-    pub(crate) fn place_ref(&self) -> PlaceRef<T> {
+    pub(crate) fn place_ref(&self) -> PlaceRef<T, L> {
         self.at.place_ref()
     }
 
@@ -232,7 +230,7 @@ impl<T> Cursor<T> {
 
     /// Leaves the item here, all of whose events are given or skipped, for the slot at `next`.
     #[inline]
-    pub(super) fn step(&mut self, next: NodePtr<T>) {
+    pub(super) fn step(&mut self, next: NodePtr<T, L>) {
         debug_assert_eq!(self.progress.given(), 0);
         self.at.step(next);
     }
@@ -243,7 +241,7 @@ impl<T> Cursor<T> {
     ///
     /// How the buffer has ended, if it does not continue in another one.
     #[cold]
-    fn follow_splice(&mut self, next: NodePtr<T>) -> Result<(), RecvError> {
+    fn follow_splice(&mut self, next: NodePtr<T, L>) -> Result<(), RecvError> {
         // Before the place moves: the ticket belongs to the buffer that is left.
         self.stop_waiting();
         let continuation = self.at.follow(next);
@@ -287,7 +285,7 @@ impl<T> Cursor<T> {
         clippy::inline_always,
         reason = "a third of a read of what is ready, measured"
     )]
-    pub(crate) fn take(&mut self) -> Result<PlaceRef<T>, TryRecvError> {
+    pub(crate) fn take(&mut self) -> Result<PlaceRef<T, L>, TryRecvError> {
         self.anchor_here();
         loop {
             match self.at.read() {
@@ -312,19 +310,10 @@ impl<T> Cursor<T> {
     ///
     /// Returns the reference that kept the old place, and everything up to the new one: dropping it
     /// runs user code.
-    pub(super) fn jump(&mut self, to: PlaceRef<T>) -> NodeRef<T> {
+    pub(super) fn jump(&mut self, to: PlaceRef<T, L>) -> NodeRef<T, L> {
         debug_assert!(self.ticket.is_none());
         self.progress = Advance::default();
         self.at.jump(to)
-    }
-
-    /// Starts a walk over everything that is ready now.
-    pub(crate) fn walk(&mut self) -> Walk<'_, T> {
-        self.stop_waiting();
-        self.anchor_here();
-        // So that the next read moves the anchor, which frees what was lent.
-        self.progress.be_far_ahead();
-        Walk::new(self)
     }
 
     /// Moves the anchor to the place, which frees what only it kept alive.
@@ -380,7 +369,7 @@ impl<T> Cursor<T> {
     }
 }
 
-impl<T> Drop for Cursor<T> {
+impl<T, L> Drop for Cursor<T, L> {
     fn drop(&mut self) {
         let shared = self.at.shared();
         let Some(ticket) = self.ticket.take() else {

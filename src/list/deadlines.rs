@@ -1,16 +1,13 @@
 //! When the limited readers and trails of a buffer are due.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ptr;
-use std::sync::Arc;
 
-use super::leash::Leash;
-use super::trail::{Key, Trail};
+use super::trail::Key;
 
 pub(super) const NEVER: u64 = u64::MAX;
 
-pub(super) struct Deadlines<T> {
-    entries: BTreeMap<Id, Deadline<T>>,
+pub(super) struct Deadlines<E> {
+    entries: BTreeMap<Id, Deadline<E>>,
     by_items: BTreeSet<(u64, Id)>,
     by_bytes: BTreeSet<(u64, Id)>,
     /// How many readers are limited in bytes.
@@ -24,14 +21,9 @@ pub(super) enum Id {
     Trail(Key),
 }
 
-pub(super) struct Deadline<T> {
-    pub(super) limited: Limited<T>,
+pub(super) struct Deadline<E> {
+    pub(super) limited: E,
     due: Due,
-}
-
-pub(super) enum Limited<T> {
-    Reader(Arc<Leash<T>>),
-    Trail(Arc<Trail<T>>),
 }
 
 /// When to look: at this number of published items, or at this total of bytes.
@@ -43,7 +35,7 @@ pub(super) struct Due {
 
 pub(super) const AT_ONCE: Due = Due { items: 0, bytes: 0 };
 
-impl<T> Deadlines<T> {
+impl<E> Deadlines<E> {
     pub(super) fn new() -> Self {
         Self {
             entries: BTreeMap::new(),
@@ -53,7 +45,7 @@ impl<T> Deadlines<T> {
         }
     }
 
-    pub(super) fn insert(&mut self, id: Id, limited: Limited<T>, due: Due) -> Option<Deadline<T>> {
+    pub(super) fn insert(&mut self, id: Id, limited: E, due: Due) -> Option<Deadline<E>> {
         let before = self.remove(id);
         if due.items < NEVER {
             self.by_items.insert((due.items, id));
@@ -65,18 +57,18 @@ impl<T> Deadlines<T> {
         before
     }
 
-    pub(super) fn remove(&mut self, id: Id) -> Option<Deadline<T>> {
+    pub(super) fn remove(&mut self, id: Id) -> Option<Deadline<E>> {
         let entry = self.entries.remove(&id)?;
         self.by_items.remove(&(entry.due.items, id));
         self.by_bytes.remove(&(entry.due.bytes, id));
         Some(entry)
     }
 
-    pub(super) fn get(&self, id: Id) -> Option<&Limited<T>> {
+    pub(super) fn get(&self, id: Id) -> Option<&E> {
         self.entries.get(&id).map(|entry| &entry.limited)
     }
 
-    pub(super) fn into_entries(self) -> impl Iterator<Item = (Id, Limited<T>)> {
+    pub(super) fn into_entries(self) -> impl Iterator<Item = (Id, E)> {
         { self.entries.into_iter() }.map(|(id, entry)| (id, entry.limited))
     }
 
@@ -95,8 +87,4 @@ impl<T> Deadlines<T> {
         let by_bytes = { self.by_bytes.iter() }.take_while(|(due, _)| *due <= total);
         by_items.chain(by_bytes).map(|(_, id)| *id).collect()
     }
-}
-
-pub(super) fn id_of<T>(leash: &Leash<T>) -> Id {
-    Id::Reader(ptr::from_ref(leash) as usize)
 }

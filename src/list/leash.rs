@@ -31,11 +31,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use super::cursor::Cursor;
-use super::trail::Parked;
-use super::weak_place::WeakPlace;
 use crate::error::SharedError;
-use crate::lag_limit::LagLimit;
 use crate::sync::{AtomicUsize, Mutex, MutexGuard, UnsafeCell};
 
 const FREE: usize = 0;
@@ -44,16 +40,22 @@ const ENTERED: usize = 1;
 /// The reader must read its orders.
 const BARRED: usize = 2;
 
-pub(super) struct Leash<T> {
-    state: AtomicUsize,
-    orders: Mutex<Orders>,
-    inside: UnsafeCell<Inside<T>>,
+/// What is inside a leash.
+pub(super) trait Leashable {
+    /// Returns `true` if the cursor has not been taken away.
+    fn has_cursor(&self) -> bool;
 }
 
-// SAFETY: L12 gives one thread at a time `&mut Inside<T>`, which may drop its `Cursor<T>` there.
-unsafe impl<T: Send + Sync> Send for Leash<T> {}
+pub(super) struct Leash<I> {
+    state: AtomicUsize,
+    orders: Mutex<Orders>,
+    inside: UnsafeCell<I>,
+}
+
+// SAFETY: L12 gives one thread at a time `&mut I`, which may drop its `Cursor<T>` there.
+unsafe impl<I: Send> Send for Leash<I> {}
 // SAFETY: the same argument.
-unsafe impl<T: Send + Sync> Sync for Leash<T> {}
+unsafe impl<I: Send> Sync for Leash<I> {}
 
 /// What a barred reader must do.
 #[derive(Default)]
@@ -72,35 +74,12 @@ impl Orders {
     }
 }
 
-pub(super) struct Inside<T> {
-    pub(super) custody: Custody<T>,
-    pub(super) limit: Option<LagLimit<T>>,
-    /// The number of items skipped that is yet to be reported.
-    pub(super) skipped: u64,
-    /// How many of these were skipped by an earlier limit. They are no lag under the current one.
-    pub(super) settled: u64,
-}
-
-/// What has become of the reader's cursor.
-pub(super) enum Custody<T> {
-    Reader(Cursor<T>),
-    /// The reader fell behind its limit, and shares a trail.
-    Trail(Parked<T>),
-    /// The reader was closed at this place, or dropped.
-    Gone(Option<WeakPlace<T>>),
-}
-
-impl<T> Leash<T> {
-    pub(super) fn new() -> Arc<Self> {
+impl<I: Leashable> Leash<I> {
+    pub(super) fn new(inside: I) -> Arc<Self> {
         Arc::new(Self {
             state: AtomicUsize::new(FREE),
             orders: Mutex::default(),
-            inside: UnsafeCell::new(Inside {
-                custody: Custody::Gone(None),
-                limit: None,
-                skipped: 0,
-                settled: 0,
-            }),
+            inside: UnsafeCell::new(inside),
         })
     }
 
@@ -108,7 +87,7 @@ impl<T> Leash<T> {
     ///
     /// A reader that has lent a chunk is inside already, and stays.
     #[inline]
-    pub(super) fn enter(&self) -> Option<NonNull<Inside<T>>> {
+    pub(super) fn enter(&self) -> Option<NonNull<I>> {
         // Acquire: pairs with the Release in `leave` and in `Barred::drop`.
         let entered = self.state.compare_exchange(FREE, ENTERED, Acquire, Relaxed);
         match entered {
@@ -126,7 +105,7 @@ impl<T> Leash<T> {
     }
 
     /// Reads the reader's orders, for the reader. No one else has the cursor while this is held.
-    pub(super) fn obey(&self) -> Obeying<'_, T> {
+    pub(super) fn obey(&self) -> Obeying<'_, I> {
         Obeying {
             orders: self.orders.lock(),
             leash: self,
@@ -136,7 +115,7 @@ impl<T> Leash<T> {
     /// Bars the reader, for another thread.
     ///
     /// If the reader is inside, it is left this order, and `None` is returned.
-    pub(super) fn bar(&self, order: impl FnOnce(&mut Orders)) -> Option<Barred<'_, T>> {
+    pub(super) fn bar(&self, order: impl FnOnce(&mut Orders)) -> Option<Barred<'_, I>> {
         let mut orders = self.orders.lock();
         // Acquire: pairs with the Release in `leave`.
         let before = self.state.fetch_or(BARRED, AcqRel);
@@ -155,7 +134,7 @@ impl<T> Leash<T> {
         self.orders.lock().closed.clone()
     }
 
-    fn inside(&self) -> NonNull<Inside<T>> {
+    fn inside(&self) -> NonNull<I> {
         let inside = self.inside.with_mut(NonNull::new);
         // The cell's address is never null.
         inside.unwrap_or(NonNull::dangling())
@@ -163,13 +142,13 @@ impl<T> Leash<T> {
 }
 
 /// The reader, which holds the lock of its orders.
-pub(super) struct Obeying<'a, T> {
+pub(super) struct Obeying<'a, I: Leashable> {
     pub(super) orders: MutexGuard<'a, Orders>,
-    leash: &'a Leash<T>,
+    leash: &'a Leash<I>,
 }
 
-impl<T> Obeying<'_, T> {
-    pub(super) fn inside(&mut self) -> &mut Inside<T> {
+impl<I: Leashable> Obeying<'_, I> {
+    pub(super) fn inside(&mut self) -> &mut I {
         // SAFETY: L12: the caller is the reader, and others come in only under the lock, which we
         // hold.
         unsafe { self.leash.inside().as_mut() }
@@ -177,7 +156,7 @@ impl<T> Obeying<'_, T> {
 
     /// Lets the reader in, or keeps it there. If it has an order left, it finds itself barred when
     /// it leaves.
-    pub(super) fn enter(self) -> NonNull<Inside<T>> {
+    pub(super) fn enter(self) -> NonNull<I> {
         let state = if self.orders.look {
             ENTERED | BARRED
         } else {
@@ -190,7 +169,7 @@ impl<T> Obeying<'_, T> {
 
     /// Lets the reader out, barred if it was closed or has no cursor.
     pub(super) fn leave(mut self) {
-        let has_cursor = matches!(self.inside().custody, Custody::Reader(_));
+        let has_cursor = self.inside().has_cursor();
         let is_free = has_cursor && self.orders.end().is_none();
         let state = if is_free { FREE } else { BARRED };
         // Release: pairs with the Acquire in `enter` and `bar`.
@@ -199,13 +178,13 @@ impl<T> Obeying<'_, T> {
 }
 
 /// Another thread than the reader's, which has the cursor to itself.
-pub(super) struct Barred<'a, T> {
+pub(super) struct Barred<'a, I: Leashable> {
     pub(super) orders: MutexGuard<'a, Orders>,
-    leash: &'a Leash<T>,
+    leash: &'a Leash<I>,
 }
 
-impl<T> Barred<'_, T> {
-    pub(super) fn parts(&mut self) -> (&mut Inside<T>, &mut Orders) {
+impl<I: Leashable> Barred<'_, I> {
+    pub(super) fn parts(&mut self) -> (&mut I, &mut Orders) {
         // SAFETY: L12: the reader is outside and barred, and others come in only under the lock,
         // which we hold.
         let inside = unsafe { self.leash.inside().as_mut() };
@@ -213,11 +192,11 @@ impl<T> Barred<'_, T> {
     }
 }
 
-impl<T> Drop for Barred<'_, T> {
+impl<I: Leashable> Drop for Barred<'_, I> {
     /// Lets the reader enter again if its cursor is still there.
     fn drop(&mut self) {
         let (inside, orders) = self.parts();
-        if matches!(inside.custody, Custody::Reader(_)) && orders.end().is_none() {
+        if inside.has_cursor() && orders.end().is_none() {
             // Release: pairs with the Acquire in `enter`.
             self.leash.state.store(FREE, Release);
         }

@@ -5,13 +5,11 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
-use super::cursor::Cursor;
-use super::leash::{Custody, Inside, Leash, Orders};
+use super::leash::Orders;
 use super::limits::{
     LimitGarbage, admit, dismiss, from_trail, lag_of, leave_trail, look_again, place_of, readmit,
 };
-use super::place::PlaceRef;
-use super::weak_place::WeakPlace;
+use super::registry::{Cursor, Custody, Inside, Leash, PlaceRef, WeakPlace};
 use crate::error::LagExceeded;
 use crate::error::SharedError;
 use crate::lag_limit::{LagLimit, OnLag};
@@ -24,15 +22,14 @@ pub(crate) struct Leashed<T>(Arc<Leash<T>>);
 impl<T> Leashed<T> {
     /// Creates a reader without a cursor, which the caller then [puts](Self::put) there.
     pub(crate) fn new() -> Self {
-        Self(Leash::new())
+        Self(Leash::new(Inside::new(Custody::Gone(None))))
     }
 
     /// Creates a reader that is closed from the start, like another one.
     pub(crate) fn closed(like: Shut<T>) -> Self {
-        let leash = Leash::new();
+        let leash = Leash::new(Inside::new(Custody::Gone(Some(like.at))));
         if let Some(mut barred) = leash.bar(|_| {}) {
-            let (inside, orders) = barred.parts();
-            inside.custody = Custody::Gone(Some(like.at));
+            let (_, orders) = barred.parts();
             let reason = Some(like.reason);
             if like.for_its_lag {
                 orders.lagged = reason;

@@ -17,7 +17,7 @@
 //! trails, however many readers are stuck. A trail is moved when it is due, like a reader, and is
 //! dropped when the last reader leaves it.
 //!
-//! * **Items.** The writer compares `due_at` only when it begins a [block](super::block), which is
+//! * **Items.** The writer compares `due_at` only when it begins a [block](super::node::block), which is
 //!   a slow step anyway. So a limit may be exceeded by an eighth, and by the items of a block,
 //!   before it is enforced.
 //! * **Bytes** are [metered](super::meter) while a reader of the buffer is limited in bytes.
@@ -29,23 +29,21 @@
 //! Locks are taken in this order: a registry, a leash or a trail, sums.
 
 use std::mem;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::task::Waker;
 
-use super::cursor::Cursor;
-use super::deadlines::{AT_ONCE, Deadline, Deadlines, Due, Id, Limited, NEVER, id_of};
-use super::leash::{Custody, Inside, Leash};
-use super::meter::Meter;
-use super::node::NodeRef;
-use super::place::PlaceRef;
-use super::shared::Shared;
-use super::sums::{Allowed, Sums};
-use super::trail::{Allowance, Class, Key, Parked, Trail};
+use super::deadlines::{AT_ONCE, Deadline, Deadlines, Due, Id, NEVER};
+use super::registry::{
+    Cursor, Custody, Inside, Leash, LimitRegistry, Limited, NodeRef, Parked, PlaceRef, Shared,
+    Trail, id_of,
+};
+use super::sums::Allowed;
+use super::trail::{Allowance, Class, Key};
 use crate::error::LagExceeded;
 use crate::error::SharedError;
 use crate::lag_limit::{LagLimit, OnLag};
-use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard};
+use crate::sync::MutexGuard;
 use crate::unwind::{
     both_even_if_one_panics, even_if_it_panics, for_each_even_if_one_panics, resume,
 };
@@ -53,33 +51,13 @@ use crate::unwind::{
 /// How many readers and trails are looked at under one lock.
 const AT_A_TIME: usize = 64;
 
-/// A buffer's part in it, which is small if no reader was ever limited.
-pub(super) struct Limits<T> {
-    /// The number of published items at which the nearest is due. Written under the registry's
-    /// lock.
-    due_at: AtomicU64,
-    /// Tells the writer to ask each event for its size.
-    pub(super) is_metered: AtomicBool,
-    registry: Mutex<LimitRegistry<T>>,
-    /// Set when the first reader is limited in bytes.
-    pub(super) meter: OnceLock<Box<Meter<T>>>,
-}
-
-struct LimitRegistry<T> {
-    /// In a box, since most buffers have none.
-    book: Option<Box<Deadlines<T>>>,
-    /// The buffer is spliced, and its entries are in the next buffer's registry, as all later ones
-    /// will be.
-    is_handed_on: bool,
-}
-
 /// What must be dropped and woken once no lock is held.
 pub(crate) struct LimitGarbage<T> {
     wakers: Vec<Waker>,
     /// With the places' numbers. The newest are dropped first: dropping the oldest drops events,
     /// which may take time, and until then it would keep everything after it alive.
     places: Vec<(i64, KeptPlace<T>)>,
-    entries: Vec<Deadline<T>>,
+    entries: Vec<Deadline<Limited<T>>>,
 }
 
 enum KeptPlace<T> {
@@ -113,67 +91,8 @@ impl<T> Drop for LimitGarbage<T> {
     }
 }
 
-impl<T> Limits<T> {
-    pub(super) fn new() -> Self {
-        Self {
-            due_at: AtomicU64::new(NEVER),
-            is_metered: AtomicBool::new(false),
-            registry: Mutex::default(),
-            meter: OnceLock::new(),
-        }
-    }
-
-    /// Returns `true` if a limit is due once `published` items are published.
-    #[inline]
-    pub(super) fn are_due(&self, published: u64) -> bool {
-        // Relaxed: a hint; the deadlines themselves are under the lock.
-        self.due_at.load(Relaxed) <= published
-    }
-
-    /// Returns `true` if the writer has to call [`Shared::measure`] with each item.
-    pub(super) fn is_metered(&self) -> bool {
-        // Acquire: pairs with the Release in `begin_sums`.
-        self.is_metered.load(Acquire)
-    }
-
-    fn are_due_in_bytes(&self) -> bool {
-        self.sums()
-            .is_some_and(|sums| sums.has_begun() && sums.total() >= sums.due_at)
-    }
-
-    pub(super) fn sums(&self) -> Option<MutexGuard<'_, Sums>> {
-        self.meter.get().map(|meter| meter.sums.lock())
-    }
-
-    fn total(&self) -> u64 {
-        self.sums().map_or(0, |sums| sums.total())
-    }
-
-    /// Notes when the nearest is due, under the lock of the registry.
-    fn note_due(&self, registry: &LimitRegistry<T>) {
-        let Some(book) = &registry.book else {
-            return;
-        };
-        let due = book.next_due();
-        // Relaxed: a hint, see `are_due`.
-        self.due_at.store(due.items, Relaxed);
-        if let Some(mut sums) = self.sums() {
-            sums.due_at = due.bytes;
-        }
-    }
-}
-
-impl<T> Default for LimitRegistry<T> {
-    fn default() -> Self {
-        Self {
-            book: None,
-            is_handed_on: false,
-        }
-    }
-}
-
 impl<T> LimitRegistry<T> {
-    fn book(&mut self) -> &mut Deadlines<T> {
+    fn book(&mut self) -> &mut Deadlines<Limited<T>> {
         self.book.get_or_insert_with(|| Box::new(Deadlines::new()))
     }
 }

@@ -7,18 +7,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Release;
 
-use super::node::{NodePtr, NodeState};
-use super::place::PlaceRef;
-use super::shared::Shared;
-use super::sums::{Allowed, Sums};
+use super::node::NodeState;
+use super::registry::{Meter, NodePtr, PlaceRef, Shared};
+use super::sums::Allowed;
 use crate::lag_limit::{LagLimit, SizeOf};
 use crate::sync::Mutex;
 use crate::unwind::{Panic, keep_first, resume};
-
-pub(super) struct Meter<T> {
-    size_of: SizeOf<T>,
-    pub(super) sums: Mutex<Sums>,
-}
 
 impl<T> Shared<T> {
     /// Asks the items that were just published for their sizes, and adds them to the sums.

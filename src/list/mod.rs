@@ -42,6 +42,10 @@
 //! | [`WeakPlace`] | a place by its number, which keeps no item alive |
 //! | [`Anchored`](anchored::Anchored) | a place at or after its counted reference |
 //!
+//! These types have two parameters: `T`, the events, and `L`, what a buffer knows of the readers
+//! whose lag is limited. The list itself does not look at the latter. The [registry] says what it
+//! is, and names the types that it makes, with one parameter.
+//!
 //! A reader does not count its reference forward with each item: its [`Cursor`] steps by plain
 //! pointers, at most 32 slots ahead of its *anchor*. A reader that has caught up is anchored where
 //! it stands.
@@ -57,7 +61,7 @@
 //!
 //! # Memory
 //!
-//! Nodes are allocated in [blocks](block), one allocation for up to a kilobyte of them. Nodes die
+//! Nodes are allocated in [blocks](node::block), one allocation for up to a kilobyte of them. Nodes die
 //! in the order of the chain, so a block needs no count of its living nodes: its last node carries
 //! the block's size, and frees it.
 //!
@@ -145,7 +149,6 @@ mod after_lock;
 mod anchored;
 #[cfg(feature = "publisher")]
 mod arena;
-mod block;
 mod cursor;
 mod deadlines;
 mod leash;
@@ -156,6 +159,7 @@ mod node;
 mod node_link;
 mod numbers;
 mod place;
+mod registry;
 mod shared;
 mod sums;
 mod trail;
@@ -166,10 +170,7 @@ mod writer;
 pub(crate) use after_lock::{Later, Wake};
 #[cfg(feature = "publisher")]
 pub(crate) use arena::{Arena, ArenaArc};
-pub(crate) use cursor::Cursor;
 pub(crate) use leashed::{Entered, Leashed, Shut, Skipped, Standing};
-pub(crate) use node::{Batch, Payload};
-pub(crate) use place::{PlaceRef, Read};
-pub(crate) use walk::Walk;
-pub(crate) use weak_place::WeakPlace;
+pub(crate) use place::Read;
+pub(crate) use registry::{Batch, Cursor, Payload, PlaceRef, Walk, WeakPlace};
 pub(crate) use writer::Writer;

@@ -5,19 +5,19 @@ use super::shared::Shared;
 use crate::link::{Awaited, Event, Waiters};
 
 /// A node, and the `Shared` of its buffer, which has the tasks that wait for the node.
-pub(super) struct Link<'a, T> {
-    pub(super) node: &'a NodeRef<T>,
-    pub(super) shared: &'a Shared<T>,
+pub(super) struct Link<'a, T, L> {
+    pub(super) node: &'a NodeRef<T, Shared<L>>,
+    pub(super) shared: &'a Shared<L>,
 }
 
-impl<T> Link<'_, T> {
+impl<T, L> Link<'_, T, L> {
     /// Wakes the tasks that wait for this link. It is written, and its waiting bit was found set.
     pub(super) fn notify(&self) {
         self.shared.waiters().notify(self.node.node().event());
     }
 }
 
-impl<T> Awaited for Link<'_, T> {
+impl<T, L> Awaited for Link<'_, T, L> {
     fn event(&self) -> &Event {
         self.node.node().event()
     }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use super::place::PlaceRef;
 use super::shared::Shared;
 
-impl<T> PlaceRef<T> {
+impl<T, L> PlaceRef<T, L> {
     /// Returns the number that this place has in the buffer `last`, to which it leads by splices.
     ///
     /// It is negative if more items lie between than come before the splice in `last`.
-    pub(super) fn number_in(&self, last: &Shared<T>) -> i64 {
+    pub(super) fn number_in(&self, last: &Shared<L>) -> i64 {
         self.shared().number_in(self.seq(), last)
     }
 
@@ -20,7 +20,7 @@ impl<T> PlaceRef<T> {
     }
 }
 
-impl<T> Shared<T> {
+impl<L> Shared<L> {
     /// Returns the number that a place here has in `last`, to which this buffer leads by splices.
     fn number_in(&self, seq: u64, last: &Self) -> i64 {
         let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);

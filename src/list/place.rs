@@ -4,35 +4,42 @@ use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
-use super::node::{NodePtr, NodeRef, NodeState};
+use super::node;
 use super::node_link::Link;
 use super::shared::{Ending, Shared};
 use super::weak_place::WeakPlace;
-use crate::error::RecvError;
+use crate::error::{BookmarkError, RecvError};
 use crate::link::{Awaited, wait_for};
 
+/// A counted reference to a node of a list: see [`node::NodeRef`].
+pub(super) type NodeRef<T, L> = node::NodeRef<T, Shared<L>>;
+/// A plain pointer to a node of a list: see [`node::NodePtr`].
+pub(super) type NodePtr<T, L> = node::NodePtr<T, Shared<L>>;
+/// What a reader finds in a slot of a list: see [`node::NodeState`].
+pub(super) type NodeState<'a, T, L> = node::NodeState<'a, T, Shared<L>>;
+
 /// A pointer to the [`Shared`] of a buffer, valid while a node of that buffer is alive (L5).
-struct SharedPtr<T>(NonNull<Shared<T>>);
+struct SharedPtr<L>(NonNull<Shared<L>>);
 
-// SAFETY: all access goes through unsafe methods, and what they give is `&Shared<T>` or
-// `Arc<Shared<T>>`, both of which are `Send` and `Sync` under these bounds.
-unsafe impl<T: Send + Sync> Send for SharedPtr<T> {}
+// SAFETY: all access goes through unsafe methods, and what they give is `&Shared<L>` or
+// `Arc<Shared<L>>`, both of which are `Send` and `Sync` under these bounds.
+unsafe impl<L: Send + Sync> Send for SharedPtr<L> {}
 // SAFETY: the same argument.
-unsafe impl<T: Send + Sync> Sync for SharedPtr<T> {}
+unsafe impl<L: Send + Sync> Sync for SharedPtr<L> {}
 
-impl<T> Clone for SharedPtr<T> {
+impl<L> Clone for SharedPtr<L> {
     #[inline]
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T> Copy for SharedPtr<T> {}
+impl<L> Copy for SharedPtr<L> {}
 
-impl<T> SharedPtr<T> {
+impl<L> SharedPtr<L> {
     /// Points to what the `Arc` owns, in a way that allows [`to_arc`](Self::to_arc).
     #[inline]
-    fn new(shared: &Arc<Shared<T>>) -> Self {
+    fn new(shared: &Arc<Shared<L>>) -> Self {
         // SAFETY: no `Arc` points to null.
         Self(unsafe { NonNull::new_unchecked(Arc::as_ptr(shared).cast_mut()) })
     }
@@ -41,7 +48,7 @@ impl<T> SharedPtr<T> {
     ///
     /// A node of the buffer is alive for `'a`.
     #[inline]
-    unsafe fn get<'a>(self) -> &'a Shared<T> {
+    unsafe fn get<'a>(self) -> &'a Shared<L> {
         // SAFETY: L5, by the node that the caller keeps alive.
         unsafe { self.0.as_ref() }
     }
@@ -49,7 +56,7 @@ impl<T> SharedPtr<T> {
     /// # Safety
     ///
     /// A node of the buffer is alive throughout the call.
-    unsafe fn to_arc(self) -> Arc<Shared<T>> {
+    unsafe fn to_arc(self) -> Arc<Shared<L>> {
         let shared = self.0.as_ptr();
         // SAFETY: L5, by the node that the caller keeps alive. The pointer comes from an `Arc`
         // (`new`).
@@ -63,20 +70,20 @@ impl<T> SharedPtr<T> {
 /// A place: a node, the sequence number of its slot, and the buffer's [`Shared`].
 ///
 /// It keeps nothing alive. Whatever holds it also holds a reference to this node or to one before.
-pub(super) struct Place<T> {
-    pub(super) node: NodePtr<T>,
+pub(super) struct Place<T, L> {
+    pub(super) node: NodePtr<T, L>,
     pub(super) seq: u64,
-    shared: SharedPtr<T>,
+    shared: SharedPtr<L>,
 }
 
-impl<T> Clone for Place<T> {
+impl<T, L> Clone for Place<T, L> {
     #[inline]
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T> Copy for Place<T> {}
+impl<T, L> Copy for Place<T, L> {}
 
 /// What a reader finds at a place.
 pub(crate) enum Read {
@@ -87,14 +94,14 @@ pub(crate) enum Read {
 }
 
 /// What follows a buffer's last slot.
-pub(super) enum Continuation<T> {
+pub(super) enum Continuation<T, L> {
     /// The buffer continues at this place of another one.
-    Splice(Place<T>),
+    Splice(Place<T, L>),
     End(RecvError),
 }
 
-impl<T> Place<T> {
-    pub(super) fn new(node: NodePtr<T>, seq: u64, shared: &Arc<Shared<T>>) -> Self {
+impl<T, L> Place<T, L> {
+    pub(super) fn new(node: NodePtr<T, L>, seq: u64, shared: &Arc<Shared<L>>) -> Self {
         let shared = SharedPtr::new(shared);
         Self { node, seq, shared }
     }
@@ -103,7 +110,7 @@ impl<T> Place<T> {
     ///
     /// The place is alive for `'a`: a reference to its node, or to one before it, exists.
     #[inline]
-    pub(super) unsafe fn shared<'a>(self) -> &'a Shared<T> {
+    pub(super) unsafe fn shared<'a>(self) -> &'a Shared<L> {
         // SAFETY: the node is alive (caller).
         unsafe { self.shared.get() }
     }
@@ -133,7 +140,7 @@ impl<T> Place<T> {
     ///
     /// As for [`shared`](Self::shared).
     #[cold]
-    pub(super) unsafe fn continuation(self, next: NodePtr<T>) -> Continuation<T> {
+    pub(super) unsafe fn continuation(self, next: NodePtr<T, L>) -> Continuation<T, L> {
         // SAFETY: alive (caller).
         match unsafe { self.shared() }.ending() {
             Some(Ending::Spliced { to, seq }) => Continuation::Splice(Self::new(next, seq, &to)),
@@ -147,15 +154,15 @@ impl<T> Place<T> {
 ///
 /// Two words, which are passed in registers: through memory that has just been written, publishing
 /// to a reader that waits takes a tenth longer.
-pub(super) struct OwnedNode<T> {
-    node: NodeRef<T>,
-    shared: SharedPtr<T>,
+pub(super) struct OwnedNode<T, L> {
+    node: NodeRef<T, L>,
+    shared: SharedPtr<L>,
 }
 
-impl<T> OwnedNode<T> {
+impl<T, L> OwnedNode<T, L> {
     /// Adds the `Shared` to `node`, a reference to the node at `place`.
     #[inline]
-    pub(super) fn new(node: NodeRef<T>, place: Place<T>) -> Self {
+    pub(super) fn new(node: NodeRef<T, L>, place: Place<T, L>) -> Self {
         debug_assert!(node.as_ptr() == place.node);
         Self {
             node,
@@ -164,7 +171,7 @@ impl<T> OwnedNode<T> {
     }
 
     #[inline]
-    pub(super) fn link(&self) -> Link<'_, T> {
+    pub(super) fn link(&self) -> Link<'_, T, L> {
         Link {
             node: &self.node,
             shared: self.shared(),
@@ -172,42 +179,42 @@ impl<T> OwnedNode<T> {
     }
 
     #[inline]
-    pub(super) fn node_ref(&self) -> &NodeRef<T> {
+    pub(super) fn node_ref(&self) -> &NodeRef<T, L> {
         &self.node
     }
 
     #[inline]
-    pub(super) fn shared(&self) -> &Shared<T> {
+    pub(super) fn shared(&self) -> &Shared<L> {
         // SAFETY: L5, by our reference.
         unsafe { self.shared.get() }
     }
 
     /// Returns shared ownership of the `Shared`.
-    pub(super) fn owner(&self) -> Arc<Shared<T>> {
+    pub(super) fn owner(&self) -> Arc<Shared<L>> {
         // SAFETY: L5, by our reference.
         unsafe { self.shared.to_arc() }
     }
 }
 
 /// A place with a counted reference, which keeps it and everything after it alive.
-pub(crate) struct PlaceRef<T> {
-    owned: OwnedNode<T>,
+pub(crate) struct PlaceRef<T, L> {
+    owned: OwnedNode<T, L>,
     seq: u64,
 }
 
-impl<T> PlaceRef<T> {
+impl<T, L> PlaceRef<T, L> {
     /// # Safety
     ///
     /// The place is alive throughout the call.
     #[inline]
-    pub(super) unsafe fn new(place: Place<T>) -> Self {
+    pub(super) unsafe fn new(place: Place<T, L>) -> Self {
         // SAFETY: alive (caller).
         Self::from_node_ref(unsafe { place.node.acquire() }, place)
     }
 
     /// Makes a place of `node`, a reference to the node at `place`.
     #[inline]
-    pub(super) fn from_node_ref(node: NodeRef<T>, place: Place<T>) -> Self {
+    pub(super) fn from_node_ref(node: NodeRef<T, L>, place: Place<T, L>) -> Self {
         Self {
             owned: OwnedNode::new(node, place),
             seq: place.seq,
@@ -215,7 +222,7 @@ impl<T> PlaceRef<T> {
     }
 
     #[inline]
-    pub(super) fn place(&self) -> Place<T> {
+    pub(super) fn place(&self) -> Place<T, L> {
         Place {
             node: self.owned.node.as_ptr(),
             seq: self.seq,
@@ -224,23 +231,23 @@ impl<T> PlaceRef<T> {
     }
 
     #[inline]
-    fn look(&self) -> Ahead<'_, T> {
+    fn look(&self) -> Ahead<'_, T, L> {
         Ahead {
             at: self.place(),
             _from: PhantomData,
         }
     }
 
-    pub(super) fn into_node_ref(self) -> NodeRef<T> {
+    pub(super) fn into_node_ref(self) -> NodeRef<T, L> {
         self.owned.node
     }
 
-    pub(super) fn shared(&self) -> &Shared<T> {
+    pub(super) fn shared(&self) -> &Shared<L> {
         self.owned.shared()
     }
 
     /// Returns shared ownership of the `Shared`.
-    pub(crate) fn owner(&self) -> Arc<Shared<T>> {
+    pub(crate) fn owner(&self) -> Arc<Shared<L>> {
         self.owned.owner()
     }
 
@@ -368,13 +375,36 @@ impl<T> PlaceRef<T> {
         self.seq
     }
 
-    pub(super) fn is_in(&self, shared: &Shared<T>) -> bool {
+    pub(super) fn is_in(&self, shared: &Shared<L>) -> bool {
         ptr::eq(self.shared(), shared)
     }
 
     /// Returns the same place by its number, which keeps nothing alive.
-    pub(crate) fn downgrade(&self) -> WeakPlace<T> {
+    pub(crate) fn downgrade(&self) -> WeakPlace<L> {
         WeakPlace::new(self.owner(), self.seq)
+    }
+
+    /// Returns the place of `weak` with a reference. This place is the oldest that is retained.
+    ///
+    /// # Errors
+    ///
+    /// If an item from there on is no longer retained, or `weak` does not lead to this buffer.
+    pub(super) fn find(&self, weak: &WeakPlace<L>) -> Result<Self, BookmarkError> {
+        let WeakPlace {
+            mut shared,
+            mut seq,
+        } = weak.clone();
+        let mut lost = 0;
+        while !self.is_in(&shared) {
+            let (next, at) = shared.successor().ok_or(BookmarkError::OtherBuffer)?;
+            lost += shared.published_since(seq);
+            (shared, seq) = (next, at);
+        }
+        lost += self.seq.saturating_sub(seq);
+        if lost > 0 {
+            return Err(BookmarkError::Lost(lost));
+        }
+        Ok(self.ahead(seq - self.seq).0)
     }
 
     pub(crate) fn lag(&self) -> u64 {
@@ -382,7 +412,7 @@ impl<T> PlaceRef<T> {
     }
 }
 
-impl<T> Clone for PlaceRef<T> {
+impl<T, L> Clone for PlaceRef<T, L> {
     #[inline]
     fn clone(&self) -> Self {
         Self::from_node_ref(self.owned.node.clone(), self.place())
@@ -390,27 +420,27 @@ impl<T> Clone for PlaceRef<T> {
 }
 
 /// A place at or after a [`PlaceRef`], which is borrowed for `'a` and keeps it alive (L2).
-struct Ahead<'a, T> {
-    at: Place<T>,
-    _from: PhantomData<&'a PlaceRef<T>>,
+struct Ahead<'a, T, L> {
+    at: Place<T, L>,
+    _from: PhantomData<&'a PlaceRef<T, L>>,
 }
 
-impl<'a, T> Ahead<'a, T> {
+impl<'a, T, L> Ahead<'a, T, L> {
     #[inline]
-    fn read(&self) -> NodeState<'a, T> {
+    fn read(&self) -> NodeState<'a, T, L> {
         // SAFETY: L2, by the borrowed reference.
         unsafe { self.at.node.read() }
     }
 
     /// Moves to `next`, which is what [`read`](Self::read) has returned for the item here.
     #[inline]
-    fn step(&mut self, next: NodePtr<T>) {
+    fn step(&mut self, next: NodePtr<T, L>) {
         self.at.node = next;
         self.at.seq += 1;
     }
 
     /// Follows the splice here, if the buffer has not ended otherwise.
-    fn follow(&mut self, next: NodePtr<T>) -> Continuation<T> {
+    fn follow(&mut self, next: NodePtr<T, L>) -> Continuation<T, L> {
         // SAFETY: L2, by the borrowed reference.
         let continuation = unsafe { self.at.continuation(next) };
         if let Continuation::Splice(place) = &continuation {
@@ -426,7 +456,7 @@ impl<'a, T> Ahead<'a, T> {
         }
     }
 
-    fn to_ref(&self) -> PlaceRef<T> {
+    fn to_ref(&self) -> PlaceRef<T, L> {
         // SAFETY: L2, by the borrowed reference.
         unsafe { PlaceRef::new(self.at) }
     }

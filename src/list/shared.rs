@@ -4,7 +4,6 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use super::limits::Limits;
 use crate::error::SharedError;
 use crate::link::{Signal, Waiters, wait_for};
 use crate::sync::{AtomicIsize, AtomicPtr, AtomicU64, Mutex};
@@ -13,7 +12,10 @@ use crate::sync::{AtomicIsize, AtomicPtr, AtomicU64, Mutex};
 const SPLICED: isize = 1;
 const ONE: isize = 2;
 
-pub(crate) struct Shared<T> {
+/// The state of a buffer that its nodes lead to, whatever the type of the events.
+///
+/// `L` is what the buffer knows of its [limited readers](super::registry).
+pub(crate) struct Shared<L> {
     /// The number of items published, which is the sequence number of the last slot. It may be too
     /// small while no reader could see the newest items, but not once the buffer has ended.
     published: AtomicU64,
@@ -30,22 +32,22 @@ pub(crate) struct Shared<T> {
     /// The tasks that wait for a slot of this buffer.
     waiters: Waiters,
     /// The readers whose lag is limited.
-    limits: Limits<T>,
+    limits: L,
     /// Read by readers that have seen the last slot written, or the `SPLICED` bit.
-    ending: Mutex<Option<Ending<T>>>,
+    ending: Mutex<Option<Ending<L>>>,
 }
 
-pub(crate) enum Ending<T> {
+pub(crate) enum Ending<L> {
     Closed,
     Failed(SharedError),
     /// Continues in another buffer, at its slot number `seq`.
     Spliced {
-        to: Arc<Shared<T>>,
+        to: Arc<Shared<L>>,
         seq: u64,
     },
 }
 
-impl<T> Clone for Ending<T> {
+impl<L> Clone for Ending<L> {
     fn clone(&self) -> Self {
         match self {
             Self::Closed => Self::Closed,
@@ -58,7 +60,7 @@ impl<T> Clone for Ending<T> {
     }
 }
 
-impl<T> Shared<T> {
+impl<L: Default> Shared<L> {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
             published: AtomicU64::new(0),
@@ -67,11 +69,13 @@ impl<T> Shared<T> {
             observers: AtomicIsize::new(0),
             observed: Signal::default(),
             waiters: Waiters::default(),
-            limits: Limits::new(),
+            limits: L::default(),
             ending: Mutex::default(),
         })
     }
+}
 
+impl<L> Shared<L> {
     #[inline]
     pub(super) fn publish(&self, seq: u64) {
         // Release: a plain store on the machines we know. Pairs with the Acquire in
@@ -79,7 +83,7 @@ impl<T> Shared<T> {
         self.published.store(seq, Release);
     }
 
-    pub(super) fn ending(&self) -> Option<Ending<T>> {
+    pub(super) fn ending(&self) -> Option<Ending<L>> {
         self.ending.lock().clone()
     }
 
@@ -90,7 +94,7 @@ impl<T> Shared<T> {
     /// meanwhile. The caller takes these off the next buffer, before it calls
     /// [`notify_observed`](Self::notify_observed).
     #[must_use]
-    pub(super) fn end(&self, ending: Ending<T>) -> isize {
+    pub(super) fn end(&self, ending: Ending<L>) -> isize {
         let successor = match &ending {
             Ending::Spliced { to, .. } => Some(Arc::clone(to)),
             Ending::Closed | Ending::Failed(_) => None,
@@ -253,7 +257,7 @@ impl<T> Shared<T> {
     }
 
     #[inline]
-    pub(super) fn limits(&self) -> &Limits<T> {
+    pub(super) fn limits(&self) -> &L {
         &self.limits
     }
 }
@@ -296,7 +300,7 @@ impl Recent {
     }
 }
 
-impl<T> Drop for Shared<T> {
+impl<L> Drop for Shared<L> {
     /// A loop, not a recursion: each buffer in a long chain of splices owns the next.
     fn drop(&mut self) {
         let mut successor = self.ending.lock().take();

@@ -37,12 +37,12 @@ pub(super) type Key = (usize, Class);
 /// A place that trails the newest item by the greatest allowance of the readers that share it.
 ///
 /// The writer moves it, under the lock of the registry that it is in.
-pub(super) struct Trail<T>(Mutex<TrailState<T>>);
+pub(super) struct Trail<T, L>(Mutex<TrailState<T, L>>);
 
-pub(super) struct TrailState<T> {
+pub(super) struct TrailState<T, L> {
     class: Class,
     /// `None` once no reader shares it, or it was merged into another one.
-    pub(super) place: Option<PlaceRef<T>>,
+    pub(super) place: Option<PlaceRef<T, L>>,
     /// The place as a number that grows with each item it passes. Each reader that shares the trail
     /// knows its own place as such a number.
     number: i64,
@@ -51,20 +51,20 @@ pub(super) struct TrailState<T> {
     bytes: BTreeMap<u64, usize>,
     /// The trail that this one has become part of, and how much greater that one's numbers are. Two
     /// trails merge if splices lead them to the same buffer.
-    merged_into: Option<(Arc<Trail<T>>, i64)>,
+    merged_into: Option<(Arc<Trail<T, L>>, i64)>,
 }
 
 /// A reader's share of a trail. The reader still counts as an observer.
-pub(super) struct Parked<T> {
-    pub(super) trail: Arc<Trail<T>>,
+pub(super) struct Parked<T, L> {
+    pub(super) trail: Arc<Trail<T, L>>,
     pub(super) allowance: Allowance,
     /// The number of the first item that the reader has not received.
     pub(super) number: i64,
 }
 
-impl<T> Parked<T> {
+impl<T, L> Parked<T, L> {
     /// Returns the trail that it is now, and the reader's place in its numbers.
-    pub(super) fn find(&self) -> (Arc<Trail<T>>, i64) {
+    pub(super) fn find(&self) -> (Arc<Trail<T, L>>, i64) {
         let (mut trail, mut number) = (Arc::clone(&self.trail), self.number);
         loop {
             let next = trail.lock().merged_into.clone();
@@ -76,12 +76,12 @@ impl<T> Parked<T> {
     }
 
     /// Returns the buffer that the trail is in.
-    pub(super) fn shared(&self) -> Option<Arc<Shared<T>>> {
+    pub(super) fn shared(&self) -> Option<Arc<Shared<L>>> {
         self.find().0.lock().place.as_ref().map(PlaceRef::owner)
     }
 
     /// Returns the place of the trail, at or before the first item that the reader may receive.
-    pub(super) fn place(&self) -> Option<PlaceRef<T>> {
+    pub(super) fn place(&self) -> Option<PlaceRef<T, L>> {
         self.find().0.lock().place.clone()
     }
 }
@@ -105,8 +105,8 @@ fn take_one(from: &mut BTreeMap<u64, usize>, allowance: u64) {
     }
 }
 
-impl<T> Trail<T> {
-    pub(super) fn new(place: PlaceRef<T>, class: Class) -> Arc<Self> {
+impl<T, L> Trail<T, L> {
+    pub(super) fn new(place: PlaceRef<T, L>, class: Class) -> Arc<Self> {
         Arc::new(Self(Mutex::new(TrailState {
             class,
             place: Some(place),
@@ -117,12 +117,12 @@ impl<T> Trail<T> {
         })))
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, TrailState<T>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, TrailState<T, L>> {
         self.0.lock()
     }
 
     /// Merges two trails at the place that is further back. Returns the other place.
-    pub(super) fn merge_into(&self, other: &Arc<Self>, last: &Shared<T>) -> Option<PlaceRef<T>> {
+    pub(super) fn merge_into(&self, other: &Arc<Self>, last: &Shared<L>) -> Option<PlaceRef<T, L>> {
         let mut state = self.lock();
         let mut other_state = other.lock();
         let number = other_state.number_of(state.place.as_ref()?, last);
@@ -138,7 +138,7 @@ impl<T> Trail<T> {
     }
 }
 
-impl<T> TrailState<T> {
+impl<T, L> TrailState<T, L> {
     pub(super) fn key(&self) -> Option<Key> {
         self.place
             .as_ref()
@@ -146,7 +146,7 @@ impl<T> TrailState<T> {
     }
 
     /// Returns the number that `place` has in this trail. Both lead to the buffer `last`.
-    pub(super) fn number_of(&self, place: &PlaceRef<T>, last: &Shared<T>) -> i64 {
+    pub(super) fn number_of(&self, place: &PlaceRef<T, L>, last: &Shared<L>) -> i64 {
         let own = self.place.as_ref().map_or(0, |own| own.number_in(last));
         self.number + (place.number_in(last) - own)
     }
@@ -172,7 +172,7 @@ impl<T> TrailState<T> {
 
     /// Removes a reader. Returns the place, perhaps with its last reference, and whether the trail
     /// is still shared.
-    pub(super) fn remove_reader(&mut self, allowance: Allowance) -> (Option<PlaceRef<T>>, bool) {
+    pub(super) fn remove_reader(&mut self, allowance: Allowance) -> (Option<PlaceRef<T, L>>, bool) {
         take_one(&mut self.items, allowance.items);
         if let Some(bytes) = allowance.bytes {
             take_one(&mut self.bytes, bytes);
@@ -185,7 +185,7 @@ impl<T> TrailState<T> {
     }
 
     /// Moves the trail, and returns its old place.
-    pub(super) fn move_to(&mut self, place: PlaceRef<T>, number: i64) -> Option<PlaceRef<T>> {
+    pub(super) fn move_to(&mut self, place: PlaceRef<T, L>, number: i64) -> Option<PlaceRef<T, L>> {
         self.number = number;
         self.place.replace(place)
     }

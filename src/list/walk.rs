@@ -3,26 +3,36 @@
 use std::slice;
 
 use super::cursor::Cursor;
-use super::node::{NodePtr, NodeState};
-use super::place::Continuation;
+use super::place::{Continuation, NodePtr, NodeState};
 
 /// An iterator over the events that were ready when it began, which it lends.
 ///
 /// The cursor moves with it, event by event, so the walk can be left anywhere. The anchor stays
 /// where the walk began, which keeps everything that was lent alive.
-pub(crate) struct Walk<'a, T> {
-    cursor: &'a mut Cursor<T>,
+pub(crate) struct Walk<'a, T, L> {
+    cursor: &'a mut Cursor<T, L>,
     /// The rest of the item at the cursor while its events are being lent; otherwise empty.
     item: slice::Iter<'a, T>,
     /// The node after that item.
-    next: NodePtr<T>,
+    next: NodePtr<T, L>,
     /// How many more items of the cursor's buffer were ready.
     left: u64,
     /// The walk has come to an empty slot. It ends there even if the slot is filled meanwhile.
     over: bool,
 }
 
-impl<'a, T> Iterator for Walk<'a, T> {
+impl<T, L> Cursor<T, L> {
+    /// Starts a walk over everything that is ready now.
+    pub(crate) fn walk(&mut self) -> Walk<'_, T, L> {
+        self.stop_waiting();
+        self.anchor_here();
+        // So that the next read moves the anchor, which frees what was lent.
+        self.progress.be_far_ahead();
+        Walk::new(self)
+    }
+}
+
+impl<'a, T, L> Iterator for Walk<'a, T, L> {
     type Item = &'a T;
 
     #[inline]
@@ -37,9 +47,9 @@ impl<'a, T> Iterator for Walk<'a, T> {
     }
 }
 
-impl<'a, T> Walk<'a, T> {
+impl<'a, T, L> Walk<'a, T, L> {
     /// Starts at a cursor whose anchor is at its place, and stays there during the walk.
-    pub(super) fn new(cursor: &'a mut Cursor<T>) -> Self {
+    pub(super) fn new(cursor: &'a mut Cursor<T, L>) -> Self {
         let left = cursor.at.shared().published_since(cursor.at.seq());
         Walk {
             item: [].iter(),
@@ -92,7 +102,7 @@ impl<'a, T> Walk<'a, T> {
 
     /// Like [`Cursor::follow_splice`], but the anchor stays.
     #[cold]
-    fn follow_splice(&mut self, next: NodePtr<T>) -> Option<()> {
+    fn follow_splice(&mut self, next: NodePtr<T, L>) -> Option<()> {
         if self.over {
             return None;
         }

@@ -7,11 +7,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::after_lock::{
     Counts, EnforceLimits, HandedOn, Later, MeterAgain, Spliced, Wake, Written,
 };
-use super::block::BlockAllocator;
-use super::node::{Batch, Chain, NodePtr, NodeRef, Payload};
-use super::place::{OwnedNode, Place, PlaceRef};
-use super::shared::{Ending, Shared};
-use super::weak_place::WeakPlace;
+use super::registry::{
+    Batch, BlockAllocator, Chain, Ending, NodePtr, NodeRef, OwnedNode, Payload, Place, PlaceRef,
+    Shared, WeakPlace,
+};
 use crate::error::BookmarkError;
 use crate::error::SharedError;
 use crate::error::SpliceCycle;
@@ -394,7 +393,7 @@ impl<T> Writer<T> {
 
     /// Returns the place of `weak`, if no item from there on has left the window.
     pub(crate) fn upgrade(&self, weak: &WeakPlace<T>) -> Result<PlaceRef<T>, BookmarkError> {
-        weak.reach(&self.oldest())
+        self.oldest().find(weak)
     }
 
     /// Returns the place of the oldest retained item, or the tail.

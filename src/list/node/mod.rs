@@ -19,48 +19,50 @@
 //! and read like the waiting bit, and the same argument holds, but no event is notified for it.
 //!
 //! **closes** and **size**, the closing numbers, are set in the last node of a
-//! [block](super::block): the block's memory is freed with that node.
+//! [block]: the block's memory is freed with that node.
 
+pub(super) mod block;
+pub(super) mod fill;
 mod free;
 
-use std::hint::unreachable_unchecked;
 use std::mem;
 use std::ptr::{self, NonNull};
 use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use super::block::{self, BlockAllocator, Vacancy};
-use super::shared::Shared;
 use crate::link::Event;
 use crate::sync::{AtomicPtr, AtomicU64, UnsafeCell};
-use crate::unwind::both_even_if_one_panics;
 
 const WAITING: u64 = 1;
-pub(super) const LIMITS: u64 = 2;
+const LIMITS: u64 = 2;
 /// What a reader may ask the writer to do once it has written a slot.
 const REQUESTS: u64 = WAITING | LIMITS;
 /// The position of the closing numbers, which stand in the last node of a [`block`].
-pub(super) const CLOSING: u32 = 2;
+const CLOSING: u32 = 2;
+/// The width of the first closing number, which is how many nodes of the block are used.
+const USED_BITS: u32 = 6;
+/// The width of the second, which is the binary logarithm of the block's size.
+const SIZE_BITS: u32 = 3;
 /// One reference.
-const REF: u64 = 1 << (CLOSING + block::BITS);
+const REF: u64 = 1 << (CLOSING + USED_BITS + SIZE_BITS);
 /// The bits that count references.
 const REFS: u64 = !(REF - 1);
 /// With more references than this, the process is aborted, as [`Arc`] does.
 const MAX_STATE: u64 = i64::MAX as u64;
 
 /// What a slot contains.
-pub(crate) enum Payload<T> {
+pub(crate) enum Payload<T, S> {
     /// An item of one event, stored in place.
     One(T),
     /// An item of several events.
     Many(Box<[T]>),
-    /// The `Shared` of a buffer whose last slot this is: still empty, or ended as the `Shared`
-    /// says.
-    Last(Arc<Shared<T>>),
+    /// What the readers of a buffer share. This is the buffer's last slot: still empty, or ended as
+    /// that says.
+    Last(Arc<S>),
 }
 
-impl<T> Payload<T> {
+impl<T, S> Payload<T, S> {
     /// Makes one item of the events. Returns `None` if there are none.
     pub(crate) fn collect(events: impl IntoIterator<Item = T>) -> Option<Self> {
         let mut events = events.into_iter();
@@ -86,19 +88,19 @@ impl<T> Payload<T> {
 }
 
 /// A slot of the list: an item, or nothing yet.
-pub(super) struct Node<T> {
+pub(super) struct Node<T, S> {
     /// The next node; null while the slot is empty. At an end, the node itself.
-    next: AtomicPtr<Node<T>>,
+    next: AtomicPtr<Node<T, S>>,
     /// 64 bits on every target, so that 32-bit machines do not run out of references.
     state: AtomicU64,
     /// Notified when the slot has been written. Allocated only when the first task waits for that.
     event: Event,
-    payload: UnsafeCell<Payload<T>>,
+    payload: UnsafeCell<Payload<T, S>>,
 }
 
-impl<T> Node<T> {
+impl<T, S> Node<T, S> {
     /// Creates a node; `state` has all of its state word but the references.
-    pub(super) fn new(payload: Payload<T>, references: u64, state: u64) -> Self {
+    pub(super) fn new(payload: Payload<T, S>, references: u64, state: u64) -> Self {
         Self {
             next: AtomicPtr::new(ptr::null_mut()),
             state: AtomicU64::new((references * REF) | state),
@@ -156,28 +158,23 @@ impl<T> Node<T> {
 }
 
 /// One counted reference to a node, and by L2 to all nodes after it.
-pub(super) struct NodeRef<T>(NonNull<Node<T>>);
+pub(super) struct NodeRef<T, S>(NonNull<Node<T, S>>);
 
 // SAFETY: a reference gives `&T` on any thread, hence `T: Sync`; the last one drops the `T`s on the
 // thread that it is on, hence `T: Send`. All else in a node is atomic.
-unsafe impl<T: Send + Sync> Send for NodeRef<T> {}
+unsafe impl<T: Send + Sync, S: Send + Sync> Send for NodeRef<T, S> {}
 // SAFETY: a shared reference gives no more than an owned one, since it can be cloned.
-unsafe impl<T: Send + Sync> Sync for NodeRef<T> {}
+unsafe impl<T: Send + Sync, S: Send + Sync> Sync for NodeRef<T, S> {}
 
-impl<T> NodeRef<T> {
-    /// Creates the first slot of a new buffer, which is empty and owns `shared`.
-    pub(super) fn first(shared: Arc<Shared<T>>, allocator: &mut BlockAllocator<T>) -> Self {
-        Self(allocator.vacancy().fill(Payload::Last(shared), 1))
-    }
-
+impl<T, S> NodeRef<T, S> {
     #[inline]
-    pub(super) fn node(&self) -> &Node<T> {
+    pub(super) fn node(&self) -> &Node<T, S> {
         // SAFETY: L3, by our reference.
         unsafe { self.0.as_ref() }
     }
 
     #[inline]
-    pub(super) fn as_ptr(&self) -> NodePtr<T> {
+    pub(super) fn as_ptr(&self) -> NodePtr<T, S> {
         NodePtr(self.0)
     }
 
@@ -189,71 +186,6 @@ impl<T> NodeRef<T> {
         // `compare_exchange` in `release_unless_awaited`, so that the reads of past owners come
         // before our writes.
         self.node().state.load(Acquire) & REFS == REF
-    }
-
-    /// Fills this empty slot and the private ones after it, and moves on to the new empty slot.
-    ///
-    /// One store makes all of them visible. Returns the reference to the slot just filled; the
-    /// caller then asks it for [requests](Self::has_requests).
-    ///
-    /// # Safety
-    ///
-    /// `self` is the writer's reference to the buffer's last slot, that slot is empty, and the
-    /// caller has exclusive use of the writer (L6). `first` does not panic.
-    #[inline]
-    #[allow(
-        clippy::needless_pass_by_value,
-        reason = "the chain takes over the references of `rest`"
-    )]
-    pub(super) unsafe fn fill(
-        &mut self,
-        first: impl FnOnce() -> Payload<T>,
-        rest: Option<Chain<T>>,
-        vacancy: Vacancy<T>,
-    ) -> Self {
-        let node = self.node();
-        // SAFETY: L1 and L6: `next` is null, so no reader looks at the payload, and no one else
-        // writes it. The old payload is moved out before it is overwritten.
-        let shared = node.payload.with_mut(|payload| unsafe {
-            let Payload::Last(shared) = &*payload else {
-                unreachable_unchecked()
-            };
-            let shared = ptr::read(shared);
-            ptr::write(payload, first());
-            shared
-        });
-        // Two references: the writer's and the link's (L2).
-        let empty = vacancy.fill(Payload::Last(shared), 2);
-        let link = match rest {
-            None => empty,
-            Some(Chain { first, last }) => {
-                // Relaxed: the chain is still private; the Release store below publishes it.
-                // SAFETY: L11.
-                unsafe { last.0.as_ref() }
-                    .next
-                    .store(empty.as_ptr(), Relaxed);
-                first.0
-            }
-        };
-        // Release: publishes the payloads and the nodes behind them. Pairs with every Acquire load
-        // of `next` by a reader (L1).
-        node.next.store(link.as_ptr(), Release);
-        mem::replace(self, Self(empty))
-    }
-
-    /// Ends the chain in this empty slot: `next` leads to `target`, or to the slot itself.
-    ///
-    /// # Safety
-    ///
-    /// As for [`fill`](Self::fill). The ending in the buffer's `Shared` is set, and it is `Spliced`
-    /// exactly if there is a `target`.
-    pub(super) unsafe fn end(&self, target: Option<Self>) {
-        let next = match target {
-            Some(target) => target.into_raw(),
-            None => self.0,
-        };
-        // Release: publishes the ending. Pairs with every Acquire load of `next` by a reader (L1).
-        self.node().next.store(next.as_ptr(), Release);
     }
 
     /// Releases the writer's reference to a slot it has just filled.
@@ -339,32 +271,11 @@ impl<T> NodeRef<T> {
     ///
     /// The reference [is unique](Self::is_unique), and the slot holds an item.
     #[inline]
-    pub(super) unsafe fn replace(&mut self, payload: Payload<T>) -> Payload<T> {
+    pub(super) unsafe fn replace(&mut self, payload: Payload<T, S>) -> Payload<T, S> {
         // SAFETY: L4 (caller), so no one else looks at the payload.
         self.node()
             .payload
             .with_mut(|old| unsafe { ptr::replace(old, payload) })
-    }
-
-    /// Moves on to the next node, and frees the one left behind.
-    ///
-    /// Returns `false`, and does nothing, if the node has other references or nothing follows it.
-    #[inline(always)]
-    #[allow(clippy::inline_always, reason = "a fifth of a read, measured")]
-    pub(super) fn consume(&mut self) -> bool {
-        if !self.is_unique() {
-            return false;
-        }
-        // Relaxed: by L4 no one else writes it any more.
-        let next = self.node().next.load(Relaxed);
-        let Some(next) = NonNull::new(next).filter(|next| *next != self.0) else {
-            return false;
-        };
-        // The link's reference becomes ours (L2).
-        let passed = mem::replace(self, Self(next)).into_raw();
-        // SAFETY: L4, and the only reference was ours. The next node keeps the `Shared` (L5).
-        unsafe { free::node::<T, true>(passed) };
-        true
     }
 
     /// Returns the node `n` filled slots further on, or the last one before that.
@@ -382,7 +293,7 @@ impl<T> NodeRef<T> {
     }
 
     #[inline]
-    fn into_raw(self) -> NonNull<Node<T>> {
+    fn into_raw(self) -> NonNull<Node<T, S>> {
         let node = self.0;
         mem::forget(self);
         node
@@ -395,7 +306,7 @@ pub(super) struct Requests {
     pub(super) enforce_limits: bool,
 }
 
-impl<T> Clone for NodeRef<T> {
+impl<T, S> Clone for NodeRef<T, S> {
     #[inline]
     fn clone(&self) -> Self {
         // SAFETY: L3, by our reference.
@@ -403,52 +314,31 @@ impl<T> Clone for NodeRef<T> {
     }
 }
 
-impl<T> Drop for NodeRef<T> {
-    #[inline]
-    fn drop(&mut self) {
-        if self.release() {
-            // SAFETY: the last reference has been released, and it was ours.
-            unsafe { free::chain(self.0) }
-        }
-    }
-}
-
-impl<T> NodeRef<T> {
-    /// Releases the reference without freeing the node. Returns `true` if it was the last.
-    #[inline]
-    fn release(&self) -> bool {
-        // An only reference needs no read-modify-write: by L4 the count cannot change. Otherwise,
-        // Release: our reads come before the node is freed. Acquire: if we free it, so do those of
-        // all others. (Both on the operation itself, since sanitizers do not follow fences.)
-        self.is_unique() || self.node().state.fetch_sub(REF, AcqRel) & REFS == REF
-    }
-}
-
 /// A plain pointer to a node, which something else keeps alive.
-pub(super) struct NodePtr<T>(NonNull<Node<T>>);
+pub(super) struct NodePtr<T, S>(NonNull<Node<T, S>>);
 
 // SAFETY: all access goes through unsafe methods, whose callers keep the node alive with a
 // `NodeRef`, which is `Send` under these bounds.
-unsafe impl<T: Send + Sync> Send for NodePtr<T> {}
+unsafe impl<T: Send + Sync, S: Send + Sync> Send for NodePtr<T, S> {}
 // SAFETY: the same argument; a `NodeRef` is `Sync` under these bounds.
-unsafe impl<T: Send + Sync> Sync for NodePtr<T> {}
+unsafe impl<T: Send + Sync, S: Send + Sync> Sync for NodePtr<T, S> {}
 
-impl<T> Clone for NodePtr<T> {
+impl<T, S> Clone for NodePtr<T, S> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T> Copy for NodePtr<T> {}
+impl<T, S> Copy for NodePtr<T, S> {}
 
-impl<T> PartialEq for NodePtr<T> {
+impl<T, S> PartialEq for NodePtr<T, S> {
     #[inline]
     fn eq(&self, other: &Self) -> bool {
         self.0 == other.0
     }
 }
 
-impl<T> NodePtr<T> {
+impl<T, S> NodePtr<T, S> {
     pub(super) fn erase(self) -> *mut () {
         self.0.as_ptr().cast()
     }
@@ -464,7 +354,7 @@ impl<T> NodePtr<T> {
     ///
     /// The node is alive: a reference to it, or to one before it, exists throughout the call.
     #[inline]
-    pub(super) unsafe fn acquire(self) -> NodeRef<T> {
+    pub(super) unsafe fn acquire(self) -> NodeRef<T, S> {
         // Relaxed: as in `Arc`, a new reference comes from an existing one.
         // SAFETY: alive (caller).
         let before = unsafe { self.0.as_ref() }.state.fetch_add(REF, Relaxed);
@@ -493,9 +383,9 @@ impl<T> NodePtr<T> {
     ///
     /// The node is alive for `'a`: a reference to it, or to one before it, exists.
     #[inline]
-    pub(super) unsafe fn read<'a>(self) -> NodeState<'a, T> {
+    pub(super) unsafe fn read<'a>(self) -> NodeState<'a, T, S> {
         // SAFETY: alive (caller).
-        let node: &'a Node<T> = unsafe { self.0.as_ref() };
+        let node: &'a Node<T, S> = unsafe { self.0.as_ref() };
         // Acquire: pairs with the Release store in `fill` and `end` (L1).
         let Some(next) = NonNull::new(node.next.load(Acquire)) else {
             return NodeState::Nothing;
@@ -510,145 +400,10 @@ impl<T> NodePtr<T> {
 }
 
 /// What a reader finds in a slot.
-pub(super) enum NodeState<'a, T> {
+pub(super) enum NodeState<'a, T, S: 'a> {
     /// The slot is still empty.
     Nothing,
-    Item(&'a [T], NodePtr<T>),
+    Item(&'a [T], NodePtr<T, S>),
     /// The buffer has ended here, as its `Shared` says.
-    Last(NodePtr<T>),
-}
-
-/// A private chain of filled nodes (L11).
-pub(super) struct Chain<T> {
-    first: NodePtr<T>,
-    last: NodePtr<T>,
-}
-
-impl<T> Chain<T> {
-    pub(super) fn newest(&self) -> NodePtr<T> {
-        self.last
-    }
-}
-
-/// Items to be published: filled and linked already, but not visible to readers.
-pub(crate) struct Batch<T> {
-    first: Option<Payload<T>>,
-    rest: Option<Chain<T>>,
-    len: u64,
-    /// The block that the nodes of `rest` are in, with its free slots.
-    allocator: BlockAllocator<T>,
-}
-
-impl<T> Batch<T> {
-    /// Makes a batch of one item.
-    pub(crate) fn one(item: Payload<T>) -> Self {
-        Self {
-            first: Some(item),
-            rest: None,
-            len: 1,
-            allocator: BlockAllocator::new(),
-        }
-    }
-
-    /// Adds an item of one event.
-    #[inline]
-    fn push(&mut self, event: T) {
-        self.len += 1;
-        if self.first.is_none() {
-            self.first = Some(Payload::One(event));
-            return;
-        }
-        // The vacancy first: see `BlockAllocator::vacancy`.
-        let vacancy = self.allocator.vacancy();
-        let node = NodePtr(vacancy.fill(Payload::One(event), 1));
-        match &mut self.rest {
-            None => {
-                self.rest = Some(Chain {
-                    first: node,
-                    last: node,
-                });
-            }
-            Some(rest) => {
-                // Relaxed: private until `fill`.
-                // SAFETY: L11.
-                unsafe { rest.last.0.as_ref() }
-                    .next
-                    .store(node.0.as_ptr(), Relaxed);
-                rest.last = node;
-            }
-        }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    pub(crate) fn len(&self) -> u64 {
-        self.len
-    }
-
-    /// Takes the items apart again.
-    pub(crate) fn into_events(mut self) -> Vec<T> {
-        let mut events = Vec::new();
-        let Some((first, rest)) = self.take() else {
-            return events;
-        };
-        first.move_to(&mut events);
-        if let Some((rest, mut allocator)) = rest {
-            allocator.count_by(ptr::null());
-            // SAFETY: L11; the chain is ours now.
-            allocator.leave(unsafe { rest.last.0.as_ref() });
-            let mut at = NodeRef(rest.first.0);
-            loop {
-                // SAFETY: L11: no one else knows the node, so its one reference is unique, and it
-                // has an item.
-                let item = unsafe { at.replace(Payload::Many(Box::default())) };
-                item.move_to(&mut events);
-                if !at.consume() {
-                    break;
-                }
-            }
-        }
-        events
-    }
-
-    /// Returns the first item, and the chain of the others with the allocator that their nodes are
-    /// in.
-    #[expect(clippy::type_complexity, reason = "taken apart at once, by one caller")]
-    pub(super) fn take(&mut self) -> Option<(Payload<T>, Option<(Chain<T>, BlockAllocator<T>)>)> {
-        self.len = 0;
-        let rest = self.rest.take();
-        let allocator = mem::replace(&mut self.allocator, BlockAllocator::new());
-        Some((self.first.take()?, rest.map(|rest| (rest, allocator))))
-    }
-}
-
-impl<T> FromIterator<T> for Batch<T> {
-    fn from_iter<I: IntoIterator<Item = T>>(events: I) -> Self {
-        let events = events.into_iter();
-        let mut batch = Self {
-            first: None,
-            rest: None,
-            len: 0,
-            // All events but the first get a node here, and so does the new last slot.
-            allocator: BlockAllocator::for_at_least(events.size_hint().0),
-        };
-        for event in events {
-            batch.push(event);
-        }
-        batch
-    }
-}
-
-impl<T> Drop for Batch<T> {
-    fn drop(&mut self) {
-        if let Some(rest) = self.rest.take() {
-            self.allocator.count_by(ptr::null());
-            // SAFETY: L11.
-            self.allocator.leave(unsafe { rest.last.0.as_ref() });
-            // The first node's one reference was meant for the link, which is not made now.
-            let (first, rest) = (self.first.take(), NodeRef(rest.first.0));
-            both_even_if_one_panics(|| drop(first), || drop(rest));
-        }
-    }
+    Last(NodePtr<T, S>),
 }
