@@ -1,9 +1,8 @@
 //! The limit of a reader's lag, and the size of events.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::unwind::{Panic, keep_first};
+use crate::unwind::Steps;
 
 /// The greatest lag that a reader may have, and what happens beyond it.
 ///
@@ -55,15 +54,11 @@ impl<T> SizeOf<T> {
 
     /// Returns the size of an item. Runs user code.
     ///
-    /// If that panics, the item counts for one byte, and `panicked` keeps the first panic.
-    pub(crate) fn of_item(self, events: &[T], panicked: &mut Option<Panic>) -> u64 {
+    /// If that panics, the item counts for one byte.
+    pub(crate) fn of_item(self, events: &[T], steps: &mut Steps) -> u64 {
         let size = |event| (self.0)(event) as u64;
         let sum = || events.iter().map(size).fold(0, u64::saturating_add);
-        let sum = catch_unwind(AssertUnwindSafe(sum)).unwrap_or_else(|panic| {
-            keep_first(panicked, panic);
-            0
-        });
-        sum.clamp(1, MAX_SIZE)
+        steps.take(sum).unwrap_or(0).clamp(1, MAX_SIZE)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::lag_limit::LagLimit;
 use crate::read::cloned::Cloned;
 use crate::read::limited::Limited;
 use crate::single_flight::{Driven, FlightStep, Passenger, SingleFlight};
-use crate::unwind::discard;
+use crate::unwind::{Steps, discard, resume};
 use crate::write::replay::{Builder, Replay};
 use crate::write::shared_buffer::SharedBuffer;
 
@@ -262,36 +262,40 @@ impl<S: Stream, R: Receive> Follower<S, R> {
         // Dropped on return, after the stream was put back: dropping items that leave the window
         // may take long, and must not delay followers that want the next item.
         let (mut pushed, mut ended) = (None, None);
-        shared.flight.drive(|source, cx| {
+        // Panics are resumed once the other followers have been notified.
+        let mut steps = Steps::new();
+        let driven = shared.flight.drive(|source, cx| {
             // Another follower may have pulled an item since our last read; from now on none can.
-            match catch_unwind(AssertUnwindSafe(|| reader.lag())) {
-                Ok(0) => {}
-                received => return (FlightStep::Ready, received.err()),
+            if steps.take(|| reader.lag()) != Some(0) {
+                return FlightStep::Ready;
             }
             let stream = || source.as_mut().project().stream.poll_next(cx);
             match catch_unwind(AssertUnwindSafe(stream)) {
-                Ok(Poll::Pending) => (FlightStep::Pending, None),
+                Ok(Poll::Pending) => FlightStep::Pending,
                 Ok(Poll::Ready(Some(item))) => {
                     pushed = Some(shared.buffer.push_later(item));
-                    (FlightStep::Ready, None)
+                    FlightStep::Ready
                 }
                 Ok(Poll::Ready(None)) => {
                     ended = Some(shared.buffer.finish_later());
-                    (FlightStep::Done, None)
+                    FlightStep::Done
                 }
                 Err(panic) => {
                     _ = shared.panicked.set(SharedError::new(SourcePanicked.into()));
                     ended = Some(shared.buffer.finish_later());
                     if R::REPORTS_PANICS {
                         discard(panic);
-                        return (FlightStep::Done, None);
+                    } else {
+                        // This follower gets the panic itself, and must not report it once more.
+                        *terminated = true;
+                        steps.take(|| resume(Some(panic)));
                     }
-                    // This follower gets the panic itself, so it must not report it once more.
-                    *terminated = true;
-                    (FlightStep::Done, Some(panic))
+                    FlightStep::Done
                 }
             }
-        })
+        });
+        steps.finish();
+        driven
     }
 
     /// Returns the failure that ended the stream, if it did not end by itself.

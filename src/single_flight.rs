@@ -26,7 +26,6 @@
 //!   passengers, which finds it taken and waits.
 //! * **Its waker owns no part of it**, so keeping the waker makes no cycle.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
 use std::task::{Context, Wake, Waker};
@@ -35,7 +34,7 @@ use crate::link::{Awaited, Event, Registration, Signal, Waiters};
 #[cfg(feature = "publisher")]
 use crate::sync::TrackedWeak;
 use crate::sync::{AtomicBool, Mutex, TrackedArc};
-use crate::unwind::{Panic, both_even_if_one_panics, keep_first, resume};
+use crate::unwind::Steps;
 
 /// A handle to a `D` that the owners of the handles drive.
 ///
@@ -159,11 +158,10 @@ impl<D> SingleFlight<D> {
     ///
     /// # Panics
     ///
-    /// If `poll` does; it is over then. A panic that `poll` has caught and returns is resumed after
-    /// the passengers have been notified.
+    /// If `poll` does; it is over then, and the passengers are notified first.
     pub(crate) fn drive(
         &self,
-        poll: impl FnOnce(&mut D, &mut Context<'_>) -> (FlightStep, Option<Panic>),
+        poll: impl FnOnce(&mut D, &mut Context<'_>) -> FlightStep,
     ) -> Driven {
         let shared = &*self.0;
         let mut driven = match shared.take() {
@@ -171,22 +169,20 @@ impl<D> SingleFlight<D> {
             Err(instead) => return instead,
         };
         let mut cx = Context::from_waker(&shared.waker);
-        let polled = catch_unwind(AssertUnwindSafe(|| poll(&mut driven, &mut cx)));
-        let (step, mut panic) = polled.unwrap_or_else(|panic| (FlightStep::Done, Some(panic)));
+        let mut steps = Steps::new();
+        let polled = steps.take(|| poll(&mut driven, &mut cx));
+        let step = polled.unwrap_or(FlightStep::Done);
         let result = match step {
             FlightStep::Ready => Driven::Ready,
             FlightStep::Pending => Driven::Waiting,
             FlightStep::Done => Driven::Over,
         };
-        let settle = AssertUnwindSafe(|| match step {
+        steps.take(|| match step {
             FlightStep::Ready => shared.put_back(driven, true),
             FlightStep::Pending => shared.put_back(driven, false),
             FlightStep::Done => shared.end(driven),
         });
-        if let Err(another) = catch_unwind(settle) {
-            keep_first(&mut panic, another);
-        }
-        resume(panic);
+        steps.finish();
         result
     }
 
@@ -196,8 +192,9 @@ impl<D> SingleFlight<D> {
     /// does not wait for that.
     #[cfg(feature = "publisher")]
     pub(crate) fn give_up(&self) {
-        let given_up = std::mem::replace(&mut *self.0.stage.lock(), Stage::Over);
-        both_even_if_one_panics(|| self.0.wakeups.signal.notify(), || drop(given_up));
+        // Dropped after the passengers are notified, even if one of their wakers panics.
+        let _given_up = std::mem::replace(&mut *self.0.stage.lock(), Stage::Over);
+        self.0.wakeups.signal.notify();
     }
 
     #[cfg(feature = "publisher")]
@@ -271,6 +268,8 @@ impl<D> FlightState<D> {
     /// Marks it as over, notifies the passengers and then drops it, since the drop may take long.
     fn end(&self, driven: D) {
         *self.stage.lock() = Stage::Over;
-        both_even_if_one_panics(|| self.wakeups.signal.notify(), || drop(driven));
+        // Dropped even if a waker panics.
+        let _driven = driven;
+        self.wakeups.signal.notify();
     }
 }

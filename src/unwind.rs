@@ -20,24 +20,40 @@ pub(crate) fn resume(panicked: Option<Panic>) {
     }
 }
 
-/// Keeps the first of several panics, and discards the others.
-pub(crate) fn keep_first(first: &mut Option<Panic>, panic: Panic) {
-    match first {
-        None => *first = Some(panic),
-        Some(_) => discard(panic),
+/// Steps that are all taken, even if some of them panic.
+#[must_use]
+pub(crate) struct Steps(Option<Panic>);
+
+impl Steps {
+    pub(crate) fn new() -> Self {
+        Self(None)
+    }
+
+    /// Takes a step. Returns `None` if it panics.
+    pub(crate) fn take<R>(&mut self, step: impl FnOnce() -> R) -> Option<R> {
+        match catch_unwind(AssertUnwindSafe(step)) {
+            Ok(result) => Some(result),
+            Err(panic) => {
+                match self.0 {
+                    None => self.0 = Some(panic),
+                    Some(_) => discard(panic),
+                }
+                None
+            }
+        }
+    }
+
+    /// Resumes the first panic, if there was one.
+    pub(crate) fn finish(self) {
+        resume(self.0);
     }
 }
 
-/// Drops the payload of a panic. The drop may panic with another payload, and so on.
-pub(crate) fn discard(mut panic: Panic) {
-    for _ in 0..100 {
-        match catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-            Ok(()) => return,
-            Err(again) => panic = again,
-        }
+/// Drops the payload of a panic. If that panics in turn, the second payload is leaked.
+pub(crate) fn discard(panic: Panic) {
+    if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        mem::forget(another);
     }
-    // Each payload may make another one for ever, so we leak this one.
-    mem::forget(panic);
 }
 
 /// Calls `f` until it returns, and then resumes the first panic.
@@ -58,17 +74,13 @@ fn finish_after(first: Panic, mut f: impl FnMut()) {
     resume(Some(first));
 }
 
+#[cfg(feature = "publisher")]
 /// Calls one and then the other, even if the one panics, and then resumes the first panic.
 pub(crate) fn both_even_if_one_panics(one: impl FnOnce(), other: impl FnOnce()) {
-    let (mut one, mut other) = (Some(one), Some(other));
-    even_if_it_panics(|| {
-        if let Some(one) = one.take() {
-            one();
-        }
-        if let Some(other) = other.take() {
-            other();
-        }
-    });
+    let mut steps = Steps::new();
+    steps.take(one);
+    steps.take(other);
+    steps.finish();
 }
 
 /// Calls `f` with each item, even if it panics with some, and then resumes the first panic.

@@ -7,7 +7,7 @@ use super::place::{Continuation, NodePtr, NodeRef, NodeState, PlaceRef, Read};
 use super::weak_place::WeakPlace;
 use crate::error::{RecvError, TryRecvError};
 use crate::link::Ticket;
-use crate::unwind::both_even_if_one_panics;
+use crate::unwind::Steps;
 
 /// How many slots a reader may be ahead of its anchor.
 ///
@@ -369,17 +369,25 @@ impl<T, L> Cursor<T, L> {
     }
 }
 
+impl<T, L> Cursor<T, L> {
+    /// Ends the registration of the task that waits here, and stops being an observer.
+    #[cold]
+    fn leave_waiting(&self, ticket: Ticket) {
+        let shared = self.at.shared();
+        // Both run user code: the first may wake tasks that wait for the last observer to leave,
+        // the second drops a waker.
+        let mut steps = Steps::new();
+        steps.take(|| shared.remove_observer());
+        steps.take(|| shared.waiters().leave(ticket));
+        steps.finish();
+    }
+}
+
 impl<T, L> Drop for Cursor<T, L> {
     fn drop(&mut self) {
-        let shared = self.at.shared();
-        let Some(ticket) = self.ticket.take() else {
-            return shared.remove_observer();
-        };
-        // Both run user code, which may panic: the first may wake tasks that wait for the last
-        // observer to leave, the second drops a waker.
-        both_even_if_one_panics(
-            || shared.remove_observer(),
-            || shared.waiters().leave(ticket),
-        );
+        match self.ticket.take() {
+            None => self.at.shared().remove_observer(),
+            Some(ticket) => self.leave_waiting(ticket),
+        }
     }
 }

@@ -14,7 +14,7 @@ use crate::error::LagExceeded;
 use crate::error::SharedError;
 use crate::lag_limit::{LagLimit, OnLag};
 use crate::link::{Closable, Closed};
-use crate::unwind::{both_even_if_one_panics, even_if_it_panics, resume};
+use crate::unwind::Steps;
 
 /// A reader whose cursor others can take away.
 pub(crate) struct Leashed<T>(Arc<Leash<T>>);
@@ -115,32 +115,13 @@ impl<T> Leashed<T> {
         let Ok(mut entered) = self.enter() else {
             return;
         };
-        // The task is woken at the end, since its registration ends here.
-        let _wake = WokenWhenDropped(entered.cursor().and_then(|(cursor, _)| cursor.take_waker()));
-        // Takes the place back from the trail, if the old limit has moved it there.
-        if entered.keep_limit().is_err() {
-            return;
-        }
-        let leash = entered.leash;
-        let inside = entered.inside();
-        if let (Custody::Reader(cursor), Some(before)) = (&inside.custody, inside.limit.take()) {
-            dismiss(leash, &before, &cursor.place_ref().owner());
-        }
-        inside.limit = Some(limit);
-        inside.settled = inside.skipped + skipped.settled;
-        inside.skipped += skipped.items;
-        admit(leash, inside);
-    }
-}
-
-struct WokenWhenDropped(Option<Waker>);
-
-impl Drop for WokenWhenDropped {
-    fn drop(&mut self) {
-        if let Some(waker) = self.0.take() {
-            // This is a drop already, so a second panic would abort.
-            both_even_if_one_panics(|| waker.wake(), || {});
-        }
+        // The registration of the task ends here, so it is woken at the end.
+        let waker = entered.cursor().and_then(|(cursor, _)| cursor.take_waker());
+        let mut steps = Steps::new();
+        steps.take(|| entered.change_limit(limit, skipped));
+        steps.take(|| drop(entered));
+        steps.take(|| waker.map(Waker::wake));
+        steps.finish();
     }
 }
 
@@ -158,7 +139,10 @@ impl<T> Drop for Leashed<T> {
         obeying.leave();
         // The reader's own task is dropped with it, so it is not woken.
         let waker = taken.waker.take();
-        both_even_if_one_panics(|| drop(waker), || drop((taken, at)));
+        let mut steps = Steps::new();
+        steps.take(|| drop(waker));
+        steps.take(|| drop((taken, at)));
+        steps.finish();
     }
 }
 
@@ -281,7 +265,7 @@ impl<'a, T> Entered<'a, T> {
             self.inside().settled = 0;
         }
         let settled = self.inside().settled;
-        let mut garbage = if is_back { self.come_back() } else { None };
+        let garbage = if is_back { self.come_back() } else { None };
         let Inside {
             custody: Custody::Reader(cursor),
             skipped,
@@ -295,7 +279,8 @@ impl<'a, T> Entered<'a, T> {
             return Ok(());
         }
         let here = cursor.place_ref();
-        let (mut over, mut panicked) = here.over(&limit);
+        let mut steps = Steps::new();
+        let mut over = here.over(&limit, &mut steps);
         // A reader that lost items to its trail has lagged, even if it is within its limit now.
         let has_lagged = over > 0 || *skipped > settled;
         match limit.on_lag {
@@ -303,7 +288,7 @@ impl<'a, T> Entered<'a, T> {
                 let items = here.lag();
                 drop(here);
                 let reason = self.close_for_lag(LagExceeded { items });
-                resume(panicked);
+                steps.finish();
                 return Err(reason);
             }
             OnLag::SkipToNewest if has_lagged => over = here.lag().saturating_sub(1),
@@ -316,19 +301,13 @@ impl<'a, T> Entered<'a, T> {
             left = Some((cursor.take_waker(), cursor.jump(to)));
         }
         drop(here);
-        let mut place = is_back.then(|| cursor.place_ref());
-        let leash = self.leash;
-        even_if_it_panics(|| {
-            // The newest place first, since an older one keeps what comes after it alive.
-            if let Some((waker, left)) = left.take() {
-                both_even_if_one_panics(|| drop(waker), || drop(left));
-            }
-            drop(garbage.take());
-            resume(panicked.take());
-            if let Some(place) = place.take() {
-                readmit(leash, place, &limit);
-            }
-        });
+        let place = is_back.then(|| cursor.place_ref());
+        // The newest place first, since an older one keeps what comes after it alive.
+        steps.take(|| drop((left, garbage)));
+        if let Some(place) = place {
+            steps.take(|| readmit(self.leash, place, &limit));
+        }
+        steps.finish();
         Ok(())
     }
 
@@ -362,6 +341,23 @@ impl<'a, T> Entered<'a, T> {
                 .bar(|orders| orders.lagged = Some(reason.clone())),
         );
         reason
+    }
+
+    /// Enforces the old limit a last time, and sets another one. Runs user code.
+    fn change_limit(&mut self, limit: LagLimit<T>, skipped: Skipped) {
+        // Takes the place back from the trail, if the old limit has moved it there.
+        if self.keep_limit().is_err() {
+            return;
+        }
+        let leash = self.leash;
+        let inside = self.inside();
+        if let (Custody::Reader(cursor), Some(before)) = (&inside.custody, inside.limit.take()) {
+            dismiss(leash, &before, &cursor.place_ref().owner());
+        }
+        inside.limit = Some(limit);
+        inside.settled = inside.skipped + skipped.settled;
+        inside.skipped += skipped.items;
+        admit(leash, inside);
     }
 
     /// Waits for the next item, and leaves.
@@ -512,18 +508,16 @@ impl<T> Drop for Taken<T> {
                 if let Some(limit) = &limit {
                     dismiss(&self.leash, limit, &cursor.place_ref().owner());
                 }
-                // Before the cursor, since the drop of events may take its time.
-                let wake = || waker.into_iter().for_each(Waker::wake);
-                both_even_if_one_panics(wake, || drop(cursor));
+                // Before the cursor is dropped, since the drop of events may take its time.
+                waker.into_iter().for_each(Waker::wake);
             }
             Custody::Trail(parked) => {
                 let (place, _, garbage) = leave_trail(&parked, limit.as_ref());
-                let leave = || {
-                    if let Some(place) = &place {
-                        place.shared().remove_observer();
-                    }
-                };
-                both_even_if_one_panics(leave, || drop(garbage));
+                // Both are dropped after it, even if a task that it wakes panics.
+                let _garbage = garbage;
+                if let Some(place) = &place {
+                    place.shared().remove_observer();
+                }
             }
             Custody::Gone(_) => {}
         }

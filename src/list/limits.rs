@@ -28,6 +28,7 @@
 //!
 //! Locks are taken in this order: a registry, a leash or a trail, sums.
 
+use std::cmp::Reverse;
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
@@ -44,9 +45,7 @@ use crate::error::LagExceeded;
 use crate::error::SharedError;
 use crate::lag_limit::{LagLimit, OnLag};
 use crate::sync::MutexGuard;
-use crate::unwind::{
-    both_even_if_one_panics, even_if_it_panics, for_each_even_if_one_panics, resume,
-};
+use crate::unwind::{Steps, even_if_it_panics, for_each_even_if_one_panics};
 
 /// How many readers and trails are looked at under one lock.
 const AT_A_TIME: usize = 64;
@@ -77,17 +76,9 @@ impl<T> LimitGarbage<T> {
 
 impl<T> Drop for LimitGarbage<T> {
     fn drop(&mut self) {
-        let Self {
-            wakers,
-            places,
-            entries,
-        } = self;
-        places.sort_unstable_by_key(|(number, _)| *number);
-        even_if_it_panics(|| {
-            for_each_even_if_one_panics(wakers.drain(..), Waker::wake);
-            for_each_even_if_one_panics(places.drain(..).rev(), drop);
-            for_each_even_if_one_panics(entries.drain(..), drop);
-        });
+        self.places
+            .sort_unstable_by_key(|(number, _)| Reverse(*number));
+        for_each_even_if_one_panics(self.wakers.drain(..), Waker::wake);
     }
 }
 
@@ -394,12 +385,16 @@ impl<T> Shared<T> {
 
     /// Hands the registry's entries on to the buffer that this one is spliced to.
     ///
-    /// Returns that buffer if there were any, so that the caller enforces the limits there.
-    pub(super) fn hand_limits_on(&self) -> Option<Arc<Self>> {
-        let (to, _) = self.successor()?;
+    /// Returns `true` if there were any. The caller then enforces the limits there.
+    pub(super) fn hand_limits_on(&self) -> bool {
+        let Some((to, _)) = self.successor() else {
+            return false;
+        };
         let mut registry = self.limits().registry.lock();
         registry.is_handed_on = true;
-        let handed = registry.book.take()?;
+        let Some(handed) = registry.book.take() else {
+            return false;
+        };
         // Relaxed: a hint, see `are_due`.
         self.limits().due_at.store(NEVER, Relaxed);
         // Under both locks, so that an entry is found at any time. Registries are locked in the
@@ -412,7 +407,7 @@ impl<T> Shared<T> {
         });
         drop(registry);
         drop(garbage);
-        Some(to)
+        true
     }
 
     /// Enforces the limits that are due. Runs user code.
@@ -449,7 +444,7 @@ pub(super) fn admit<T>(leash: &Arc<Leash<T>>, inside: &mut Inside<T>) {
     let (Custody::Reader(cursor), Some(limit)) = (&mut inside.custody, &inside.limit) else {
         return;
     };
-    let mut panicked = None;
+    let mut steps = Steps::new();
     // A reader that sleeps must keep neither a waker nor what it has passed.
     cursor.stop_waiting();
     cursor.anchor_here();
@@ -459,18 +454,18 @@ pub(super) fn admit<T>(leash: &Arc<Leash<T>>, inside: &mut Inside<T>) {
         // meanwhile.
         let ((), garbage) = place.owner().open(|open| open.registry.book().metered += 1);
         drop(garbage);
-        panicked = place.meter(bytes.size_of);
+        place.meter(bytes.size_of, &mut steps);
     }
     let place = cursor.place_ref();
-    let look = || {
+    steps.take(|| {
         settle_at(place, |open| {
             if let Some(lagged) = open.look(leash, inside) {
                 // The reader is inside, so this leaves an order.
                 drop(leash.bar(|orders| orders.lagged = Some(lagged)));
             }
         });
-    };
-    both_even_if_one_panics(look, || resume(panicked));
+    });
+    steps.finish();
 }
 
 /// Registers a reader that is back from a trail, at `place`, and inside. Runs user code.
@@ -508,19 +503,13 @@ fn settle_at<T, R>(place: PlaceRef<T>, look: impl FnOnce(&mut OpenRegistry<'_, T
         last = last.end_of_region();
     }
     let end = last.owner();
+    let mut steps = Steps::new();
     // What these keep is freed here, or by the writer.
-    let mut places = [Some(last), Some(place)].into_iter();
-    let mut garbage = Some(garbage);
-    let mut end = Some(end);
-    even_if_it_panics(|| {
-        places.by_ref().for_each(drop);
-        drop(garbage.take());
-        if let Some(end) = end.take() {
-            if end.limits().are_due(end.published_since(0)) || end.limits().are_due_in_bytes() {
-                end.enforce_limits();
-            }
-        }
-    });
+    steps.take(|| drop((last, place, garbage)));
+    if end.limits().are_due(end.published_since(0)) || end.limits().are_due_in_bytes() {
+        steps.take(|| end.enforce_limits());
+    }
+    steps.finish();
     answer
 }
 

@@ -4,61 +4,17 @@
 //! after it is published, and adds it to the [sums](super::sums) of the buffer. A spliced buffer
 //! also knows the sum in the next one, at the place where it leads to.
 
+use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Release;
 
-use super::node::NodeState;
-use super::registry::{Meter, NodePtr, PlaceRef, Shared};
+use super::registry::{Meter, PlaceRef, Shared};
 use super::sums::Allowed;
 use crate::lag_limit::{LagLimit, SizeOf};
 use crate::sync::Mutex;
-use crate::unwind::{Panic, keep_first, resume};
+use crate::unwind::Steps;
 
 impl<T> Shared<T> {
-    /// Asks the items that were just published for their sizes, and adds them to the sums.
-    ///
-    /// The first of the `items` is in `node`, and has `number`. Returns whether limits are due.
-    /// Runs user code.
-    ///
-    /// # Safety
-    ///
-    /// The node is alive throughout the call.
-    #[cold]
-    pub(super) unsafe fn measure(
-        &self,
-        node: NodePtr<T>,
-        number: u64,
-        items: u64,
-    ) -> (bool, Option<Panic>) {
-        let Some(Meter { size_of, sums }) = self.limits().meter.get().map(|meter| &**meter) else {
-            return (false, None);
-        };
-        let mut panicked = None;
-        let mut at = node;
-        let mut more = Vec::new();
-        let mut first = 0;
-        for item in 0..items {
-            // SAFETY: L2: the first node is alive (caller).
-            let NodeState::Item(events, next) = (unsafe { at.read() }) else {
-                break;
-            };
-            let size = size_of.of_item(events, &mut panicked);
-            // Mostly there is one item, for which nothing is allocated.
-            if item == 0 {
-                first = size;
-            } else {
-                more.push(size);
-            }
-            at = next;
-        }
-        let mut sums = sums.lock();
-        for (size, number) in std::iter::once(first).chain(more).zip(number..) {
-            sums.add(number, size);
-        }
-        let is_due = sums.has_begun() && sums.total() >= sums.due_at;
-        (is_due, panicked)
-    }
-
     /// Returns the bytes in the buffers that this one leads to.
     fn bytes_beyond(&self) -> u64 {
         let mut successor = self.successor();
@@ -79,6 +35,30 @@ impl<T> Shared<T> {
 }
 
 impl<T> PlaceRef<T> {
+    /// Asks the `items` items from this place on, which were just published, for their sizes, and
+    /// adds them to the sums.
+    ///
+    /// Returns `true` if limits are due. Runs user code.
+    pub(super) fn measure(&self, items: u64, steps: &mut Steps) -> bool {
+        let limits = self.shared().limits();
+        let is_due = limits.are_due(self.shared().published_since(0));
+        let meter = limits.meter.get().filter(|_| limits.is_metered());
+        let Some(meter) = meter.filter(|_| items > 0) else {
+            return is_due;
+        };
+        let first = meter.size_of.of_item(self.events(), steps);
+        // Mostly there is one item, for which nothing is allocated.
+        let more = match items {
+            1 => Vec::new(),
+            _ => self.after().ask(meter.size_of, items - 1, steps),
+        };
+        let mut sums = meter.sums.lock();
+        for (size, number) in iter::once(first).chain(more).zip(self.seq()..) {
+            sums.add(number, size);
+        }
+        is_due || sums.total() >= sums.due_at && sums.has_begun()
+    }
+
     /// Returns what a reader at this place, `lag` items behind, may have of these.
     pub(super) fn allowed(&self, lag: u64, items: u64, bytes: Option<u64>) -> Allowed {
         let most = lag.saturating_sub(1);
@@ -134,46 +114,44 @@ impl<T> PlaceRef<T> {
     /// Returns by how many items a reader at this place exceeds its limit.
     ///
     /// Asks the items for their sizes of which it does not know enough.
-    pub(super) fn over(&self, limit: &LagLimit<T>) -> (u64, Option<Panic>) {
+    pub(super) fn over(&self, limit: &LagLimit<T>, steps: &mut Steps) -> u64 {
         let lag = self.lag();
         if limit.bytes.is_none() {
-            return (lag.saturating_sub(limit.items), None);
+            return lag.saturating_sub(limit.items);
         }
         let allowed = self.allowed(lag, limit.items, limit.bytes_allowed());
         let Some(bytes) = limit.bytes.filter(|_| allowed.unsure > 0) else {
-            return (allowed.skip, None);
+            return allowed.skip;
         };
         let (from, _) = self.ahead(allowed.skip);
-        let (sizes, panicked) = from.ask(bytes.size_of, allowed.unsure);
+        let sizes = from.ask(bytes.size_of, allowed.unsure, steps);
         let mut sum = allowed.bytes;
         let fit = sizes.iter().rev().take_while(|size| {
             sum = sum.saturating_add(**size);
             sum <= bytes.limit
         });
         let fit = fit.count() as u64;
-        (allowed.skip + allowed.unsure - fit, panicked)
+        allowed.skip + allowed.unsure - fit
     }
 
     /// Asks `items` items for their sizes, from this place on.
-    fn ask(&self, size_of: SizeOf<T>, items: u64) -> (Vec<u64>, Option<Panic>) {
+    fn ask(&self, size_of: SizeOf<T>, items: u64, steps: &mut Steps) -> Vec<u64> {
         let mut sizes = Vec::new();
-        let mut panicked = None;
         self.walk(|events| {
             let goes_on = (sizes.len() as u64) < items;
             if goes_on {
-                sizes.push(size_of.of_item(events, &mut panicked));
+                sizes.push(size_of.of_item(events, steps));
             }
             goes_on
         });
-        (sizes, panicked)
+        sizes
     }
 
     /// Makes the writer ask each item for its size from now on.
     ///
     /// Asks the items from this place on that were published before, each once.
-    pub(super) fn meter(&self, size_of: SizeOf<T>) -> Option<Panic> {
+    pub(super) fn meter(&self, size_of: SizeOf<T>, steps: &mut Steps) {
         let mut regions = vec![self.clone()];
-        let mut panicked = None;
         while let Some(next) = regions.last().and_then(PlaceRef::next_region) {
             regions.push(next);
         }
@@ -185,19 +163,15 @@ impl<T> PlaceRef<T> {
             });
             place.begin_sums(meter);
             meter.sums.lock().joined = joined;
-            let (sum, panic) = place.sum(meter);
-            if let Some(panic) = panic {
-                keep_first(&mut panicked, panic);
-            }
-            joined = Some(sum);
+            joined = Some(place.sum(meter, steps));
         }
-        panicked
     }
 
     /// Meters like [`meter`](Self::meter), for the readers of this buffer, which has been spliced.
-    pub(super) fn meter_again(&self) {
-        if let Some(meter) = self.shared().limits().meter.get() {
-            resume(self.meter(meter.size_of));
+    pub(super) fn meter_again(&self, steps: &mut Steps) {
+        let limits = self.shared().limits();
+        if let Some(meter) = limits.meter.get().filter(|_| limits.is_metered()) {
+            self.meter(meter.size_of, steps);
         }
     }
 
@@ -223,7 +197,7 @@ impl<T> PlaceRef<T> {
     }
 
     /// Returns the sum at this place.
-    fn sum(&self, Meter { size_of, sums }: &Meter<T>) -> (u64, Option<Panic>) {
+    fn sum(&self, Meter { size_of, sums }: &Meter<T>, steps: &mut Steps) -> u64 {
         let seq = self.seq();
         let (point, is_covered, total) = {
             let sums = sums.lock();
@@ -231,12 +205,12 @@ impl<T> PlaceRef<T> {
         };
         let Some(point) = point else {
             // The item at this place is published, but not measured yet.
-            return (total, None);
+            return total;
         };
-        let (sizes, panicked) = self.ask(*size_of, point.number - seq);
+        let sizes = self.ask(*size_of, point.number - seq, steps);
         if !is_covered {
             sums.lock().prepend(seq, &sizes);
         }
-        (point.before - sizes.iter().sum::<u64>(), panicked)
+        point.before - sizes.iter().sum::<u64>()
     }
 }

@@ -167,7 +167,7 @@ mod walk;
 mod weak_place;
 mod writer;
 
-pub(crate) use after_lock::{Later, Wake};
+pub(crate) use after_lock::Later;
 #[cfg(feature = "publisher")]
 pub(crate) use arena::{Arena, ArenaArc};
 pub(crate) use leashed::{Entered, Leashed, Shut, Skipped, Standing};

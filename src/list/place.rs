@@ -150,56 +150,11 @@ impl<T, L> Place<T, L> {
     }
 }
 
-/// A node with a counted reference, and the [`Shared`] of its buffer.
-///
-/// Two words, which are passed in registers: through memory that has just been written, publishing
-/// to a reader that waits takes a tenth longer.
-pub(super) struct OwnedNode<T, L> {
-    node: NodeRef<T, L>,
-    shared: SharedPtr<L>,
-}
-
-impl<T, L> OwnedNode<T, L> {
-    /// Adds the `Shared` to `node`, a reference to the node at `place`.
-    #[inline]
-    pub(super) fn new(node: NodeRef<T, L>, place: Place<T, L>) -> Self {
-        debug_assert!(node.as_ptr() == place.node);
-        Self {
-            node,
-            shared: place.shared,
-        }
-    }
-
-    #[inline]
-    pub(super) fn link(&self) -> Link<'_, T, L> {
-        Link {
-            node: &self.node,
-            shared: self.shared(),
-        }
-    }
-
-    #[inline]
-    pub(super) fn node_ref(&self) -> &NodeRef<T, L> {
-        &self.node
-    }
-
-    #[inline]
-    pub(super) fn shared(&self) -> &Shared<L> {
-        // SAFETY: L5, by our reference.
-        unsafe { self.shared.get() }
-    }
-
-    /// Returns shared ownership of the `Shared`.
-    pub(super) fn owner(&self) -> Arc<Shared<L>> {
-        // SAFETY: L5, by our reference.
-        unsafe { self.shared.to_arc() }
-    }
-}
-
 /// A place with a counted reference, which keeps it and everything after it alive.
 pub(crate) struct PlaceRef<T, L> {
-    owned: OwnedNode<T, L>,
+    node: NodeRef<T, L>,
     seq: u64,
+    shared: SharedPtr<L>,
 }
 
 impl<T, L> PlaceRef<T, L> {
@@ -215,18 +170,20 @@ impl<T, L> PlaceRef<T, L> {
     /// Makes a place of `node`, a reference to the node at `place`.
     #[inline]
     pub(super) fn from_node_ref(node: NodeRef<T, L>, place: Place<T, L>) -> Self {
+        debug_assert!(node.as_ptr() == place.node);
         Self {
-            owned: OwnedNode::new(node, place),
+            node,
             seq: place.seq,
+            shared: place.shared,
         }
     }
 
     #[inline]
     pub(super) fn place(&self) -> Place<T, L> {
         Place {
-            node: self.owned.node.as_ptr(),
+            node: self.node.as_ptr(),
             seq: self.seq,
-            shared: self.owned.shared,
+            shared: self.shared,
         }
     }
 
@@ -238,17 +195,34 @@ impl<T, L> PlaceRef<T, L> {
         }
     }
 
-    pub(super) fn into_node_ref(self) -> NodeRef<T, L> {
-        self.owned.node
+    #[inline]
+    pub(super) fn node_ref(&self) -> &NodeRef<T, L> {
+        &self.node
     }
 
+    pub(super) fn into_node_ref(self) -> NodeRef<T, L> {
+        self.node
+    }
+
+    #[inline]
     pub(super) fn shared(&self) -> &Shared<L> {
-        self.owned.shared()
+        // SAFETY: L5, by our reference.
+        unsafe { self.shared.get() }
     }
 
     /// Returns shared ownership of the `Shared`.
     pub(crate) fn owner(&self) -> Arc<Shared<L>> {
-        self.owned.owner()
+        // SAFETY: L5, by our reference.
+        unsafe { self.shared.to_arc() }
+    }
+
+    /// The link to wait for.
+    #[inline]
+    pub(super) fn link(&self) -> Link<'_, T, L> {
+        Link {
+            node: &self.node,
+            shared: self.shared(),
+        }
     }
 
     /// Returns what there is to read. Follows splices, which moves the place.
@@ -317,7 +291,7 @@ impl<T, L> PlaceRef<T, L> {
 
     /// Waits until this slot is written. Cancel safe.
     pub(crate) async fn written(&self) {
-        wait_for(&self.owned.link()).await;
+        wait_for(&self.link()).await;
     }
 
     /// Asks the writer of the next item to enforce lag limits. Follows splices.
@@ -325,7 +299,7 @@ impl<T, L> PlaceRef<T, L> {
     /// Returns `true` if there is an item already: then its writer may have missed the request.
     pub(crate) fn request_limits(&mut self) -> bool {
         loop {
-            let link = self.owned.link();
+            let link = self.link();
             link.node.node().request_limits();
             // The slot may have been written before its writer could see the request.
             if !link.has_happened() {
@@ -367,7 +341,7 @@ impl<T, L> PlaceRef<T, L> {
     ///
     /// Returns `true` if that will be the item at this slot, or this buffer has ended here.
     pub(super) fn is_last_after_request(&self) -> bool {
-        self.owned.node.node().request_limits();
+        self.node.node().request_limits();
         !matches!(self.look().read(), NodeState::Item(..))
     }
 
@@ -415,7 +389,7 @@ impl<T, L> PlaceRef<T, L> {
 impl<T, L> Clone for PlaceRef<T, L> {
     #[inline]
     fn clone(&self) -> Self {
-        Self::from_node_ref(self.owned.node.clone(), self.place())
+        Self::from_node_ref(self.node.clone(), self.place())
     }
 }
 

@@ -43,7 +43,6 @@ pub(super) type Shared<T> = shared::Shared<Limits<T>>;
 pub(super) type NodeRef<T> = place::NodeRef<T, Limits<T>>;
 pub(super) type NodePtr<T> = place::NodePtr<T, Limits<T>>;
 pub(super) type Place<T> = place::Place<T, Limits<T>>;
-pub(super) type OwnedNode<T> = place::OwnedNode<T, Limits<T>>;
 pub(super) type Trail<T> = trail::Trail<T, Limits<T>>;
 pub(super) type Parked<T> = trail::Parked<T, Limits<T>>;
 pub(super) type Leash<T> = leash::Leash<Inside<T>>;

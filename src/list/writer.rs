@@ -4,12 +4,10 @@ use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::after_lock::{
-    Counts, EnforceLimits, HandedOn, Later, MeterAgain, Spliced, Wake, Written,
-};
+use super::after_lock::{Later, Splice, Written};
 use super::registry::{
-    Batch, BlockAllocator, Chain, Ending, NodePtr, NodeRef, OwnedNode, Payload, Place, PlaceRef,
-    Shared, WeakPlace,
+    Batch, BlockAllocator, Chain, Ending, NodePtr, NodeRef, Payload, Place, PlaceRef, Shared,
+    WeakPlace,
 };
 use crate::error::BookmarkError;
 use crate::error::SharedError;
@@ -97,14 +95,27 @@ impl<T> Writer<T> {
         })
     }
 
-    /// Publishes an item of one event. The caller then calls [`conclude`](Self::conclude).
+    /// Publishes an item of one event.
     #[inline]
-    pub(crate) fn publish_one(&mut self, event: T) -> Wake<T> {
-        if self.may_replace() {
-            drop(self.replace(event));
-            return Wake(None);
+    pub(crate) fn push(&mut self, event: T) {
+        if self.skip_unobserved(1) {
+            return;
         }
-        self.fill(|| Payload::One(event), None, 1)
+        let written = if self.may_replace() {
+            drop(self.replace(event));
+            None
+        } else {
+            self.fill(|| Payload::One(event), None, 1)
+        };
+        self.conclude(written);
+    }
+
+    /// Publishes an item for each event.
+    pub(crate) fn publish(&mut self, mut batch: Batch<T>) {
+        if !self.skip_unobserved(batch.len()) {
+            let written = self.fill_all(&mut batch);
+            self.conclude(written);
+        }
     }
 
     /// Puts an event in the place of the newest item, which it returns.
@@ -119,12 +130,9 @@ impl<T> Writer<T> {
         Some(unsafe { window.first.replace(Payload::One(event)) })
     }
 
-    /// Publishes an item for each event. The caller then calls [`conclude`](Self::conclude).
-    pub(crate) fn publish(&mut self, batch: &mut Batch<T>) -> Wake<T> {
+    fn fill_all(&mut self, batch: &mut Batch<T>) -> Option<Written<T>> {
         let len = batch.len();
-        let Some((first, rest)) = batch.take() else {
-            return Wake(None);
-        };
+        let (first, rest) = batch.take()?;
         let rest = rest.map(|(rest, allocator)| {
             self.begin_block(len);
             // The new last slot will be in the batch's block, so this writer continues there.
@@ -135,11 +143,11 @@ impl<T> Writer<T> {
             self.allocator.set_standing_requests(requests);
             rest
         });
-        let wake = self.fill(|| first, rest, len);
+        let written = self.fill(|| first, rest, len);
         if len > 1 {
             self.note_recent();
         }
-        wake
+        written
     }
 
     /// Notes the last slot for readers that skip their backlog (L8).
@@ -162,8 +170,8 @@ impl<T> Writer<T> {
         if self.may_replace() {
             return Err(self.replace(event));
         }
-        let wake = self.fill(|| Payload::One(event), None, 1);
-        Ok(self.later(wake))
+        let written = self.fill(|| Payload::One(event), None, 1);
+        Ok(self.later(written))
     }
 
     /// Publishes an item of one event under a lock, and returns its place.
@@ -175,8 +183,8 @@ impl<T> Writer<T> {
         debug_assert!(self.window.is_none(), "the window would miss the item");
         let (filled, place, _) = self.write(|| Payload::One(event), None, 1);
         let awaited = filled.has_requests().then(|| filled.clone());
-        let wake = Wake(awaited.map(|filled| self.written(filled, place, 1)));
-        (PlaceRef::from_node_ref(filled, place), self.later(wake))
+        let written = awaited.map(|filled| self.written(filled, place, 1));
+        (PlaceRef::from_node_ref(filled, place), self.later(written))
     }
 
     /// Publishes an item for each event, under a lock.
@@ -188,25 +196,26 @@ impl<T> Writer<T> {
         if self.skip_unobserved(batch.len()) {
             return Err(batch);
         }
-        let wake = self.publish(&mut batch);
-        Ok(self.later(wake))
+        let written = self.fill_all(&mut batch);
+        Ok(self.later(written))
     }
 
     #[inline]
-    fn later(&mut self, wake: Wake<T>) -> Later<T> {
+    fn later(&mut self, written: Option<Written<T>>) -> Later<T> {
         Later {
-            wake,
+            written,
             trimmed: self.window.as_mut().and_then(Window::trim_later),
         }
     }
 
+    /// Writes items, and returns what is to be done after that if something was requested there.
     #[inline]
     fn fill(
         &mut self,
         first: impl FnOnce() -> Payload<T>,
         rest: Option<Chain<T>>,
         len: u64,
-    ) -> Wake<T> {
+    ) -> Option<Written<T>> {
         let (filled, place, newest) = self.write(first, rest, len);
         let awaited = match &mut self.window {
             None => filled.release_unless_awaited(),
@@ -224,7 +233,7 @@ impl<T> Writer<T> {
                 }
             }
         };
-        Wake(awaited.map(|filled| self.written(filled, place, len)))
+        awaited.map(|filled| self.written(filled, place, len))
     }
 
     /// Writes items to the last slot and those after it.
@@ -265,9 +274,9 @@ impl<T> Writer<T> {
             self.allocator.set_standing_requests(is_metered);
         }
         Written {
-            owned: OwnedNode::new(filled, place),
-            seq: place.seq,
+            place: PlaceRef::from_node_ref(filled, place),
             items,
+            splice: None,
         }
     }
 
@@ -283,7 +292,7 @@ impl<T> Writer<T> {
 
     /// Wakes the readers that wait, and frees what has left the window, even if a waker panics.
     #[inline]
-    pub(crate) fn conclude(&mut self, wake: Wake<T>) {
+    fn conclude(&mut self, written: Option<Written<T>>) {
         struct Trim<'a, T>(&'a mut Writer<T>);
 
         impl<T> Drop for Trim<'_, T> {
@@ -296,20 +305,24 @@ impl<T> Writer<T> {
         }
 
         let _trim = Trim(self);
-        drop(wake);
+        if let Some(written) = written {
+            written.fulfil(None);
+        }
     }
 
-    pub(crate) fn close(&mut self) -> Wake<T> {
-        self.end(Ending::Closed)
+    pub(crate) fn close(&mut self) -> Later<T> {
+        self.end(Ending::Closed, None)
     }
 
-    pub(crate) fn fail(&mut self, error: SharedError) -> Wake<T> {
-        self.end(Ending::Failed(error))
+    pub(crate) fn fail(&mut self, error: SharedError) -> Later<T> {
+        self.end(Ending::Failed(error), None)
     }
 
     /// Ends the buffer, which continues at `target`. If that would make a ring, it ends with an
     /// error.
-    pub(crate) fn splice(&mut self, target: PlaceRef<T>) -> Spliced<T> {
+    ///
+    /// The result keeps what is retained, so that the writer can be dropped under a lock.
+    pub(crate) fn splice(&mut self, target: PlaceRef<T>) -> Later<T> {
         let to = target.owner();
         // Under one lock for all buffers: the check that `target` does not lead back to us and the
         // splice itself must be one step. Otherwise two buffers could be spliced to each other at
@@ -320,48 +333,23 @@ impl<T> Writer<T> {
         while let Some(shared) = ahead {
             if Arc::ptr_eq(&shared, &self.shared) {
                 drop(splicing);
-                return Spliced {
-                    wake: self.fail(SharedError::new(SpliceCycle.into())),
-                    observers: HandedOn(None),
-                    meter: MeterAgain(None),
-                    _limits: EnforceLimits(None),
-                    _refused: Some(target),
-                };
+                let mut later = self.fail(SharedError::new(SpliceCycle.into()));
+                later.trimmed = Some(target.into_node_ref());
+                return later;
             }
             ahead = shared.successor().map(|(next, _)| next);
         }
-        let seq = target.place().seq;
-        let ending = Ending::Spliced {
-            to: Arc::clone(&to),
-            seq,
-        };
-        let (wake, excess, limited) = self.end_as(ending, Some(target.into_node_ref()));
-        let is_metered = limited.is_some() && self.shared.limits().is_metered();
+        let seq = target.seq();
+        let mut later = self.end(Ending::Spliced { to, seq }, Some(target));
         drop(splicing);
-        Spliced {
-            wake,
-            observers: HandedOn(Some(Counts {
-                from: Arc::clone(&self.shared),
-                to,
-                excess,
-            })),
-            meter: MeterAgain(is_metered.then(|| self.tail())),
-            _limits: EnforceLimits(limited),
-            _refused: None,
-        }
+        later.trimmed = self.window.take().map(Window::into_oldest);
+        later
     }
 
-    fn end(&mut self, ending: Ending<T>) -> Wake<T> {
-        self.end_as(ending, None).0
-    }
-
-    fn end_as(
-        &mut self,
-        ending: Ending<T>,
-        target: Option<NodeRef<T>>,
-    ) -> (Wake<T>, isize, Option<Arc<Shared<T>>>) {
+    /// Ends the buffer, which continues at `target` if it is spliced.
+    fn end(&mut self, ending: Ending<T>, target: Option<PlaceRef<T>>) -> Later<T> {
         if mem::replace(&mut self.ended, true) {
-            return (Wake(None), 0, None);
+            return Later::NOTHING;
         }
         // The count includes the items that were skipped.
         self.shared.publish(self.seq);
@@ -369,19 +357,24 @@ impl<T> Writer<T> {
         let excess = self.shared.end(ending);
         // Before a reader can follow the splice: a reader that has is registered with the next
         // buffer.
-        let limited = self.shared.hand_limits_on();
+        let limits = self.shared.hand_limits_on();
         // No slot comes after this one, so it closes its block.
         self.allocator.leave(self.last.node());
         let place = Place::new(self.last.as_ptr(), self.seq, &self.shared);
+        let to = target.as_ref().map(PlaceRef::owner);
         // SAFETY: L6: the slot was empty until now, and we have `&mut self`. The ending is set.
-        unsafe { self.last.end(target) };
-        let awaited = self.last.has_requests().then(|| self.last.clone());
-        let written = awaited.map(|filled| Written {
-            owned: OwnedNode::new(filled, place),
-            seq: self.seq,
+        unsafe { self.last.end(target.map(PlaceRef::into_node_ref)) };
+        let is_awaited = self.last.has_requests();
+        let splice = to.map(|to| Box::new(Splice { to, excess, limits }));
+        let written = (is_awaited || splice.is_some()).then(|| Written {
+            place: PlaceRef::from_node_ref(self.last.clone(), place),
             items: 0,
+            splice,
         });
-        (Wake(written), excess, limited)
+        Later {
+            written,
+            trimmed: None,
+        }
     }
 
     /// Returns the place after the newest item.
@@ -459,11 +452,14 @@ impl<T> Writer<T> {
     /// Returns what keeps it alive for the moment: dropping that runs user code.
     pub(crate) fn clear_window(&mut self) -> Option<impl Sized + use<T>> {
         let window = self.window.as_mut()?;
-        window.len = 0;
-        window.newest = None;
-        let first = mem::replace(&mut window.first, self.last.clone());
-        // The item that has left the window leads to the others, so it keeps them all.
-        Some(window.passed.take().unwrap_or(first))
+        let empty = Window {
+            first: self.last.clone(),
+            newest: None,
+            len: 0,
+            limit: window.limit,
+            passed: None,
+        };
+        Some(mem::replace(window, empty).into_oldest())
     }
 }
 
@@ -499,6 +495,12 @@ impl<T> Window<T> {
             && len == 1
             && self.passed.is_none()
             && !self.first.is_unique()
+    }
+
+    /// Returns the reference that keeps all of it.
+    fn into_oldest(self) -> NodeRef<T> {
+        // The item that has left the window leads to the others.
+        self.passed.unwrap_or(self.first)
     }
 
     /// Frees the oldest items beyond the limit.

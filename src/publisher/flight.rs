@@ -40,11 +40,11 @@ impl Flight {
             // destructors, which the future has reported by then.
             let poll = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
             match poll {
-                Ok(Poll::Pending) => (FlightStep::Pending, None),
-                Ok(Poll::Ready(())) => (FlightStep::Done, None),
+                Ok(Poll::Pending) => FlightStep::Pending,
+                Ok(Poll::Ready(())) => FlightStep::Done,
                 Err(panic) => {
                     discard(panic);
-                    (FlightStep::Done, None)
+                    FlightStep::Done
                 }
             }
         });

@@ -127,7 +127,7 @@ impl<T> EventBuffer<T> {
     /// ```
     pub fn append(&mut self, events: impl IntoIterator<Item = T>) {
         if let Some(item) = Payload::collect(events) {
-            self.publish(Batch::one(item));
+            self.tail.publish(Batch::one(item));
         }
     }
 
@@ -151,17 +151,7 @@ impl<T> EventBuffer<T> {
     #[inline]
     #[doc(alias = "send")]
     pub fn push(&mut self, event: T) {
-        if !self.tail.skip_unobserved(1) {
-            let wake = self.tail.publish_one(event);
-            self.tail.conclude(wake);
-        }
-    }
-
-    fn publish(&mut self, mut batch: Batch<T>) {
-        if !self.tail.skip_unobserved(batch.len()) {
-            let wake = self.tail.publish(&mut batch);
-            self.tail.conclude(wake);
-        }
+        self.tail.push(event);
     }
 
     /// Ends the buffer like [`close`](Self::close), but keeps the replay window until it is
@@ -347,12 +337,9 @@ impl<T> EventBuffer<T> {
     /// assert_eq!(reader.try_recv(), Ok("event"));
     /// ```
     pub fn splice(mut self, onward: impl Into<Position<T>>) {
-        let mut spliced = self.tail.splice(onward.into().0);
-        // Readers are woken before events are dropped, since that may take long.
-        spliced.wake();
-        // Before `spliced` enforces limits: the replay window would keep what those are to free.
+        let later = self.tail.splice(onward.into().0);
         drop(self);
-        drop(spliced);
+        drop(later);
     }
 
     /// Ends the buffer with an error, which each reader receives once, after all items. O(1).
@@ -624,7 +611,7 @@ impl<T> Builder<T> {
 /// ```
 impl<T> Extend<T> for EventBuffer<T> {
     fn extend<I: IntoIterator<Item = T>>(&mut self, events: I) {
-        self.publish(events.into_iter().collect());
+        self.tail.publish(events.into_iter().collect());
     }
 }
 

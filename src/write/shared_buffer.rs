@@ -2,13 +2,12 @@
 
 use std::error::Error;
 use std::fmt;
-use std::mem;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::{Arc, Weak};
 
 use crate::error::BookmarkError;
 use crate::error::{Ended, ResumeError, SharedError};
-use crate::list::{Batch, Payload, Wake, Writer};
+use crate::list::{Batch, Later, Payload, Writer};
 use crate::read::bookmark::Bookmark;
 use crate::read::indexed::Indexed;
 use crate::read::item::BufferItem;
@@ -495,15 +494,12 @@ impl<T> SharedBuffer<T> {
         if buffer.tail.has_ended() {
             return drop(buffer);
         }
-        let mut spliced = buffer.tail.splice(onward.0);
+        let later = buffer.tail.splice(onward.0);
         // The handles live on, and with this tail they would keep the other buffer's items.
-        let tail = mem::replace(&mut buffer.tail, Writer::closed());
+        buffer.tail = Writer::closed();
+        // User code runs after the lock is released.
         drop(buffer);
-        // User code runs after the lock is released. Readers are woken before events are dropped,
-        // since that may take long.
-        spliced.wake();
-        drop(tail);
-        drop(spliced);
+        drop(later);
     }
 
     /// Ends the buffer like [`close`](Self::close), but keeps the replay window for later readers.
@@ -530,14 +526,14 @@ impl<T> SharedBuffer<T> {
     }
 
     /// Like [`finish`](Self::finish), but returns the wake-ups, which run user code.
-    pub(crate) fn finish_later(&self) -> (Recording<T>, Wake<T>) {
+    pub(crate) fn finish_later(&self) -> (Recording<T>, Later<T>) {
         let mut buffer = self.buffer.lock();
         let recording = Recording::of(&buffer.tail);
         let wake = buffer.tail.close();
         (recording, wake)
     }
 
-    fn end_with(&self, end: impl FnOnce(&mut Writer<T>) -> Wake<T>) {
+    fn end_with(&self, end: impl FnOnce(&mut Writer<T>) -> Later<T>) {
         let mut buffer = self.buffer.lock();
         let wake = end(&mut buffer.tail);
         let window = buffer.tail.clear_window();

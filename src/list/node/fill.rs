@@ -8,7 +8,6 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use super::block::{BlockAllocator, Vacancy};
 use super::{NodePtr, NodeRef, Payload};
-use crate::unwind::both_even_if_one_panics;
 
 impl<T, S> NodeRef<T, S> {
     /// Creates the first slot of a new buffer, which is empty and owns `shared`.
@@ -213,8 +212,7 @@ impl<T, S> Drop for Batch<T, S> {
             // SAFETY: L11.
             self.allocator.leave(unsafe { rest.last.0.as_ref() });
             // The first node's one reference was meant for the link, which is not made now.
-            let (first, rest) = (self.first.take(), NodeRef(rest.first.0));
-            both_even_if_one_panics(|| drop(first), || drop(rest));
+            drop((self.first.take(), NodeRef(rest.first.0)));
         }
     }
 }
