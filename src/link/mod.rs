@@ -75,7 +75,7 @@ pub(crate) use blocking::{block_on, recv_blocking, recv_timeout};
 pub use closer::Closer;
 pub(crate) use closer::{Closable, Closed};
 pub(crate) use event_listener::Event;
-pub(crate) use receiving::receive;
+pub(crate) use receiving::Receiving;
 pub(crate) use registration::{Awaited, Registration, wait_for};
 pub(crate) use signal::Signal;
 pub(crate) use waiters::{Ticket, Waiters};

@@ -19,7 +19,7 @@ use super::trace::{Note, Notes};
 use super::update::{Begin, ResetReason, Update};
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::lag_limit::LagLimit;
-use crate::link::{Closer, receive, recv_blocking, recv_timeout};
+use crate::link::{Closer, Receiving, recv_blocking, recv_timeout};
 use crate::read::iter::Iter;
 use crate::unwind::both_even_if_one_panics;
 
@@ -355,12 +355,12 @@ impl<K, T> Watch<K, T> {
     /// assert!(matches!(watch.recv().await?, Update::Begin(Begin::Fresh)));
     /// # Ok::<(), event_buffer::RecvError>(()) }).unwrap();
     /// ```
-    pub async fn recv(&mut self) -> Result<Update<K, T>, RecvError> {
-        let poll = |watch: &mut Self, cx: &Context<'_>| watch.poll(Some(cx.waker()));
-        match receive(self, poll, |watch| watch.control.stop_waiting()).await {
-            Some(received) => received.map_err(RecvError::from),
-            None => Err(RecvError::Closed),
-        }
+    pub fn recv(&mut self) -> impl Future<Output = Result<Update<K, T>, RecvError>> {
+        let poll = |watch: &mut Self, cx: &Context<'_>| {
+            let received = watch.poll(Some(cx.waker()));
+            received.map(|update| update.map_or(Err(RecvError::Closed), |it| Ok(it?)))
+        };
+        Receiving::new(self, poll, |watch| watch.control.stop_waiting())
     }
 
     /// Returns the next update if one is ready. Never waits.

@@ -12,7 +12,7 @@ use futures::stream::{FusedStream, Stream};
 
 use crate::error::{RecvError, RecvTimeoutError, SharedError, TryRecvError};
 use crate::lag_limit::LagLimit;
-use crate::link::{Closer, receive, recv_blocking, recv_timeout};
+use crate::link::{Closer, Receiving, recv_blocking, recv_timeout};
 use crate::list::{Skipped, WeakPlace};
 use crate::read::bookmark::Bookmark;
 use crate::read::iter::Iter;
@@ -155,8 +155,8 @@ impl<T: Clone> Limited<T> {
     /// assert_eq!(reader.recv().await, Ok("new"));
     /// # });
     /// ```
-    pub async fn recv(&mut self) -> Result<T, RecvError> {
-        receive(self, Self::poll_recv, |reader| reader.items.stop_waiting()).await
+    pub fn recv(&mut self) -> impl Future<Output = Result<T, RecvError>> {
+        Receiving::new(self, Self::poll_recv, |reader| reader.items.stop_waiting())
     }
 
     /// Returns the next event if one is ready. Never waits.

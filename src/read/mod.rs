@@ -9,6 +9,5 @@ pub(crate) mod iter;
 pub(crate) mod limited;
 pub(crate) mod position;
 pub(crate) mod reader;
-mod receiving;
 mod start;
 pub(crate) mod subscription;

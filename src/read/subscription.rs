@@ -11,7 +11,7 @@ use futures::stream::{FusedStream, Stream};
 
 use crate::error::{RecvError, RecvTimeoutError, SharedError, TryRecvError};
 use crate::lag_limit::LagLimit;
-use crate::link::{Closer, recv_blocking, recv_timeout};
+use crate::link::{Closer, Receiving, recv_blocking, recv_timeout};
 use crate::list::{Cursor, PlaceRef, Read, Skipped, Standing, WeakPlace};
 use crate::read::bookmark::Bookmark;
 use crate::read::chunk::Chunk;
@@ -57,23 +57,11 @@ use crate::read::reader::Reader;
 /// # Ok::<(), event_buffer::RecvError>(()) }).unwrap();
 /// ```
 pub struct Subscription<T> {
-    pub(super) reader: Reader<T>,
+    reader: Reader<T>,
     /// Set once the producer's failure has been reported.
     failed: bool,
     /// Set once the stream has yielded `None`, or an error that only `None` can follow.
     terminated: bool,
-    /// The owner of the cursor's registration.
-    pub(super) waits: Waits,
-}
-
-/// The owner of the cursor's one registration, if it has one.
-///
-/// That of a `recv` ends with its future. A `recv` that is polled replaces the stream's.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Waits {
-    #[default]
-    AsStream,
-    InRecv,
 }
 
 impl<T> Subscription<T> {
@@ -86,7 +74,6 @@ impl<T> Subscription<T> {
             reader,
             failed: false,
             terminated: false,
-            waits: Waits::default(),
         }
     }
 
@@ -116,7 +103,6 @@ impl<T> Subscription<T> {
     /// assert_eq!(reader.recv().await, Err(RecvError::Closed));
     /// # Ok::<(), RecvError>(()) }).unwrap();
     /// ```
-    // An `async fn` would copy the result, which measured a third of reading what is ready.
     pub fn recv(&mut self) -> impl Future<Output = Result<BufferItem<T>, RecvError>> {
         self.next_with(Self::try_recv)
     }
@@ -572,13 +558,21 @@ impl<T> Subscription<T> {
         self.reader.closed_from_outside()
     }
 
+    /// Waits until `next` returns anything but [`TryRecvError::Empty`].
+    pub(super) fn next_with<R>(
+        &mut self,
+        mut next: impl FnMut(&mut Self) -> Result<R, TryRecvError>,
+    ) -> impl Future<Output = Result<R, RecvError>> {
+        let poll = move |reader: &mut Self, cx: &Context<'_>| reader.poll_with(cx, &mut next);
+        Receiving::new(self, poll, Self::stop_waiting)
+    }
+
     /// Calls `next`; if nothing is ready, polls the link's listener and calls it again.
     #[inline]
-    pub(super) fn poll_with<R>(
+    fn poll_with<R>(
         &mut self,
         cx: &Context<'_>,
         mut next: impl FnMut(&mut Self) -> Result<R, TryRecvError>,
-        waits: Waits,
     ) -> Poll<Result<R, RecvError>> {
         loop {
             // The common case is returned inline, so that it is not copied; the rest is out of
@@ -587,7 +581,6 @@ impl<T> Subscription<T> {
                 Ok(received) => return Poll::Ready(Ok(received)),
                 Err(nothing) => nothing,
             };
-            self.waits = waits;
             if let Some(poll) = self.end_or_poll_link(cx, nothing) {
                 return poll.map(Err);
             }
@@ -622,7 +615,7 @@ impl<T> Subscription<T> {
         if self.terminated {
             return Poll::Ready(None);
         }
-        let poll = self.poll_with(cx, next, Waits::AsStream);
+        let poll = self.poll_with(cx, next);
         poll.map(|received| self.as_stream(received))
     }
 
