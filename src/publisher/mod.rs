@@ -234,6 +234,7 @@ mod following;
 mod handle;
 mod hub;
 mod inbox;
+mod registry;
 mod request;
 mod resume;
 mod snapshot;

@@ -12,7 +12,7 @@ use futures::stream::{FusedStream, Stream};
 use super::control::{Control, Order};
 use super::error::{CloseReason, WatchError};
 use super::following::{Following, Step};
-use super::hub::{Registry, WatchStart};
+use super::registry::{Registry, WatchStart};
 use super::request::{Filter, OverLimit};
 use super::resume::Resume;
 use super::trace::{Note, Notes};

@@ -7,25 +7,15 @@ use std::sync::Arc;
 use super::super::commit::Entry;
 use super::super::control::{Control, Ordered};
 use super::super::error::{CloseReason, WatchError};
-use super::super::stats::Slowest;
 use super::super::trace::{GivenUpBy, Note, Notes, UncachedBy};
 use super::super::update::ResetReason;
-use super::garbage::{EachDropped, Garbage, GivenUp};
+use super::garbage::{EachDropped, Garbage, finish};
 use super::history::Kind;
+use super::sizes::STEP;
+use super::state::{Hub, HubState};
 use super::topic::Topic;
-use super::{Hub, HubState, STEP};
 use crate::unwind::{both_even_if_one_panics, for_each_even_if_one_panics};
 use crate::write::deferred::Deferred;
-
-/// Closes the readers of all watches first. Then wakes each watch and frees what it kept, even if
-/// that panics for another one.
-pub(super) fn finish<K, T>(mut ordered: Vec<Ordered>, builds: EachDropped<Vec<GivenUp<K, T>>>) {
-    ordered.iter_mut().for_each(Ordered::close_readers);
-    both_even_if_one_panics(
-        || for_each_even_if_one_panics(ordered.drain(..), drop),
-        || drop(builds),
-    );
-}
 
 /// What a call has to do after the lock. It grows by one step's share at a time, so that nothing
 /// large is moved under the lock.
@@ -241,16 +231,6 @@ where
         closing.finish();
     }
 
-    pub(in super::super) fn watchers<Q>(&self, key: &Q) -> usize
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        let state = self.state.lock();
-        let slot = state.slots.get(key);
-        slot.map_or(0, |slot| state.watchers(*slot))
-    }
-
     pub(in super::super) fn complete<Q>(&self, key: &Q)
     where
         K: Borrow<Q>,
@@ -297,40 +277,6 @@ where
             for_each_even_if_one_panics(step.iter(), |control| control.wake_if_behind(index));
         }
     }
-
-    /// Returns the watches that are furthest behind, visiting all in steps (invariant 7).
-    pub(in super::super) fn slowest(&self, most: usize) -> Vec<Slowest<K>>
-    where
-        K: Clone,
-    {
-        let mut all = Vec::new();
-        let mut after = 0;
-        loop {
-            let state = self.state.lock();
-            let before = all.len();
-            for (id, watch) in state.watches.step(after) {
-                after = id;
-                let lags = watch.slots.iter().map(|slot| state.lag(*slot, id));
-                all.push((
-                    lags.sum::<u64>(),
-                    Arc::clone(&watch.keys),
-                    Arc::clone(&watch.tokens),
-                ));
-            }
-            if all.len() == before {
-                break;
-            }
-            drop(state);
-            all.sort_by_key(|(lag, ..)| std::cmp::Reverse(*lag));
-            all.truncate(most);
-        }
-        let slowest = all.into_iter().map(|(lag, keys, tokens)| Slowest {
-            keys: keys.iter().map(|key| K::clone(key)).collect(),
-            tokens: tokens.to_vec(),
-            lag,
-        });
-        slowest.collect()
-    }
 }
 
 impl<K, T> HubState<K, T> {
@@ -352,20 +298,6 @@ impl<K, T> HubState<K, T> {
         let watches = watches.iter().filter_map(|id| self.watches.get(*id));
         watches.filter_map(|watch| order(&watch.control)).collect()
     }
-
-    fn watchers(&self, slot: usize) -> usize {
-        let live = self.topics.get(slot).and_then(Topic::live);
-        live.map_or(0, |live| live.watches.len())
-    }
-
-    fn lag(&self, slot: usize, watch: u64) -> u64 {
-        let live = self.topics.get(slot).and_then(Topic::live);
-        let lag = live.and_then(|live| {
-            let seat = live.watches.get(&watch)?;
-            Some(live.count.saturating_sub(seat.progress.get()))
-        });
-        lag.unwrap_or(0)
-    }
 }
 
 impl<K: Hash + Eq, T> HubState<K, T> {
@@ -381,25 +313,6 @@ impl<K: Hash + Eq, T> HubState<K, T> {
         (ordered, garbage)
     }
 
-    /// Removes a watch from the registry and from its topics.
-    pub(super) fn unregister(&mut self, id: u64, garbage: &mut Garbage<K, T>) {
-        if let Some(watch) = self.watches.remove(id) {
-            self.unseat(id, &watch.slots, garbage);
-            garbage.pile().registered.push(watch);
-        }
-    }
-
-    /// Removes a watch from its topics.
-    pub(super) fn unseat(&mut self, id: u64, slots: &[usize], garbage: &mut Garbage<K, T>) {
-        for slot in slots {
-            self.leave_build(*slot, id, garbage);
-            if let Some(live) = self.topics.get_mut(*slot).and_then(Topic::live_mut) {
-                live.remove_watch(id);
-            }
-            self.remove_if_idle(*slot, garbage);
-        }
-    }
-
     /// Voids what is known of a topic: clients that resume from the last index or before are reset.
     fn void_at_last(&mut self, slot: usize, reason: GivenUpBy, garbage: &mut Garbage<K, T>) {
         self.give_up_builds(slot, reason, garbage);
@@ -408,23 +321,6 @@ impl<K: Hash + Eq, T> HubState<K, T> {
             self.remove_kept(slot, None, UncachedBy::Void, garbage);
         } else {
             self.void(slot, last, garbage);
-        }
-    }
-
-    /// Voids what is retained of a topic: clients that resume from `index` or before are reset.
-    pub(super) fn void(&mut self, slot: usize, index: u64, garbage: &mut Garbage<K, T>) {
-        self.remove_kept(slot, None, UncachedBy::Void, garbage);
-        let topic = &mut self.topics[slot];
-        for own in topic.void(index) {
-            garbage.add_entry(own);
-        }
-        self.history.push(index, slot, Kind::Rider);
-        // Watches that wait for a snapshot still receive it. Later watches cannot join it, and get
-        // a new one.
-        if let Some(live) = topic.live() {
-            for build in &live.builds {
-                garbage.pile().starts.0.extend(build.parts.shut());
-            }
         }
     }
 

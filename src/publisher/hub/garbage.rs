@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
+use super::super::control::Ordered;
 use super::super::snapshot::Piece;
 use super::arrivals::Arrival;
 use super::topic::{Build, Kept, Live, Retained, Topic};
@@ -13,7 +14,7 @@ use super::watches::Registered;
 use crate::publisher::error::SnapshotGivenUp;
 use crate::publisher::trace::Notes;
 use crate::read::position::Position;
-use crate::unwind::{Panic, discard, for_each_even_if_one_panics};
+use crate::unwind::{Panic, both_even_if_one_panics, discard, for_each_even_if_one_panics};
 
 /// Collected under the lock and dropped after it. Usually there is nothing, or one entry.
 pub(super) struct Garbage<K, T> {
@@ -124,4 +125,14 @@ impl<K, T> Pile<K, T> {
             panics: Vec::new(),
         }
     }
+}
+
+/// Closes the readers of all watches first. Then wakes each watch and frees what it kept, even if
+/// that panics for another one.
+pub(super) fn finish<K, T>(mut ordered: Vec<Ordered>, builds: EachDropped<Vec<GivenUp<K, T>>>) {
+    ordered.iter_mut().for_each(Ordered::close_readers);
+    both_even_if_one_panics(
+        || for_each_even_if_one_panics(ordered.drain(..), drop),
+        || drop(builds),
+    );
 }

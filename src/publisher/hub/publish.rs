@@ -6,12 +6,13 @@ use std::sync::Arc;
 use super::super::commit::{Commit, Entry, Part};
 use super::super::control::Control;
 use super::super::error::PublishError;
-use super::super::trace::{GivenUpBy, Note, UncachedBy};
+use super::super::trace::{GivenUpBy, Note};
 use super::garbage::{EachDropped, Garbage};
 use super::history::{Kind, Record};
 use super::indexes::At;
+use super::sizes::STEP;
+use super::state::{Hub, HubState};
 use super::topic::Topic;
-use super::{Hub, HubState, STEP, wake_all};
 use crate::sync::MutexGuard;
 use crate::unwind::{both_even_if_one_panics, for_each_even_if_one_panics};
 use crate::write::deferred::Deferred;
@@ -352,22 +353,6 @@ impl<K: Hash + Eq, T> HubState<K, T> {
         self.void(slot, index.saturating_sub(1), garbage);
     }
 
-    /// Drops the kept snapshot if it retains more commits of its key than the history may.
-    #[inline]
-    pub(super) fn give_up_large_kept(&mut self, slot: usize, garbage: &mut Garbage<K, T>) {
-        let limit = self.history.limit() as u64;
-        let Some(live) = self.topics[slot].live_mut() else {
-            return;
-        };
-        let is_large = live.kept.as_ref().is_some_and(|kept| {
-            let allowed = if limit > 0 { limit } else { kept.parts };
-            live.count - kept.onward.number > allowed
-        });
-        if is_large {
-            self.remove_kept(slot, None, UncachedBy::TooLarge, garbage);
-        }
-    }
-
     /// Removes what has to leave the history after a commit, at most one step of it.
     #[inline]
     fn leave_history(&mut self, index: u64, garbage: &mut Garbage<K, T>) {
@@ -430,4 +415,9 @@ impl<K: Hash + Eq, T> HubState<K, T> {
 
 fn wake_controls(woken: &[Arc<Control>]) {
     for_each_even_if_one_panics(woken.iter(), |control| control.wake_task());
+}
+
+/// Wakes all readers before anything is dropped, even if a waker panics.
+fn wake_all<K, T>(deferred: &EachDropped<Vec<Deferred<Entry<K, T>>>>) {
+    for_each_even_if_one_panics(deferred.0.iter(), Deferred::wake);
 }

@@ -7,48 +7,18 @@ use std::sync::Arc;
 use super::super::control::Control;
 use super::super::error::{CloseReason, WatchError};
 use super::super::inbox::Inbox;
+use super::super::registry::{Registry, WatchStart};
 use super::super::request::{OverLimit, Request};
 use super::super::resume::Resume;
 use super::super::track::{Reading, Track};
 use super::super::update::{Begin, ResetReason};
 use super::super::watch::Watch;
+use super::builds::Wanted;
 use super::garbage::Garbage;
+use super::state::{Hub, HubState};
 use super::topic::{ChainPlace, Progress, Seat, Topic};
 use super::watches::Registered;
-use super::{Era, Hub, HubState};
 use crate::lag_limit::LagLimit;
-
-/// What a watch starts with, or starts over with.
-pub(in super::super) struct WatchStart<K, T> {
-    pub(in super::super) begin: Begin,
-    pub(in super::super) tracks: Vec<Track<K, T>>,
-    pub(in super::super) era: Arc<Era>,
-    /// Set unless the watch has exactly one key.
-    pub(in super::super) inbox: Option<Arc<Inbox>>,
-}
-
-/// The hub as a watch sees it, without the bounds of its type parameters.
-pub(in super::super) trait Registry<K, T>: Send + Sync {
-    /// Removes a watch that was dropped or has ended.
-    fn unregister(&self, id: u64);
-
-    /// Starts a watch over, with snapshots that are not older than index `had` and not followed by
-    /// more than `limit` commits. Returns `None` if the watch is closed, or if the publisher has
-    /// ended.
-    fn restart(
-        self: Arc<Self>,
-        id: u64,
-        had: u64,
-        limit: u64,
-        reason: ResetReason,
-    ) -> Option<WatchStart<K, T>>;
-
-    /// Waits until the commit that is being published now has been published.
-    fn settle(&self);
-
-    /// Gives up the snapshots of a topic that are past their time limit.
-    fn give_up_late(&self, slot: usize);
-}
 
 /// A key of a watch, with the clones that may be needed under the lock (invariant 1).
 struct Prepared<K> {
@@ -68,14 +38,11 @@ struct Newcomer<'a, T> {
 }
 
 /// Which watch gets its seats, and how.
-pub(super) struct Seating<'a> {
-    pub(super) id: u64,
+struct Seating<'a> {
     control: &'a Arc<Control>,
     begin: Begin,
-    /// The index that the watcher has: the watch resumes after it, or gets nothing older than it.
-    pub(super) had: u64,
-    /// How many commits the watch may fall behind.
-    pub(super) limit: u64,
+    /// A watch that resumes does so after the index that it had.
+    wanted: Wanted,
 }
 
 impl<K, T> Hub<K, T>
@@ -175,11 +142,13 @@ where
         };
         state.watches.insert(id, watch);
         let seating = Seating {
-            id,
             control,
             begin,
-            had: of_epoch.map_or(0, |had| had.index),
-            limit: limit.map_or(u64::MAX, |(limit, _)| limit.items),
+            wanted: Wanted {
+                watch: id,
+                had: of_epoch.map_or(0, |had| had.index),
+                limit: limit.map_or(u64::MAX, |(limit, _)| limit.items),
+            },
         };
         self.seat(state, &seating, &slots, prepared, garbage)
     }
@@ -223,9 +192,10 @@ where
                 waits_for: None,
                 due: u64::MAX,
             };
-            live.watches.insert(seating.id, seat);
+            live.watches.insert(seating.wanted.watch, seat);
             if let Some(inbox) = &inbox {
-                live.inboxes.push((seating.id, Arc::clone(inbox), number));
+                live.inboxes
+                    .push((seating.wanted.watch, Arc::clone(inbox), number));
             }
             tracks.extend(self.track(state, seating, *slot, prepared, garbage));
         }
@@ -251,10 +221,14 @@ where
         let (place, contained, reading) = if seating.begin == Begin::Resumed {
             // A snapshot may be ahead of the publisher, so commits up to `had` may still come. They
             // are skipped.
-            (state.topics[slot].after(seating.had), seating.had, None)
+            (
+                state.topics[slot].after(seating.wanted.had),
+                seating.wanted.had,
+                None,
+            )
         } else {
-            let key = &mut prepared.handler;
-            let given = self.snapshot(state, slot, key, (seating, &mut *garbage));
+            let (key, wanted) = (&mut prepared.handler, &seating.wanted);
+            let given = self.snapshot(state, slot, key, (wanted, &mut *garbage));
             if let Some(given) = given {
                 let reading = Reading::new(given.parts, given.flight, given.early, slot);
                 (given.onward, 0, Some(reading))
@@ -265,11 +239,11 @@ where
         };
         let progress = Progress::new(place.number);
         let live = state.topics[slot].linked();
-        if let Some(seat) = live.watches.get_mut(&seating.id) {
+        if let Some(seat) = live.watches.get_mut(&seating.wanted.watch) {
             seat.progress = progress.clone();
             // The commits before this point do not count against the limit while the snapshot is
             // read.
-            seat.due = live.count.saturating_add(seating.limit);
+            seat.due = live.count.saturating_add(seating.wanted.limit);
             if seat.waits_for.is_some() {
                 live.due = live.due.min(seat.due);
             }
@@ -378,11 +352,13 @@ where
             }
             state.count_reset(reason, had, &mut garbage);
             let seating = Seating {
-                id,
                 control: &control,
                 begin: Begin::Reset(reason),
-                had,
-                limit,
+                wanted: Wanted {
+                    watch: id,
+                    had,
+                    limit,
+                },
             };
             Some(self.seat(state, &seating, &slots, &mut prepared, &mut garbage))
         };

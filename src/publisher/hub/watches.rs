@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::super::control::{Control, Ordered};
 use super::super::error::{CloseReason, WatchError};
-use super::STEP;
+use super::sizes::STEP;
 
 pub(super) struct Watches<K> {
     /// In the order of registration, so that all of them can be visited in steps (invariant 7).

@@ -1,0 +1,111 @@
+//! The figures of a publisher, and of its watches.
+
+use std::borrow::Borrow;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use super::super::stats::{Slowest, Stats};
+use super::super::trace::Note;
+use super::super::update::ResetReason;
+use super::garbage::Garbage;
+use super::state::{Hub, HubState};
+use super::topic::Topic;
+
+impl<K: Hash + Eq, T> Hub<K, T> {
+    pub(in super::super) fn stats(&self) -> Stats {
+        let swept;
+        let mut state = self.state.lock();
+        swept = state.sweep();
+        let mut figures = state.figures.clone();
+        figures.keys = state.topics.len();
+        figures.subscriptions = state.watches.len();
+        figures.retained_items = state.history.commits();
+        drop(state);
+        drop(swept);
+        figures
+    }
+
+    pub(in super::super) fn watchers<Q>(&self, key: &Q) -> usize
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ?Sized,
+    {
+        let state = self.state.lock();
+        let slot = state.slots.get(key);
+        slot.map_or(0, |slot| state.watchers(*slot))
+    }
+
+    /// Returns the watches that are furthest behind, visiting all in steps (invariant 7).
+    pub(in super::super) fn slowest(&self, most: usize) -> Vec<Slowest<K>>
+    where
+        K: Clone,
+    {
+        let mut all = Vec::new();
+        let mut after = 0;
+        loop {
+            let state = self.state.lock();
+            let before = all.len();
+            for (id, watch) in state.watches.step(after) {
+                after = id;
+                let lags = watch.slots.iter().map(|slot| state.lag(*slot, id));
+                all.push((
+                    lags.sum::<u64>(),
+                    Arc::clone(&watch.keys),
+                    Arc::clone(&watch.tokens),
+                ));
+            }
+            if all.len() == before {
+                break;
+            }
+            drop(state);
+            all.sort_by_key(|(lag, ..)| std::cmp::Reverse(*lag));
+            all.truncate(most);
+        }
+        let slowest = all.into_iter().map(|(lag, keys, tokens)| Slowest {
+            keys: keys.iter().map(|key| K::clone(key)).collect(),
+            tokens: tokens.to_vec(),
+            lag,
+        });
+        slowest.collect()
+    }
+}
+
+impl<K, T> HubState<K, T> {
+    pub(super) fn watchers(&self, slot: usize) -> usize {
+        let live = self.topics.get(slot).and_then(Topic::live);
+        live.map_or(0, |live| live.watches.len())
+    }
+
+    pub(super) fn lag(&self, slot: usize, watch: u64) -> u64 {
+        let live = self.topics.get(slot).and_then(Topic::live);
+        let lag = live.and_then(|live| {
+            let seat = live.watches.get(&watch)?;
+            Some(live.count.saturating_sub(seat.progress.get()))
+        });
+        lag.unwrap_or(0)
+    }
+
+    /// Counts and reports the reset of a watch that had everything up to `index`.
+    pub(super) fn count_reset(
+        &mut self,
+        reason: ResetReason,
+        index: u64,
+        garbage: &mut Garbage<K, T>,
+    ) {
+        let published = self.indexes.last();
+        let note = Note::Reset {
+            reason,
+            index,
+            published,
+        };
+        garbage.notes.add(self.era.epoch, note);
+        let resets = &mut self.figures.resets;
+        *match reason {
+            ResetReason::TooOld => &mut resets.too_old,
+            ResetReason::Ahead => &mut resets.ahead,
+            ResetReason::OtherEpoch => &mut resets.other_epoch,
+            ResetReason::Lagged => &mut resets.lagged,
+            ResetReason::Refreshed => &mut resets.refreshed,
+        } += 1;
+    }
+}
