@@ -15,7 +15,6 @@ use super::update::ResetReason;
 use crate::error::SharedError;
 use crate::link::{Closable, Closed, Closer};
 use crate::sync::{AtomicBool, AtomicU64, Mutex};
-use crate::unwind::{both_even_if_one_panics, even_if_it_panics};
 
 /// The part of a watch that it shares with the hub and with its closers.
 pub(super) struct Control {
@@ -169,11 +168,9 @@ impl Control {
         drop(before);
     }
 
-    /// Forgets the task, which no longer waits.
-    pub(super) fn stop_waiting(&self) {
-        let mut before = self.waker.lock().take();
-        // This runs in a destructor, in which a second panic would abort.
-        even_if_it_panics(|| drop(before.take()));
+    /// Forgets the task, which no longer waits. The waker must not be dropped under a lock.
+    pub(super) fn stop_waiting(&self) -> Option<Waker> {
+        self.waker.lock().take()
     }
 
     /// Wakes the task, unless it has been woken since it began to wait. Runs user code.
@@ -216,17 +213,20 @@ impl Ordered {
             .take()
             .or_else(|| self.control.waker.lock().take());
     }
+
+    /// Wakes the task, once its readers are closed. Runs user code.
+    pub(super) fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
 }
 
 impl Drop for Ordered {
     fn drop(&mut self) {
         self.close_readers();
-        let mut closed = mem::take(&mut self.closed).into_iter();
-        let waker = self.waker.take();
-        both_even_if_one_panics(
-            || waker.into_iter().for_each(Waker::wake),
-            || crate::unwind::for_each_even_if_one_panics(closed.by_ref(), drop),
-        );
+        // If this panics, `closed` is still dropped, as a field.
+        self.wake();
     }
 }
 

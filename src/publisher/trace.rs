@@ -122,6 +122,11 @@ mod imp {
             }
         }
 
+        /// Moves all notes of another one to the end of this one.
+        pub(in super::super) fn append(&mut self, other: &mut Self) {
+            self.0.append(&mut other.0);
+        }
+
         #[cold]
         fn report(&mut self) {
             for (epoch, note) in mem::take(&mut self.0) {
@@ -283,6 +288,8 @@ mod imp {
 
         #[inline]
         pub(in super::super) fn add(&mut self, _epoch: u64, _note: Note) {}
+
+        pub(in super::super) fn append(&mut self, _other: &mut Self) {}
     }
 
     pub(in super::super) struct Run;

@@ -21,7 +21,6 @@ use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::lag_limit::LagLimit;
 use crate::link::{Closer, receive, recv_blocking, recv_timeout};
 use crate::read::iter::Iter;
-use crate::unwind::both_even_if_one_panics;
 
 /// A [`Stream`] of [`Update`]s about one key or several, made by
 /// [`Publisher::subscribe`](super::Publisher::subscribe).
@@ -357,7 +356,7 @@ impl<K, T> Watch<K, T> {
     /// ```
     pub async fn recv(&mut self) -> Result<Update<K, T>, RecvError> {
         let poll = |watch: &mut Self, cx: &Context<'_>| watch.poll(Some(cx.waker()));
-        match receive(self, poll, |watch| watch.control.stop_waiting()).await {
+        match receive(self, poll, |watch| drop(watch.control.stop_waiting())).await {
             Some(received) => received.map_err(RecvError::from),
             None => Err(RecvError::Closed),
         }
@@ -483,10 +482,9 @@ impl<K, T> FusedStream for Watch<K, T> {
 
 impl<K, T> Drop for WatchRegistration<K, T> {
     fn drop(&mut self) {
-        both_even_if_one_panics(
-            || self.registry.unregister(self.id),
-            || self.control.stop_waiting(),
-        );
+        // Dropped last, and even if a destructor panics that `unregister` runs.
+        let _waker = self.control.stop_waiting();
+        self.registry.unregister(self.id);
     }
 }
 

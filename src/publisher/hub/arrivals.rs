@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 
 use crate::link::{Signal, wait_for};
 use crate::sync::AtomicBool;
-use crate::unwind::for_each_even_if_one_panics;
 
 /// What tasks wait for, by key. An entry is removed when its key gets a watch, or with the last
 /// task that waits for it.
@@ -48,12 +47,5 @@ impl<K: Hash + Eq> Arrivals<K> {
             return None;
         }
         self.0.remove_entry(key)
-    }
-}
-
-impl<K> Drop for Arrivals<K> {
-    /// Wakes all tasks, since no watch will come any more.
-    fn drop(&mut self) {
-        for_each_even_if_one_panics(self.0.drain(), |(_, arrival)| arrival.announce());
     }
 }

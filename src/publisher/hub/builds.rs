@@ -8,7 +8,7 @@ use super::super::error::SnapshotOutdated;
 use super::super::flight::Flight;
 use super::super::snapshot::{Builds, Handler, LeastIndex, Parts, Piece, SnapshotBuild};
 use super::super::trace::{GivenUpBy, Run, UncachedBy};
-use super::garbage::Garbage;
+use super::after_lock::AfterLock;
 use super::state::{Expiry, Hub, HubState};
 use super::topic::{Build, ChainPlace, Early, Kept, Live};
 use crate::read::subscription::Subscription;
@@ -67,10 +67,10 @@ where
         state: &mut HubState<K, T>,
         slot: usize,
         key: &mut Option<K>,
-        (wanted, garbage): (&Wanted, &mut Garbage<K, T>),
+        (wanted, after): (&Wanted, &mut AfterLock<K, T>),
     ) -> Option<ChosenSnapshot<K, T>> {
         let handler = self.settings.handler.as_ref()?;
-        state.give_up_late(slot, garbage);
+        state.give_up_late(slot, after);
         let live = state.topics[slot].linked();
         if let Some(kept) = live.kept_for(wanted) {
             return Some(kept);
@@ -133,11 +133,9 @@ where
 
     /// Gives up the snapshots of a topic that are past their time limit.
     pub(super) fn give_up_late_of(&self, slot: usize) {
-        let mut garbage = Garbage::new();
-        let mut state = self.state.lock();
-        state.give_up_late(slot, &mut garbage);
-        drop(state);
-        drop(garbage);
+        let mut locked = self.lock();
+        let (state, after) = locked.parts();
+        state.give_up_late(slot, after);
     }
 }
 
@@ -202,7 +200,7 @@ where
         announce: &mut dyn FnMut(),
     ) -> Result<(), SnapshotOutdated> {
         let start = {
-            let state = self.state.lock();
+            let state = self.lock();
             let topic = state.topics.get(slot);
             let builds = { topic.and_then(|topic| topic.live()) }.map(|live| &live.builds);
             let build = builds.and_then(|builds| builds.iter().find(|build| build.id == id));
@@ -222,11 +220,11 @@ where
         } else {
             start
         };
-        let mut garbage = Garbage::new();
-        let mut state = self.state.lock();
+        let mut locked = self.lock();
+        let (state, after) = locked.parts();
         let Some(build) = state.take_build(slot, id) else {
             // Given up while the lock was released, or the publisher has ended.
-            drop(state);
+            drop(locked);
             announce();
             return Ok(());
         };
@@ -238,7 +236,7 @@ where
         state.figures.snapshots_finished += 1;
         let kept = { build.parts.start() }.filter(|_| is_kept);
         if let Some((start, parts)) = kept {
-            state.remove_kept(slot, None, UncachedBy::Replaced, &mut garbage);
+            state.remove_kept(slot, None, UncachedBy::Replaced, after);
             let kept = Kept {
                 id,
                 index,
@@ -254,37 +252,35 @@ where
             if let Some(at) = Instant::now().checked_add(self.settings.ttl) {
                 state.expiries.push_back(Expiry { at, slot, id });
             }
-            state.give_up_large_kept(slot, &mut garbage);
+            state.give_up_large_kept(slot, after);
         }
-        state.remove_if_idle(slot, &mut garbage);
-        drop(state);
+        state.remove_if_idle(slot, after);
+        let after = locked.unlock();
         announce();
-        drop((build, garbage));
+        drop((after, build));
         Ok(())
     }
 
     fn failed(&self, slot: usize, id: u64, announce: &mut dyn FnMut()) {
-        let mut garbage = Garbage::<K, T>::new();
-        let mut state = self.state.lock();
+        let mut locked = self.lock();
+        let (state, after) = locked.parts();
         let build = state.take_build(slot, id);
         if build.is_some() {
             state.figures.snapshots_in_flight -= 1;
             state.figures.snapshots_failed += 1;
-            state.remove_if_idle(slot, &mut garbage);
+            state.remove_if_idle(slot, after);
         }
-        drop(state);
+        let after = locked.unlock();
         announce();
-        drop((build, garbage));
+        drop((after, build));
     }
 
     fn abandoned(&self, slot: usize, id: u64) {
-        let mut garbage = Garbage::<K, T>::new();
-        let mut state = self.state.lock();
+        let mut locked = self.lock();
+        let (state, after) = locked.parts();
         if let Some(build) = state.take_build(slot, id) {
-            state.give_up([build], GivenUpBy::NoWatch, &mut garbage);
-            state.remove_if_idle(slot, &mut garbage);
+            state.give_up([build], GivenUpBy::NoWatch, after);
+            state.remove_if_idle(slot, after);
         }
-        drop(state);
-        drop(garbage);
     }
 }

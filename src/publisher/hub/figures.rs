@@ -7,22 +7,21 @@ use std::sync::Arc;
 use super::super::stats::{Slowest, Stats};
 use super::super::trace::Note;
 use super::super::update::ResetReason;
-use super::garbage::Garbage;
+use super::after_lock::AfterLock;
 use super::state::{Hub, HubState};
 use super::topic::Topic;
 
 impl<K: Hash + Eq, T> Hub<K, T> {
     pub(in super::super) fn stats(&self) -> Stats {
-        let swept;
-        let mut state = self.state.lock();
-        swept = state.sweep();
-        let mut figures = state.figures.clone();
-        figures.keys = state.topics.len();
-        figures.subscriptions = state.watches.len();
-        figures.retained_items = state.history.commits();
-        drop(state);
-        drop(swept);
-        figures
+        let mut locked = self.lock();
+        let (state, after) = locked.parts();
+        state.sweep(after);
+        Stats {
+            keys: state.topics.len(),
+            subscriptions: state.watches.len(),
+            retained_items: state.history.commits(),
+            ..state.figures.clone()
+        }
     }
 
     pub(in super::super) fn watchers<Q>(&self, key: &Q) -> usize
@@ -30,7 +29,7 @@ impl<K: Hash + Eq, T> Hub<K, T> {
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let state = self.state.lock();
+        let state = self.lock();
         let slot = state.slots.get(key);
         slot.map_or(0, |slot| state.watchers(*slot))
     }
@@ -43,7 +42,7 @@ impl<K: Hash + Eq, T> Hub<K, T> {
         let mut all = Vec::new();
         let mut after = 0;
         loop {
-            let state = self.state.lock();
+            let state = self.lock();
             let before = all.len();
             for (id, watch) in state.watches.step(after) {
                 after = id;
@@ -90,7 +89,7 @@ impl<K, T> HubState<K, T> {
         &mut self,
         reason: ResetReason,
         index: u64,
-        garbage: &mut Garbage<K, T>,
+        after: &mut AfterLock<K, T>,
     ) {
         let published = self.indexes.last();
         let note = Note::Reset {
@@ -98,7 +97,7 @@ impl<K, T> HubState<K, T> {
             index,
             published,
         };
-        garbage.notes.add(self.era.epoch, note);
+        after.notes.add(self.era.epoch, note);
         let resets = &mut self.figures.resets;
         *match reason {
             ResetReason::TooOld => &mut resets.too_old,

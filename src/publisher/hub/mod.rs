@@ -23,19 +23,21 @@
 //!   and reports its outcome to the hub. A **kept** snapshot is a finished one that is cached.
 //! * An **`Era`** is what watches read without the lock: the index up to which everything is
 //!   linked, and whether the publisher has ended. Each epoch has its own.
-//! * **`Garbage`** is what a call has removed under the lock and drops after it.
+//! * **`AfterLock`** is what a call has found to do under the lock and does after it: wake tasks,
+//!   drop what was removed, report. `Locked` is the lock and an `AfterLock`, in this order.
 //!
 //! # The files
 //!
 //! Each imports only from the lines above it.
 //!
 //! ```text
-//!   era, indexes, history, topic, watches, arrivals    a part of the state each; none takes the lock
-//!   garbage                                            what runs after the lock
-//!   state                                              the parts, and the lock around them
+//!   era, indexes, history, topic, watches, arrivals    the parts of the state; they take no lock
+//!   after_lock                                         what runs after the lock
+//!   state                                              all parts, and the lock around them
 //!   remove                                             what any operation may have to remove
-//!   publish, close, end, builds, watched, figures      the operations
-//!   subscribe                                          the one that needs `builds`
+//!   publish, close, end, builds,                       the operations
+//!   watched, progress, figures
+//!   subscribe                                          the operation that needs builds, too
 //! ```
 //!
 //! # The way of a commit
@@ -55,8 +57,8 @@
 //!
 //! 1. **No user code under the lock**, except the keys' `Hash` and `Eq`. Those run before anything
 //!    is changed, or with their panics caught. What has to be woken, dropped or reported goes into
-//!    `Garbage` or a similar local, which is dropped after the lock. Keys are cloned before the
-//!    lock is taken.
+//!    the `AfterLock` of the lock, which is dropped after it even if the call returns early or
+//!    panics. Keys are cloned before the lock is taken.
 //! 2. **The index is stored last.** `Era::published` is written under the lock, when all commits up
 //!    to it are linked in all the chains that they touch, and noted in the inboxes of the watches
 //!    of several keys.
@@ -80,15 +82,16 @@
 //! The hub's lock comes first. Under it at most one of these is taken: the lock of a snapshot's
 //! parts, of a watch's orders, or of an inbox.
 
+mod after_lock;
 mod arrivals;
 mod builds;
 mod close;
 mod end;
 mod era;
 mod figures;
-mod garbage;
 mod history;
 mod indexes;
+mod progress;
 mod publish;
 mod remove;
 mod sizes;

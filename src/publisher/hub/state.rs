@@ -1,7 +1,8 @@
 //! The state of a hub, which is under its lock.
 
 use std::collections::{HashMap, VecDeque};
-use std::mem;
+use std::hash::Hash;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,18 +11,18 @@ use slab::Slab;
 use super::super::commit::Commits;
 use super::super::snapshot::Handler;
 use super::super::stats::Stats;
+use super::after_lock::{AfterLock, Removed};
 use super::arrivals::Arrivals;
 use super::era::Era;
-use super::garbage::{EachDropped, Tables};
 use super::history::History;
 use super::indexes::Indexes;
 use super::topic::Topic;
 use super::watches::Watches;
 use crate::lag_limit::SizeOf;
-use crate::sync::{Instant, Mutex};
+use crate::sync::{Instant, Mutex, MutexGuard};
 
 pub(in super::super) struct Hub<K, T> {
-    pub(super) state: Mutex<HubState<K, T>>,
+    state: Mutex<HubState<K, T>>,
     pub(super) settings: Settings<K, T>,
 }
 
@@ -56,6 +57,16 @@ pub(super) struct HubState<K, T> {
     pub(super) shut: bool,
 }
 
+/// The state while it is locked, and what is to be done after that.
+///
+/// Dropping this releases the lock first. So nothing that was removed is dropped under the lock
+/// (invariant 1), even if the call returns early or a key panics.
+pub(super) struct Locked<'a, K, T> {
+    // Dropped in this order.
+    state: MutexGuard<'a, HubState<K, T>>,
+    after: AfterLock<K, T>,
+}
+
 pub(super) struct Expiry {
     pub(super) at: Instant,
     pub(super) slot: usize,
@@ -88,12 +99,21 @@ impl<K, T> Hub<K, T> {
         }
     }
 
+    /// Takes the lock.
+    #[inline]
+    pub(super) fn lock(&self) -> Locked<'_, K, T> {
+        Locked {
+            state: self.state.lock(),
+            after: AfterLock::new(),
+        }
+    }
+
     pub(in super::super) fn epoch(&self) -> u64 {
-        self.state.lock().era.epoch
+        self.lock().era.epoch
     }
 
     pub(in super::super) fn index(&self) -> u64 {
-        self.state.lock().indexes.last()
+        self.lock().indexes.last()
     }
 }
 
@@ -103,10 +123,42 @@ impl<K, T> HubState<K, T> {
         self.next_id
     }
 
-    pub(super) fn take_tables(&mut self) -> Tables<K, T> {
-        Tables {
-            topics: EachDropped(mem::take(&mut self.topics)),
-            _slots: EachDropped(mem::take(&mut self.slots)),
+    /// Returns the topic of a key that has none, and makes it from clones of the key. Without user
+    /// code, since a key's `Hash` and `Eq` come first.
+    pub(super) fn make_topic(&mut self, (own, in_map): (K, K), after: &mut AfterLock<K, T>) -> usize
+    where
+        K: Hash + Eq,
+    {
+        if let Some(slot) = self.slots.get(&in_map) {
+            after.removed.extend([own, in_map].map(Removed::Key));
+            return *slot;
         }
+        let (topics, left) = (&mut self.topics, self.indexes.left());
+        // Nothing can fail any more once the entry has hashed its key: it has room.
+        *{ self.slots.entry(in_map) }.or_insert_with(|| topics.insert(Topic::new(own, left)))
+    }
+}
+
+impl<K, T> Deref for Locked<'_, K, T> {
+    type Target = HubState<K, T>;
+
+    #[inline]
+    fn deref(&self) -> &HubState<K, T> {
+        &self.state
+    }
+}
+
+impl<K, T> Locked<'_, K, T> {
+    #[inline]
+    pub(super) fn parts(&mut self) -> (&mut HubState<K, T>, &mut AfterLock<K, T>) {
+        (&mut self.state, &mut self.after)
+    }
+
+    /// Releases the lock, and returns what is to be done then.
+    #[inline]
+    pub(super) fn unlock(self) -> AfterLock<K, T> {
+        let Self { state, after } = self;
+        drop(state);
+        after
     }
 }

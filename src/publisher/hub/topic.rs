@@ -327,12 +327,12 @@ impl<K, T> Topic<K, T> {
 
     /// Removes the chain if nothing needs it, so that a topic that is only in the history stays
     /// small.
-    pub(super) fn unlink(&mut self) -> Option<Live<K, T>> {
+    pub(super) fn unlink(&mut self) -> Option<Box<Live<K, T>>> {
         if self.entries.len() > LOOSE || !self.live.as_ref()?.is_idle() {
             return None;
         }
         self.entries.unlink();
-        self.live.take().map(|live| *live)
+        self.live.take()
     }
 
     /// Returns `true` if nothing needs the topic (invariant 6).

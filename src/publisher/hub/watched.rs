@@ -4,6 +4,7 @@ use std::borrow::Borrow;
 use std::hash::Hash;
 use std::sync::Arc;
 
+use super::after_lock::Removed;
 use super::arrivals::Arrival;
 use super::state::Hub;
 
@@ -16,17 +17,17 @@ struct Waiting<'a, K: Hash + Eq, T> {
 
 impl<K: Hash + Eq, T> Drop for Waiting<'_, K, T> {
     fn drop(&mut self) {
-        let mut state = self.hub.state.lock();
+        let mut locked = self.hub.lock();
+        let (state, after) = locked.parts();
         let is_ours = |known: &Arc<Arrival>| Arc::ptr_eq(known, &self.arrival);
         // The map holds one reference, and each waiting task another.
         let is_last = Arc::strong_count(&self.arrival) == 2;
-        let removed = if is_last && state.arrivals.0.get(&self.key).is_some_and(is_ours) {
-            state.arrivals.0.remove_entry(&self.key)
-        } else {
-            None
-        };
-        drop(state);
-        drop(removed);
+        if is_last && state.arrivals.0.get(&self.key).is_some_and(is_ours) {
+            let removed = state.arrivals.0.remove_entry(&self.key);
+            after
+                .removed
+                .extend(removed.map(|(key, _)| Removed::Key(key)));
+        }
     }
 }
 
@@ -46,28 +47,25 @@ where
         }
         // Cloned before the lock is taken (invariant 1).
         let (own, in_map) = (key.to_owned(), key.to_owned());
-        let mut state = self.state.lock();
+        let mut locked = self.lock();
+        let (state, after) = locked.parts();
         let slot = state.slots.get(key).copied();
-        let live = slot.and_then(|slot| state.topics[slot].live());
-        if state.shut || live.is_some_and(|live| !live.watches.is_empty()) {
-            drop(state);
+        if state.shut || slot.is_some_and(|slot| state.watchers(slot) > 0) {
             return None;
         }
-        let known = state.arrivals.0.get(key).map(Arc::clone);
-        let (arrival, unused) = match known {
-            Some(known) => (known, Some(in_map)),
-            None => (
-                Arc::clone(state.arrivals.0.entry(in_map).or_default()),
-                None,
-            ),
+        let arrival = match state.arrivals.0.get(key) {
+            Some(known) => {
+                after.removed.push(Removed::Key(in_map));
+                Arc::clone(known)
+            }
+            None => Arc::clone(state.arrivals.0.entry(in_map).or_default()),
         };
         let waiting = Waiting {
             hub: self,
             key: own,
             arrival,
         };
-        drop(state);
-        drop(unused);
+        drop(locked);
         Some(async move { waiting.arrival.wait().await })
     }
 }
