@@ -242,3 +242,85 @@ impl Closable for Control {
         self.is_ended()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering::Relaxed;
+    use std::task::{Wake, Waker};
+
+    use super::{Control, Order};
+    use crate::publisher::error::{CloseReason, WatchError};
+    use crate::publisher::update::ResetReason;
+
+    const ENDED: WatchError = WatchError::Closed(CloseReason::KeyClosed);
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    #[test]
+    fn an_order_to_end_stays_and_is_given_once() {
+        let control = Control::new();
+        assert!(control.take_order().is_none());
+        assert!(control.end(ENDED).is_some());
+        assert!(control.end(ENDED).is_none());
+        for _ in 0..2 {
+            assert!(matches!(control.take_order(), Some(Order::End(_))));
+        }
+        assert!(!control.follow(Vec::new()), "it must not have readers");
+    }
+
+    #[test]
+    fn an_order_to_start_over_is_taken_once_and_ends_with_its_readers() {
+        let control = Control::new();
+        drop(control.reset(ResetReason::Refreshed));
+        assert!(matches!(control.take_order(), Some(Order::Reset(_))));
+        assert!(!control.has_orders());
+        drop(control.reset(ResetReason::Refreshed));
+        assert!(control.follow(Vec::new()));
+        assert!(control.take_order().is_none());
+    }
+
+    #[test]
+    fn an_order_to_end_comes_before_one_to_start_over() {
+        let control = Control::new();
+        drop((control.reset(ResetReason::Refreshed), control.end(ENDED)));
+        assert!(matches!(control.take_order(), Some(Order::End(_))));
+    }
+
+    #[test]
+    fn a_task_is_woken_once_for_each_time_it_waits() {
+        let (control, woken) = (Control::new(), Arc::new(Woken::default()));
+        let task = Waker::from(Arc::clone(&woken));
+        control.wait(Some(&task));
+        control.wake_task();
+        control.wake_task();
+        assert_eq!(woken.0.load(Relaxed), 1);
+        control.wait(Some(&task));
+        drop(control.reset(ResetReason::Refreshed));
+        assert_eq!(woken.0.load(Relaxed), 2);
+        control.wait(Some(&task));
+        drop(control.stop_waiting());
+        control.wake_task();
+        assert_eq!(woken.0.load(Relaxed), 2);
+    }
+
+    #[test]
+    fn a_mark_of_progress_wakes_only_a_watch_that_is_behind() {
+        let (control, woken) = (Control::new(), Arc::new(Woken::default()));
+        control.wait(Some(&Waker::from(Arc::clone(&woken))));
+        control.wake_if_behind(7);
+        control.set_reached(7);
+        control.wake_if_behind(7);
+        assert_eq!(woken.0.load(Relaxed), 0);
+        control.wake_if_behind(8);
+        assert_eq!(woken.0.load(Relaxed), 1);
+    }
+}

@@ -72,3 +72,36 @@ impl Inbox {
         state.is_waiting
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::{Control, Inbox};
+
+    fn taken(inbox: &Inbox) -> Vec<u32> {
+        let mut keys = Vec::new();
+        inbox.take(&mut keys);
+        keys
+    }
+
+    #[test]
+    fn a_watch_looks_at_each_key_once_at_first_and_then_at_those_touched() {
+        let inbox = Inbox::new(&Control::new(), 3);
+        assert_eq!(taken(&inbox), [0, 1, 2]);
+        for key in [2, 0, 2] {
+            inbox.note(key);
+        }
+        assert_eq!(taken(&inbox), [2, 0]);
+        inbox.note(2);
+        assert_eq!(taken(&inbox), [2]);
+    }
+
+    #[test]
+    fn only_a_watch_that_waits_is_woken_and_once() {
+        let inbox = Inbox::new(&Control::new(), 1);
+        assert!(!inbox.wait(), "a key is noted");
+        taken(&inbox);
+        assert!(inbox.wait());
+        assert!(inbox.note(0).is_some());
+        assert!(inbox.note(0).is_none());
+    }
+}

@@ -167,3 +167,53 @@ impl<K, T> WakeUp<K, T> {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::Arc;
+    use std::task::{Wake, Waker};
+
+    use super::{AfterLock, Removed, WakeUp};
+    use crate::publisher::control::Control;
+    use crate::sync::Mutex;
+
+    type Log = Arc<Mutex<Vec<&'static str>>>;
+
+    struct Task(Log, &'static str);
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.lock().push(self.1);
+            assert_ne!(self.1, "panics", "as planned");
+        }
+    }
+
+    struct Key(Log);
+
+    impl Drop for Key {
+        fn drop(&mut self) {
+            self.0.lock().push("dropped");
+        }
+    }
+
+    fn to_wake(log: &Log, name: &'static str) -> WakeUp<Key, u8> {
+        let control = Control::new();
+        let task = Waker::from(Arc::new(Task(Arc::clone(log), name)));
+        control.wait(Some(&task));
+        WakeUp::Watch(control)
+    }
+
+    #[test]
+    fn all_are_woken_before_anything_is_dropped_even_if_a_waker_panics() {
+        let log = Log::default();
+        let (mut after, mut other) = (AfterLock::new(), AfterLock::new());
+        other.removed.push(Removed::Key(Key(Arc::clone(&log))));
+        other.wakeups.push(to_wake(&log, "woken"));
+        after.wakeups.push(to_wake(&log, "panics"));
+        after.add(other);
+        let run = AssertUnwindSafe(|| drop(after));
+        assert!(catch_unwind(run).is_err());
+        assert_eq!(*log.lock(), ["panics", "woken", "dropped"]);
+    }
+}
