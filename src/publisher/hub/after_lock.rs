@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use super::super::commit::Entry;
-use super::super::control::{Control, Ordered};
-use super::super::error::SnapshotGivenUp;
-use super::super::snapshot::Piece;
-use super::super::trace::Notes;
 use super::arrivals::Arrival;
 use super::topic::{Build, Kept, Live, Retained, Topic};
 use super::watches::{Registered, Watches};
+use crate::publisher::report::error::SnapshotGivenUp;
+use crate::publisher::report::trace::Notes;
+use crate::publisher::snapshot::parts::Piece;
+use crate::publisher::watch::commit::Entry;
+use crate::publisher::watch::control::{Control, Ordered};
 use crate::read::position::Position;
 use crate::unwind::{Panic, both_even_if_one_panics, for_each_even_if_one_panics};
 use crate::write::deferred::Deferred;
@@ -175,7 +175,7 @@ mod tests {
     use std::task::{Wake, Waker};
 
     use super::{AfterLock, Removed, WakeUp};
-    use crate::publisher::control::Control;
+    use crate::publisher::watch::control::Control;
     use crate::sync::Mutex;
 
     type Log = Arc<Mutex<Vec<&'static str>>>;

@@ -3,14 +3,16 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
-use super::super::commit::Entry;
-use super::super::error::SnapshotOutdated;
-use super::super::flight::Flight;
-use super::super::snapshot::{Builds, Handler, LeastIndex, Parts, Piece, SnapshotBuild};
-use super::super::trace::{GivenUpBy, Run, UncachedBy};
 use super::after_lock::AfterLock;
 use super::state::{Expiry, Hub, HubState};
-use super::topic::{Build, ChainPlace, Early, Kept, Live};
+use super::topic::{Build, ChainPlace, Kept, Live};
+use crate::publisher::report::error::SnapshotOutdated;
+use crate::publisher::report::trace::{GivenUpBy, Run, UncachedBy};
+use crate::publisher::snapshot::build::{Builds, Handler, SnapshotBuild};
+use crate::publisher::snapshot::flight::Flight;
+use crate::publisher::snapshot::parts::{LeastIndex, Parts, Piece};
+use crate::publisher::watch::commit::Entry;
+use crate::publisher::watch::track::Early;
 use crate::read::subscription::Subscription;
 use crate::sync::Instant;
 

@@ -4,16 +4,16 @@ use std::borrow::Borrow;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use super::super::commit::Entry;
-use super::super::control::{Control, Ordered};
-use super::super::error::{CloseReason, WatchError};
-use super::super::trace::{GivenUpBy, Note, UncachedBy};
-use super::super::update::ResetReason;
 use super::after_lock::{AfterLock, WakeUp};
 use super::history::Kind;
 use super::sizes::STEP;
 use super::state::{Hub, HubState};
 use super::topic::Topic;
+use crate::publisher::report::error::ResetReason;
+use crate::publisher::report::error::{CloseReason, WatchError};
+use crate::publisher::report::trace::{GivenUpBy, Note, UncachedBy};
+use crate::publisher::watch::commit::Entry;
+use crate::publisher::watch::control::{Control, Ordered};
 
 /// Watches that are being closed, in steps between which the lock is released (invariant 7).
 ///

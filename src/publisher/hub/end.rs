@@ -5,16 +5,16 @@ use std::mem;
 
 use slab::Slab;
 
-use super::super::error::CloseReason;
-use super::super::trace::{GivenUpBy, Note};
 use super::after_lock::{AfterLock, Removed, WakeUp};
 use super::arrivals::Arrivals;
-use super::era::Era;
 use super::history::History;
 use super::indexes::Indexes;
 use super::state::{Hub, HubState};
 use super::topic::Topic;
 use super::watches::Watches;
+use crate::publisher::report::error::CloseReason;
+use crate::publisher::report::trace::{GivenUpBy, Note};
+use crate::publisher::watch::era::Era;
 
 /// What the hub has of its topics and watches.
 struct Contents<K, T> {

@@ -4,12 +4,12 @@ use std::borrow::Borrow;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use super::super::stats::{Slowest, Stats};
-use super::super::trace::Note;
-use super::super::update::ResetReason;
 use super::after_lock::AfterLock;
 use super::state::{Hub, HubState};
 use super::topic::Topic;
+use crate::publisher::report::error::ResetReason;
+use crate::publisher::report::stats::{Slowest, Stats};
+use crate::publisher::report::trace::Note;
 
 impl<K: Hash + Eq, T> Hub<K, T> {
     pub(in super::super) fn stats(&self) -> Stats {

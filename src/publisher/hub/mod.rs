@@ -31,7 +31,7 @@
 //! Each imports only from the lines above it.
 //!
 //! ```text
-//!   era, indexes, history, topic, watches, arrivals    the parts of the state; they take no lock
+//!   indexes, history, topic, watches, arrivals         the parts of the state; they take no lock
 //!   after_lock                                         what runs after the lock
 //!   state                                              all parts, and the lock around them
 //!   remove                                             what any operation may have to remove
@@ -87,7 +87,6 @@ mod arrivals;
 mod builds;
 mod close;
 mod end;
-mod era;
 mod figures;
 mod history;
 mod indexes;
@@ -101,8 +100,6 @@ mod topic;
 mod watched;
 mod watches;
 
-pub(super) use era::Era;
 pub(super) use indexes::At;
 pub(super) use publish::Pending;
 pub(super) use state::{Hub, Settings};
-pub(super) use topic::{Early, Progress};

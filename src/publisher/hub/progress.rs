@@ -4,8 +4,8 @@ use std::hash::Hash;
 use std::iter;
 use std::sync::Arc;
 
-use super::super::control::Control;
 use super::state::Hub;
+use crate::publisher::watch::control::Control;
 use crate::unwind::for_each_even_if_one_panics;
 
 impl<K, T> Hub<K, T>

@@ -2,14 +2,14 @@
 
 use std::hash::Hash;
 
-use super::super::commit::{Commit, Entry, Part};
-use super::super::error::PublishError;
-use super::super::trace::{GivenUpBy, Note};
 use super::after_lock::{AfterLock, WakeUp};
 use super::history::{Kind, Record};
 use super::indexes::At;
 use super::sizes::STEP;
 use super::state::{Hub, HubState};
+use crate::publisher::report::error::PublishError;
+use crate::publisher::report::trace::{GivenUpBy, Note};
+use crate::publisher::watch::commit::{Commit, Entry, Part};
 
 /// An event of a commit that has several.
 pub(in super::super) struct Pending<K, T> {

@@ -4,12 +4,12 @@ use std::hash::Hash;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::super::trace::{GivenUpBy, Note, UncachedBy};
 use super::after_lock::{AfterLock, Removed};
 use super::history::Kind;
 use super::sizes::CROWD;
 use super::state::{Expiry, HubState};
 use super::topic::{Build, Kept, Topic};
+use crate::publisher::report::trace::{GivenUpBy, Note, UncachedBy};
 use crate::sync::Instant;
 
 /// The number of commits between two looks for expired snapshots, if nothing else happens.

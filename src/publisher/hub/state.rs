@@ -8,17 +8,17 @@ use std::time::Duration;
 
 use slab::Slab;
 
-use super::super::commit::Commits;
-use super::super::snapshot::Handler;
-use super::super::stats::Stats;
 use super::after_lock::{AfterLock, Removed};
 use super::arrivals::Arrivals;
-use super::era::Era;
 use super::history::History;
 use super::indexes::Indexes;
 use super::topic::Topic;
 use super::watches::Watches;
 use crate::lag_limit::SizeOf;
+use crate::publisher::report::stats::Stats;
+use crate::publisher::snapshot::build::Handler;
+use crate::publisher::watch::commit::Commits;
+use crate::publisher::watch::era::Era;
 use crate::sync::{Instant, Mutex, MutexGuard};
 
 pub(in super::super) struct Hub<K, T> {

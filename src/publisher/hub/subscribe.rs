@@ -4,21 +4,23 @@ use std::collections::HashSet;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use super::super::control::Control;
-use super::super::error::{CloseReason, WatchError};
-use super::super::inbox::Inbox;
-use super::super::registry::{Registry, WatchStart};
-use super::super::request::{OverLimit, Request};
-use super::super::resume::Resume;
-use super::super::track::{Reading, Track};
-use super::super::update::{Begin, ResetReason};
-use super::super::watch::Watch;
 use super::after_lock::{AfterLock, WakeUp};
 use super::builds::Wanted;
 use super::state::{Hub, HubState};
-use super::topic::{ChainPlace, Progress, Seat};
+use super::topic::{ChainPlace, Seat};
 use super::watches::Registered;
 use crate::lag_limit::LagLimit;
+use crate::publisher::report::error::ResetReason;
+use crate::publisher::report::error::{CloseReason, WatchError};
+use crate::publisher::watch::control::Control;
+use crate::publisher::watch::inbox::Inbox;
+use crate::publisher::watch::progress::Progress;
+use crate::publisher::watch::registry::{Registry, WatchStart};
+use crate::publisher::watch::request::{OverLimit, Request};
+use crate::publisher::watch::resume::Resume;
+use crate::publisher::watch::stream::Watch;
+use crate::publisher::watch::track::{Reading, Track};
+use crate::publisher::watch::update::Begin;
 
 /// A key of a watch, with the clones that may be needed under the lock (invariant 1).
 struct Prepared<K> {
@@ -92,8 +94,8 @@ where
             place,
             epoch,
         );
-        // Dropped by hand, once the watch exists, which is dropped if this panics. If a destructor of
-        // a local panics when a function already has its result, the result is leaked
+        // Dropped by hand, once the watch exists, which is dropped if this panics. If a destructor
+        // of a local panics when a function already has its result, the result is leaked
         // (rust-lang/rust#47949).
         drop((after_lock, prepared));
         watch

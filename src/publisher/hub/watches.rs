@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
-use super::super::control::{Control, Ordered};
-use super::super::error::{CloseReason, WatchError};
 use super::sizes::STEP;
+use crate::publisher::report::error::{CloseReason, WatchError};
+use crate::publisher::watch::control::{Control, Ordered};
 
 pub(super) struct Watches<K> {
     /// In the order of registration, so that all of them can be visited in steps (invariant 7).

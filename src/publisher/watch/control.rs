@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::task::{Wake, Waker};
 
-use super::error::WatchError;
-use super::update::ResetReason;
 use crate::error::SharedError;
 use crate::link::{Closable, Closed, Closer};
+use crate::publisher::report::error::ResetReason;
+use crate::publisher::report::error::WatchError;
 use crate::sync::{AtomicBool, AtomicU64, Mutex};
 
 /// The part of a watch that it shares with the hub and with its closers.
-pub(super) struct Control {
+pub(crate) struct Control {
     /// Set while there are orders that the watch has not carried out.
     ordered: AtomicBool,
     orders: Mutex<WatchOrders>,
@@ -49,7 +49,7 @@ impl Wake for Control {
 }
 
 /// What a watch is ordered to do.
-pub(super) enum Order {
+pub(crate) enum Order {
     End(WatchError),
     Reset(ResetReason),
 }
@@ -57,7 +57,7 @@ pub(super) enum Order {
 /// A watch that was given an order. Dropping this closes its readers and wakes its task, which runs
 /// user code.
 #[must_use]
-pub(super) struct Ordered {
+pub(crate) struct Ordered {
     control: Arc<Control>,
     closers: Vec<Closer>,
     /// The readers that were closed, to be freed.
@@ -70,7 +70,7 @@ pub(super) struct Ordered {
 const SEE_ORDERS: &str = "the watch has orders";
 
 impl Control {
-    pub(super) fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             ordered: AtomicBool::new(false),
             orders: Mutex::default(),
@@ -80,7 +80,7 @@ impl Control {
     }
 
     /// Orders the watch to end, unless it was ordered before. Runs no user code.
-    pub(super) fn end(self: &Arc<Self>, error: WatchError) -> Option<Ordered> {
+    pub(crate) fn end(self: &Arc<Self>, error: WatchError) -> Option<Ordered> {
         let mut orders = self.orders.lock();
         if orders.end.is_some() {
             return None;
@@ -90,7 +90,7 @@ impl Control {
     }
 
     /// Orders the watch to start over. Runs no user code.
-    pub(super) fn reset(self: &Arc<Self>, reason: ResetReason) -> Ordered {
+    pub(crate) fn reset(self: &Arc<Self>, reason: ResetReason) -> Ordered {
         let mut orders = self.orders.lock();
         orders.reset = Some(reason);
         self.order(&mut orders)
@@ -109,7 +109,7 @@ impl Control {
 
     /// Returns what the watch has to do. An order to end stays, and is returned each time.
     #[inline]
-    pub(super) fn take_order(&self) -> Option<Order> {
+    pub(crate) fn take_order(&self) -> Option<Order> {
         // Acquire: pairs with the Release in `order`.
         if !self.ordered.load(Acquire) {
             return None;
@@ -118,7 +118,7 @@ impl Control {
     }
 
     /// Returns `true` if there are orders that the watch has not carried out.
-    pub(super) fn has_orders(&self) -> bool {
+    pub(crate) fn has_orders(&self) -> bool {
         // Acquire: pairs with the Release in `order`.
         self.ordered.load(Acquire)
     }
@@ -136,7 +136,7 @@ impl Control {
 
     /// Registers the watch's present readers, to be closed with the next order. Returns `false` if
     /// the watch is ordered to end, and so must not have any.
-    pub(super) fn follow(&self, closers: Vec<Closer>) -> bool {
+    pub(crate) fn follow(&self, closers: Vec<Closer>) -> bool {
         let mut orders = self.orders.lock();
         let before = mem::replace(&mut orders.closers, closers);
         let is_open = orders.end.is_none();
@@ -150,14 +150,14 @@ impl Control {
         is_open
     }
 
-    pub(super) fn is_ended(&self) -> bool {
+    pub(crate) fn is_ended(&self) -> bool {
         self.orders.lock().end.is_some()
     }
 
     /// Registers the task that waits. Must be called before anything that wakes the watch is
     /// registered. The waker is cloned and dropped without the lock. Without a task, the one that
     /// waits already stays.
-    pub(super) fn wait(&self, task: Option<&Waker>) {
+    pub(crate) fn wait(&self, task: Option<&Waker>) {
         let Some(waker) = task else { return };
         let is_known = |known: &Option<Waker>| known.as_ref().is_some_and(|w| w.will_wake(waker));
         if is_known(&self.waker.lock()) {
@@ -169,12 +169,12 @@ impl Control {
     }
 
     /// Forgets the task, which no longer waits. The waker must not be dropped under a lock.
-    pub(super) fn stop_waiting(&self) -> Option<Waker> {
+    pub(crate) fn stop_waiting(&self) -> Option<Waker> {
         self.waker.lock().take()
     }
 
     /// Wakes the task, unless it has been woken since it began to wait. Runs user code.
-    pub(super) fn wake_task(&self) {
+    pub(crate) fn wake_task(&self) {
         let waker = self.waker.lock().take();
         if let Some(waker) = waker {
             waker.wake();
@@ -182,7 +182,7 @@ impl Control {
     }
 
     /// Wakes the task if the watch has not reached `index`. Runs user code.
-    pub(super) fn wake_if_behind(&self, index: u64) {
+    pub(crate) fn wake_if_behind(&self, index: u64) {
         // Checked under the waker's lock, after the mark was made: a watch that registers its task
         // later sees the mark when it looks again.
         let waker = {
@@ -195,7 +195,7 @@ impl Control {
         }
     }
 
-    pub(super) fn set_reached(&self, index: u64) {
+    pub(crate) fn set_reached(&self, index: u64) {
         // Relaxed: `wait` takes the waker's lock after this, and `wake_if_behind` reads it under
         // that lock.
         self.reached.store(index, Relaxed);
@@ -204,7 +204,7 @@ impl Control {
 
 impl Ordered {
     /// Closes the watch's readers. Runs no user code.
-    pub(super) fn close_readers(&mut self) {
+    pub(crate) fn close_readers(&mut self) {
         let closers = mem::take(&mut self.closers);
         let close = |closer: &Closer| closer.close_deferred(SEE_ORDERS);
         self.closed.extend(closers.iter().filter_map(close));
@@ -215,7 +215,7 @@ impl Ordered {
     }
 
     /// Wakes the task, once its readers are closed. Runs user code.
-    pub(super) fn wake(&mut self) {
+    pub(crate) fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -230,7 +230,7 @@ impl Drop for Ordered {
     }
 }
 
-/// Closes a single watch, for [`Watch::closer`](super::Watch::closer).
+/// Closes a single watch, for [`Watch::closer`](crate::publisher::Watch::closer).
 impl Closable for Control {
     fn close(self: Arc<Self>, reason: SharedError) -> Option<Closed> {
         let mut ordered = self.end(WatchError::ForceClosed(reason))?;
@@ -251,8 +251,8 @@ mod tests {
     use std::task::{Wake, Waker};
 
     use super::{Control, Order};
-    use crate::publisher::error::{CloseReason, WatchError};
-    use crate::publisher::update::ResetReason;
+    use crate::publisher::report::error::ResetReason;
+    use crate::publisher::report::error::{CloseReason, WatchError};
 
     const ENDED: WatchError = WatchError::Closed(CloseReason::KeyClosed);
 

@@ -2,22 +2,23 @@
 
 use std::sync::Arc;
 
-use super::hub::Era;
+use super::era::Era;
 use super::inbox::Inbox;
 use super::track::Track;
-use super::update::{Begin, ResetReason};
+use super::update::Begin;
+use crate::publisher::report::error::ResetReason;
 
 /// What a watch starts with, or starts over with.
-pub(super) struct WatchStart<K, T> {
-    pub(super) begin: Begin,
-    pub(super) tracks: Vec<Track<K, T>>,
-    pub(super) era: Arc<Era>,
+pub(crate) struct WatchStart<K, T> {
+    pub(crate) begin: Begin,
+    pub(crate) tracks: Vec<Track<K, T>>,
+    pub(crate) era: Arc<Era>,
     /// Set unless the watch has exactly one key.
-    pub(super) inbox: Option<Arc<Inbox>>,
+    pub(crate) inbox: Option<Arc<Inbox>>,
 }
 
 /// The hub as a watch sees it, without the bounds of its type parameters.
-pub(super) trait Registry<K, T>: Send + Sync {
+pub(crate) trait Registry<K, T>: Send + Sync {
     /// Removes a watch that was dropped or has ended.
     fn unregister(&self, id: u64);
 
