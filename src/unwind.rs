@@ -74,15 +74,6 @@ fn finish_after(first: Panic, mut f: impl FnMut()) {
     resume(Some(first));
 }
 
-#[cfg(feature = "publisher")]
-/// Calls one and then the other, even if the one panics, and then resumes the first panic.
-pub(crate) fn both_even_if_one_panics(one: impl FnOnce(), other: impl FnOnce()) {
-    let mut steps = Steps::new();
-    steps.take(one);
-    steps.take(other);
-    steps.finish();
-}
-
 /// Calls `f` with each item, even if it panics with some, and then resumes the first panic.
 pub(crate) fn for_each_even_if_one_panics<I>(
     mut items: impl Iterator<Item = I>,

@@ -3,15 +3,7 @@
 use std::time::Duration;
 
 use crate::payload::Payload;
-use crate::peers::Peer;
-
-#[derive(Clone, Copy, PartialEq)]
-pub enum Role {
-    Ours,
-    Peer,
-    /// What nobody can beat; no peer.
-    Bound,
-}
+use crate::peer::{Peer, Role};
 
 /// Someone who does the row's job when asked, and says how long that took.
 pub struct Contestant {

@@ -8,6 +8,7 @@ mod figures;
 mod harness;
 mod pages;
 mod payload;
+mod peer;
 mod peers;
 mod plot;
 mod report;

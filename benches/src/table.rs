@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::harness::{Measured, Role, median};
+use crate::harness::{Measured, median};
+use crate::peer::Role;
 use crate::versions;
 
 /// The peer that every line is put beside, since it is what most come from.

@@ -6,10 +6,11 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use super::error::BoxError;
 use super::handle::Publisher;
 use super::hub::{Hub, Settings};
-use super::snapshot::{Handler, SnapshotAppender, handler};
+use super::report::error::BoxError;
+use super::snapshot::build::{Handler, handler};
+use super::snapshot::parts::SnapshotAppender;
 use crate::sync::{Instant, SystemTime};
 
 /// The settings of a new [`Publisher`], made by [`Publisher::builder`].

@@ -6,11 +6,11 @@ use std::hash::Hash;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::{Arc, Weak};
 
-use super::error::{CloseReason, PublishError};
 use super::hub::{At, Hub, Pending};
-use super::request::Request;
-use super::stats::{Slowest, Stats};
-use super::watch::Watch;
+use super::report::error::{CloseReason, PublishError};
+use super::report::stats::{Slowest, Stats};
+use super::watch::request::Request;
+use super::watch::stream::Watch;
 
 /// Publishes events under keys, for any number of watches.
 ///
@@ -169,8 +169,8 @@ where
     ///
     /// The events of a key are delivered together and in order, and each watch of a touched key is
     /// woken once. Events under a key that has no watch and no snapshot are dropped unless there is
-    /// a [history](super::PublisherBuilder::history). A commit without events is still a commit: its index
-    /// counts.
+    /// a [history](super::PublisherBuilder::history). A commit without events is still a commit:
+    /// its index counts.
     ///
     /// Publish all events of one index in one call, since the next call needs a greater index.
     ///

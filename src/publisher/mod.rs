@@ -225,37 +225,26 @@
 //! The design follows Consul's event streaming: snapshots spliced in front of shared buffers.
 
 mod builder;
-mod commit;
-mod control;
-mod error;
-mod events;
-mod flight;
-mod following;
 mod handle;
+// The rooms. `hub` uses all others; `watch` uses `snapshot` and `report`; `snapshot` uses `report`.
 mod hub;
-mod inbox;
-mod request;
-mod resume;
+mod report;
 mod snapshot;
-mod stats;
-mod trace;
-mod track;
-mod update;
 mod watch;
 
 pub use builder::PublisherBuilder;
-pub use error::{
-    BoxError, CloseReason, PublishError, SnapshotGivenUp, SnapshotOutdated, SnapshotOver,
-    SnapshotPanicked, WatchError,
+pub use handle::{Publisher, WeakPublisher};
+pub use report::error::{
+    BoxError, CloseReason, PublishError, ResetReason, SnapshotGivenUp, SnapshotOutdated,
+    SnapshotOver, SnapshotPanicked, WatchError,
 };
-pub use events::{Events, Iter, WithKeys};
+pub use report::stats::{Resets, Slowest, Stats};
 #[cfg(loom)]
 #[doc(hidden)]
-pub use flight::models;
-pub use handle::{Publisher, WeakPublisher};
-pub use request::{OverLimit, Request};
-pub use resume::{ParseResumeError, Resume};
-pub use snapshot::SnapshotAppender;
-pub use stats::{Resets, Slowest, Stats};
-pub use update::{Begin, ResetReason, Update};
-pub use watch::Watch;
+pub use snapshot::flight::models;
+pub use snapshot::parts::SnapshotAppender;
+pub use watch::events::{Events, Iter, WithKeys};
+pub use watch::request::{OverLimit, Request};
+pub use watch::resume::{ParseResumeError, Resume};
+pub use watch::stream::Watch;
+pub use watch::update::{Begin, Update};

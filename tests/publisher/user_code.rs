@@ -131,26 +131,64 @@ fn a_drop_that_blocks_keeps_nobody_from_the_end_of_a_snapshot() {
     }
 }
 
-/// A second panic while the first one unwinds would abort the process.
 #[test]
-fn a_waker_and_drops_that_panic_in_one_commit_are_no_abort() {
+fn a_waker_that_panics_keeps_no_other_task_asleep() {
+    type Change = fn(&mut Option<Publisher<&'static str, u32>>);
+
     let _watchdog = watchdog();
-    let publisher = Publisher::builder().build();
-    let mut watch = publisher.subscribe(Request::new("a"));
+    let changes: [Change; 7] = [
+        |publisher| {
+            let publisher = publisher.as_ref().unwrap();
+            publisher.publish(1, [("a", 1), ("b", 1)]).unwrap();
+        },
+        |publisher| {
+            let publisher = publisher.as_ref().unwrap();
+            publisher.publish(1, [("elsewhere", 1)]).unwrap();
+            publisher.mark_progress();
+        },
+        |publisher| publisher.as_ref().unwrap().close_all(),
+        |publisher| publisher.as_ref().unwrap().close_token("all"),
+        |publisher| publisher.as_ref().unwrap().reset(1),
+        |publisher| publisher.as_ref().unwrap().shutdown(),
+        |publisher| drop(publisher.take()),
+    ];
+    for change in changes {
+        let publisher = Publisher::builder().build();
+        let request = |keys: &[&'static str]| Request::keys(keys.iter().copied()).token("all");
+        let mut panicking = publisher.subscribe(request(&["a"]));
+        let others: [&[&str]; 2] = [&["b"], &["a", "b"]];
+        let mut others = others.map(|keys| task::spawn(publisher.subscribe(request(keys))));
+        let waker = Waker::from(Arc::new(PanicsWhenWoken));
+        let mut cx = Context::from_waker(&waker);
+        while panicking.poll_next_unpin(&mut cx).is_ready() {}
+        for other in &mut others {
+            while other.poll_next().is_ready() {}
+        }
+        let mut publisher = Some(publisher);
+        panics(|| change(&mut publisher));
+        for other in &others {
+            assert!(other.is_woken());
+        }
+    }
+}
+
+/// More watches than are visited at a time.
+#[test]
+fn a_waker_that_panics_keeps_no_mark_of_progress_from_others() {
+    let _watchdog = watchdog();
+    let publisher = Publisher::<&str, u32>::builder().build();
+    let mut panicking = publisher.subscribe(Request::new("a"));
     let waker = Waker::from(Arc::new(PanicsWhenWoken));
     let mut cx = Context::from_waker(&waker);
-    while watch.poll_next_unpin(&mut cx).is_ready() {}
-    let events = [
-        ("a", Bomb::calm()),
-        ("nobody", Bomb::armed()),
-        ("neither", Bomb::armed()),
-    ];
-    let publish = || publisher.publish(1, events);
-    assert!(catch_unwind(AssertUnwindSafe(publish)).is_err());
-    let Some(Some(Ok(Update::Events(commit)))) = watch.next().now_or_never() else {
-        panic!("it was published all the same");
-    };
-    assert_eq!(commit.index(), Some(1));
+    while panicking.poll_next_unpin(&mut cx).is_ready() {}
+    let subscribe = |_| task::spawn(publisher.subscribe(Request::new("a")));
+    let mut others: Vec<_> = (0..1_100).map(subscribe).collect();
+    for other in &mut others {
+        while other.poll_next().is_ready() {}
+    }
+    publisher.publish(1, [("elsewhere", 1)]).unwrap();
+    panics(|| publisher.mark_progress());
+    assert!(others.iter().all(task::Spawn::is_woken));
 }
 
 /// A key whose hash panics while the switch is on.
@@ -440,6 +478,9 @@ fn keys_are_not_dropped_under_the_lock() {
     publisher
         .publish(2, [(key(0), 1), (key(1), 1), (key(9), 1)])
         .unwrap();
+    // A new key that occurs twice, in a commit and in a request.
+    publisher.publish(3, [(key(8), 1), (key(8), 2)]).unwrap();
+    drop(publisher.subscribe(Request::keys([key(0), key(0), key(7), key(7)])));
     assert_eq!(publisher.stats().keys, 2);
     publisher.close_key(&key(0));
     drop(watches);

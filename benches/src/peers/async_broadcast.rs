@@ -4,8 +4,8 @@ use std::hint::black_box;
 
 use async_broadcast::{Receiver, Sender, TryRecvError, TrySendError};
 
-use super::Peer;
 use crate::payload::Payload;
+use crate::peer::Peer;
 
 pub struct AsyncBroadcast;
 

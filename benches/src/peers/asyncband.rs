@@ -4,8 +4,8 @@ use std::hint::black_box;
 
 use asyncband::broadcast::mpmc::{TryRecvError, UnboundedReceiver, UnboundedSender, unbounded};
 
-use super::Peer;
 use crate::payload::Payload;
+use crate::peer::Peer;
 
 pub struct Asyncband;
 

@@ -4,8 +4,8 @@ use std::hint::black_box;
 
 use barrage::{Receiver, Sender, TrySendError};
 
-use super::Peer;
 use crate::payload::Payload;
+use crate::peer::Peer;
 
 pub struct Barrage;
 

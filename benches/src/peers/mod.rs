@@ -1,4 +1,4 @@
-//! What is compared: `event-buffer` in its forms, and its peers, all behind one trait.
+//! What is compared: `event-buffer` in its forms, and its peers, all behind one trait, [`Peer`].
 //!
 //! Rows are generic over the trait, so each contestant is compiled for itself; nothing measured
 //! goes through a `dyn`.
@@ -13,7 +13,6 @@ mod postage;
 mod tokio_recv;
 mod tokio_stream;
 
-use crate::harness::Role;
 use crate::payload::Payload;
 
 use ours::{Chunks, Cloned, ClonedStream, Extend, ItemStream, Items, Ours, Push};
@@ -26,37 +25,7 @@ pub use self::flume_each::FlumeEach;
 pub use self::postage::Postage;
 pub use self::tokio_recv::{TokioRecv, TokioRecvRoomy};
 pub use self::tokio_stream::TokioStream;
-
-/// One way to send events from one place to many.
-pub trait Peer<T: Payload>: 'static {
-    const NAME: &'static str;
-    const ROLE: Role = Role::Peer;
-    /// The name where nothing is read.
-    const WRITES: &'static str = Self::NAME;
-
-    type Sender: Send + 'static;
-    type Receiver: Send + 'static;
-
-    /// A channel that can keep `capacity` events, with so many receivers.
-    fn channel(capacity: usize, receivers: usize) -> (Self::Sender, Vec<Self::Receiver>);
-
-    /// Sends one event, without waiting. Without a receiver it may be refused.
-    fn send(sender: &mut Self::Sender, event: T);
-
-    /// Sends several events.
-    #[inline]
-    fn send_all(sender: &mut Self::Sender, events: impl Iterator<Item = T>) {
-        for event in events {
-            Self::send(sender, event);
-        }
-    }
-
-    /// Receives what is ready, by one call of the peer: how many events that were.
-    fn try_receive(receiver: &mut Self::Receiver) -> usize;
-
-    /// The same, after waiting for something.
-    fn receive(receiver: &mut Self::Receiver) -> impl Future<Output = usize> + Send;
-}
+pub use crate::peer::Peer;
 
 /// Receives so many events that are ready.
 #[inline]

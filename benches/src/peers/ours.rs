@@ -6,9 +6,8 @@ use std::marker::PhantomData;
 use event_buffer::{EventBuffer, LagLimit, Replay, SharedBuffer, Subscription};
 use futures::{FutureExt, StreamExt};
 
-use super::Peer;
-use crate::harness::Role;
 use crate::payload::Payload;
+use crate::peer::{Peer, Role};
 
 /// A way to publish, with a way to read.
 pub struct Ours<W, R>(PhantomData<(W, R)>);

@@ -6,8 +6,8 @@ use postage::broadcast::{self, Receiver, Sender};
 use postage::sink::{Sink, TrySendError};
 use postage::stream::{Stream, TryRecvError};
 
-use super::Peer;
 use crate::payload::Payload;
+use crate::peer::Peer;
 
 pub struct Postage;
 

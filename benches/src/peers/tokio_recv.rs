@@ -5,8 +5,8 @@ use std::hint::black_box;
 use tokio::sync::broadcast::error::TryRecvError;
 use tokio::sync::broadcast::{self, Receiver, Sender};
 
-use super::Peer;
 use crate::payload::Payload;
+use crate::peer::Peer;
 
 /// With a ring of the size that is needed.
 pub type TokioRecv = TokioRing<0>;

@@ -6,8 +6,8 @@ use futures::{FutureExt, StreamExt};
 use tokio::sync::broadcast::{self, Sender};
 use tokio_stream::wrappers::BroadcastStream;
 
-use super::Peer;
 use crate::payload::Payload;
+use crate::peer::Peer;
 
 pub struct TokioStream;
 

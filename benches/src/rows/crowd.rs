@@ -12,7 +12,8 @@ use futures::FutureExt;
 
 use crate::alloc;
 use crate::bench::{Bench, Plan};
-use crate::harness::{Measured, Role};
+use crate::harness::Measured;
+use crate::peer::Role;
 use crate::peers::ours::{Chunks, Cloned, Extend, Items, Ours, Push, Read};
 use crate::peers::{self, AsyncBroadcast, Asyncband, Peer, TokioRecv};
 

@@ -4,7 +4,8 @@ use std::iter;
 use std::time::{Duration, Instant};
 
 use crate::fan_out::{FanOut, Threads};
-use crate::harness::{Contestant, Harness, Role};
+use crate::harness::{Contestant, Harness};
+use crate::peer::Role;
 use crate::peers::ours::{Cloned, ClonedStream, Extend, Items, Ours, Push};
 use crate::peers::{self, AsyncBroadcast, FlumeEach, Peer, TokioRecv};
 use crate::plot::{self, Curve};

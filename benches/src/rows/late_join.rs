@@ -10,7 +10,8 @@ use replay_channel::ReplayChannel;
 
 use crate::alloc;
 use crate::bench::{Bench, Plan};
-use crate::harness::{Contestant, Role};
+use crate::harness::Contestant;
+use crate::peer::Role;
 use crate::peers::ours::{Chunks, Cloned, Items, Read};
 use crate::peers::{self, AsyncBroadcast, Peer, Postage, Visitor};
 

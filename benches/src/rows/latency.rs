@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::bench::{Bench, Plan};
 use crate::fan_out::{FanOut, Threads};
-use crate::harness::{Measured, Role};
+use crate::harness::Measured;
+use crate::peer::Role;
 use crate::peers::{self, Peer, Visitor};
 
 /// Tasks that wait for each event.

@@ -11,8 +11,9 @@ use std::vec::Drain;
 use event_buffer::{ByteSize, LagLimit};
 
 use crate::bench::{Bench, Plan};
-use crate::harness::{Contestant, Role};
+use crate::harness::Contestant;
 use crate::payload::Payload;
+use crate::peer::Role;
 use crate::peers::ours::{Cloned, Extend, Limited, Ours, Push, Write, Writer};
 use crate::peers::{self, AsyncBroadcast, Peer, TokioRecv, TokioStream, Visitor};
 

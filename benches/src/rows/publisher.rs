@@ -12,7 +12,8 @@ use event_buffer::{EventBuffer, Replay, Subscription};
 use futures::{FutureExt, Stream, StreamExt};
 
 use crate::bench::{Bench, Plan};
-use crate::harness::{Contestant, Measured, Role};
+use crate::harness::{Contestant, Measured};
+use crate::peer::Role;
 use crate::task::{self, Flag, Task};
 
 const SECTION: &str = "publisher";

@@ -9,7 +9,8 @@ use futures::{FutureExt, StreamExt};
 use futures_rx::RxExt;
 
 use crate::bench::{Bench, Plan};
-use crate::harness::{Contestant, Role};
+use crate::harness::Contestant;
+use crate::peer::Role;
 
 /// Items of the stream.
 const ITEMS: usize = 1_000;

@@ -1,20 +1,30 @@
 //! Snapshots: which one a watch gets, and how each of them ends.
 
 use std::hash::Hash;
-use std::mem;
 use std::sync::Arc;
 
-use super::super::commit::Entry;
-use super::super::error::SnapshotOutdated;
-use super::super::flight::Flight;
-use super::super::snapshot::{Builds, Handler, LeastIndex, Parts, Piece, SnapshotBuild};
-use super::super::trace::{GivenUpBy, Note, Run, UncachedBy};
-use super::garbage::{Garbage, GivenUp};
-use super::subscribe::Seating;
-use super::topic::{Build, ChainPlace, Early, Kept, Live};
-use super::{Expiry, Hub, HubState};
+use super::after_lock::AfterLock;
+use super::state::{Expiry, Hub, HubState};
+use super::topic::{Build, ChainPlace, Kept, Live};
+use crate::publisher::report::error::SnapshotOutdated;
+use crate::publisher::report::trace::{GivenUpBy, Run, UncachedBy};
+use crate::publisher::snapshot::build::{Builds, Handler, SnapshotBuild};
+use crate::publisher::snapshot::flight::Flight;
+use crate::publisher::snapshot::parts::{LeastIndex, Parts, Piece};
+use crate::publisher::watch::commit::Entry;
+use crate::publisher::watch::track::Early;
 use crate::read::subscription::Subscription;
 use crate::sync::Instant;
+
+/// Which snapshot a watch can use.
+pub(super) struct Wanted {
+    /// The number of the watch.
+    pub(super) watch: u64,
+    /// The index that the watcher has: a snapshot must not be older.
+    pub(super) had: u64,
+    /// How many commits the watch may fall behind: a snapshot must not be followed by more.
+    pub(super) limit: u64,
+}
 
 /// The snapshot that a watch reads.
 pub(super) struct ChosenSnapshot<K, T> {
@@ -59,18 +69,18 @@ where
         state: &mut HubState<K, T>,
         slot: usize,
         key: &mut Option<K>,
-        (seating, garbage): (&Seating<'_>, &mut Garbage<K, T>),
+        (wanted, after): (&Wanted, &mut AfterLock<K, T>),
     ) -> Option<ChosenSnapshot<K, T>> {
         let handler = self.settings.handler.as_ref()?;
-        state.give_up_late(slot, garbage);
+        state.give_up_late(slot, after);
         let live = state.topics[slot].linked();
-        if let Some(kept) = live.kept_for(seating) {
+        if let Some(kept) = live.kept_for(wanted) {
             return Some(kept);
         }
-        if let Some(joined) = live.join_build(seating.id) {
+        if let Some(joined) = live.join_build(wanted.watch) {
             return Some(joined);
         }
-        self.begin_build(state, slot, (handler, key.take()?), seating.id)
+        self.begin_build(state, slot, (handler, key.take()?), wanted.watch)
     }
 
     /// Begins a new snapshot, for which a watch waits.
@@ -125,20 +135,18 @@ where
 
     /// Gives up the snapshots of a topic that are past their time limit.
     pub(super) fn give_up_late_of(&self, slot: usize) {
-        let mut garbage = Garbage::new();
-        let mut state = self.state.lock();
-        state.give_up_late(slot, &mut garbage);
-        drop(state);
-        drop(garbage);
+        let mut locked = self.lock();
+        let (state, after) = locked.parts();
+        state.give_up_late(slot, after);
     }
 }
 
 impl<K, T> Live<K, T> {
     /// Returns the kept snapshot, if it is recent enough for the watch.
-    fn kept_for(&self, seating: &Seating<'_>) -> Option<ChosenSnapshot<K, T>> {
+    fn kept_for(&self, wanted: &Wanted) -> Option<ChosenSnapshot<K, T>> {
         let kept = self.kept.as_ref()?;
         let followed = self.count - kept.onward.number;
-        if kept.index < seating.had || followed > seating.limit {
+        if kept.index < wanted.had || followed > wanted.limit {
             return None;
         }
         Some(ChosenSnapshot {
@@ -168,79 +176,6 @@ impl<K, T> Live<K, T> {
 }
 
 impl<K, T> HubState<K, T> {
-    fn give_up_late(&mut self, slot: usize, garbage: &mut Garbage<K, T>) {
-        let Some(live) = self.topics.get_mut(slot).and_then(|topic| topic.live_mut()) else {
-            return;
-        };
-        if live.builds.iter().all(|build| build.deadline.is_none()) {
-            return;
-        }
-        let now = Instant::now();
-        let is_late = |build: &Build<K, T>| build.deadline.is_some_and(|deadline| deadline <= now);
-        let mut late = Vec::new();
-        while let Some(at) = live.builds.iter().position(is_late) {
-            late.push(live.builds.remove(at));
-        }
-        self.give_up(late, GivenUpBy::TimeLimit, garbage);
-    }
-
-    /// Gives up all unfinished snapshots of a topic.
-    pub(super) fn give_up_builds(
-        &mut self,
-        slot: usize,
-        reason: GivenUpBy,
-        garbage: &mut Garbage<K, T>,
-    ) {
-        if let Some(live) = self.topics[slot].live_mut() {
-            let builds = mem::take(&mut live.builds);
-            self.give_up(builds, reason, garbage);
-        }
-    }
-
-    /// Gives up snapshots that were already removed from their topic.
-    pub(super) fn give_up(
-        &mut self,
-        builds: impl IntoIterator<Item = Build<K, T>>,
-        reason: GivenUpBy,
-        garbage: &mut Garbage<K, T>,
-    ) {
-        for build in builds {
-            self.figures.snapshots_in_flight -= 1;
-            self.figures.snapshots_given_up += 1;
-            let snapshot = build.id;
-            let note = Note::GivenUp { snapshot, reason };
-            garbage.notes.add(self.era.epoch, note);
-            garbage.pile().builds.0.push(GivenUp(build));
-        }
-    }
-
-    /// Notes that a watch no longer waits for its snapshot.
-    pub(super) fn leave_build(&mut self, slot: usize, watch: u64, garbage: &mut Garbage<K, T>) {
-        let live = self.topics.get_mut(slot).and_then(|topic| topic.live_mut());
-        let left = live.and_then(|live| live.leave_build(watch));
-        self.give_up(left, GivenUpBy::NoWatch, garbage);
-    }
-
-    /// Removes the kept snapshot, if it is the given one or none is given. The topic may be idle
-    /// after that.
-    pub(super) fn remove_kept(
-        &mut self,
-        slot: usize,
-        id: Option<u64>,
-        reason: UncachedBy,
-        garbage: &mut Garbage<K, T>,
-    ) {
-        let live = self.topics.get_mut(slot).and_then(|topic| topic.live_mut());
-        let is_meant = |kept: &mut Kept<K, T>| id.is_none_or(|id| id == kept.id);
-        if let Some(kept) = live.and_then(|live| live.kept.take_if(is_meant)) {
-            self.figures.cached_snapshots -= 1;
-            let snapshot = kept.id;
-            let note = Note::Uncached { snapshot, reason };
-            garbage.notes.add(self.era.epoch, note);
-            garbage.pile().kept.0.push(kept);
-        }
-    }
-
     /// Removes a build that is over.
     fn take_build(&mut self, slot: usize, id: u64) -> Option<Build<K, T>> {
         let live = self.topics.get_mut(slot)?.live_mut()?;
@@ -251,22 +186,6 @@ impl<K, T> HubState<K, T> {
             }
         }
         Some(live.builds.remove(at))
-    }
-}
-
-impl<K: Hash + Eq, T> HubState<K, T> {
-    /// Removes expired snapshots. The result must be dropped after the lock (invariant 1).
-    pub(super) fn sweep_now(&mut self) -> Garbage<K, T> {
-        let mut garbage = Garbage::new();
-        let now = Instant::now();
-        while let Some(&Expiry { slot, id, .. }) =
-            self.expiries.front().filter(|expiry| expiry.at <= now)
-        {
-            self.expiries.pop_front();
-            self.remove_kept(slot, Some(id), UncachedBy::Expired, &mut garbage);
-            self.remove_if_idle(slot, &mut garbage);
-        }
-        garbage
     }
 }
 
@@ -283,7 +202,7 @@ where
         announce: &mut dyn FnMut(),
     ) -> Result<(), SnapshotOutdated> {
         let start = {
-            let state = self.state.lock();
+            let state = self.lock();
             let topic = state.topics.get(slot);
             let builds = { topic.and_then(|topic| topic.live()) }.map(|live| &live.builds);
             let build = builds.and_then(|builds| builds.iter().find(|build| build.id == id));
@@ -303,11 +222,11 @@ where
         } else {
             start
         };
-        let mut garbage = Garbage::new();
-        let mut state = self.state.lock();
+        let mut locked = self.lock();
+        let (state, after) = locked.parts();
         let Some(build) = state.take_build(slot, id) else {
             // Given up while the lock was released, or the publisher has ended.
-            drop(state);
+            drop(locked);
             announce();
             return Ok(());
         };
@@ -319,7 +238,7 @@ where
         state.figures.snapshots_finished += 1;
         let kept = { build.parts.start() }.filter(|_| is_kept);
         if let Some((start, parts)) = kept {
-            state.remove_kept(slot, None, UncachedBy::Replaced, &mut garbage);
+            state.remove_kept(slot, None, UncachedBy::Replaced, after);
             let kept = Kept {
                 id,
                 index,
@@ -335,37 +254,35 @@ where
             if let Some(at) = Instant::now().checked_add(self.settings.ttl) {
                 state.expiries.push_back(Expiry { at, slot, id });
             }
-            state.give_up_large_kept(slot, &mut garbage);
+            state.give_up_large_kept(slot, after);
         }
-        state.remove_if_idle(slot, &mut garbage);
-        drop(state);
+        state.remove_if_idle(slot, after);
+        let after = locked.unlock();
         announce();
-        drop((build, garbage));
+        drop((after, build));
         Ok(())
     }
 
     fn failed(&self, slot: usize, id: u64, announce: &mut dyn FnMut()) {
-        let mut garbage = Garbage::<K, T>::new();
-        let mut state = self.state.lock();
+        let mut locked = self.lock();
+        let (state, after) = locked.parts();
         let build = state.take_build(slot, id);
         if build.is_some() {
             state.figures.snapshots_in_flight -= 1;
             state.figures.snapshots_failed += 1;
-            state.remove_if_idle(slot, &mut garbage);
+            state.remove_if_idle(slot, after);
         }
-        drop(state);
+        let after = locked.unlock();
         announce();
-        drop((build, garbage));
+        drop((after, build));
     }
 
     fn abandoned(&self, slot: usize, id: u64) {
-        let mut garbage = Garbage::<K, T>::new();
-        let mut state = self.state.lock();
+        let mut locked = self.lock();
+        let (state, after) = locked.parts();
         if let Some(build) = state.take_build(slot, id) {
-            state.give_up([build], GivenUpBy::NoWatch, &mut garbage);
-            state.remove_if_idle(slot, &mut garbage);
+            state.give_up([build], GivenUpBy::NoWatch, after);
+            state.remove_if_idle(slot, after);
         }
-        drop(state);
-        drop(garbage);
     }
 }

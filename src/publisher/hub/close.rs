@@ -4,69 +4,58 @@ use std::borrow::Borrow;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use super::super::commit::Entry;
-use super::super::control::{Control, Ordered};
-use super::super::error::{CloseReason, WatchError};
-use super::super::stats::Slowest;
-use super::super::trace::{GivenUpBy, Note, Notes, UncachedBy};
-use super::super::update::ResetReason;
-use super::garbage::{EachDropped, Garbage, GivenUp};
+use super::after_lock::{AfterLock, WakeUp};
 use super::history::Kind;
+use super::sizes::STEP;
+use super::state::{Hub, HubState};
 use super::topic::Topic;
-use super::{Hub, HubState, STEP};
-use crate::unwind::{both_even_if_one_panics, for_each_even_if_one_panics};
-use crate::write::deferred::Deferred;
+use crate::publisher::report::error::ResetReason;
+use crate::publisher::report::error::{CloseReason, WatchError};
+use crate::publisher::report::trace::{GivenUpBy, Note, UncachedBy};
+use crate::publisher::watch::commit::Entry;
+use crate::publisher::watch::control::{Control, Ordered};
 
-/// Closes the readers of all watches first. Then wakes each watch and frees what it kept, even if
-/// that panics for another one.
-pub(super) fn finish<K, T>(mut ordered: Vec<Ordered>, builds: EachDropped<Vec<GivenUp<K, T>>>) {
-    ordered.iter_mut().for_each(Ordered::close_readers);
-    both_even_if_one_panics(
-        || for_each_even_if_one_panics(ordered.drain(..), drop),
-        || drop(builds),
-    );
-}
-
-/// What a call has to do after the lock. It grows by one step's share at a time, so that nothing
-/// large is moved under the lock.
+/// Watches that are being closed, in steps between which the lock is released (invariant 7).
+///
+/// Dropping this wakes them: all of them are closed before any is woken.
 struct Closing<K, T> {
-    ordered: Vec<Ordered>,
-    garbage: EachDropped<Vec<Garbage<K, T>>>,
-    /// The last field, so that nothing waits for a `tracing` subscriber.
-    notes: Notes,
-}
-
-/// The end of a key, which is linked. After the lock, its watches have to be woken.
-struct LinkedEnd<K, T> {
-    deferred: Option<Deferred<Entry<K, T>>>,
-    /// The watches of several keys.
-    woken: Vec<Arc<Control>>,
+    reason: CloseReason,
+    watches: usize,
+    after: AfterLock<K, T>,
 }
 
 impl<K, T> Closing<K, T> {
-    fn new() -> Self {
+    fn new(reason: CloseReason) -> Self {
         Self {
-            ordered: Vec::new(),
-            garbage: EachDropped(Vec::new()),
-            notes: Notes::new(),
+            reason,
+            watches: 0,
+            after: AfterLock::new(),
         }
     }
 
-    fn add(&mut self, (ordered, garbage): (Vec<Ordered>, Garbage<K, T>)) {
-        self.ordered.extend(ordered);
-        self.garbage.0.push(garbage);
+    /// Orders watches to end, and removes them from the registry.
+    fn close(&mut self, hub: &Hub<K, T>, meant: &[u64])
+    where
+        K: Hash + Eq,
+    {
+        for step in meant.chunks(STEP) {
+            let mut locked = hub.lock();
+            let (state, after) = locked.parts();
+            let end = |control: &Arc<Control>| control.end(WatchError::Closed(self.reason));
+            self.watches += state.order(step, end, after);
+            for id in step {
+                state.unregister(*id, after);
+            }
+            // Without the lock, since much may have come together by now.
+            self.after.add(locked.unlock());
+        }
     }
 
     /// Notes the number of watches that were closed.
-    fn note_closed(&mut self, epoch: u64, reason: CloseReason) {
-        let watches = self.ordered.len();
-        self.notes.add(epoch, Note::Closed { reason, watches });
-    }
-
-    fn finish(mut self) {
-        let builds = self.garbage.0.iter_mut().flat_map(Garbage::take_builds);
-        let builds = EachDropped(builds.collect());
-        both_even_if_one_panics(|| finish(self.ordered, builds), || drop(self.garbage));
+    fn note(&mut self, epoch: u64) {
+        let (reason, watches) = (self.reason, self.watches);
+        let note = Note::Closed { reason, watches };
+        self.after.notes.add(epoch, note);
     }
 }
 
@@ -80,48 +69,38 @@ where
         reason: CloseReason,
         mut is_meant: impl FnMut(&[Arc<str>]) -> bool,
     ) {
-        let mut closing = Closing::new();
-        let (mut after, last, epoch) = {
-            let state = self.state.lock();
+        let (mut before, last, epoch) = {
+            let state = self.lock();
             (0, state.next_id, state.era.epoch)
         };
-        while after < last {
+        let mut closing = Closing::new(reason);
+        while before < last {
             let step: Vec<_> = {
-                let state = self.state.lock();
-                let step = state.watches.step(after);
+                let state = self.lock();
+                let step = state.watches.step(before);
                 step.map(|(id, watch)| (id, Arc::clone(&watch.tokens)))
                     .collect()
             };
             let Some((id, _)) = step.last() else { break };
-            after = *id;
+            before = *id;
             // Called without the lock, since the predicate is user code (invariant 1).
             let meant = step.iter().filter(|(id, _)| *id <= last);
             let meant: Vec<u64> = { meant.filter(|(_, tokens)| is_meant(tokens)) }
                 .map(|(id, _)| *id)
                 .collect();
-            self.close_in_steps(&meant, reason, &mut closing);
+            closing.close(self, &meant);
         }
-        closing.note_closed(epoch, reason);
-        closing.finish();
-    }
-
-    /// Closes watches in steps, between which the lock is released (invariant 7).
-    fn close_in_steps(&self, meant: &[u64], reason: CloseReason, closing: &mut Closing<K, T>) {
-        for step in meant.chunks(STEP) {
-            let closed = self.state.lock().close(step, reason);
-            closing.add(closed);
-        }
+        closing.note(epoch);
     }
 
     pub(in super::super) fn close_token(&self, token: &str) {
-        let mut closing = Closing::new();
         let (epoch, meant) = {
-            let state = self.state.lock();
+            let state = self.lock();
             (state.era.epoch, state.watches.of_token(token))
         };
-        self.close_in_steps(&meant, CloseReason::AccessChanged, &mut closing);
-        closing.note_closed(epoch, CloseReason::AccessChanged);
-        closing.finish();
+        let mut closing = Closing::new(CloseReason::AccessChanged);
+        closing.close(self, &meant);
+        closing.note(epoch);
     }
 
     pub(in super::super) fn close_key<Q>(&self, key: &Q)
@@ -129,71 +108,54 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let mut garbage = Garbage::new();
+        let mut locked = self.lock();
+        let (state, after) = locked.parts();
+        let epoch = state.era.epoch;
         let mut meant = Vec::new();
-        let epoch = {
-            let mut state = self.state.lock();
-            if let Some(slot) = state.slots.get(key).copied() {
-                state.give_up_builds(slot, GivenUpBy::KeyClosed, &mut garbage);
-                meant = state.watches_of(slot);
-            }
-            state.era.epoch
-        };
-        let mut closing = Closing::new();
-        closing.add((Vec::new(), garbage));
-        self.close_in_steps(&meant, CloseReason::KeyClosed, &mut closing);
-        closing.note_closed(epoch, CloseReason::KeyClosed);
-        closing.finish();
+        if let Some(slot) = state.slots.get(key).copied() {
+            state.give_up_builds(slot, GivenUpBy::KeyClosed, after);
+            meant = state.watches_of(slot);
+        }
+        let mut closing = Closing::new(CloseReason::KeyClosed);
+        closing.after = locked.unlock();
+        closing.close(self, &meant);
+        closing.note(epoch);
     }
 
     /// Calls `f` with the topic of a key, which is made if there is none. Returns the result of
-    /// `f`, or `None` if the publisher is shut down.
+    /// `f`, or `None` if the publisher is shut down, and what is to be done after the lock.
     fn with_topic<Q, R>(
         &self,
         key: &Q,
-        closing: &mut Closing<K, T>,
-        f: impl FnOnce(&mut HubState<K, T>, usize, &mut Garbage<K, T>) -> R,
-    ) -> Option<R>
+        f: impl FnOnce(&mut HubState<K, T>, usize, &mut AfterLock<K, T>) -> R,
+    ) -> (Option<R>, AfterLock<K, T>)
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        let mut garbage = Garbage::new();
-        let mut result = None;
-        let mut state = self.state.lock();
         let mut clones = None;
-        if !state.slots.contains_key(key) {
+        let mut locked = self.lock();
+        if !locked.slots.contains_key(key) {
             // Cloned without the lock (invariant 1).
-            drop(state);
+            drop(locked);
             clones = Some((key.to_owned(), key.to_owned()));
-            state = self.state.lock();
+            locked = self.lock();
         }
+        let (state, after) = locked.parts();
+        let mut result = None;
         if !state.shut {
-            let slot = match (state.slots.get(key).copied(), clones.take()) {
-                (Some(slot), _) => Some(slot),
-                (None, Some((own, in_map))) => {
-                    let HubState {
-                        slots,
-                        topics,
-                        indexes,
-                        ..
-                    } = &mut *state;
-                    let made = || topics.insert(Topic::new(own, indexes.left()));
-                    Some(*slots.entry(in_map).or_insert_with(made))
-                }
-                // The topic was removed while the lock was released, and with it everything that
-                // `f` would void.
-                (None, None) => None,
+            let slot = match state.slots.get(key) {
+                Some(slot) => Some(*slot),
+                // Without clones, the topic was removed while the lock was released, and with it
+                // everything that `f` would void.
+                None => { clones.take() }.map(|clones| state.make_topic(clones, after)),
             };
             if let Some(slot) = slot {
-                result = Some(f(&mut state, slot, &mut garbage));
-                state.remove_if_idle(slot, &mut garbage);
+                result = Some(f(state, slot, after));
+                state.remove_if_idle(slot, after);
             }
         }
-        drop(state);
-        closing.add((Vec::new(), garbage));
-        drop(clones);
-        result
+        (result, locked.unlock())
     }
 
     pub(in super::super) fn refresh<Q>(&self, key: &Q)
@@ -201,17 +163,14 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        let mut closing = Closing::new();
-        let ordered = self.with_topic(key, &mut closing, |state, slot, garbage| {
-            state.void_at_last(slot, GivenUpBy::Refreshed, garbage);
+        drop(self.with_topic(key, |state, slot, after| {
+            state.void_at_last(slot, GivenUpBy::Refreshed, after);
             let (index, watches) = (state.indexes.last(), state.watchers(slot));
             let note = Note::Refreshed { index, watches };
-            garbage.notes.add(state.era.epoch, note);
+            after.notes.add(state.era.epoch, note);
             let reset = |control: &Arc<Control>| Some(control.reset(ResetReason::Refreshed));
-            state.order(&state.watches_of(slot), reset)
-        });
-        closing.ordered = ordered.unwrap_or_default();
-        closing.finish();
+            state.order(&state.watches_of(slot), reset, after);
+        }));
     }
 
     pub(in super::super) fn forget<Q>(&self, key: &Q)
@@ -219,36 +178,24 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        let reason = CloseReason::KeyForgotten;
-        let mut closing = Closing::new();
-        let ordered = self.with_topic(key, &mut closing, |state, slot, garbage| {
-            state.void_at_last(slot, GivenUpBy::KeyForgotten, garbage);
+        let mut closing = Closing::new(CloseReason::KeyForgotten);
+        let reason = closing.reason;
+        let (forgotten, after) = self.with_topic(key, |state, slot, after| {
+            state.void_at_last(slot, GivenUpBy::KeyForgotten, after);
             let epoch = state.era.epoch;
-            let note = Note::Forgotten {
-                index: state.indexes.last(),
-            };
-            garbage.notes.add(epoch, note);
+            let index = state.indexes.last();
+            after.notes.add(epoch, Note::Forgotten { index });
             let meant = state.watches_of(slot);
             let end = |control: &Arc<Control>| control.end(WatchError::Closed(reason));
-            let ordered = state.order(&meant, end);
-            (epoch, meant, ordered)
+            let watches = state.order(&meant, end, after);
+            (epoch, meant, watches)
         });
-        if let Some((epoch, meant, ordered)) = ordered {
-            closing.ordered = ordered;
-            self.close_in_steps(&meant, reason, &mut closing);
-            closing.note_closed(epoch, reason);
+        closing.after = after;
+        if let Some((epoch, meant, watches)) = forgotten {
+            closing.watches = watches;
+            closing.close(self, &meant);
+            closing.note(epoch);
         }
-        closing.finish();
-    }
-
-    pub(in super::super) fn watchers<Q>(&self, key: &Q) -> usize
-    where
-        K: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
-    {
-        let state = self.state.lock();
-        let slot = state.slots.get(key);
-        slot.map_or(0, |slot| state.watchers(*slot))
     }
 
     pub(in super::super) fn complete<Q>(&self, key: &Q)
@@ -256,80 +203,14 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
     {
-        let mut closing = Closing::new();
-        let ended = self.with_topic(key, &mut closing, |state, slot, garbage| {
-            if state.topics[slot].is_completed() {
-                return None;
+        drop(self.with_topic(key, |state, slot, after| {
+            if !state.topics[slot].is_completed() {
+                let (index, watches) = (state.indexes.last(), state.watchers(slot));
+                let note = Note::Completed { index, watches };
+                after.notes.add(state.era.epoch, note);
+                state.link_end(slot, after);
             }
-            let (index, watches) = (state.indexes.last(), state.watchers(slot));
-            let note = Note::Completed { index, watches };
-            garbage.notes.add(state.era.epoch, note);
-            Some(state.link_end(slot))
-        });
-        if let Some(LinkedEnd { deferred, woken }) = ended.flatten() {
-            both_even_if_one_panics(
-                || drop(deferred),
-                || for_each_even_if_one_panics(woken.iter(), |control| control.wake_task()),
-            );
-        }
-        closing.finish();
-    }
-
-    /// Wakes all watches that have not reached the current index, in steps (invariant 7).
-    pub(in super::super) fn mark_progress(&self) {
-        let (era, index) = {
-            let state = self.state.lock();
-            (Arc::clone(&state.era), state.indexes.last())
-        };
-        era.mark(index);
-        let mut after = 0;
-        loop {
-            let mut step: Vec<Arc<Control>> = Vec::new();
-            {
-                let state = self.state.lock();
-                let ids = state.watches.step(after).map(|(id, watch)| {
-                    step.push(Arc::clone(&watch.control));
-                    id
-                });
-                let Some(last) = ids.last() else { break };
-                after = last;
-            }
-            for_each_even_if_one_panics(step.iter(), |control| control.wake_if_behind(index));
-        }
-    }
-
-    /// Returns the watches that are furthest behind, visiting all in steps (invariant 7).
-    pub(in super::super) fn slowest(&self, most: usize) -> Vec<Slowest<K>>
-    where
-        K: Clone,
-    {
-        let mut all = Vec::new();
-        let mut after = 0;
-        loop {
-            let state = self.state.lock();
-            let before = all.len();
-            for (id, watch) in state.watches.step(after) {
-                after = id;
-                let lags = watch.slots.iter().map(|slot| state.lag(*slot, id));
-                all.push((
-                    lags.sum::<u64>(),
-                    Arc::clone(&watch.keys),
-                    Arc::clone(&watch.tokens),
-                ));
-            }
-            if all.len() == before {
-                break;
-            }
-            drop(state);
-            all.sort_by_key(|(lag, ..)| std::cmp::Reverse(*lag));
-            all.truncate(most);
-        }
-        let slowest = all.into_iter().map(|(lag, keys, tokens)| Slowest {
-            keys: keys.iter().map(|key| K::clone(key)).collect(),
-            tokens: tokens.to_vec(),
-            lag,
-        });
-        slowest.collect()
+        }));
     }
 }
 
@@ -341,104 +222,45 @@ impl<K, T> HubState<K, T> {
             .collect()
     }
 
-    /// Gives an order to watches of a topic that has just been voided. This happens under the same
-    /// lock as voiding, so that none of them can receive a later commit, and with it a resume point
-    /// that skips the void.
+    /// Gives an order to watches of a topic that has just been voided, and returns the number of
+    /// those that got it. This happens under the same lock as voiding, so that none of them can
+    /// receive a later commit, and with it a resume point that skips the void.
     fn order(
         &self,
         watches: &[u64],
         order: impl Fn(&Arc<Control>) -> Option<Ordered>,
-    ) -> Vec<Ordered> {
+        after: &mut AfterLock<K, T>,
+    ) -> usize {
+        let before = after.wakeups.len();
         let watches = watches.iter().filter_map(|id| self.watches.get(*id));
-        watches.filter_map(|watch| order(&watch.control)).collect()
-    }
-
-    fn watchers(&self, slot: usize) -> usize {
-        let live = self.topics.get(slot).and_then(Topic::live);
-        live.map_or(0, |live| live.watches.len())
-    }
-
-    fn lag(&self, slot: usize, watch: u64) -> u64 {
-        let live = self.topics.get(slot).and_then(Topic::live);
-        let lag = live.and_then(|live| {
-            let seat = live.watches.get(&watch)?;
-            Some(live.count.saturating_sub(seat.progress.get()))
-        });
-        lag.unwrap_or(0)
+        let ordered = watches.filter_map(|watch| order(&watch.control));
+        after.wakeups.extend(ordered.map(WakeUp::Ordered));
+        after.wakeups.len() - before
     }
 }
 
 impl<K: Hash + Eq, T> HubState<K, T> {
-    /// Orders watches to end, and removes them from the registry.
-    fn close(&mut self, meant: &[u64], reason: CloseReason) -> (Vec<Ordered>, Garbage<K, T>) {
-        let (mut ordered, mut garbage) = (Vec::new(), Garbage::new());
-        for id in meant {
-            if let Some(watch) = self.watches.get(*id) {
-                ordered.extend(watch.control.end(WatchError::Closed(reason)));
-                self.unregister(*id, &mut garbage);
-            }
-        }
-        (ordered, garbage)
-    }
-
-    /// Removes a watch from the registry and from its topics.
-    pub(super) fn unregister(&mut self, id: u64, garbage: &mut Garbage<K, T>) {
-        if let Some(watch) = self.watches.remove(id) {
-            self.unseat(id, &watch.slots, garbage);
-            garbage.pile().registered.push(watch);
-        }
-    }
-
-    /// Removes a watch from its topics.
-    pub(super) fn unseat(&mut self, id: u64, slots: &[usize], garbage: &mut Garbage<K, T>) {
-        for slot in slots {
-            self.leave_build(*slot, id, garbage);
-            if let Some(live) = self.topics.get_mut(*slot).and_then(Topic::live_mut) {
-                live.remove_watch(id);
-            }
-            self.remove_if_idle(*slot, garbage);
-        }
-    }
-
     /// Voids what is known of a topic: clients that resume from the last index or before are reset.
-    fn void_at_last(&mut self, slot: usize, reason: GivenUpBy, garbage: &mut Garbage<K, T>) {
-        self.give_up_builds(slot, reason, garbage);
+    fn void_at_last(&mut self, slot: usize, reason: GivenUpBy, after: &mut AfterLock<K, T>) {
+        self.give_up_builds(slot, reason, after);
         let last = self.indexes.last();
         if self.topics[slot].is_void(last) {
-            self.remove_kept(slot, None, UncachedBy::Void, garbage);
+            self.remove_kept(slot, None, UncachedBy::Void, after);
         } else {
-            self.void(slot, last, garbage);
-        }
-    }
-
-    /// Voids what is retained of a topic: clients that resume from `index` or before are reset.
-    pub(super) fn void(&mut self, slot: usize, index: u64, garbage: &mut Garbage<K, T>) {
-        self.remove_kept(slot, None, UncachedBy::Void, garbage);
-        let topic = &mut self.topics[slot];
-        for own in topic.void(index) {
-            garbage.add_entry(own);
-        }
-        self.history.push(index, slot, Kind::Rider);
-        // Watches that wait for a snapshot still receive it. Later watches cannot join it, and get
-        // a new one.
-        if let Some(live) = topic.live() {
-            for build in &live.builds {
-                garbage.pile().starts.0.extend(build.parts.shut());
-            }
+            self.void(slot, last, after);
         }
     }
 
     /// Adds the end of a topic to its entries and its chain.
-    fn link_end(&mut self, slot: usize) -> LinkedEnd<K, T> {
+    fn link_end(&mut self, slot: usize, after: &mut AfterLock<K, T>) {
         let last = self.indexes.last();
         let topic = &mut self.topics[slot];
-        let deferred = topic.push(Entry::Completed(last), true);
+        if let Some(deferred) = topic.push(Entry::Completed(last), true) {
+            after.wake_chain(deferred);
+        }
         self.history.push(last, slot, Kind::Rider);
         let inboxes = topic.live().into_iter().flat_map(|live| &live.inboxes);
         let woken = inboxes.filter_map(|(_, inbox, key)| inbox.note(*key));
-        LinkedEnd {
-            deferred,
-            woken: woken.collect(),
-        }
+        after.wakeups.extend(woken.map(WakeUp::Watch));
     }
 }

@@ -1,6 +1,6 @@
 //! The indexes of a publisher in its present epoch.
 
-use super::super::error::PublishError;
+use crate::publisher::report::error::PublishError;
 
 /// The index of a commit that is to be published.
 #[derive(Clone, Copy)]

@@ -1,20 +1,15 @@
 //! Publishing, and what leaves the history because of it.
 
 use std::hash::Hash;
-use std::sync::Arc;
 
-use super::super::commit::{Commit, Entry, Part};
-use super::super::control::Control;
-use super::super::error::PublishError;
-use super::super::trace::{GivenUpBy, Note, UncachedBy};
-use super::garbage::{EachDropped, Garbage};
+use super::after_lock::{AfterLock, WakeUp};
 use super::history::{Kind, Record};
 use super::indexes::At;
-use super::topic::Topic;
-use super::{Hub, HubState, STEP, wake_all};
-use crate::sync::MutexGuard;
-use crate::unwind::{both_even_if_one_panics, for_each_even_if_one_panics};
-use crate::write::deferred::Deferred;
+use super::sizes::STEP;
+use super::state::{Hub, HubState};
+use crate::publisher::report::error::PublishError;
+use crate::publisher::report::trace::{GivenUpBy, Note};
+use crate::publisher::watch::commit::{Commit, Entry, Part};
 
 /// An event of a commit that has several.
 pub(in super::super) struct Pending<K, T> {
@@ -36,24 +31,6 @@ impl<K, T> Pending<K, T> {
     }
 }
 
-/// What a publish has to do after the lock.
-struct Outcome<K, T> {
-    /// Wakes the readers of the chains.
-    deferred: EachDropped<Vec<Deferred<Entry<K, T>>>>,
-    woken: Vec<Arc<Control>>,
-    garbage: Garbage<K, T>,
-}
-
-impl<K, T> Outcome<K, T> {
-    fn new() -> Self {
-        Self {
-            deferred: EachDropped(Vec::new()),
-            woken: Vec::new(),
-            garbage: Garbage::new(),
-        }
-    }
-}
-
 impl<K, T> Hub<K, T>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
@@ -61,123 +38,72 @@ where
 {
     #[inline]
     pub(in super::super) fn publish_one(&self, at: At, event: (K, T)) -> Result<u64, PublishError> {
-        // Declared before the guard, so that it is dropped after the lock, like `event` if no topic
-        // keeps it.
-        let _swept;
-        let mut state = self.state.lock();
-        // First, since it may remove the topic.
-        _swept = state.sweep_seldom();
-        // The key's `Hash` and `Eq` are user code. If they panic, nothing has been changed
-        // (invariant 1).
-        let slot = state.slots.get(&event.0).copied();
-        let index = match state.check(at) {
-            Ok(index) => index,
-            Err(error) => {
-                drop(state);
-                return Err(error);
+        let (index, is_over) = {
+            let mut locked = self.lock();
+            let (state, after) = locked.parts();
+            // First, since it may remove the topic.
+            state.sweep_seldom(after);
+            // The key's `Hash` and `Eq` are user code. If they panic, nothing has been changed
+            // (invariant 1).
+            let slot = state.slots.get(&event.0).copied();
+            let index = state.check(at)?;
+            if slot.is_none() && state.history.limit() > 0 {
+                drop(locked);
+                return self.publish_many(at, vec![Pending::new(event)]);
             }
+            state.commit(index, 1);
+            // Without a topic, the event is dropped after the lock, as a parameter.
+            if let Some(slot) = slot {
+                let entry = state.commit_of_one(index, event);
+                state.link((index, slot), entry, Kind::LastOfCommit, after);
+            }
+            state.era.publish(index);
+            state.leave_history(index, after);
+            (index, state.history.is_over())
         };
-        match slot {
-            Some(slot) => Ok(self.publish_to(state, index, slot, event)),
-            None if state.history.limit() == 0 => {
-                let mut garbage = Garbage::new();
-                state.commit(index, 1);
-                state.era.publish(index);
-                state.leave_history(index, &mut garbage);
-                drop(state);
-                drop(garbage);
-                drop(event);
-                Ok(index)
-            }
-            None => {
-                drop(state);
-                self.publish_many(at, vec![Pending::new(event)])
-            }
-        }
-    }
-
-    /// Publishes one event of a topic that exists.
-    #[inline]
-    fn publish_to(
-        &self,
-        mut guard: MutexGuard<'_, HubState<K, T>>,
-        index: u64,
-        slot: usize,
-        event: (K, T),
-    ) -> u64 {
-        let state = &mut *guard;
-        let (mut woken, mut garbage) = (Vec::new(), Garbage::new());
-        state.commit(index, 1);
-        let entry = state.commit_of_one(index, event);
-        let kind = Kind::LastOfCommit;
-        let deferred = state.link((index, slot), entry, kind, &mut woken, &mut garbage);
-        state.era.publish(index);
-        state.leave_history(index, &mut garbage);
-        let is_over = state.history.is_over();
-        drop(guard);
-        // All tasks are woken before events are dropped, since destructors may take long.
-        if woken.is_empty() {
-            drop(deferred);
-        } else {
-            both_even_if_one_panics(|| drop(deferred), || wake_controls(&woken));
-        }
-        drop(garbage);
         if is_over {
             self.leave_in_steps();
         }
-        index
+        Ok(index)
     }
 
     pub(in super::super) fn publish_many(
         &self,
         at: At,
-        events: Vec<Pending<K, T>>,
+        mut events: Vec<Pending<K, T>>,
     ) -> Result<u64, PublishError> {
-        let mut events = EachDropped(events);
-        let mut outcome = Outcome::new();
-        let _swept;
-        let mut guard = self.state.lock();
+        let mut locked = self.lock();
+        let (state, after) = locked.parts();
         // First, since it may remove topics.
-        _swept = guard.sweep_seldom();
+        state.sweep_seldom(after);
         // The keys' `Hash` and `Eq` are user code. If they panic, nothing has been changed
         // (invariant 1).
-        if guard.find_topics(&mut events.0) {
+        if state.find_topics(&mut events) {
             // Keys are cloned without the lock (invariant 1). A topic may come or go meanwhile, so
             // look again.
-            drop(guard);
-            for Pending { event, clones, .. } in events.0.iter_mut().filter(|p| p.slot.is_none()) {
+            drop(locked);
+            for Pending { event, clones, .. } in events.iter_mut().filter(|p| p.slot.is_none()) {
                 *clones = event.as_ref().map(|(key, _)| (key.clone(), key.clone()));
             }
-            guard = self.state.lock();
-            guard.find_topics(&mut events.0);
+            locked = self.lock();
+            locked.find_topics(&mut events);
         }
-        let state = &mut *guard;
-        let index = match state.check(at) {
-            Ok(index) => index,
-            Err(error) => {
-                drop(guard);
-                return Err(error);
-            }
-        };
+        let (state, after) = locked.parts();
+        let index = state.check(at)?;
         if state.history.limit() > 0 {
-            state.make_topics(&mut events.0);
+            state.make_topics(&mut events, after);
         }
-        state.commit(index, events.0.len());
-        state.link_all(index, &mut events.0, &mut outcome);
+        state.commit(index, events.len());
+        state.link_all(index, &mut events, after);
         state.era.publish(index);
         // A commit without events does not count in the history.
-        if !events.0.is_empty() {
-            state.leave_history(index, &mut outcome.garbage);
+        if !events.is_empty() {
+            state.leave_history(index, after);
         }
         let is_over = state.history.is_over();
-        drop(guard);
-        // All tasks are woken before events are dropped, since destructors may take long.
-        both_even_if_one_panics(
-            || wake_all(&outcome.deferred),
-            || wake_controls(&outcome.woken),
-        );
+        drop(locked);
         // With the events go their keys, and the events that no topic keeps.
-        drop((outcome, events));
+        drop(events);
         if is_over {
             self.leave_in_steps();
         }
@@ -187,16 +113,14 @@ where
     /// Removes what has left the history in steps, between which the lock is released (invariant
     /// 7).
     #[cold]
-    pub(super) fn leave_in_steps(&self) {
+    fn leave_in_steps(&self) {
         loop {
-            let mut garbage = Garbage::new();
-            let mut state = self.state.lock();
+            let mut locked = self.lock();
+            let (state, after) = locked.parts();
             if !state.history.is_over() {
                 break;
             }
-            state.evict(&mut garbage);
-            drop(state);
-            drop(garbage);
+            state.evict(after);
         }
     }
 }
@@ -242,27 +166,15 @@ impl<K: Hash + Eq, T> HubState<K, T> {
         lacks && self.history.limit() > 0
     }
 
-    /// Makes the missing topics from the clones.
-    fn make_topics(&mut self, events: &mut [Pending<K, T>]) {
+    /// Makes the missing topics from the clones. A key may occur in the commit twice.
+    fn make_topics(&mut self, events: &mut [Pending<K, T>], after: &mut AfterLock<K, T>) {
         for pending in events.iter_mut().filter(|pending| pending.slot.is_none()) {
-            let Some((own, in_map)) = pending.clones.take() else {
-                continue;
-            };
-            // The key is looked up again, since it may occur in the commit twice.
-            let (topics, left) = (&mut self.topics, self.indexes.left());
-            let slot = { self.slots.entry(in_map) }
-                .or_insert_with(|| topics.insert(Topic::new(own, left)));
-            pending.slot = Some(*slot);
+            pending.slot = { pending.clones.take() }.map(|clones| self.make_topic(clones, after));
         }
     }
 
     /// Links a commit into all chains that it touches.
-    fn link_all(&mut self, index: u64, events: &mut [Pending<K, T>], outcome: &mut Outcome<K, T>) {
-        let Outcome {
-            deferred,
-            woken,
-            garbage,
-        } = outcome;
+    fn link_all(&mut self, index: u64, events: &mut [Pending<K, T>], after: &mut AfterLock<K, T>) {
         // Events that no topic keeps stay in `events`, which the caller drops after the lock.
         let mut of_topics: Vec<(usize, u32)> = Vec::new();
         let mut content = Vec::new();
@@ -279,10 +191,7 @@ impl<K: Hash + Eq, T> HubState<K, T> {
         if let [(slot, _)] = of_topics[..] {
             if let Some(event) = content.pop() {
                 let entry = self.commit_of_one(index, event);
-                let kind = Kind::LastOfCommit;
-                deferred
-                    .0
-                    .extend(self.link((index, slot), entry, kind, woken, garbage));
+                self.link((index, slot), entry, Kind::LastOfCommit, after);
             }
             return;
         }
@@ -300,10 +209,7 @@ impl<K: Hash + Eq, T> HubState<K, T> {
                 Kind::Commit
             };
             let entry = Entry::Commit(Part::new(commit.clone(), start, end));
-            let place = (index, of_topic[0].0);
-            deferred
-                .0
-                .extend(self.link(place, entry, kind, woken, garbage));
+            self.link((index, of_topic[0].0), entry, kind, after);
             start = end;
         }
     }
@@ -315,15 +221,16 @@ impl<K: Hash + Eq, T> HubState<K, T> {
         (index, slot): (u64, usize),
         entry: Entry<K, T>,
         kind: Kind,
-        woken: &mut Vec<Arc<Control>>,
-        garbage: &mut Garbage<K, T>,
-    ) -> Option<Deferred<Entry<K, T>>> {
+        after: &mut AfterLock<K, T>,
+    ) {
         let retain = self.history.limit() > 0 || kind == Kind::Rider;
         if self.topics[slot].is_completed() && kind != Kind::Rider {
-            self.void_completed(slot, index, garbage);
+            self.void_completed(slot, index, after);
         }
         let topic = &mut self.topics[slot];
-        let deferred = topic.push(entry, retain);
+        if let Some(deferred) = topic.push(entry, retain) {
+            after.wake_chain(deferred);
+        }
         if retain {
             self.history.push(index, slot, kind);
         } else {
@@ -332,66 +239,51 @@ impl<K: Hash + Eq, T> HubState<K, T> {
         }
         if let Some(live) = topic.live_mut() {
             for (_, inbox, key) in &live.inboxes {
-                woken.extend(inbox.note(*key));
+                if let Some(control) = inbox.note(*key) {
+                    after.wakeups.push(WakeUp::Watch(control));
+                }
             }
             let has_kept = live.kept.is_some();
             if live.due < live.count {
                 let left = live.leave_lagging();
-                self.give_up(left, GivenUpBy::Lagged, garbage);
+                self.give_up(left, GivenUpBy::Lagged, after);
             }
             if has_kept {
-                self.give_up_large_kept(slot, garbage);
+                self.give_up_large_kept(slot, after);
             }
         }
-        deferred
     }
 
     /// Voids a completed key that is published to again.
     #[cold]
-    fn void_completed(&mut self, slot: usize, index: u64, garbage: &mut Garbage<K, T>) {
-        self.void(slot, index.saturating_sub(1), garbage);
-    }
-
-    /// Drops the kept snapshot if it retains more commits of its key than the history may.
-    #[inline]
-    pub(super) fn give_up_large_kept(&mut self, slot: usize, garbage: &mut Garbage<K, T>) {
-        let limit = self.history.limit() as u64;
-        let Some(live) = self.topics[slot].live_mut() else {
-            return;
-        };
-        let is_large = live.kept.as_ref().is_some_and(|kept| {
-            let allowed = if limit > 0 { limit } else { kept.parts };
-            live.count - kept.onward.number > allowed
-        });
-        if is_large {
-            self.remove_kept(slot, None, UncachedBy::TooLarge, garbage);
-        }
+    fn void_completed(&mut self, slot: usize, index: u64, after: &mut AfterLock<K, T>) {
+        self.void(slot, index.saturating_sub(1), after);
     }
 
     /// Removes what has to leave the history after a commit, at most one step of it.
     #[inline]
-    fn leave_history(&mut self, index: u64, garbage: &mut Garbage<K, T>) {
+    fn leave_history(&mut self, index: u64, after: &mut AfterLock<K, T>) {
         if self.history.limit() == 0 {
-            self.forget_all_before(index, garbage);
+            self.forget_all_before(index, after);
         } else if self.history.is_over() {
-            self.evict(garbage);
+            self.evict(after);
         }
     }
 
     /// Without a history, a commit leaves at once, together with any riders.
     #[inline]
-    fn forget_all_before(&mut self, index: u64, garbage: &mut Garbage<K, T>) {
+    fn forget_all_before(&mut self, index: u64, after: &mut AfterLock<K, T>) {
         self.indexes.leave(index);
         self.figures.evictions += 1;
         if !self.history.is_empty() {
             while let Some(record) = self.history.pop() {
-                self.drop_entry(record, garbage);
+                self.drop_entry(record, after);
             }
         }
     }
 
     /// Removes one step of entries from the history (invariant 7).
-    fn evict(&mut self, garbage: &mut Garbage<K, T>) {
+    fn evict(&mut self, after: &mut AfterLock<K, T>) {
         let before = self.figures.evictions;
         for _ in 0..STEP {
             if !self.history.is_over() {
@@ -404,30 +296,26 @@ impl<K: Hash + Eq, T> HubState<K, T> {
                 self.indexes.leave(record.index);
             }
             self.figures.evictions += u64::from(record.kind == Kind::LastOfCommit);
-            self.drop_entry(record, garbage);
+            self.drop_entry(record, after);
         }
         let commits = self.figures.evictions - before;
         if commits > 0 {
             let index = self.indexes.left();
             let note = Note::Evicted { commits, index };
-            garbage.notes.add(self.era.epoch, note);
+            after.notes.add(self.era.epoch, note);
         }
     }
 
-    fn drop_entry(&mut self, record: Record, garbage: &mut Garbage<K, T>) {
+    fn drop_entry(&mut self, record: Record, after: &mut AfterLock<K, T>) {
         let slot = record.slot as usize;
         let Some(topic) = self.topics.get_mut(slot) else {
             return;
         };
         if let Some(own) = topic.pop(record) {
-            garbage.add_entry(own);
+            after.drop_entry(own);
         }
         if topic.live().is_none_or(|live| live.watches.is_empty()) {
-            self.remove_if_idle(slot, garbage);
+            self.remove_if_idle(slot, after);
         }
     }
-}
-
-fn wake_controls(woken: &[Arc<Control>]) {
-    for_each_even_if_one_panics(woken.iter(), |control| control.wake_task());
 }

@@ -4,51 +4,23 @@ use std::collections::HashSet;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use super::super::control::Control;
-use super::super::error::{CloseReason, WatchError};
-use super::super::inbox::Inbox;
-use super::super::request::{OverLimit, Request};
-use super::super::resume::Resume;
-use super::super::track::{Reading, Track};
-use super::super::update::{Begin, ResetReason};
-use super::super::watch::Watch;
-use super::garbage::Garbage;
-use super::topic::{ChainPlace, Progress, Seat, Topic};
+use super::after_lock::{AfterLock, WakeUp};
+use super::builds::Wanted;
+use super::state::{Hub, HubState};
+use super::topic::{ChainPlace, Seat};
 use super::watches::Registered;
-use super::{Era, Hub, HubState};
 use crate::lag_limit::LagLimit;
-
-/// What a watch starts with, or starts over with.
-pub(in super::super) struct WatchStart<K, T> {
-    pub(in super::super) begin: Begin,
-    pub(in super::super) tracks: Vec<Track<K, T>>,
-    pub(in super::super) era: Arc<Era>,
-    /// Set unless the watch has exactly one key.
-    pub(in super::super) inbox: Option<Arc<Inbox>>,
-}
-
-/// The hub as a watch sees it, without the bounds of its type parameters.
-pub(in super::super) trait Registry<K, T>: Send + Sync {
-    /// Removes a watch that was dropped or has ended.
-    fn unregister(&self, id: u64);
-
-    /// Starts a watch over, with snapshots that are not older than index `had` and not followed by
-    /// more than `limit` commits. Returns `None` if the watch is closed, or if the publisher has
-    /// ended.
-    fn restart(
-        self: Arc<Self>,
-        id: u64,
-        had: u64,
-        limit: u64,
-        reason: ResetReason,
-    ) -> Option<WatchStart<K, T>>;
-
-    /// Waits until the commit that is being published now has been published.
-    fn settle(&self);
-
-    /// Gives up the snapshots of a topic that are past their time limit.
-    fn give_up_late(&self, slot: usize);
-}
+use crate::publisher::report::error::ResetReason;
+use crate::publisher::report::error::{CloseReason, WatchError};
+use crate::publisher::watch::control::Control;
+use crate::publisher::watch::inbox::Inbox;
+use crate::publisher::watch::progress::Progress;
+use crate::publisher::watch::registry::{Registry, WatchStart};
+use crate::publisher::watch::request::{OverLimit, Request};
+use crate::publisher::watch::resume::Resume;
+use crate::publisher::watch::stream::Watch;
+use crate::publisher::watch::track::{Reading, Track};
+use crate::publisher::watch::update::Begin;
 
 /// A key of a watch, with the clones that may be needed under the lock (invariant 1).
 struct Prepared<K> {
@@ -68,14 +40,11 @@ struct Newcomer<'a, T> {
 }
 
 /// Which watch gets its seats, and how.
-pub(super) struct Seating<'a> {
-    pub(super) id: u64,
+struct Seating<'a> {
     control: &'a Arc<Control>,
     begin: Begin,
-    /// The index that the watcher has: the watch resumes after it, or gets nothing older than it.
-    pub(super) had: u64,
-    /// How many commits the watch may fall behind.
-    pub(super) limit: u64,
+    /// A watch that resumes does so after the index that it had.
+    wanted: Wanted,
 }
 
 impl<K, T> Hub<K, T>
@@ -93,13 +62,10 @@ where
         } = request;
         let control = Control::new();
         let mut prepared = self.prepare(keys.into_iter().map(Arc::new));
-        // Declared before the guard, so that they are dropped after the lock even if a key panics.
-        let mut garbage = Garbage::new();
-        let swept;
-        let mut guard = self.state.lock();
-        let state = &mut *guard;
+        let mut locked = self.lock();
+        let (state, after_lock) = locked.parts();
         // First, since it may remove topics.
-        swept = state.sweep();
+        state.sweep(after_lock);
         let id = state.next_id();
         let of_epoch = after.filter(|after| after.epoch == state.era.epoch);
         let start = if state.shut {
@@ -113,10 +79,10 @@ where
                 tokens,
                 limit,
             };
-            Some(self.admit(state, newcomer, &mut prepared, &mut garbage))
+            Some(self.admit(state, newcomer, &mut prepared, after_lock))
         };
         let epoch = state.era.epoch;
-        drop(guard);
+        let after_lock = locked.unlock();
         let registry: Arc<dyn Registry<K, T>> = Arc::<Self>::clone(self);
         let resumed = { start.as_ref() }.is_none_or(|start| start.begin == Begin::Resumed);
         let place = of_epoch.filter(|_| resumed);
@@ -128,9 +94,10 @@ where
             place,
             epoch,
         );
-        // Dropped by hand: if a local panics in its destructor when a function already has its
-        // result, the result is leaked (rust-lang/rust#47949).
-        drop((swept, garbage, prepared));
+        // Dropped by hand, once the watch exists, which is dropped if this panics. If a destructor
+        // of a local panics when a function already has its result, the result is leaked
+        // (rust-lang/rust#47949).
+        drop((after_lock, prepared));
         watch
     }
 
@@ -139,8 +106,8 @@ where
         self: &Arc<Self>,
         state: &mut HubState<K, T>,
         newcomer: Newcomer<'_, T>,
-        prepared: &mut Vec<Prepared<K>>,
-        garbage: &mut Garbage<K, T>,
+        prepared: &mut [Prepared<K>],
+        after_lock: &mut AfterLock<K, T>,
     ) -> WatchStart<K, T> {
         let Newcomer {
             id,
@@ -150,13 +117,14 @@ where
             limit,
         } = newcomer;
         // First, since it hashes the keys (invariant 1).
-        let slots = state.topics_of(prepared);
+        let slots = state.topics_of(prepared, after_lock);
+        let prepared = &mut prepared[..slots.len()];
         let begin = match after.map(|after| state.check_resume(after, &slots)) {
             None => Begin::Fresh,
             Some(Ok(())) => Begin::Resumed,
             Some(Err(reason)) => {
                 let index = after.map_or(0, |after| after.index);
-                state.count_reset(reason, index, garbage);
+                state.count_reset(reason, index, after_lock);
                 Begin::Reset(reason)
             }
         };
@@ -175,13 +143,15 @@ where
         };
         state.watches.insert(id, watch);
         let seating = Seating {
-            id,
             control,
             begin,
-            had: of_epoch.map_or(0, |had| had.index),
-            limit: limit.map_or(u64::MAX, |(limit, _)| limit.items),
+            wanted: Wanted {
+                watch: id,
+                had: of_epoch.map_or(0, |had| had.index),
+                limit: limit.map_or(u64::MAX, |(limit, _)| limit.items),
+            },
         };
-        self.seat(state, &seating, &slots, prepared, garbage)
+        self.seat(state, &seating, &slots, prepared, after_lock)
     }
 
     /// Clones keys as often as they may be needed under the lock (invariant 1).
@@ -203,7 +173,7 @@ where
         seating: &Seating<'_>,
         slots: &[usize],
         prepared: &mut [Prepared<K>],
-        garbage: &mut Garbage<K, T>,
+        after_lock: &mut AfterLock<K, T>,
     ) -> WatchStart<K, T> {
         let count = u32::try_from(slots.len()).unwrap_or(u32::MAX);
         let inbox = (slots.len() != 1).then(|| Inbox::new(seating.control, count));
@@ -213,8 +183,8 @@ where
                 .live()
                 .is_none_or(|live| live.watches.is_empty())
             {
-                if let Some(arrival) = state.arrivals.take(&prepared.key) {
-                    garbage.pile().arrivals.0.push(arrival);
+                if let Some((key, arrival)) = state.arrivals.take(&prepared.key) {
+                    after_lock.wakeups.push(WakeUp::Arrival(key, arrival));
                 }
             }
             let live = state.topics[*slot].linked();
@@ -223,11 +193,12 @@ where
                 waits_for: None,
                 due: u64::MAX,
             };
-            live.watches.insert(seating.id, seat);
+            live.watches.insert(seating.wanted.watch, seat);
             if let Some(inbox) = &inbox {
-                live.inboxes.push((seating.id, Arc::clone(inbox), number));
+                let inbox = (seating.wanted.watch, Arc::clone(inbox), number);
+                live.inboxes.push(inbox);
             }
-            tracks.extend(self.track(state, seating, *slot, prepared, garbage));
+            tracks.extend(self.track(state, seating, *slot, prepared, after_lock));
         }
         seating
             .control
@@ -246,15 +217,19 @@ where
         seating: &Seating<'_>,
         slot: usize,
         prepared: &mut Prepared<K>,
-        garbage: &mut Garbage<K, T>,
+        after_lock: &mut AfterLock<K, T>,
     ) -> Option<Track<K, T>> {
         let (place, contained, reading) = if seating.begin == Begin::Resumed {
             // A snapshot may be ahead of the publisher, so commits up to `had` may still come. They
             // are skipped.
-            (state.topics[slot].after(seating.had), seating.had, None)
+            (
+                state.topics[slot].after(seating.wanted.had),
+                seating.wanted.had,
+                None,
+            )
         } else {
-            let key = &mut prepared.handler;
-            let given = self.snapshot(state, slot, key, (seating, &mut *garbage));
+            let (key, wanted) = (&mut prepared.handler, &seating.wanted);
+            let given = self.snapshot(state, slot, key, (wanted, &mut *after_lock));
             if let Some(given) = given {
                 let reading = Reading::new(given.parts, given.flight, given.early, slot);
                 (given.onward, 0, Some(reading))
@@ -265,11 +240,11 @@ where
         };
         let progress = Progress::new(place.number);
         let live = state.topics[slot].linked();
-        if let Some(seat) = live.watches.get_mut(&seating.id) {
+        if let Some(seat) = live.watches.get_mut(&seating.wanted.watch) {
             seat.progress = progress.clone();
             // The commits before this point do not count against the limit while the snapshot is
             // read.
-            seat.due = live.count.saturating_add(seating.limit);
+            seat.due = live.count.saturating_add(seating.wanted.limit);
             if seat.waits_for.is_some() {
                 live.due = live.due.min(seat.due);
             }
@@ -313,29 +288,27 @@ impl<K, T> HubState<K, T> {
 }
 
 impl<K: Hash + Eq, T> HubState<K, T> {
-    /// Returns the topics of the keys, and makes the missing ones from the clones. Removes
-    /// duplicate keys.
-    fn topics_of(&mut self, prepared: &mut Vec<Prepared<K>>) -> Vec<usize> {
+    /// Returns the topics of the keys, each once, and makes the missing ones from the clones. Moves
+    /// the keys that occur again behind the others.
+    fn topics_of(
+        &mut self,
+        prepared: &mut [Prepared<K>],
+        after_lock: &mut AfterLock<K, T>,
+    ) -> Vec<usize> {
         let mut known = HashSet::new();
         let mut slots = Vec::with_capacity(prepared.len());
-        prepared.retain_mut(|prepared| {
-            let slot = self.topic_of(&prepared.key, &mut prepared.topic);
-            let is_new = slot.is_some_and(|slot| known.insert(slot));
-            slots.extend(slot.filter(|_| is_new));
-            is_new
-        });
-        slots
-    }
-
-    fn topic_of(&mut self, key: &K, clones: &mut Option<(K, K)>) -> Option<usize> {
-        if let Some(slot) = self.slots.get(key) {
-            return Some(*slot);
+        for at in 0..prepared.len() {
+            let Prepared { key, topic, .. } = &mut prepared[at];
+            let slot = match self.slots.get(&**key) {
+                Some(slot) => Some(*slot),
+                None => { topic.take() }.map(|clones| self.make_topic(clones, after_lock)),
+            };
+            if let Some(slot) = slot.filter(|slot| known.insert(*slot)) {
+                prepared.swap(slots.len(), at);
+                slots.push(slot);
+            }
         }
-        let (own, in_map) = clones.take()?;
-        let (topics, left) = (&mut self.topics, self.indexes.left());
-        let made = || topics.insert(Topic::new(own, left));
-        // No user code can fail any more: the entry has hashed its key, and has room.
-        Some(*self.slots.entry(in_map).or_insert_with(made))
+        slots
     }
 }
 
@@ -345,11 +318,9 @@ where
     T: Send + Sync + 'static,
 {
     fn unregister(&self, id: u64) {
-        let mut garbage = Garbage::new();
-        let mut state = self.state.lock();
-        state.unregister(id, &mut garbage);
-        drop(state);
-        drop(garbage);
+        let mut locked = self.lock();
+        let (state, after_lock) = locked.parts();
+        state.unregister(id, after_lock);
     }
 
     fn restart(
@@ -360,38 +331,37 @@ where
         reason: ResetReason,
     ) -> Option<WatchStart<K, T>> {
         let (keys, control) = {
-            let state = self.state.lock();
+            let state = self.lock();
             let watch = state.watches.get(id)?;
             (Arc::clone(&watch.keys), Arc::clone(&watch.control))
         };
         let mut prepared = self.prepare(keys.iter().map(Arc::clone));
-        let mut garbage = Garbage::new();
-        let start = {
-            let mut guard = self.state.lock();
-            let state = &mut *guard;
-            let slots = state.watches.get(id)?.slots.clone();
-            for slot in &slots {
-                state.leave_build(*slot, id, &mut garbage);
-                if let Some(live) = state.topics[*slot].live_mut() {
-                    live.remove_watch(id);
-                }
+        let mut locked = self.lock();
+        let (state, after_lock) = locked.parts();
+        let slots = state.watches.get(id)?.slots.clone();
+        for slot in &slots {
+            state.leave_build(*slot, id, after_lock);
+            if let Some(live) = state.topics[*slot].live_mut() {
+                live.remove_watch(id);
             }
-            state.count_reset(reason, had, &mut garbage);
-            let seating = Seating {
-                id,
-                control: &control,
-                begin: Begin::Reset(reason),
+        }
+        state.count_reset(reason, had, after_lock);
+        let seating = Seating {
+            control: &control,
+            begin: Begin::Reset(reason),
+            wanted: Wanted {
+                watch: id,
                 had,
                 limit,
-            };
-            Some(self.seat(state, &seating, &slots, &mut prepared, &mut garbage))
+            },
         };
-        drop((garbage, prepared));
-        start
+        let start = self.seat(state, &seating, &slots, &mut prepared, after_lock);
+        drop((locked, prepared));
+        Some(start)
     }
 
     fn settle(&self) {
-        drop(self.state.lock());
+        drop(self.lock());
     }
 
     fn give_up_late(&self, slot: usize) {

@@ -2,16 +2,17 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::mem;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use super::super::commit::Entry;
-use super::super::flight::WeakFlight;
-use super::super::inbox::Inbox;
-use super::super::snapshot::{LeastIndex, Parts, Piece};
-use super::super::update::ResetReason;
-use super::CROWD;
 use super::history::{Kind, Record};
+use super::sizes::CROWD;
+use crate::publisher::report::error::ResetReason;
+use crate::publisher::snapshot::flight::WeakFlight;
+use crate::publisher::snapshot::parts::{LeastIndex, Parts, Piece};
+use crate::publisher::watch::commit::Entry;
+use crate::publisher::watch::inbox::Inbox;
+use crate::publisher::watch::progress::Progress;
+use crate::publisher::watch::track::Early;
 use crate::read::position::Position;
 use crate::sync::Instant;
 use crate::write::buffer::EventBuffer;
@@ -78,36 +79,6 @@ pub(super) struct Seat {
     pub(super) due: u64,
 }
 
-/// The number in the topic's chain of the item that a watch reads next.
-#[derive(Clone)]
-pub(in super::super) struct Progress(Arc<AtomicU64>);
-
-impl Progress {
-    pub(super) fn new(number: u64) -> Self {
-        Self(Arc::new(AtomicU64::new(number)))
-    }
-
-    pub(in super::super) fn advance(&self) {
-        // Relaxed: it is only a figure, and only the watch writes it.
-        self.0.store(self.0.load(Relaxed) + 1, Relaxed);
-    }
-
-    /// Takes into account entries that are to be read before those of the chain.
-    pub(in super::super) fn retreat(&self, entries: usize) {
-        self.0
-            .store(self.0.load(Relaxed).saturating_sub(entries as u64), Relaxed);
-    }
-
-    /// Takes into account that nothing more is to be read.
-    pub(in super::super) fn finish(&self) {
-        self.0.store(u64::MAX, Relaxed);
-    }
-
-    pub(super) fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
-
 /// A position in a topic's chain, and the number of the item there.
 pub(super) struct ChainPlace<K, T> {
     pub(super) at: Position<Entry<K, T>>,
@@ -122,10 +93,6 @@ impl<K, T> Clone for ChainPlace<K, T> {
         }
     }
 }
-
-/// The commits that a snapshot lacks although they came before it was begun, since its handler was
-/// behind the publisher. Set before the end of the snapshot is announced.
-pub(in super::super) type Early<K, T> = Arc<OnceLock<Vec<Entry<K, T>>>>;
 
 /// A finished snapshot, cached for later watches.
 pub(super) struct Kept<K, T> {
@@ -327,12 +294,12 @@ impl<K, T> Topic<K, T> {
 
     /// Removes the chain if nothing needs it, so that a topic that is only in the history stays
     /// small.
-    pub(super) fn unlink(&mut self) -> Option<Live<K, T>> {
+    pub(super) fn unlink(&mut self) -> Option<Box<Live<K, T>>> {
         if self.entries.len() > LOOSE || !self.live.as_ref()?.is_idle() {
             return None;
         }
         self.entries.unlink();
-        self.live.take().map(|live| *live)
+        self.live.take()
     }
 
     /// Returns `true` if nothing needs the topic (invariant 6).
@@ -545,24 +512,5 @@ impl<K, T> Entries<K, T> {
                 *self = Self::One(own);
             }
         }
-    }
-}
-
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use super::Progress;
-
-    #[test]
-    fn progress_counts_early_entries_and_ends_beyond_all() {
-        let progress = Progress::new(5);
-        let seen_by_the_hub = progress.clone();
-        progress.advance();
-        assert_eq!(seen_by_the_hub.get(), 6);
-        progress.retreat(2);
-        assert_eq!(seen_by_the_hub.get(), 4);
-        progress.retreat(9);
-        assert_eq!(seen_by_the_hub.get(), 0);
-        progress.finish();
-        assert_eq!(seen_by_the_hub.get(), u64::MAX);
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::control::Control;
 use crate::sync::Mutex;
 
-pub(super) struct Inbox {
+pub(crate) struct Inbox {
     control: Arc<Control>,
     state: Mutex<InboxState>,
 }
@@ -27,7 +27,7 @@ struct InboxState {
 
 impl Inbox {
     /// Returns an inbox with all keys noted, so that the watch looks at each of them once.
-    pub(super) fn new(control: &Arc<Control>, keys: u32) -> Arc<Self> {
+    pub(crate) fn new(control: &Arc<Control>, keys: u32) -> Arc<Self> {
         Arc::new(Self {
             control: Arc::clone(control),
             state: Mutex::new(InboxState {
@@ -39,7 +39,7 @@ impl Inbox {
     }
 
     /// Notes a key. Returns the watch if it has to be woken, which must be done without a lock.
-    pub(super) fn note(&self, key: u32) -> Option<Arc<Control>> {
+    pub(crate) fn note(&self, key: u32) -> Option<Arc<Control>> {
         let mut state = self.state.lock();
         let is_touched = state.is_touched.get_mut(key as usize)?;
         if !mem::replace(is_touched, true) {
@@ -49,7 +49,7 @@ impl Inbox {
     }
 
     /// Moves the keys that were noted into `into`.
-    pub(super) fn take(&self, into: &mut Vec<u32>) {
+    pub(crate) fn take(&self, into: &mut Vec<u32>) {
         let mut state = self.state.lock();
         let InboxState {
             touched,
@@ -66,9 +66,42 @@ impl Inbox {
 
     /// Waits for the next note. The watch must have registered its task. Returns `false` if
     /// something has been noted by now.
-    pub(super) fn wait(&self) -> bool {
+    pub(crate) fn wait(&self) -> bool {
         let mut state = self.state.lock();
         state.is_waiting = state.touched.is_empty();
         state.is_waiting
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::{Control, Inbox};
+
+    fn taken(inbox: &Inbox) -> Vec<u32> {
+        let mut keys = Vec::new();
+        inbox.take(&mut keys);
+        keys
+    }
+
+    #[test]
+    fn a_watch_looks_at_each_key_once_at_first_and_then_at_those_touched() {
+        let inbox = Inbox::new(&Control::new(), 3);
+        assert_eq!(taken(&inbox), [0, 1, 2]);
+        for key in [2, 0, 2] {
+            inbox.note(key);
+        }
+        assert_eq!(taken(&inbox), [2, 0]);
+        inbox.note(2);
+        assert_eq!(taken(&inbox), [2]);
+    }
+
+    #[test]
+    fn only_a_watch_that_waits_is_woken_and_once() {
+        let inbox = Inbox::new(&Control::new(), 1);
+        assert!(!inbox.wait(), "a key is noted");
+        taken(&inbox);
+        assert!(inbox.wait());
+        assert!(inbox.note(0).is_some());
+        assert!(inbox.note(0).is_none());
     }
 }

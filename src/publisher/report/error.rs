@@ -1,4 +1,4 @@
-//! Errors of publishing and watching, and the reasons to close a watch.
+//! Errors of publishing and watching, and the reasons to close or reset a watch.
 
 use std::error::Error;
 use std::fmt;
@@ -21,7 +21,8 @@ use crate::error::{RecvError, SharedError};
 /// ```
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// The error of [`Publisher::publish`](super::Publisher::publish): nothing was published.
+/// The error of [`Publisher::publish`](crate::publisher::Publisher::publish): nothing was
+/// published.
 ///
 /// ```
 /// use event_buffer::publisher::{PublishError, Publisher};
@@ -36,17 +37,17 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PublishError {
-    /// The index is not greater than the [last](super::Publisher::index) one.
+    /// The index is not greater than the [last](crate::publisher::Publisher::index) one.
     IndexNotGreater {
         /// The index of the refused commit.
         index: u64,
         /// The last index.
         last: u64,
     },
-    /// [`publish_next`](super::Publisher::publish_next) has no index left: the last one is
-    /// `u64::MAX`.
+    /// [`publish_next`](crate::publisher::Publisher::publish_next) has no index left: the last one
+    /// is `u64::MAX`.
     IndexesExhausted,
-    /// The publisher was [shut down](super::Publisher::shutdown).
+    /// The publisher was [shut down](crate::publisher::Publisher::shutdown).
     ShutDown,
 }
 
@@ -67,7 +68,7 @@ impl fmt::Display for PublishError {
 
 impl Error for PublishError {}
 
-/// Why a [`Watch`](super::Watch) ended. This is the last item before `None`.
+/// Why a [`Watch`](crate::publisher::Watch) ended. This is the last item before `None`.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -88,14 +89,14 @@ impl Error for PublishError {}
 pub enum WatchError {
     /// The snapshot could not be made. Contains the handler's error, [`SnapshotPanicked`],
     /// [`SnapshotOutdated`], or [`SnapshotGivenUp`].
-    /// [`Watch::failed_key`](super::Watch::failed_key) returns its key.
+    /// [`Watch::failed_key`](crate::publisher::Watch::failed_key) returns its key.
     Snapshot(SharedError),
     /// The publisher closed the watch.
     Closed(CloseReason),
-    /// The watch was further behind than its [limit](super::Request::limit). Contains the number of
-    /// commits that it had not received when this was noticed.
+    /// The watch was further behind than its [limit](crate::publisher::Request::limit). Contains
+    /// the number of commits that it had not received when this was noticed.
     Lagged(u64),
-    /// [A closer](super::Watch::closer) closed the watch, for this reason.
+    /// [A closer](crate::publisher::Watch::closer) closed the watch, for this reason.
     ForceClosed(SharedError),
 }
 
@@ -141,9 +142,9 @@ impl Error for WatchError {
     }
 }
 
-/// The error of [`Watch::recv`](super::Watch::recv) and its kin. A failed snapshot becomes
-/// [`Failed`](RecvError::Failed), and a close becomes [`ForceClosed`](RecvError::ForceClosed) with
-/// the [`CloseReason`].
+/// The error of [`Watch::recv`](crate::publisher::Watch::recv) and its kin. A failed snapshot
+/// becomes [`Failed`](RecvError::Failed), and a close becomes
+/// [`ForceClosed`](RecvError::ForceClosed) with the [`CloseReason`].
 impl From<WatchError> for RecvError {
     fn from(error: WatchError) -> Self {
         match error {
@@ -173,21 +174,22 @@ impl From<WatchError> for RecvError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// What the watcher may see has changed: [`close_token`](super::Publisher::close_token) or
-    /// [`close_where`](super::Publisher::close_where) was called.
+    /// What the watcher may see has changed:
+    /// [`close_token`](crate::publisher::Publisher::close_token) or
+    /// [`close_where`](crate::publisher::Publisher::close_where) was called.
     AccessChanged,
-    /// [`close_key`](super::Publisher::close_key) was called.
+    /// [`close_key`](crate::publisher::Publisher::close_key) was called.
     KeyClosed,
-    /// [`forget`](super::Publisher::forget) was called.
+    /// [`forget`](crate::publisher::Publisher::forget) was called.
     KeyForgotten,
-    /// [`close_all`](super::Publisher::close_all) was called.
+    /// [`close_all`](crate::publisher::Publisher::close_all) was called.
     AllClosed,
-    /// The state was replaced: [`reset`](super::Publisher::reset) was called.
+    /// The state was replaced: [`reset`](crate::publisher::Publisher::reset) was called.
     StateReset {
         /// The new epoch.
         epoch: u64,
     },
-    /// [`shutdown`](super::Publisher::shutdown) was called.
+    /// [`shutdown`](crate::publisher::Publisher::shutdown) was called.
     ShutDown,
 }
 
@@ -240,7 +242,7 @@ impl Error for SnapshotPanicked {}
 /// that reads from a replica may cause this.
 ///
 /// The publisher knows only the commits that were published while the key had a watch, a snapshot
-/// or an entry in the [history](super::PublisherBuilder::history).
+/// or an entry in the [history](crate::publisher::PublisherBuilder::history).
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -283,7 +285,7 @@ impl fmt::Display for SnapshotOutdated {
 
 impl Error for SnapshotOutdated {}
 
-/// The error of [`SnapshotAppender`](super::SnapshotAppender) once its snapshot is over.
+/// The error of [`SnapshotAppender`](crate::publisher::SnapshotAppender) once its snapshot is over.
 ///
 /// The handler has returned, or the snapshot was given up.
 ///
@@ -319,7 +321,7 @@ impl Error for SnapshotOver {}
 
 /// The source of [`WatchError::Snapshot`] if the snapshot took too long.
 ///
-/// The limit is set by [`snapshot_timeout`](super::PublisherBuilder::snapshot_timeout).
+/// The limit is set by [`snapshot_timeout`](crate::publisher::PublisherBuilder::snapshot_timeout).
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -347,3 +349,46 @@ impl fmt::Display for SnapshotGivenUp {
 }
 
 impl Error for SnapshotGivenUp {}
+
+/// Why a watch starts over, or cannot continue from its [`Resume`](crate::publisher::Resume).
+///
+/// ```
+/// # futures::executor::block_on(async {
+/// use event_buffer::publisher::{Begin, Publisher, Request, ResetReason, Resume, Update};
+/// use futures::StreamExt;
+///
+/// let publisher = Publisher::<&str, u32>::builder().epoch(2).build();
+/// let from_before = Resume { epoch: 1, index: 7 };
+/// let mut watch = publisher.subscribe(Request::new("key").after(from_before));
+/// let Some(Ok(Update::Begin(Begin::Reset(reason)))) = watch.next().await else { panic!() };
+/// assert_eq!(reason, ResetReason::OtherEpoch);
+/// # });
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ResetReason {
+    /// A commit after the index has left the history, or may have.
+    TooOld,
+    /// The index is greater than any that the publisher knows.
+    Ahead,
+    /// The index belongs to another epoch: the state was replaced, or the server restarted.
+    OtherEpoch,
+    /// The watch was further behind than its [limit](crate::publisher::Request::limit), or would
+    /// have been after resuming.
+    Lagged,
+    /// The key was [refreshed](crate::publisher::Publisher::refresh) or forgotten, or was published
+    /// to after its completion.
+    Refreshed,
+}
+
+impl fmt::Display for ResetReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooOld => "too old",
+            Self::Ahead => "ahead",
+            Self::OtherEpoch => "other epoch",
+            Self::Lagged => "lagged",
+            Self::Refreshed => "refreshed",
+        })
+    }
+}

@@ -34,7 +34,7 @@ use super::resume::Resume;
 pub struct Events<K, T> {
     source: EventSource<K, T>,
     filter: Option<Filter<T>>,
-    pub(super) place: Option<Resume>,
+    pub(crate) place: Option<Resume>,
 }
 
 enum EventSource<K, T> {
@@ -47,11 +47,11 @@ enum EventSource<K, T> {
 }
 
 impl<K, T> Events<K, T> {
-    pub(super) fn of_part(part: Part<K, T>, filter: Option<&Filter<T>>) -> Self {
+    pub(crate) fn of_part(part: Part<K, T>, filter: Option<&Filter<T>>) -> Self {
         Self::new(EventSource::Part(part), filter)
     }
 
-    pub(super) fn of_commit(
+    pub(crate) fn of_commit(
         commit: CommitRef<K, T>,
         positions: Arc<[u32]>,
         filter: Option<&Filter<T>>,
@@ -59,7 +59,7 @@ impl<K, T> Events<K, T> {
         Self::new(EventSource::Commit(commit, positions), filter)
     }
 
-    pub(super) fn of_snapshot(key: Arc<K>, part: Arc<Vec<T>>, filter: Option<&Filter<T>>) -> Self {
+    pub(crate) fn of_snapshot(key: Arc<K>, part: Arc<Vec<T>>, filter: Option<&Filter<T>>) -> Self {
         Self::new(EventSource::Snapshot(key, part), filter)
     }
 
@@ -72,7 +72,7 @@ impl<K, T> Events<K, T> {
     }
 
     /// Returns `true` if the filter shows any event. Runs user code.
-    pub(super) fn is_visible(&self) -> bool {
+    pub(crate) fn is_visible(&self) -> bool {
         self.filter.is_none() || self.iter().next().is_some()
     }
 

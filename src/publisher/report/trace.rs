@@ -1,19 +1,19 @@
-//! Reports by way of `tracing`, listed on the [module page](super). Without the feature all of this
-//! is empty.
+//! Reports by way of `tracing`, listed on the [module page](crate::publisher). Without the feature
+//! all of this is empty.
 //!
 //! A subscriber is user code: it may take long, panic, or use the publisher. So what happens under
 //! a lock is noted there, and reported when the [`Notes`] are dropped after the lock. A
 //! subscriber's panic is caught here.
 
 use super::error::CloseReason;
-use super::update::ResetReason;
+use super::error::ResetReason;
 
-pub(super) use imp::{Notes, Run};
+pub(crate) use imp::{Notes, Run};
 
 /// Something that happened.
 #[derive(Clone, Copy)]
 #[cfg_attr(not(feature = "tracing"), expect(dead_code, reason = "not reported"))]
-pub(super) enum Note {
+pub(crate) enum Note {
     /// A watch that had everything up to `index` starts over.
     Reset {
         reason: ResetReason,
@@ -61,7 +61,7 @@ pub(super) enum Note {
 
 /// Why an unfinished snapshot is given up.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum GivenUpBy {
+pub(crate) enum GivenUpBy {
     TimeLimit,
     KeyClosed,
     Refreshed,
@@ -76,7 +76,7 @@ pub(super) enum GivenUpBy {
 
 /// Why a snapshot is no longer cached.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum UncachedBy {
+pub(crate) enum UncachedBy {
     Expired,
     TooLarge,
     Replaced,
@@ -103,23 +103,28 @@ mod imp {
     const TARGET: &str = "event_buffer::publisher";
 
     /// What happened, each with its epoch. Reported in order when this is dropped.
-    pub(in super::super) struct Notes(Vec<(u64, Note)>);
+    pub(crate) struct Notes(Vec<(u64, Note)>);
 
     impl Notes {
         #[inline]
-        pub(in super::super) fn new() -> Self {
+        pub(crate) fn new() -> Self {
             Self(Vec::new())
         }
 
         /// Adds a note. Runs no user code.
         #[inline]
-        pub(in super::super) fn add(&mut self, epoch: u64, note: Note) {
+        pub(crate) fn add(&mut self, epoch: u64, note: Note) {
             // An eviction comes with almost every commit. `LevelFilter` says what any subscriber
             // may want without calling one.
             let is_frequent = matches!(note, Note::Evicted { .. });
             if !is_frequent || LevelFilter::current() == LevelFilter::TRACE {
                 self.0.push((epoch, note));
             }
+        }
+
+        /// Moves all notes of another one to the end of this one.
+        pub(crate) fn append(&mut self, other: &mut Self) {
+            self.0.append(&mut other.0);
         }
 
         #[cold]
@@ -178,7 +183,7 @@ mod imp {
     }
 
     /// One run of a snapshot's handler, as a span.
-    pub(in super::super) struct Run {
+    pub(crate) struct Run {
         epoch: u64,
         snapshot: u64,
         published: u64,
@@ -188,7 +193,7 @@ mod imp {
     }
 
     impl Run {
-        pub(in super::super) fn new(epoch: u64, snapshot: u64, published: u64) -> Self {
+        pub(crate) fn new(epoch: u64, snapshot: u64, published: u64) -> Self {
             Self {
                 epoch,
                 snapshot,
@@ -199,7 +204,7 @@ mod imp {
         }
 
         /// Runs the handler in the span. The handler must catch its own panics.
-        pub(in super::super) async fn within<F: Future>(&mut self, handler: F) -> F::Output {
+        pub(crate) async fn within<F: Future>(&mut self, handler: F) -> F::Output {
             let span = quietly(|| {
                 debug_span!(
                     target: TARGET,
@@ -225,12 +230,12 @@ mod imp {
             .await
         }
 
-        pub(in super::super) fn finished(&mut self, index: u64, parts: u64) {
+        pub(crate) fn finished(&mut self, index: u64, parts: u64) {
             self.end("finished");
             quietly(|| self.span.record("index", index).record("parts", parts));
         }
 
-        pub(in super::super) fn failed(&mut self, error: &SharedError) {
+        pub(crate) fn failed(&mut self, error: &SharedError) {
             self.end("failed");
             let Self {
                 epoch,
@@ -273,31 +278,33 @@ mod imp {
     use super::Note;
     use crate::error::SharedError;
 
-    pub(in super::super) struct Notes;
+    pub(crate) struct Notes;
 
     impl Notes {
         #[inline]
-        pub(in super::super) fn new() -> Self {
+        pub(crate) fn new() -> Self {
             Self
         }
 
         #[inline]
-        pub(in super::super) fn add(&mut self, _epoch: u64, _note: Note) {}
+        pub(crate) fn add(&mut self, _epoch: u64, _note: Note) {}
+
+        pub(crate) fn append(&mut self, _other: &mut Self) {}
     }
 
-    pub(in super::super) struct Run;
+    pub(crate) struct Run;
 
     impl Run {
-        pub(in super::super) fn new(_epoch: u64, _snapshot: u64, _published: u64) -> Self {
+        pub(crate) fn new(_epoch: u64, _snapshot: u64, _published: u64) -> Self {
             Self
         }
 
-        pub(in super::super) fn within<F: Future>(&mut self, handler: F) -> F {
+        pub(crate) fn within<F: Future>(&mut self, handler: F) -> F {
             handler
         }
 
-        pub(in super::super) fn finished(&mut self, _index: u64, _parts: u64) {}
+        pub(crate) fn finished(&mut self, _index: u64, _parts: u64) {}
 
-        pub(in super::super) fn failed(&mut self, _error: &SharedError) {}
+        pub(crate) fn failed(&mut self, _error: &SharedError) {}
     }
 }

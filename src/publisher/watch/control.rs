@@ -10,15 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::task::{Wake, Waker};
 
-use super::error::WatchError;
-use super::update::ResetReason;
 use crate::error::SharedError;
 use crate::link::{Closable, Closed, Closer};
+use crate::publisher::report::error::ResetReason;
+use crate::publisher::report::error::WatchError;
 use crate::sync::{AtomicBool, AtomicU64, Mutex};
-use crate::unwind::{both_even_if_one_panics, even_if_it_panics};
 
 /// The part of a watch that it shares with the hub and with its closers.
-pub(super) struct Control {
+pub(crate) struct Control {
     /// Set while there are orders that the watch has not carried out.
     ordered: AtomicBool,
     orders: Mutex<WatchOrders>,
@@ -50,7 +49,7 @@ impl Wake for Control {
 }
 
 /// What a watch is ordered to do.
-pub(super) enum Order {
+pub(crate) enum Order {
     End(WatchError),
     Reset(ResetReason),
 }
@@ -58,7 +57,7 @@ pub(super) enum Order {
 /// A watch that was given an order. Dropping this closes its readers and wakes its task, which runs
 /// user code.
 #[must_use]
-pub(super) struct Ordered {
+pub(crate) struct Ordered {
     control: Arc<Control>,
     closers: Vec<Closer>,
     /// The readers that were closed, to be freed.
@@ -71,7 +70,7 @@ pub(super) struct Ordered {
 const SEE_ORDERS: &str = "the watch has orders";
 
 impl Control {
-    pub(super) fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             ordered: AtomicBool::new(false),
             orders: Mutex::default(),
@@ -81,7 +80,7 @@ impl Control {
     }
 
     /// Orders the watch to end, unless it was ordered before. Runs no user code.
-    pub(super) fn end(self: &Arc<Self>, error: WatchError) -> Option<Ordered> {
+    pub(crate) fn end(self: &Arc<Self>, error: WatchError) -> Option<Ordered> {
         let mut orders = self.orders.lock();
         if orders.end.is_some() {
             return None;
@@ -91,7 +90,7 @@ impl Control {
     }
 
     /// Orders the watch to start over. Runs no user code.
-    pub(super) fn reset(self: &Arc<Self>, reason: ResetReason) -> Ordered {
+    pub(crate) fn reset(self: &Arc<Self>, reason: ResetReason) -> Ordered {
         let mut orders = self.orders.lock();
         orders.reset = Some(reason);
         self.order(&mut orders)
@@ -110,7 +109,7 @@ impl Control {
 
     /// Returns what the watch has to do. An order to end stays, and is returned each time.
     #[inline]
-    pub(super) fn take_order(&self) -> Option<Order> {
+    pub(crate) fn take_order(&self) -> Option<Order> {
         // Acquire: pairs with the Release in `order`.
         if !self.ordered.load(Acquire) {
             return None;
@@ -119,7 +118,7 @@ impl Control {
     }
 
     /// Returns `true` if there are orders that the watch has not carried out.
-    pub(super) fn has_orders(&self) -> bool {
+    pub(crate) fn has_orders(&self) -> bool {
         // Acquire: pairs with the Release in `order`.
         self.ordered.load(Acquire)
     }
@@ -137,7 +136,7 @@ impl Control {
 
     /// Registers the watch's present readers, to be closed with the next order. Returns `false` if
     /// the watch is ordered to end, and so must not have any.
-    pub(super) fn follow(&self, closers: Vec<Closer>) -> bool {
+    pub(crate) fn follow(&self, closers: Vec<Closer>) -> bool {
         let mut orders = self.orders.lock();
         let before = mem::replace(&mut orders.closers, closers);
         let is_open = orders.end.is_none();
@@ -151,14 +150,14 @@ impl Control {
         is_open
     }
 
-    pub(super) fn is_ended(&self) -> bool {
+    pub(crate) fn is_ended(&self) -> bool {
         self.orders.lock().end.is_some()
     }
 
     /// Registers the task that waits. Must be called before anything that wakes the watch is
     /// registered. The waker is cloned and dropped without the lock. Without a task, the one that
     /// waits already stays.
-    pub(super) fn wait(&self, task: Option<&Waker>) {
+    pub(crate) fn wait(&self, task: Option<&Waker>) {
         let Some(waker) = task else { return };
         let is_known = |known: &Option<Waker>| known.as_ref().is_some_and(|w| w.will_wake(waker));
         if is_known(&self.waker.lock()) {
@@ -169,15 +168,13 @@ impl Control {
         drop(before);
     }
 
-    /// Forgets the task, which no longer waits.
-    pub(super) fn stop_waiting(&self) {
-        let mut before = self.waker.lock().take();
-        // This runs in a destructor, in which a second panic would abort.
-        even_if_it_panics(|| drop(before.take()));
+    /// Forgets the task, which no longer waits. The waker must not be dropped under a lock.
+    pub(crate) fn stop_waiting(&self) -> Option<Waker> {
+        self.waker.lock().take()
     }
 
     /// Wakes the task, unless it has been woken since it began to wait. Runs user code.
-    pub(super) fn wake_task(&self) {
+    pub(crate) fn wake_task(&self) {
         let waker = self.waker.lock().take();
         if let Some(waker) = waker {
             waker.wake();
@@ -185,7 +182,7 @@ impl Control {
     }
 
     /// Wakes the task if the watch has not reached `index`. Runs user code.
-    pub(super) fn wake_if_behind(&self, index: u64) {
+    pub(crate) fn wake_if_behind(&self, index: u64) {
         // Checked under the waker's lock, after the mark was made: a watch that registers its task
         // later sees the mark when it looks again.
         let waker = {
@@ -198,7 +195,7 @@ impl Control {
         }
     }
 
-    pub(super) fn set_reached(&self, index: u64) {
+    pub(crate) fn set_reached(&self, index: u64) {
         // Relaxed: `wait` takes the waker's lock after this, and `wake_if_behind` reads it under
         // that lock.
         self.reached.store(index, Relaxed);
@@ -207,7 +204,7 @@ impl Control {
 
 impl Ordered {
     /// Closes the watch's readers. Runs no user code.
-    pub(super) fn close_readers(&mut self) {
+    pub(crate) fn close_readers(&mut self) {
         let closers = mem::take(&mut self.closers);
         let close = |closer: &Closer| closer.close_deferred(SEE_ORDERS);
         self.closed.extend(closers.iter().filter_map(close));
@@ -216,21 +213,24 @@ impl Ordered {
             .take()
             .or_else(|| self.control.waker.lock().take());
     }
+
+    /// Wakes the task, once its readers are closed. Runs user code.
+    pub(crate) fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
 }
 
 impl Drop for Ordered {
     fn drop(&mut self) {
         self.close_readers();
-        let mut closed = mem::take(&mut self.closed).into_iter();
-        let waker = self.waker.take();
-        both_even_if_one_panics(
-            || waker.into_iter().for_each(Waker::wake),
-            || crate::unwind::for_each_even_if_one_panics(closed.by_ref(), drop),
-        );
+        // If this panics, `closed` is still dropped, as a field.
+        self.wake();
     }
 }
 
-/// Closes a single watch, for [`Watch::closer`](super::Watch::closer).
+/// Closes a single watch, for [`Watch::closer`](crate::publisher::Watch::closer).
 impl Closable for Control {
     fn close(self: Arc<Self>, reason: SharedError) -> Option<Closed> {
         let mut ordered = self.end(WatchError::ForceClosed(reason))?;
@@ -240,5 +240,87 @@ impl Closable for Control {
 
     fn is_closed(&self) -> bool {
         self.is_ended()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering::Relaxed;
+    use std::task::{Wake, Waker};
+
+    use super::{Control, Order};
+    use crate::publisher::report::error::ResetReason;
+    use crate::publisher::report::error::{CloseReason, WatchError};
+
+    const ENDED: WatchError = WatchError::Closed(CloseReason::KeyClosed);
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    #[test]
+    fn an_order_to_end_stays_and_is_given_once() {
+        let control = Control::new();
+        assert!(control.take_order().is_none());
+        assert!(control.end(ENDED).is_some());
+        assert!(control.end(ENDED).is_none());
+        for _ in 0..2 {
+            assert!(matches!(control.take_order(), Some(Order::End(_))));
+        }
+        assert!(!control.follow(Vec::new()), "it must not have readers");
+    }
+
+    #[test]
+    fn an_order_to_start_over_is_taken_once_and_ends_with_its_readers() {
+        let control = Control::new();
+        drop(control.reset(ResetReason::Refreshed));
+        assert!(matches!(control.take_order(), Some(Order::Reset(_))));
+        assert!(!control.has_orders());
+        drop(control.reset(ResetReason::Refreshed));
+        assert!(control.follow(Vec::new()));
+        assert!(control.take_order().is_none());
+    }
+
+    #[test]
+    fn an_order_to_end_comes_before_one_to_start_over() {
+        let control = Control::new();
+        drop((control.reset(ResetReason::Refreshed), control.end(ENDED)));
+        assert!(matches!(control.take_order(), Some(Order::End(_))));
+    }
+
+    #[test]
+    fn a_task_is_woken_once_for_each_time_it_waits() {
+        let (control, woken) = (Control::new(), Arc::new(Woken::default()));
+        let task = Waker::from(Arc::clone(&woken));
+        control.wait(Some(&task));
+        control.wake_task();
+        control.wake_task();
+        assert_eq!(woken.0.load(Relaxed), 1);
+        control.wait(Some(&task));
+        drop(control.reset(ResetReason::Refreshed));
+        assert_eq!(woken.0.load(Relaxed), 2);
+        control.wait(Some(&task));
+        drop(control.stop_waiting());
+        control.wake_task();
+        assert_eq!(woken.0.load(Relaxed), 2);
+    }
+
+    #[test]
+    fn a_mark_of_progress_wakes_only_a_watch_that_is_behind() {
+        let (control, woken) = (Control::new(), Arc::new(Woken::default()));
+        control.wait(Some(&Waker::from(Arc::clone(&woken))));
+        control.wake_if_behind(7);
+        control.set_reached(7);
+        control.wake_if_behind(7);
+        assert_eq!(woken.0.load(Relaxed), 0);
+        control.wake_if_behind(8);
+        assert_eq!(woken.0.load(Relaxed), 1);
     }
 }

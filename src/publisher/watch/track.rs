@@ -1,58 +1,62 @@
 //! How a watch follows one of its keys.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::Context;
 
 use super::commit::Entry;
-use super::flight::Flight;
-use super::hub::{Early, Progress};
-use super::snapshot::Piece;
+use super::progress::Progress;
 use crate::error::LagExceeded;
 use crate::error::{SharedError, TryRecvError};
 use crate::link::Closer;
+use crate::publisher::snapshot::flight::Flight;
+use crate::publisher::snapshot::parts::Piece;
 use crate::read::subscription::Subscription;
 
-pub(super) struct Track<K, T> {
-    pub(super) key: Arc<K>,
+/// The commits that a snapshot lacks although they came before it was begun, since its handler was
+/// behind the publisher. Set before the end of the snapshot is announced.
+pub(crate) type Early<K, T> = Arc<OnceLock<Vec<Entry<K, T>>>>;
+
+pub(crate) struct Track<K, T> {
+    pub(crate) key: Arc<K>,
     /// The key, which is delivered when it is complete.
     own: Option<K>,
     /// Taken when the key is complete, so that nothing of its chain is kept.
     live: Option<Subscription<Entry<K, T>>>,
     /// The entry that was received but not delivered. It stays here while user code looks at it,
     /// which may panic.
-    pub(super) head: Option<Entry<K, T>>,
-    pub(super) reading: Option<Reading<K, T>>,
+    pub(crate) head: Option<Entry<K, T>>,
+    pub(crate) reading: Option<Reading<K, T>>,
     /// Commits to be read before those of the chain, the last one first.
     early: Vec<Entry<K, T>>,
     /// Commits up to this index are part of the watcher's state.
-    pub(super) contained: u64,
+    pub(crate) contained: u64,
     progress: Progress,
     /// The next entry of this track is in the heap.
-    pub(super) is_queued: bool,
+    pub(crate) is_queued: bool,
 }
 
 /// A snapshot that a watch reads.
-pub(super) struct Reading<K, T> {
+pub(crate) struct Reading<K, T> {
     parts: Subscription<Piece<T>>,
     flight: Option<Flight>,
     early: Early<K, T>,
     /// The part that was received but not delivered. It stays here while user code looks at it,
     /// which may panic.
-    pub(super) head: Option<Piece<T>>,
+    pub(crate) head: Option<Piece<T>>,
     /// The key's topic.
-    pub(super) slot: usize,
+    pub(crate) slot: usize,
 }
 
 /// The next entry of a track, in the order in which entries are delivered.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct NextEntry {
-    pub(super) index: u64,
+pub(crate) struct NextEntry {
+    pub(crate) index: u64,
     /// It is the end of the key, which comes after a commit of the same index.
-    pub(super) is_end: bool,
+    pub(crate) is_end: bool,
 }
 
 /// Why no entry can be received now.
-pub(super) enum NoEntry {
+pub(crate) enum NoEntry {
     Empty,
     /// The chain has ended.
     End,
@@ -77,7 +81,7 @@ impl From<TryRecvError> for NoEntry {
 }
 
 /// What can be read of a snapshot now.
-pub(super) enum SnapshotRead {
+pub(crate) enum SnapshotRead {
     /// `head` is set.
     Piece,
     Empty,
@@ -87,7 +91,7 @@ pub(super) enum SnapshotRead {
 }
 
 impl<K, T> Track<K, T> {
-    pub(super) fn new(
+    pub(crate) fn new(
         (key, own): (Arc<K>, K),
         live: Subscription<Entry<K, T>>,
         progress: Progress,
@@ -108,7 +112,7 @@ impl<K, T> Track<K, T> {
     }
 
     /// Returns the closers of the track's readers.
-    pub(super) fn closers(&self) -> impl Iterator<Item = Closer> + use<K, T>
+    pub(crate) fn closers(&self) -> impl Iterator<Item = Closer> + use<K, T>
     where
         K: Send + Sync + 'static,
         T: Send + Sync + 'static,
@@ -118,13 +122,13 @@ impl<K, T> Track<K, T> {
         live.into_iter().chain(parts)
     }
 
-    pub(super) fn live_mut(&mut self) -> Option<&mut Subscription<Entry<K, T>>> {
+    pub(crate) fn live_mut(&mut self) -> Option<&mut Subscription<Entry<K, T>>> {
         self.live.as_mut()
     }
 
     /// Receives the next entry into `head`, unless that is set.
     #[inline]
-    pub(super) fn fill(&mut self) -> Result<(), NoEntry> {
+    pub(crate) fn fill(&mut self) -> Result<(), NoEntry> {
         if self.head.is_some() {
             return Ok(());
         }
@@ -142,7 +146,7 @@ impl<K, T> Track<K, T> {
     }
 
     /// Returns the next entry that the watcher does not have yet.
-    pub(super) fn next_entry(&mut self) -> Result<NextEntry, NoEntry> {
+    pub(crate) fn next_entry(&mut self) -> Result<NextEntry, NoEntry> {
         loop {
             let of = |entry: &Entry<K, T>| NextEntry {
                 index: entry.index(),
@@ -163,7 +167,7 @@ impl<K, T> Track<K, T> {
     }
 
     /// Ends the snapshot, which is the state as of `index`.
-    pub(super) fn end_snapshot(&mut self, index: u64) {
+    pub(crate) fn end_snapshot(&mut self, index: u64) {
         self.contained = index;
         if let Some(reading) = self.reading.take() {
             let early = reading.early.get().into_iter().flatten();
@@ -173,7 +177,7 @@ impl<K, T> Track<K, T> {
     }
 
     /// Returns an error if the watch is over its limit, or if it has orders.
-    pub(super) fn check(&mut self) -> Result<(), NoEntry> {
+    pub(crate) fn check(&mut self) -> Result<(), NoEntry> {
         match self.live.as_mut().map(|live| live.peek(|_| ())) {
             None | Some(Ok(())) => Ok(()),
             Some(Err(error)) => match NoEntry::from(error) {
@@ -184,7 +188,7 @@ impl<K, T> Track<K, T> {
     }
 
     /// Ends the track, since its key is complete. Returns the key the first time.
-    pub(super) fn complete(&mut self) -> Option<K> {
+    pub(crate) fn complete(&mut self) -> Option<K> {
         self.progress.finish();
         self.head = None;
         self.early.clear();
@@ -192,17 +196,17 @@ impl<K, T> Track<K, T> {
         self.own.take()
     }
 
-    pub(super) fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.live.is_none()
     }
 
     /// Returns the number of entries to receive from the chain.
-    pub(super) fn lag_of_chain(&self) -> u64 {
+    pub(crate) fn lag_of_chain(&self) -> u64 {
         self.live.as_ref().map_or(0, Subscription::lag)
     }
 
     /// Returns the number of items to receive.
-    pub(super) fn lag(&self) -> u64 {
+    pub(crate) fn lag(&self) -> u64 {
         let live = self.lag_of_chain();
         let parts = { self.reading.as_ref() }.map_or(0, |reading| {
             reading.parts.lag() + u64::from(reading.head.is_some())
@@ -212,7 +216,7 @@ impl<K, T> Track<K, T> {
 }
 
 impl<K, T> Reading<K, T> {
-    pub(super) fn new(
+    pub(crate) fn new(
         parts: Subscription<Piece<T>>,
         flight: Option<Flight>,
         early: Early<K, T>,
@@ -228,7 +232,7 @@ impl<K, T> Reading<K, T> {
     }
 
     /// Receives the next part into `head`, unless that is set.
-    pub(super) fn fill(&mut self) -> SnapshotRead {
+    pub(crate) fn fill(&mut self) -> SnapshotRead {
         if self.head.is_some() {
             return SnapshotRead::Piece;
         }
@@ -242,7 +246,7 @@ impl<K, T> Reading<K, T> {
     }
 
     /// Polls the handler, unless another watch is polling it.
-    pub(super) fn poll_handler(&mut self, cx: &Context<'_>) {
+    pub(crate) fn poll_handler(&mut self, cx: &Context<'_>) {
         if let Some(flight) = &mut self.flight {
             if flight.poll(cx).is_ready() {
                 self.flight = None;
@@ -251,7 +255,7 @@ impl<K, T> Reading<K, T> {
     }
 
     /// Waits for the next part. Returns `false` if one has come by now.
-    pub(super) fn wait(&mut self, cx: &Context<'_>) -> bool {
+    pub(crate) fn wait(&mut self, cx: &Context<'_>) -> bool {
         self.parts
             .end_or_poll_link(cx, TryRecvError::Empty)
             .is_some()

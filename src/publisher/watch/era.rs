@@ -7,8 +7,8 @@ use crate::sync::{AtomicBool, AtomicU64};
 
 /// The indexes of one epoch. Each epoch has its own `Era`, so that a watch of a former one never
 /// takes a current index for its own.
-pub(in super::super) struct Era {
-    pub(in super::super) epoch: u64,
+pub(crate) struct Era {
+    pub(crate) epoch: u64,
     /// The last index. All commits up to it are linked (invariant 2).
     published: AtomicU64,
     /// The index of the last mark of progress.
@@ -18,7 +18,7 @@ pub(in super::super) struct Era {
 }
 
 impl Era {
-    pub(super) fn new(epoch: u64, published: u64) -> Arc<Self> {
+    pub(crate) fn new(epoch: u64, published: u64) -> Arc<Self> {
         Arc::new(Self {
             epoch,
             published: AtomicU64::new(published),
@@ -29,38 +29,38 @@ impl Era {
 
     /// Publishes an index, once all commits up to it are linked (invariant 2).
     #[inline]
-    pub(super) fn publish(&self, index: u64) {
+    pub(crate) fn publish(&self, index: u64) {
         // Release: pairs with the Acquire in `published`.
         self.published.store(index, Release);
     }
 
     /// Returns the last index. If it is read before a chain, the chain has everything up to it.
     #[inline]
-    pub(in super::super) fn published(&self) -> u64 {
+    pub(crate) fn published(&self) -> u64 {
         // Acquire: pairs with the Release in `publish`.
         self.published.load(Acquire)
     }
 
     /// Marks the progress up to an index that is published already.
-    pub(super) fn mark(&self, index: u64) {
+    pub(crate) fn mark(&self, index: u64) {
         // AcqRel: the Release pairs with the Acquire in `marked`. A watch that sees the mark then
         // finds an index in `published` that is at least as great.
         self.marked.fetch_max(index, AcqRel);
     }
 
-    pub(in super::super) fn marked(&self) -> u64 {
+    pub(crate) fn marked(&self) -> u64 {
         // Acquire: pairs with the Release in `mark`.
         self.marked.load(Acquire)
     }
 
     /// Records that nothing more is published.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         // Release: pairs with the Acquire in `is_ended`. A watch that sees the end then finds all
         // that was published before it.
         self.ended.store(true, Release);
     }
 
-    pub(in super::super) fn is_ended(&self) -> bool {
+    pub(crate) fn is_ended(&self) -> bool {
         // Acquire: pairs with the Release in `end`.
         self.ended.load(Acquire)
     }

@@ -9,17 +9,17 @@ use crate::single_flight::{Driven, FlightStep, Passenger, SingleFlight, WeakSing
 use crate::unwind::discard;
 
 /// A share in the future. The future is dropped with the last share.
-pub(super) struct Flight {
+pub(crate) struct Flight {
     /// Declared before `shared`, whose drop may run the future's destructor.
     seat: Passenger,
     shared: SingleFlight<BoxFuture<'static, ()>>,
 }
 
 /// A weak share, which becomes a full one as long as another exists.
-pub(super) struct WeakFlight(WeakSingleFlight<BoxFuture<'static, ()>>);
+pub(crate) struct WeakFlight(WeakSingleFlight<BoxFuture<'static, ()>>);
 
 impl Flight {
-    pub(super) fn new(future: BoxFuture<'static, ()>) -> Self {
+    pub(crate) fn new(future: BoxFuture<'static, ()>) -> Self {
         Self::on(SingleFlight::new(future))
     }
 
@@ -28,12 +28,12 @@ impl Flight {
         Self { seat, shared }
     }
 
-    pub(super) fn downgrade(&self) -> WeakFlight {
+    pub(crate) fn downgrade(&self) -> WeakFlight {
         WeakFlight(self.shared.downgrade())
     }
 
     /// Polls the future, unless another passenger is polling it. If it panics, the flight ends.
-    pub(super) fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
         self.shared.register(&mut self.seat, cx.waker());
         let driven = self.shared.drive(|future, cx| {
             // The handler's own panics are caught inside the future. This catches those of its
@@ -57,13 +57,13 @@ impl Flight {
 }
 
 impl WeakFlight {
-    pub(super) fn upgrade(&self) -> Option<Flight> {
+    pub(crate) fn upgrade(&self) -> Option<Flight> {
         self.0.upgrade().map(Flight::on)
     }
 
     /// Ends the flight without waiting for a passenger that is polling: the future is dropped now,
     /// or by that passenger when its poll returns. Runs user code.
-    pub(super) fn give_up(&self) {
+    pub(crate) fn give_up(&self) {
         if let Some(flight) = self.0.upgrade() {
             flight.give_up();
         }

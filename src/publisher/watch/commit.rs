@@ -16,28 +16,28 @@ use crate::lag_limit::{Bytes, LagLimit, OnLag, SizeOf};
 use crate::list::{Arena, ArenaArc};
 
 /// An item of a topic's chain.
-pub(super) enum Entry<K, T> {
+pub(crate) enum Entry<K, T> {
     Commit(Part<K, T>),
     /// The key is complete. Contains the last index at that time.
     Completed(u64),
 }
 
 /// The events of one key in a commit.
-pub(super) struct Part<K, T> {
-    pub(super) commit: CommitRef<K, T>,
+pub(crate) struct Part<K, T> {
+    pub(crate) commit: CommitRef<K, T>,
     /// Where the events start in the commit's `order`.
     start: u32,
     len: u32,
 }
 
 /// A counted reference to a commit.
-pub(super) type CommitRef<K, T> = ArenaArc<Commit<K, T>>;
+pub(crate) type CommitRef<K, T> = ArenaArc<Commit<K, T>>;
 
 /// Allocates commits.
-pub(super) type Commits<K, T> = Arena<Commit<K, T>>;
+pub(crate) type Commits<K, T> = Arena<Commit<K, T>>;
 
-pub(super) struct Commit<K, T> {
-    pub(super) index: u64,
+pub(crate) struct Commit<K, T> {
+    pub(crate) index: u64,
     /// Measures an event, if a watch is limited in bytes.
     size_of: Option<SizeOf<T>>,
     events: Content<K, T>,
@@ -53,7 +53,7 @@ enum Content<K, T> {
 }
 
 impl<K, T> Commit<K, T> {
-    pub(super) fn one(index: u64, size_of: Option<SizeOf<T>>, event: (K, T)) -> Self {
+    pub(crate) fn one(index: u64, size_of: Option<SizeOf<T>>, event: (K, T)) -> Self {
         let events = Content::One(event);
         Self {
             index,
@@ -62,7 +62,7 @@ impl<K, T> Commit<K, T> {
         }
     }
 
-    pub(super) fn many(
+    pub(crate) fn many(
         index: u64,
         size_of: Option<SizeOf<T>>,
         events: Vec<(K, T)>,
@@ -77,7 +77,7 @@ impl<K, T> Commit<K, T> {
     }
 
     /// Returns the event at a position of the commit.
-    pub(super) fn event(&self, position: u32) -> Option<&(K, T)> {
+    pub(crate) fn event(&self, position: u32) -> Option<&(K, T)> {
         match &self.events {
             Content::One(event) => (position == 0).then_some(event),
             Content::Many { events, .. } => events.get(position as usize),
@@ -87,7 +87,7 @@ impl<K, T> Commit<K, T> {
 
 impl<K, T> Part<K, T> {
     /// The events at `start..end` of the commit's order, all of one key.
-    pub(super) fn new(commit: CommitRef<K, T>, start: usize, end: usize) -> Self {
+    pub(crate) fn new(commit: CommitRef<K, T>, start: usize, end: usize) -> Self {
         let number = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
         Self {
             commit,
@@ -97,7 +97,7 @@ impl<K, T> Part<K, T> {
     }
 
     /// Returns the positions of the events in the commit.
-    pub(super) fn positions(&self) -> &[u32] {
+    pub(crate) fn positions(&self) -> &[u32] {
         match &self.commit.events {
             Content::One(_) => &[0],
             Content::Many { order, .. } => {
@@ -119,7 +119,7 @@ impl<K, T> Part<K, T> {
 }
 
 impl<K, T> Entry<K, T> {
-    pub(super) fn index(&self) -> u64 {
+    pub(crate) fn index(&self) -> u64 {
         match self {
             Self::Commit(part) => part.commit.index,
             Self::Completed(index) => *index,
@@ -136,7 +136,7 @@ impl<K, T> Entry<K, T> {
 
 /// Converts the limit of a watch for the readers of its chains. A reader over its limit is closed,
 /// and the watch decides what happens.
-pub(super) fn limit_of_entries<K, T>(limit: LagLimit<T>) -> LagLimit<Entry<K, T>> {
+pub(crate) fn limit_of_entries<K, T>(limit: LagLimit<T>) -> LagLimit<Entry<K, T>> {
     LagLimit {
         items: limit.items,
         bytes: limit.bytes.map(|bytes| Bytes {

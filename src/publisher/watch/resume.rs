@@ -6,9 +6,9 @@ use std::str::FromStr;
 
 /// The point up to which a watcher has followed.
 ///
-/// [`Watch::resume_point`](super::Watch::resume_point) and
-/// [`Update::resume`](super::Update::resume) return it, and
-/// [`Request::after`](super::Request::after) takes it.
+/// [`Watch::resume_point`](crate::publisher::Watch::resume_point) and
+/// [`Update::resume`](crate::publisher::Update::resume) return it, and
+/// [`Request::after`](crate::publisher::Request::after) takes it.
 ///
 /// A client stores these two numbers and sends them back when it reconnects. Their text form,
 /// `epoch-index` in decimal, fits the `Last-Event-ID` of server-sent events. With the feature
@@ -29,7 +29,7 @@ use std::str::FromStr;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Resume {
-    /// The [epoch](super::Publisher::epoch) of the index.
+    /// The [epoch](crate::publisher::Publisher::epoch) of the index.
     pub epoch: u64,
     /// The last index that the watcher has seen.
     pub index: u64,

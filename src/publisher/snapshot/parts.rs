@@ -1,26 +1,10 @@
-//! Making snapshots: the parts that a handler appends, and the future that runs it.
-//!
-//! ```text
-//!   parts:   [part]─▶[part]─▶[end of snapshot, index 7]
-//!      the handler appends while watches read
-//!
-//!   chain:   …─▶[commit 5]─▶[commit 7]─▶ … ─▶[commit 9]─▶[commit 12]─▶ …
-//!                   ▲ each watch's position, taken        ▲ the first one that is delivered:
-//!                     before the handler began              its index is greater than 7
-//! ```
+//! The parts of a snapshot, which its handler appends while watches read.
 
-use std::future::Future;
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread;
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
-
-use super::error::{BoxError, SnapshotGivenUp, SnapshotOutdated, SnapshotOver, SnapshotPanicked};
-use super::flight::Flight;
-use super::trace::Run;
 use crate::error::SharedError;
+use crate::publisher::report::error::{BoxError, SnapshotOutdated, SnapshotOver};
 use crate::read::position::Position;
 use crate::read::subscription::Subscription;
 use crate::sync::Mutex;
@@ -28,11 +12,8 @@ use crate::unwind::discard;
 use crate::write::buffer::EventBuffer;
 use crate::write::replay::Replay;
 
-pub(super) type Handler<K, T> =
-    Arc<dyn Fn(K, SnapshotAppender<T>) -> BoxFuture<'static, Result<u64, BoxError>> + Send + Sync>;
-
 /// An item of a snapshot's buffer.
-pub(super) enum Piece<T> {
+pub(crate) enum Piece<T> {
     Part(Arc<Vec<T>>),
     End {
         index: u64,
@@ -55,7 +36,7 @@ impl<T> Clone for Piece<T> {
 
 /// The least index that a snapshot may have without its watches missing a commit.
 #[derive(Clone, Copy)]
-pub(super) struct LeastIndex {
+pub(crate) struct LeastIndex {
     least: u64,
     newest: u64,
 }
@@ -64,7 +45,7 @@ impl LeastIndex {
     /// `left` is the index of the key's newest commit that is no longer retained, and `newest` that
     /// of its newest commit when the snapshot was begun. All later commits are kept for the
     /// snapshot, even if they have left the history since.
-    pub(super) fn new(left: u64, newest: u64) -> Self {
+    pub(crate) fn new(left: u64, newest: u64) -> Self {
         let least = left.min(newest);
         Self { least, newest }
     }
@@ -72,7 +53,7 @@ impl LeastIndex {
     /// # Errors
     ///
     /// [`SnapshotOutdated`] if a commit after `index` is no longer retained.
-    pub(super) fn check(self, index: u64) -> Result<(), SnapshotOutdated> {
+    pub(crate) fn check(self, index: u64) -> Result<(), SnapshotOutdated> {
         let Self { least, newest } = self;
         if index < least {
             return Err(SnapshotOutdated { index, newest });
@@ -82,7 +63,7 @@ impl LeastIndex {
 }
 
 /// The parts of a snapshot, while the handler appends and watches read.
-pub(super) struct Parts<T>(Mutex<PartsState<T>>);
+pub(crate) struct Parts<T>(Mutex<PartsState<T>>);
 
 struct PartsState<T> {
     /// Taken when the snapshot is over.
@@ -99,7 +80,7 @@ struct PartsState<T> {
 }
 
 impl<T> Parts<T> {
-    pub(super) fn new(keeps: bool) -> Arc<Self> {
+    pub(crate) fn new(keeps: bool) -> Arc<Self> {
         let buffer = EventBuffer::builder().replay(Replay::None).build();
         Arc::new(Self(Mutex::new(PartsState {
             start: Some(buffer.tail()),
@@ -112,22 +93,22 @@ impl<T> Parts<T> {
     }
 
     /// Returns a reader of all parts, unless the first ones may have been freed.
-    pub(super) fn join(&self) -> Option<Subscription<Piece<T>>> {
+    pub(crate) fn join(&self) -> Option<Subscription<Piece<T>>> {
         self.0.lock().start.as_ref().map(Position::subscribe)
     }
 
     /// Stops further watches from joining. The returned position must not be dropped under a lock.
-    pub(super) fn shut(&self) -> Option<Position<Piece<T>>> {
+    pub(crate) fn shut(&self) -> Option<Position<Piece<T>>> {
         self.0.lock().start.take()
     }
 
     /// Takes over the check of the snapshot's index from the publisher, which ends.
-    pub(super) fn detach(&self, least: LeastIndex) {
+    pub(crate) fn detach(&self, least: LeastIndex) {
         self.0.lock().least = Some(least);
     }
 
     /// Returns the position of the first part, and the number of parts.
-    pub(super) fn start(&self) -> Option<(Position<Piece<T>>, u64)> {
+    pub(crate) fn start(&self) -> Option<(Position<Piece<T>>, u64)> {
         let state = self.0.lock();
         state.start.clone().map(|start| (start, state.count))
     }
@@ -169,7 +150,7 @@ impl<T> Parts<T> {
     ///
     /// [`SnapshotOutdated`] if commits after `index` are no longer retained. The snapshot is not
     /// over yet.
-    fn finish(&self, index: u64) -> Result<Option<u64>, SnapshotOutdated> {
+    pub(super) fn finish(&self, index: u64) -> Result<Option<u64>, SnapshotOutdated> {
         let mut state = self.0.lock();
         if let Some(least) = state.least {
             least.check(index)?;
@@ -191,7 +172,7 @@ impl<T> Parts<T> {
 
     /// Ends the snapshot with an error, and returns that error, or `None` if it had ended before.
     /// Wakes the waiting watches, which is user code.
-    pub(super) fn fail(&self, error: BoxError) -> Option<SharedError> {
+    pub(crate) fn fail(&self, error: BoxError) -> Option<SharedError> {
         let mut state = self.0.lock();
         let (buffer, start) = (state.buffer.take(), state.start.take());
         drop(state);
@@ -210,9 +191,9 @@ impl<T> Parts<T> {
 /// The watches that wait for the snapshot read what is appended while the handler is still running.
 ///
 /// Parts that all waiting watches have read are freed while the handler is running, unless the
-/// snapshot will be [cached](super::PublisherBuilder::snapshot_ttl), or is made for watches that
-/// came too late for another one. There is no back-pressure: a handler may run ahead of its
-/// readers.
+/// snapshot will be [cached](crate::publisher::PublisherBuilder::snapshot_ttl), or is made for
+/// watches that came too late for another one. There is no back-pressure: a handler may run ahead
+/// of its readers.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -233,11 +214,11 @@ impl<T> Parts<T> {
 /// assert!(page.iter().eq([&3, &4]) && matches!(end, Update::EndOfSnapshot { index: 7 }));
 /// # });
 /// ```
-pub struct SnapshotAppender<T>(Arc<Parts<T>>);
+pub struct SnapshotAppender<T>(pub(super) Arc<Parts<T>>);
 
 impl<T> SnapshotAppender<T> {
     /// Appends events as one part of the snapshot, delivered as one
-    /// [`Update::Snapshot`](super::Update::Snapshot).
+    /// [`Update::Snapshot`](crate::publisher::Update::Snapshot).
     ///
     /// Appends nothing if there are no events.
     ///
@@ -311,10 +292,10 @@ impl<T> SnapshotAppender<T> {
     /// Marks the key as complete: no more events will come.
     ///
     /// After the end of this snapshot, its watches receive
-    /// [`Update::Completed`](super::Update::Completed).
+    /// [`Update::Completed`](crate::publisher::Update::Completed).
     ///
-    /// Needed for keys whose [completion](super::Publisher::complete) the publisher has forgotten,
-    /// or never saw. The mark is cached with the rest of the snapshot.
+    /// Needed for keys whose [completion](crate::publisher::Publisher::complete) the publisher has
+    /// forgotten, or never saw. The mark is cached with the rest of the snapshot.
     ///
     /// # Errors
     ///
@@ -348,119 +329,12 @@ impl<T> std::fmt::Debug for SnapshotAppender<T> {
     }
 }
 
-/// Receives the outcome of a snapshot: the hub, without its type parameters' bounds.
-pub(super) trait Builds: Send + Sync {
-    /// Records that a snapshot is complete as of `index`. Calls `announce` once that is recorded,
-    /// and before events are dropped, since that may take long or panic.
-    ///
-    /// # Errors
-    ///
-    /// [`SnapshotOutdated`] if commits after `index` are no longer retained. Nothing was recorded,
-    /// and `announce` was not called.
-    fn finished(
-        &self,
-        slot: usize,
-        build: u64,
-        index: u64,
-        announce: &mut dyn FnMut(),
-    ) -> Result<(), SnapshotOutdated>;
-
-    /// Records that a snapshot failed, then calls `announce`, and drops events last.
-    fn failed(&self, slot: usize, build: u64, announce: &mut dyn FnMut());
-
-    /// Records that no watch waits for a snapshot any more.
-    fn abandoned(&self, slot: usize, build: u64);
-}
-
-/// What the future that makes a snapshot owns from beginning to end.
-pub(super) struct SnapshotBuild<T> {
-    pub(super) registry: Arc<dyn Builds>,
-    pub(super) slot: usize,
-    pub(super) id: u64,
-    pub(super) parts: Arc<Parts<T>>,
-    pub(super) run: Run,
-}
-
-impl<T: Send + Sync + 'static> SnapshotBuild<T> {
-    /// Returns the future that makes the snapshot. The handler is called when that is first polled.
-    pub(super) fn into_flight<K: Send + 'static>(
-        mut self,
-        handler: Handler<K, T>,
-        key: K,
-    ) -> Flight {
-        let appender = SnapshotAppender(Arc::clone(&self.parts));
-        let flight = async move {
-            let run = async { handler(key, appender).await };
-            let run = AssertUnwindSafe(run).catch_unwind();
-            let outcome = self.run.within(run).await;
-            match outcome.unwrap_or_else(|_| Err(SnapshotPanicked.into())) {
-                Ok(index) => self.finish(index),
-                Err(error) => self.fail(error),
-            }
-        };
-        Flight::new(flight.boxed())
-    }
-}
-
-impl<T> SnapshotBuild<T> {
-    fn finish(&mut self, index: u64) {
-        let Self { parts, run, .. } = self;
-        let mut outcome = Ok(());
-        let mut announce = || {
-            outcome = parts.finish(index).map(|parts| {
-                if let Some(parts) = parts {
-                    run.finished(index, parts);
-                }
-            });
-        };
-        let finished = self
-            .registry
-            .finished(self.slot, self.id, index, &mut announce);
-        if let Err(outdated) = finished.and(outcome) {
-            self.fail(outdated.into());
-        }
-    }
-
-    fn fail(&mut self, error: BoxError) {
-        let Self { parts, run, .. } = self;
-        let mut error = Some(error);
-        let mut announce = || {
-            if let Some(failed) = error.take().and_then(|error| parts.fail(error)) {
-                run.failed(&failed);
-            }
-        };
-        self.registry.failed(self.slot, self.id, &mut announce);
-    }
-}
-
-impl<T> Drop for SnapshotBuild<T> {
-    /// If the snapshot was neither finished nor failed, then the last waiting watch was dropped, or
-    /// the handler's future panicked while it was being dropped.
-    fn drop(&mut self) {
-        if thread::panicking() {
-            return self.fail(SnapshotPanicked.into());
-        }
-        self.registry.abandoned(self.slot, self.id);
-        // The handler may have kept the appender, which must now return errors.
-        self.parts.fail(SnapshotGivenUp.into());
-    }
-}
-
 /// Wakes readers, or drops what they have read. Catches their panics, which must reach neither the
 /// handler nor the other waiting watches.
 fn wake(woken: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(woken)) {
         discard(panic);
     }
-}
-
-/// Boxes a user's function as a [`Handler`].
-pub(super) fn handler<K, T, H, F>(handler: H) -> Handler<K, T>
-where
-    H: Fn(K, SnapshotAppender<T>) -> F + Send + Sync + 'static,
-    F: Future<Output = Result<u64, BoxError>> + Send + 'static,
-{
-    Arc::new(move |key, appender| handler(key, appender).boxed())
 }
 
 impl<T: RefUnwindSafe> UnwindSafe for SnapshotAppender<T> {}

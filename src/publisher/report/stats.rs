@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-/// Figures about a [`Publisher`](super::Publisher), returned by [`stats`](super::Publisher::stats).
+/// Figures about a [`Publisher`](crate::publisher::Publisher), returned by
+/// [`stats`](crate::publisher::Publisher::stats).
 ///
 /// The figures are consistent with each other. The first five describe the present; the others are
 /// totals since the publisher was made.
@@ -51,7 +52,7 @@ pub struct Stats {
     pub snapshots_given_up: u64,
 }
 
-/// How many watches were reset, by [reason](super::ResetReason).
+/// How many watches were reset, by [reason](crate::publisher::ResetReason).
 ///
 /// ```
 /// use event_buffer::publisher::{Publisher, Request, Resume};
@@ -64,19 +65,20 @@ pub struct Stats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Resets {
-    /// The number of [`ResetReason::TooOld`](super::ResetReason::TooOld).
+    /// The number of [`ResetReason::TooOld`](crate::publisher::ResetReason::TooOld).
     pub too_old: u64,
-    /// The number of [`ResetReason::Ahead`](super::ResetReason::Ahead).
+    /// The number of [`ResetReason::Ahead`](crate::publisher::ResetReason::Ahead).
     pub ahead: u64,
-    /// The number of [`ResetReason::OtherEpoch`](super::ResetReason::OtherEpoch).
+    /// The number of [`ResetReason::OtherEpoch`](crate::publisher::ResetReason::OtherEpoch).
     pub other_epoch: u64,
-    /// The number of [`ResetReason::Lagged`](super::ResetReason::Lagged).
+    /// The number of [`ResetReason::Lagged`](crate::publisher::ResetReason::Lagged).
     pub lagged: u64,
-    /// The number of [`ResetReason::Refreshed`](super::ResetReason::Refreshed).
+    /// The number of [`ResetReason::Refreshed`](crate::publisher::ResetReason::Refreshed).
     pub refreshed: u64,
 }
 
-/// A watch that is far behind, returned by [`Publisher::slowest`](super::Publisher::slowest).
+/// A watch that is far behind, returned by
+/// [`Publisher::slowest`](crate::publisher::Publisher::slowest).
 ///
 /// ```
 /// use event_buffer::publisher::{Publisher, Request};

@@ -31,21 +31,22 @@ use std::task::{Context, Waker};
 
 use super::commit::{Entry, Part, limit_of_entries};
 use super::control::Control;
+use super::era::Era;
 use super::events::Events;
-use super::hub::{Era, Registry, WatchStart};
 use super::inbox::Inbox;
+use super::registry::{Registry, WatchStart};
 use super::request::Filter;
-use super::snapshot::Piece;
 use super::track::{NextEntry, NoEntry, SnapshotRead, Track};
 use super::update::Update;
 use crate::error::{SharedError, TryRecvError};
 use crate::lag_limit::LagLimit;
 use crate::list::Skipped;
+use crate::publisher::snapshot::parts::Piece;
 
 /// How many snapshots of one watch are made at the same time.
 const SNAPSHOTS_AT_A_TIME: usize = 16;
 
-pub(super) struct Following<K, T> {
+pub(crate) struct Following<K, T> {
     registry: Arc<dyn Registry<K, T>>,
     control: Arc<Control>,
     /// Wakes the task by way of `control`.
@@ -80,7 +81,7 @@ struct Head {
 }
 
 /// What a watch does next.
-pub(super) enum Step<K, T> {
+pub(crate) enum Step<K, T> {
     /// Delivers an update, and moves the resume point to the index, or takes it away.
     Deliver(Update<K, T>, Option<u64>),
     /// Delivers the completion of a key. The resume point stays.
@@ -116,7 +117,7 @@ impl<K, T> From<NoEntry> for Step<K, T> {
 }
 
 impl<K, T> Following<K, T> {
-    pub(super) fn new(
+    pub(crate) fn new(
         start: WatchStart<K, T>,
         registry: Arc<dyn Registry<K, T>>,
         control: Arc<Control>,
@@ -145,7 +146,7 @@ impl<K, T> Following<K, T> {
     }
 
     /// Starts over. Returns the former tracks, to be dropped by the caller.
-    pub(super) fn start_over(&mut self, start: WatchStart<K, T>) -> Vec<Track<K, T>> {
+    pub(crate) fn start_over(&mut self, start: WatchStart<K, T>) -> Vec<Track<K, T>> {
         let before = mem::replace(&mut self.tracks, start.tracks);
         let is_resumed = start.begin == super::update::Begin::Resumed;
         self.in_snapshot = !is_resumed;
@@ -174,7 +175,7 @@ impl<K, T> Following<K, T> {
 
     /// Limits the readers of the chains. While snapshots are read, the commits before the start do
     /// not count. Runs user code, since events may be measured.
-    pub(super) fn keep_limit(&mut self) {
+    pub(crate) fn keep_limit(&mut self) {
         let Some(limit) = self.limit else { return };
         for track in &mut self.tracks {
             let before = if self.in_snapshot {
@@ -191,17 +192,17 @@ impl<K, T> Following<K, T> {
     }
 
     /// Returns `true` if a key is over its limit. Runs user code, since events may be measured.
-    pub(super) fn is_over_limit(&mut self) -> bool {
+    pub(crate) fn is_over_limit(&mut self) -> bool {
         let is_over = |track: &mut Track<K, T>| matches!(track.check(), Err(NoEntry::Lagged(_)));
         self.limit.is_some() && self.tracks.iter_mut().any(is_over)
     }
 
-    pub(super) fn lag(&self) -> u64 {
+    pub(crate) fn lag(&self) -> u64 {
         let end = self.in_snapshot && self.unread.is_empty();
         self.tracks.iter().map(Track::lag).sum::<u64>() + u64::from(end)
     }
 
-    pub(super) fn step(&mut self, task: Option<&Waker>) -> Step<K, T> {
+    pub(crate) fn step(&mut self, task: Option<&Waker>) -> Step<K, T> {
         if let Some(ready) = self.ready.take() {
             ready
         } else if self.in_snapshot {
@@ -217,7 +218,8 @@ impl<K, T> Following<K, T> {
 
     /// Ends a track, and delivers the completion of its key.
     fn complete(&mut self, number: usize) -> Step<K, T> {
-        // If it was the snapshot that marked the key as complete, the end in the chain may be queued.
+        // If it was the snapshot that marked the key as complete, the end in the chain may be
+        // queued.
         self.heads
             .retain(|Reverse(head)| head.track as usize != number);
         match self.tracks[number].complete() {

@@ -10,21 +10,21 @@ use std::time::Duration;
 use futures::stream::{FusedStream, Stream};
 
 use super::control::{Control, Order};
-use super::error::{CloseReason, WatchError};
 use super::following::{Following, Step};
-use super::hub::{Registry, WatchStart};
+use super::registry::{Registry, WatchStart};
 use super::request::{Filter, OverLimit};
 use super::resume::Resume;
-use super::trace::{Note, Notes};
-use super::update::{Begin, ResetReason, Update};
+use super::update::{Begin, Update};
 use crate::error::{RecvError, RecvTimeoutError, TryRecvError};
 use crate::lag_limit::LagLimit;
 use crate::link::{Closer, Receiving, recv_blocking, recv_timeout};
+use crate::publisher::report::error::ResetReason;
+use crate::publisher::report::error::{CloseReason, WatchError};
+use crate::publisher::report::trace::{Note, Notes};
 use crate::read::iter::Iter;
-use crate::unwind::both_even_if_one_panics;
 
 /// A [`Stream`] of [`Update`]s about one key or several, made by
-/// [`Publisher::subscribe`](super::Publisher::subscribe).
+/// [`Publisher::subscribe`](crate::publisher::Publisher::subscribe).
 ///
 /// The state that the updates describe is complete at every [`Update::EndOfSnapshot`] and at every
 /// commit after it: nothing is lost, delivered twice, or older than the snapshot. While the watch
@@ -32,7 +32,8 @@ use crate::unwind::both_even_if_one_panics;
 /// `None`. Dropping the watch unsubscribes it.
 ///
 /// The watch keeps what it has not received in memory, until it is closed, dropped, or over its
-/// [limit](super::Request::limit). An update keeps itself alive, and nothing that follows.
+/// [limit](crate::publisher::Request::limit). An update keeps itself alive, and nothing that
+/// follows.
 ///
 /// # Cancel safety
 ///
@@ -88,7 +89,7 @@ struct WatchRegistration<K, T> {
 }
 
 impl<K, T> Watch<K, T> {
-    pub(super) fn new(
+    pub(crate) fn new(
         control: Arc<Control>,
         (registry, id): (Arc<dyn Registry<K, T>>, u64),
         start: Option<WatchStart<K, T>>,
@@ -131,7 +132,8 @@ impl<K, T> Watch<K, T> {
         watch
     }
 
-    /// Returns the point from which a later watch can [resume](super::Request::after). O(1).
+    /// Returns the point from which a later watch can [resume](crate::publisher::Request::after).
+    /// O(1).
     ///
     /// It is the point after the last update that was delivered. `None` until the first snapshot is
     /// complete, and, with several keys, until all of them have reached one index. It also advances
@@ -337,7 +339,7 @@ impl<K, T> Watch<K, T> {
     ///
     /// [`RecvError::Closed`] if the watch has ended cleanly; [`RecvError::Failed`] if its snapshot
     /// failed; [`RecvError::ForceClosed`] if it was closed, with a
-    /// [`CloseReason`](super::CloseReason) from the publisher or the reason of a closer;
+    /// [`CloseReason`](crate::publisher::CloseReason) from the publisher or the reason of a closer;
     /// [`RecvError::Lagged`] if it was closed for its lag. Each is returned once, and `Closed`
     /// afterwards.
     ///
@@ -360,7 +362,7 @@ impl<K, T> Watch<K, T> {
             let received = watch.poll(Some(cx.waker()));
             received.map(|update| update.map_or(Err(RecvError::Closed), |it| Ok(it?)))
         };
-        Receiving::new(self, poll, |watch| watch.control.stop_waiting())
+        Receiving::new(self, poll, |watch| drop(watch.control.stop_waiting()))
     }
 
     /// Returns the next update if one is ready. Never waits.
@@ -483,10 +485,9 @@ impl<K, T> FusedStream for Watch<K, T> {
 
 impl<K, T> Drop for WatchRegistration<K, T> {
     fn drop(&mut self) {
-        both_even_if_one_panics(
-            || self.registry.unregister(self.id),
-            || self.control.stop_waiting(),
-        );
+        // Dropped last, and even if a destructor panics that `unregister` runs.
+        let _waker = self.control.stop_waiting();
+        self.registry.unregister(self.id);
     }
 }
 

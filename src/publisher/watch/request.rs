@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::resume::Resume;
 use crate::lag_limit::LagLimit;
 
-pub(super) type Filter<T> = Arc<dyn Fn(&T) -> bool + Send + Sync>;
+pub(crate) type Filter<T> = Arc<dyn Fn(&T) -> bool + Send + Sync>;
 
 /// What happens to a watch that falls behind by more than its [limit](Request::limit).
 ///
@@ -21,12 +21,14 @@ pub(super) type Filter<T> = Arc<dyn Fn(&T) -> bool + Send + Sync>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OverLimit {
-    /// The watch ends with [`WatchError::Lagged`](super::WatchError::Lagged) when it is polled. Until
-    /// then it counts as a [subscription](super::Stats::subscriptions), but keeps nothing alive.
+    /// The watch ends with [`WatchError::Lagged`](crate::publisher::WatchError::Lagged) when it is
+    /// polled. Until then it counts as a [subscription](crate::publisher::Stats::subscriptions),
+    /// but keeps nothing alive.
     Close,
-    /// The watch starts over with
-    /// [`Begin::Reset`](super::Begin::Reset)`(`[`Lagged`](super::ResetReason::Lagged)`)` and a new
-    /// snapshot.
+    /// The watch starts over with [`Begin::Reset`]`(`[`Lagged`]`)` and a new snapshot.
+    ///
+    /// [`Begin::Reset`]: crate::publisher::Begin::Reset
+    /// [`Lagged`]: crate::publisher::ResetReason::Lagged
     Reset,
 }
 
@@ -42,11 +44,11 @@ pub enum OverLimit {
 /// let watch = publisher.subscribe(request);
 /// ```
 pub struct Request<K, T> {
-    pub(super) keys: Vec<K>,
-    pub(super) after: Option<Resume>,
-    pub(super) tokens: Vec<Arc<str>>,
-    pub(super) filter: Option<Filter<T>>,
-    pub(super) limit: Option<(LagLimit<T>, OverLimit)>,
+    pub(crate) keys: Vec<K>,
+    pub(crate) after: Option<Resume>,
+    pub(crate) tokens: Vec<Arc<str>>,
+    pub(crate) filter: Option<Filter<T>>,
+    pub(crate) limit: Option<(LagLimit<T>, OverLimit)>,
 }
 
 impl<K, T> Request<K, T> {
@@ -69,7 +71,8 @@ impl<K, T> Request<K, T> {
     /// touches several of the keys is delivered as one update, with its events in the order in
     /// which they were published. There is one resume point for all keys, and if one key has to be
     /// reset, all start over. Duplicate keys count once. Without any key the watch delivers
-    /// [`Begin::Fresh`](super::Begin::Fresh), the end of an empty snapshot, and marks of progress.
+    /// [`Begin::Fresh`](crate::publisher::Begin::Fresh), the end of an empty snapshot, and marks of
+    /// progress.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -135,7 +138,8 @@ impl<K, T> Request<K, T> {
     /// Resumes: asks only for what came after this point.
     ///
     /// If the publisher does not have all of that any more, the watch begins with
-    /// [`Begin::Reset`](super::Begin::Reset) and a snapshot. `None` requests a fresh watch.
+    /// [`Begin::Reset`](crate::publisher::Begin::Reset) and a snapshot. `None` requests a fresh
+    /// watch.
     ///
     /// ```
     /// # futures::executor::block_on(async {
@@ -161,11 +165,11 @@ impl<K, T> Request<K, T> {
         Self { after, ..self }
     }
 
-    /// Adds a token, by which [`Publisher::close_token`](super::Publisher::close_token) finds the
-    /// watch.
+    /// Adds a token, by which [`Publisher::close_token`](crate::publisher::Publisher::close_token)
+    /// finds the watch.
     ///
     /// Tokens name the client: a user, a session, a connection. A watch may carry several;
-    /// [`Slowest`](super::Slowest) reports them.
+    /// [`Slowest`](crate::publisher::Slowest) reports them.
     ///
     /// ```
     /// use event_buffer::publisher::{Publisher, Request};
@@ -195,9 +199,9 @@ impl<K, T> Request<K, T> {
     /// one byte.
     ///
     /// A watch that resumes from further behind than its limit is reset with
-    /// [`ResetReason::Lagged`](super::ResetReason::Lagged), whatever `over` is. Otherwise a client
-    /// that was closed for its lag, and reconnects with the same resume point, would be closed
-    /// again before it has received anything.
+    /// [`ResetReason::Lagged`](crate::publisher::ResetReason::Lagged), whatever `over` is.
+    /// Otherwise a client that was closed for its lag, and reconnects with the same resume point,
+    /// would be closed again before it has received anything.
     ///
     /// ```
     /// # futures::executor::block_on(async {

@@ -4,8 +4,9 @@ use std::fmt;
 
 use super::events::Events;
 use super::resume::Resume;
+use crate::publisher::report::error::ResetReason;
 
-/// One update of a [`Watch`](super::Watch).
+/// One update of a [`Watch`](crate::publisher::Watch).
 ///
 /// The first update is always [`Begin`](Self::Begin). After [`Begin::Resumed`] the watcher keeps
 /// its state. After [`Begin::Fresh`] and [`Begin::Reset`] come the parts of a snapshot, if it has
@@ -61,13 +62,13 @@ pub enum Update<K, T> {
     Events(Events<K, T>),
     /// The watcher's state is current as of this index, and there is nothing to show. Delivered if
     /// the watch's filter hides a whole commit, or if the publisher [marks its
-    /// progress](super::Publisher::mark_progress).
+    /// progress](crate::publisher::Publisher::mark_progress).
     Progress {
         /// The index of the watcher's state.
         index: u64,
     },
-    /// The key is [complete](super::Publisher::complete), and delivers no more events. The watch
-    /// ends with the last of its keys.
+    /// The key is [complete](crate::publisher::Publisher::complete), and delivers no more events.
+    /// The watch ends with the last of its keys.
     Completed(K),
 }
 
@@ -96,9 +97,9 @@ impl<K, T> Update<K, T> {
     ///
     /// The other variants have exactly the fields named above, and so have no room for an epoch.
     /// For [`EndOfSnapshot`](Self::EndOfSnapshot), [`Progress`](Self::Progress) and
-    /// [`Begin::Resumed`], call [`Watch::resume_point`](super::Watch::resume_point) right after
-    /// receiving the update, before polling the watch again: it is the point after the last update
-    /// that was delivered.
+    /// [`Begin::Resumed`], call [`Watch::resume_point`](crate::publisher::Watch::resume_point)
+    /// right after receiving the update, before polling the watch again: it is the point after the
+    /// last update that was delivered.
     ///
     /// | update | `Update::resume` | `Watch::resume_point` right after it |
     /// |---|---|---|
@@ -138,7 +139,7 @@ impl<K, T> Update<K, T> {
     }
 }
 
-/// How a [`Watch`](super::Watch) begins, or starts over.
+/// How a [`Watch`](crate::publisher::Watch) begins, or starts over.
 ///
 /// ```
 /// # futures::executor::block_on(async {
@@ -153,56 +154,13 @@ impl<K, T> Update<K, T> {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Begin {
-    /// The watch continues from the point that its [`Request`](super::Request::after) named. The
-    /// watcher's state is still valid.
+    /// The watch continues from the point that its [`Request`](crate::publisher::Request::after)
+    /// named. The watcher's state is still valid.
     Resumed,
     /// A snapshot follows, since the request named no resume point.
     Fresh,
     /// A snapshot follows, and the state that the watcher has is void.
     Reset(ResetReason),
-}
-
-/// Why a watch starts over, or cannot continue from its [`Resume`].
-///
-/// ```
-/// # futures::executor::block_on(async {
-/// use event_buffer::publisher::{Begin, Publisher, Request, ResetReason, Resume, Update};
-/// use futures::StreamExt;
-///
-/// let publisher = Publisher::<&str, u32>::builder().epoch(2).build();
-/// let from_before = Resume { epoch: 1, index: 7 };
-/// let mut watch = publisher.subscribe(Request::new("key").after(from_before));
-/// let Some(Ok(Update::Begin(Begin::Reset(reason)))) = watch.next().await else { panic!() };
-/// assert_eq!(reason, ResetReason::OtherEpoch);
-/// # });
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ResetReason {
-    /// A commit after the index has left the history, or may have.
-    TooOld,
-    /// The index is greater than any that the publisher knows.
-    Ahead,
-    /// The index belongs to another epoch: the state was replaced, or the server restarted.
-    OtherEpoch,
-    /// The watch was further behind than its [limit](super::Request::limit), or would have been
-    /// after resuming.
-    Lagged,
-    /// The key was [refreshed](super::Publisher::refresh) or forgotten, or was published to after
-    /// its completion.
-    Refreshed,
-}
-
-impl fmt::Display for ResetReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::TooOld => "too old",
-            Self::Ahead => "ahead",
-            Self::OtherEpoch => "other epoch",
-            Self::Lagged => "lagged",
-            Self::Refreshed => "refreshed",
-        })
-    }
 }
 
 impl<K: Clone, T> Clone for Update<K, T> {

@@ -1,0 +1,71 @@
+//! Waiting until a key has a watch.
+
+use std::borrow::Borrow;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use super::after_lock::Removed;
+use super::arrivals::Arrival;
+use super::state::Hub;
+
+/// A task that waits. Dropping it removes the entry of its key, if no other task waits for it.
+struct Waiting<'a, K: Hash + Eq, T> {
+    hub: &'a Hub<K, T>,
+    key: K,
+    arrival: Arc<Arrival>,
+}
+
+impl<K: Hash + Eq, T> Drop for Waiting<'_, K, T> {
+    fn drop(&mut self) {
+        let mut locked = self.hub.lock();
+        let (state, after) = locked.parts();
+        let is_ours = |known: &Arc<Arrival>| Arc::ptr_eq(known, &self.arrival);
+        // The map holds one reference, and each waiting task another.
+        let is_last = Arc::strong_count(&self.arrival) == 2;
+        if is_last && state.arrivals.0.get(&self.key).is_some_and(is_ours) {
+            let removed = state.arrivals.0.remove_entry(&self.key);
+            after
+                .removed
+                .extend(removed.map(|(key, _)| Removed::Key(key)));
+        }
+    }
+}
+
+impl<K, T> Hub<K, T>
+where
+    K: Hash + Eq,
+{
+    /// Returns a future that completes when the key has a watch, or when no watch can come any
+    /// more. Returns `None` if that is the case already.
+    pub(in super::super) fn watched<Q>(&self, key: &Q) -> Option<impl Future<Output = ()>>
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
+        if self.watchers(key) > 0 {
+            return None;
+        }
+        // Cloned before the lock is taken (invariant 1).
+        let (own, in_map) = (key.to_owned(), key.to_owned());
+        let mut locked = self.lock();
+        let (state, after) = locked.parts();
+        let slot = state.slots.get(key).copied();
+        if state.shut || slot.is_some_and(|slot| state.watchers(slot) > 0) {
+            return None;
+        }
+        let arrival = match state.arrivals.0.get(key) {
+            Some(known) => {
+                after.removed.push(Removed::Key(in_map));
+                Arc::clone(known)
+            }
+            None => Arc::clone(state.arrivals.0.entry(in_map).or_default()),
+        };
+        let waiting = Waiting {
+            hub: self,
+            key: own,
+            arrival,
+        };
+        drop(locked);
+        Some(async move { waiting.arrival.wait().await })
+    }
+}
