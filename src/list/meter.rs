@@ -147,6 +147,15 @@ impl<T> PlaceRef<T> {
         sizes
     }
 
+    /// Returns the size of all items from this place on.
+    #[cfg(feature = "publisher")]
+    pub(crate) fn bytes_ahead(&self, size_of: SizeOf<T>) -> u64 {
+        let mut steps = Steps::new();
+        let sizes = self.ask(size_of, u64::MAX, &mut steps);
+        steps.finish();
+        sizes.iter().sum()
+    }
+
     /// Makes the writer ask each item for its size from now on.
     ///
     /// Asks the items from this place on that were published before, each once.

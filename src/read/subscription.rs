@@ -11,6 +11,8 @@ use futures::stream::{FusedStream, Stream};
 
 use crate::error::{RecvError, RecvTimeoutError, SharedError, TryRecvError};
 use crate::lag_limit::LagLimit;
+#[cfg(feature = "publisher")]
+use crate::lag_limit::SizeOf;
 use crate::link::{Closer, Receiving, recv_blocking, recv_timeout};
 use crate::list::{Cursor, PlaceRef, Read, Skipped, Standing, WeakPlace};
 use crate::read::bookmark::Bookmark;
@@ -527,6 +529,13 @@ impl<T> Subscription<T> {
             Ok(())
         });
         skipped.is_ok()
+    }
+
+    /// Returns the size of all published items that it has not received. Runs user code.
+    #[cfg(feature = "publisher")]
+    pub(crate) fn bytes_ahead(&self, size_of: SizeOf<T>) -> u64 {
+        let place = self.reader.standing().map(|standing| standing.place);
+        place.map_or(0, |place| place.bytes_ahead(size_of))
     }
 
     /// Limits the lag, and adds to the number of skipped items to be reported.

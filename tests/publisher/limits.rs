@@ -2,8 +2,8 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use event_buffer::LagLimit;
-use event_buffer::publisher::{OverLimit, Publisher, Request, Resume, WatchError};
+use event_buffer::publisher::{OverLimit, Publisher, Request, Resume, Update, Watch, WatchError};
+use event_buffer::{LagLimit, TryRecvError};
 
 use super::seen::Seen::{End, Failed, Over, Part};
 use super::seen::{Key, LAGGED, RESUMED, publish, updates, with_snapshots};
@@ -46,25 +46,70 @@ fn a_limit_counts_commits_and_not_parts() {
     assert_eq!((seen.len(), seen.last()), (1_002, Some(&End(0))));
 }
 
+/// Otherwise a client that was closed for its lag could never resume.
 #[test]
-fn a_watch_that_cannot_resume_within_its_limit_begins_anew() {
+fn what_a_resumed_watch_missed_does_not_count_until_it_is_received() {
     let _watchdog = watchdog();
-    let publisher = Publisher::builder().history(100).build();
-    for _ in 0..20 {
-        publish(&publisher, "a", 1);
-    }
-    let epoch = publisher.epoch();
     for keys in [&["a"][..], &["a", "b"]] {
         for over in [OverLimit::Close, OverLimit::Reset] {
-            let resume = |index| {
+            let publisher = Publisher::builder().history(100).build();
+            let publish = |n| (0..n).for_each(|_| _ = publish(&publisher, "a", 1));
+            publish(50);
+            let (epoch, index) = (publisher.epoch(), 5);
+            let resume = || {
                 let request = Request::keys(keys.iter().copied()).after(Resume { epoch, index });
-                updates(&mut publisher.subscribe(request.limit(LagLimit::items(10), over)))
+                publisher.subscribe(request.limit(LagLimit::items(10), over))
             };
-            // It would never get ahead if it were closed each time.
-            assert_eq!(resume(9), [LAGGED, End(20)]);
-            let near = resume(10);
-            assert_eq!((near.len(), &near[0]), (11, &RESUMED));
+
+            let mut watch = resume();
+            publish(10); // As many as the limit allows on top.
+            let seen = updates(&mut watch);
+            assert_eq!((seen.len(), &seen[0]), (56, &RESUMED));
+            publish(11);
+            let seen = updates(&mut watch);
+            let expected = match over {
+                OverLimit::Reset => [LAGGED, End(71)],
+                _ => [Failed(WatchError::Lagged(11)), Over],
+            };
+            assert_eq!(seen, expected);
+
+            let mut stuck = resume();
+            publish(11);
+            assert!(matches!(updates(&mut stuck)[1], Failed(_) | LAGGED));
         }
     }
-    assert_eq!(publisher.stats().resets.lagged, 4);
+}
+
+#[test]
+fn the_bytes_that_a_resumed_watch_missed_do_not_count_until_they_are_received() {
+    let _watchdog = watchdog();
+    let publisher = Publisher::builder().history(100).build();
+    let publish = |n| {
+        for _ in 0..n {
+            publisher.publish_next([("a", vec![0_u8; 100])]).unwrap();
+        }
+    };
+    let limited = || Request::new("a").limit(LagLimit::bytes(2_000), OverLimit::Close);
+    // Events are measured from the first watch on that is limited in bytes.
+    drop(publisher.subscribe(limited()));
+    publish(50);
+    let (epoch, index) = (publisher.epoch(), 5);
+    let resume = || publisher.subscribe(limited().after(Resume { epoch, index }));
+    let received = |watch: &mut Watch<&str, Vec<u8>>| {
+        let updates = std::iter::from_fn(|| watch.try_recv().ok());
+        updates
+            .filter(|update| matches!(update, Update::Events(_)))
+            .count()
+    };
+
+    let mut watch = resume();
+    publish(10);
+    assert_eq!(received(&mut watch), 55);
+    publish(25);
+    assert_eq!(received(&mut watch), 0);
+    assert!(matches!(watch.try_recv(), Err(TryRecvError::Closed)));
+
+    let mut stuck = resume();
+    publish(25);
+    assert_eq!(received(&mut stuck), 0);
 }

@@ -59,6 +59,8 @@ pub(crate) struct Following<K, T> {
     unread: Vec<usize>,
     /// Set until the end of the snapshots is delivered.
     in_snapshot: bool,
+    /// What was the last index when the watch resumed, until it has reached that.
+    catches_up_to: Option<u64>,
     /// The tracks whose snapshots have marked the key as complete, until that is delivered.
     completing: Vec<usize>,
     /// From this index on, the states of all keys have the same index.
@@ -133,6 +135,7 @@ impl<K, T> Following<K, T> {
             tracks: Vec::new(),
             unread: Vec::new(),
             in_snapshot: false,
+            catches_up_to: None,
             completing: Vec::new(),
             whole_from: 0,
             reached: 0,
@@ -169,32 +172,35 @@ impl<K, T> Following<K, T> {
                 .max()
                 .unwrap_or(0);
         }
+        let published = self.era.published();
+        self.catches_up_to = Some(published).filter(|_| is_resumed && published > self.reached);
         self.control.set_reached(self.reached);
         before
     }
 
-    /// Limits the readers of the chains. While snapshots are read, the commits before the start do
-    /// not count. Runs user code, since events may be measured.
+    /// Limits the readers of the chains. What was published before the watch started does not count
+    /// until it has been read. Otherwise a client that was closed for its lag could never resume.
     pub(crate) fn keep_limit(&mut self) {
         let Some(limit) = self.limit else { return };
-        for track in &mut self.tracks {
-            let before = if self.in_snapshot {
-                track.lag_of_chain()
-            } else {
-                0
-            };
-            if let Some(live) = track.live_mut() {
-                let mut limit = limit_of_entries(limit);
-                limit.items = limit.items.saturating_add(before);
-                live.set_limit(limit, Skipped::default());
+        let is_starting = self.in_snapshot || self.catches_up_to.is_some();
+        for live in self.tracks.iter_mut().filter_map(Track::live_mut) {
+            let mut limit = limit_of_entries(limit);
+            if is_starting {
+                limit.items = limit.items.saturating_add(live.lag());
+                if let Some(bytes) = &mut limit.bytes {
+                    let before = live.bytes_ahead(bytes.size_of);
+                    bytes.limit = bytes.limit.saturating_add(before);
+                }
             }
+            live.set_limit(limit, Skipped::default());
         }
     }
 
-    /// Returns `true` if a key is over its limit. Runs user code, since events may be measured.
-    pub(crate) fn is_over_limit(&mut self) -> bool {
-        let is_over = |track: &mut Track<K, T>| matches!(track.check(), Err(NoEntry::Lagged(_)));
-        self.limit.is_some() && self.tracks.iter_mut().any(is_over)
+    /// Makes all commits count for the limit, once those that were missed have been delivered.
+    #[cold]
+    fn catch_up(&mut self) {
+        self.catches_up_to = None;
+        self.keep_limit();
     }
 
     pub(crate) fn lag(&self) -> u64 {
@@ -203,6 +209,13 @@ impl<K, T> Following<K, T> {
     }
 
     pub(crate) fn step(&mut self, task: Option<&Waker>) -> Step<K, T> {
+        // Before anything is received, which a panic would lose.
+        if self
+            .catches_up_to
+            .is_some_and(|index| index <= self.reached)
+        {
+            self.catch_up();
+        }
         if let Some(ready) = self.ready.take() {
             ready
         } else if self.in_snapshot {

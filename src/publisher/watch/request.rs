@@ -198,10 +198,9 @@ impl<K, T> Request<K, T> {
     /// alone, and a commit that was published before the first request with a limit in bytes counts
     /// one byte.
     ///
-    /// A watch that resumes from further behind than its limit is reset with
-    /// [`ResetReason::Lagged`](crate::publisher::ResetReason::Lagged), whatever `over` is.
-    /// Otherwise a client that was closed for its lag, and reconnects with the same resume point,
-    /// would be closed again before it has received anything.
+    /// When a watch resumes, the commits that it has missed do not count until it has received
+    /// them, so that a client can resume that was closed for its lag. Until then the watch may keep
+    /// these commits in memory besides what its limit allows.
     ///
     /// ```
     /// # futures::executor::block_on(async {

@@ -257,12 +257,6 @@ impl<K, T> Watch<K, T> {
                 }
                 None => {}
             }
-            if open.begin == Some(Begin::Resumed) && open.following.is_over_limit() {
-                // If the watch ended here instead, its client would reconnect with the same resume
-                // point, and be closed again and again.
-                self.restart(ResetReason::Lagged);
-                continue;
-            }
             if let Some(begin) = open.begin.take() {
                 return Poll::Ready(Some(Ok(Update::Begin(begin))));
             }

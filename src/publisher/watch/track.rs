@@ -200,14 +200,9 @@ impl<K, T> Track<K, T> {
         self.live.is_none()
     }
 
-    /// Returns the number of entries to receive from the chain.
-    pub(crate) fn lag_of_chain(&self) -> u64 {
-        self.live.as_ref().map_or(0, Subscription::lag)
-    }
-
     /// Returns the number of items to receive.
     pub(crate) fn lag(&self) -> u64 {
-        let live = self.lag_of_chain();
+        let live = self.live.as_ref().map_or(0, Subscription::lag);
         let parts = { self.reading.as_ref() }.map_or(0, |reading| {
             reading.parts.lag() + u64::from(reading.head.is_some())
         });
