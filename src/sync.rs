@@ -87,6 +87,14 @@ mod imp {
         pub(crate) fn downgrade(this: &Self) -> TrackedWeak<T> {
             TrackedWeak(std::sync::Arc::downgrade(&this.0))
         }
+
+        pub(crate) fn ptr_eq(this: &Self, other: &Self) -> bool {
+            std::sync::Arc::ptr_eq(&this.0, &other.0)
+        }
+
+        pub(crate) fn strong_count(this: &Self) -> usize {
+            std::sync::Arc::strong_count(&this.0)
+        }
     }
 
     impl<T> Clone for TrackedArc<T> {

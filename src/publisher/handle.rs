@@ -10,6 +10,7 @@ use super::hub::{At, Hub, Pending};
 use super::report::error::{CloseReason, PublishError};
 use super::report::stats::{Slowest, Stats};
 use super::watch::request::Request;
+use super::watch::resume::Resume;
 use super::watch::stream::Watch;
 
 /// Publishes events under keys, for any number of watches.
@@ -568,6 +569,42 @@ where
     {
         if let Some(arrival) = self.hub().watched(key) {
             arrival.await;
+        }
+    }
+
+    /// Waits until everything up to a resume point has been published.
+    ///
+    /// If several processes publish the same commits at the same indexes, one may be behind another
+    /// for a moment. A client that comes from that one would begin anew, with
+    /// [`ResetReason::Ahead`](super::ResetReason::Ahead), unless its process waits for this first.
+    /// The wait should have a time limit, because the commit may never come.
+    ///
+    /// Returns at once if the point is of another epoch, or if nothing is published any more. A
+    /// [`reset`](Self::reset) or a [`shutdown`](Self::shutdown) ends the wait.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped leaves nothing behind.
+    ///
+    /// # Cost
+    ///
+    /// Takes the publisher's lock at the beginning and at the end. A commit costs one comparison
+    /// more.
+    ///
+    /// ```
+    /// # futures::executor::block_on(async {
+    /// use event_buffer::publisher::{Publisher, Resume};
+    ///
+    /// let publisher = Publisher::<&str, u32>::builder().epoch(1).build();
+    /// let place = Resume { epoch: 1, index: 5 };
+    /// let resumed = async { publisher.reached(place).await };
+    /// let published = async { publisher.publish(7, [("key", 1)]) };
+    /// futures::join!(resumed, published).1?;
+    /// # Ok::<(), event_buffer::publisher::PublishError>(()) }).unwrap();
+    /// ```
+    pub async fn reached(&self, place: Resume) {
+        if let Some(reached) = self.hub().reached(place) {
+            reached.await;
         }
     }
 

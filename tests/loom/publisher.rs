@@ -1,6 +1,8 @@
 //! Watches of a publisher.
 
-use event_buffer::publisher::{Begin, Publisher, Request, ResetReason, Update, Watch, WatchError};
+use event_buffer::publisher::{
+    Begin, Publisher, Request, ResetReason, Resume, Update, Watch, WatchError,
+};
 use futures::{FutureExt, StreamExt};
 use loom::future::block_on;
 use loom::thread;
@@ -128,5 +130,40 @@ fn refresh_against_finish() {
             (stats.snapshots_in_flight, stats.snapshots_begun),
             (0, over)
         );
+    });
+}
+
+#[test]
+fn wait_for_an_index_against_its_commit() {
+    loom::model(|| {
+        let publisher = Publisher::<u8, u8>::builder().epoch(1).build();
+        let commits = {
+            let publisher = publisher.clone();
+            thread::spawn(move || {
+                publisher.publish(2, [(1, 7)]).unwrap();
+            })
+        };
+        block_on(publisher.reached(Resume { epoch: 1, index: 1 }));
+        assert_eq!(publisher.index(), 2);
+        commits.join().unwrap();
+    });
+}
+
+#[test]
+fn two_waits_for_an_index_against_a_reset() {
+    loom::model(|| {
+        let publisher = Publisher::<u8, u8>::builder().epoch(1).build();
+        let place = Resume { epoch: 1, index: 1 };
+        let other = {
+            let publisher = publisher.clone();
+            thread::spawn(move || {
+                // One that leaves in between.
+                _ = publisher.reached(place).now_or_never();
+                publisher.reset(2);
+            })
+        };
+        block_on(publisher.reached(place));
+        assert_eq!(publisher.epoch(), 2);
+        other.join().unwrap();
     });
 }

@@ -4,11 +4,12 @@ use std::future;
 use std::time::Duration;
 
 use event_buffer::publisher::{PublishError, Publisher, Request, ResetReason, Resume};
+use futures::FutureExt;
 use tokio_test::task;
 
 use super::seen::Seen::{End, Events, Nothing, Part, Progress};
 use super::seen::{
-    FRESH, REFRESHED, RESUMED, TOO_OLD, all, anew, next, publish, resume, updates, watch,
+    FRESH, Key, REFRESHED, RESUMED, TOO_OLD, all, anew, next, publish, resume, updates, watch,
     with_snapshots,
 };
 use super::store::{FOREVER, Store};
@@ -426,4 +427,51 @@ fn who_resumes_from_before_a_refresh_begins_anew() {
         assert_eq!(publisher.stats().keys, usize::from(history > 0));
         assert_eq!(resume(&publisher, "a", 5), [TOO_OLD, End(26)]);
     }
+}
+
+#[test]
+fn a_client_that_is_ahead_resumes_once_its_index_is_reached() {
+    let _watchdog = watchdog();
+    let publisher = Publisher::builder().history(10).build();
+    publish(&publisher, "a", 1);
+    let place = |index| Resume {
+        epoch: publisher.epoch(),
+        index,
+    };
+    let mut early = task::spawn(publisher.reached(place(3)));
+    let mut late = task::spawn(publisher.reached(place(7)));
+    assert!(early.poll().is_pending() && late.poll().is_pending());
+    publish(&publisher, "other", 1);
+    assert!(!early.is_woken());
+
+    // Indexes may leave gaps.
+    publisher.publish(5, [("a", 2)]).unwrap();
+    assert!(early.is_woken() && !late.is_woken());
+    assert!(early.poll().is_ready() && late.poll().is_pending());
+    assert_eq!(resume(&publisher, "a", 3), [RESUMED, Events(5, vec![2])]);
+    publisher.publish(7, []).unwrap();
+    assert!(late.poll().is_ready());
+}
+
+#[test]
+fn waiting_for_an_index_that_cannot_come_returns() {
+    let _watchdog = watchdog();
+    let publisher = Publisher::<Key, u32>::builder().epoch(1).build();
+    let place = |epoch, index| publisher.reached(Resume { epoch, index });
+    assert!(place(1, 0).now_or_never().is_some());
+    assert!(place(2, 9).now_or_never().is_some());
+
+    let mut of_former_epoch = task::spawn(place(1, 9));
+    assert!(of_former_epoch.poll().is_pending());
+    publisher.reset(2);
+    assert!(of_former_epoch.is_woken() && of_former_epoch.poll().is_ready());
+
+    let mut last = task::spawn(place(2, 9));
+    let mut other = task::spawn(place(2, 9));
+    assert!(last.poll().is_pending() && other.poll().is_pending());
+    // The other one still waits.
+    drop(last);
+    publisher.shutdown();
+    assert!(other.is_woken() && other.poll().is_ready());
+    assert!(place(2, 9).now_or_never().is_some());
 }

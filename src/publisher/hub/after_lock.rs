@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use super::arrivals::Arrival;
+use super::once::Once;
 use super::topic::{Build, Kept, Live, Retained, Topic};
 use super::watches::{Registered, Watches};
 use crate::publisher::report::error::SnapshotGivenUp;
@@ -14,6 +14,7 @@ use crate::publisher::snapshot::parts::Piece;
 use crate::publisher::watch::commit::Entry;
 use crate::publisher::watch::control::{Control, Ordered};
 use crate::read::position::Position;
+use crate::sync::TrackedArc;
 use crate::unwind::{Panic, Steps, for_each_even_if_one_panics};
 use crate::write::deferred::Deferred;
 
@@ -43,7 +44,9 @@ pub(super) enum WakeUp<K, T> {
     /// The watches that wait for a snapshot, which was given up.
     GivenUp(GivenUp<K, T>),
     /// The tasks that wait until a key has a watch.
-    Arrival(K, Arc<Arrival>),
+    Arrival(K, TrackedArc<Once>),
+    /// The tasks that wait until an index is published.
+    Milestone(TrackedArc<Once>),
     /// The readers of all chains, which end.
     Topics(Slab<Topic<K, T>>),
     /// All watches.
@@ -159,7 +162,7 @@ impl<K, T> WakeUp<K, T> {
             Self::Watch(control) => control.wake_task(),
             Self::Ordered(ordered) => ordered.wake(),
             Self::GivenUp(GivenUp(build)) => drop(build.parts.fail(SnapshotGivenUp.into())),
-            Self::Arrival(_, arrival) => arrival.announce(),
+            Self::Arrival(_, once) | Self::Milestone(once) => once.announce(),
             Self::Topics(topics) => {
                 for_each_even_if_one_panics(topics.iter_mut(), |(_, topic)| topic.end());
             }

@@ -9,6 +9,7 @@ use super::after_lock::{AfterLock, Removed, WakeUp};
 use super::arrivals::Arrivals;
 use super::history::History;
 use super::indexes::Indexes;
+use super::milestones::Milestones;
 use super::state::{Hub, HubState};
 use super::topic::Topic;
 use super::watches::Watches;
@@ -23,6 +24,8 @@ struct Contents<K, T> {
     watches: Watches<K>,
     /// The tasks that wait for a watch, if none will come any more.
     arrivals: Arrivals<K>,
+    /// The tasks that wait for an index, which will not be published any more.
+    milestones: Milestones,
 }
 
 impl<K, T> Hub<K, T> {
@@ -107,6 +110,7 @@ impl<K, T> HubState<K, T> {
             slots: mem::take(&mut self.slots),
             watches: mem::replace(&mut self.watches, Watches::new()),
             arrivals: arrivals.unwrap_or_else(Arrivals::new),
+            milestones: mem::replace(&mut self.milestones, Milestones::new()),
         }
     }
 
@@ -121,13 +125,15 @@ impl<K, T> HubState<K, T> {
 impl<K, T> Contents<K, T> {
     /// Moves everything but the topics and the watches to what is to be done now that the lock is
     /// released.
-    fn remove_rest(self, after: &mut AfterLock<K, T>) -> (Slab<Topic<K, T>>, Watches<K>) {
+    fn remove_rest(mut self, after: &mut AfterLock<K, T>) -> (Slab<Topic<K, T>>, Watches<K>) {
         // In vectors: a map leaks its other keys if the destructor of one panics.
         let keys = self.slots.into_keys().collect();
         after.removed.push(Removed::Keys(keys));
         let arrivals = self.arrivals.0.into_iter();
         let wakeups = arrivals.map(|(key, arrival)| WakeUp::Arrival(key, arrival));
         after.wakeups.extend(wakeups);
+        let milestones = self.milestones.take(u64::MAX);
+        after.wakeups.extend(milestones.map(WakeUp::Milestone));
         (self.topics, self.watches)
     }
 }

@@ -31,12 +31,14 @@
 //! Each imports only from the lines above it.
 //!
 //! ```text
-//!   indexes, history, topic, watches, arrivals         the parts of the state; they take no lock
+//!   once                                               what tasks wait for
+//!   indexes, history, topic, watches, arrivals,        the parts of the state; they take no lock
+//!   milestones
 //!   after_lock                                         what runs after the lock
 //!   state                                              all parts, and the lock around them
 //!   remove                                             what any operation may have to remove
 //!   publish, close, end, builds,                       the operations
-//!   watched, progress, figures
+//!   watched, reached, progress, figures
 //!   subscribe                                          the operation that needs builds, too
 //! ```
 //!
@@ -90,8 +92,11 @@ mod end;
 mod figures;
 mod history;
 mod indexes;
+mod milestones;
+mod once;
 mod progress;
 mod publish;
+mod reached;
 mod remove;
 mod sizes;
 mod state;

@@ -57,7 +57,7 @@ where
                 let entry = state.commit_of_one(index, event);
                 state.link((index, slot), entry, Kind::LastOfCommit, after);
             }
-            state.era.publish(index);
+            state.publish(index, after);
             state.leave_history(index, after);
             (index, state.history.is_over())
         };
@@ -95,7 +95,7 @@ where
         }
         state.commit(index, events.len());
         state.link_all(index, &mut events, after);
-        state.era.publish(index);
+        state.publish(index, after);
         // A commit without events does not count in the history.
         if !events.is_empty() {
             state.leave_history(index, after);
@@ -148,6 +148,16 @@ impl<K: Hash + Eq, T> HubState<K, T> {
         self.indexes.commit(index);
         self.figures.commits += 1;
         self.figures.events += events as u64;
+    }
+
+    /// Publishes an index, whose commit is linked into all chains that it touches (invariant 2).
+    #[inline]
+    fn publish(&mut self, index: u64, after: &mut AfterLock<K, T>) {
+        self.era.publish(index);
+        if self.milestones.are_due(index) {
+            let passed = self.milestones.take(index);
+            after.wakeups.extend(passed.map(WakeUp::Milestone));
+        }
     }
 
     /// Finds the topics of the events. Returns `true` if keys must be cloned before topics can be

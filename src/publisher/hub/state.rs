@@ -12,6 +12,7 @@ use super::after_lock::{AfterLock, Removed};
 use super::arrivals::Arrivals;
 use super::history::History;
 use super::indexes::Indexes;
+use super::milestones::Milestones;
 use super::topic::Topic;
 use super::watches::Watches;
 use crate::lag_limit::SizeOf;
@@ -45,6 +46,7 @@ pub(super) struct HubState<K, T> {
     pub(super) slots: HashMap<K, usize>,
     pub(super) watches: Watches<K>,
     pub(super) arrivals: Arrivals<K>,
+    pub(super) milestones: Milestones,
     /// Kept snapshots, in the order in which they expire.
     pub(super) expiries: VecDeque<Expiry>,
     /// Commits since the last look for expired snapshots.
@@ -86,6 +88,7 @@ impl<K, T> Hub<K, T> {
             slots: HashMap::new(),
             watches: Watches::new(),
             arrivals: Arrivals::new(),
+            milestones: Milestones::new(),
             expiries: VecDeque::new(),
             unswept: 0,
             next_id: 0,

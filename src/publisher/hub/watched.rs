@@ -2,26 +2,26 @@
 
 use std::borrow::Borrow;
 use std::hash::Hash;
-use std::sync::Arc;
 
 use super::after_lock::Removed;
-use super::arrivals::Arrival;
+use super::once::Once;
 use super::state::Hub;
+use crate::sync::TrackedArc;
 
 /// A task that waits. Dropping it removes the entry of its key, if no other task waits for it.
 struct Waiting<'a, K: Hash + Eq, T> {
     hub: &'a Hub<K, T>,
     key: K,
-    arrival: Arc<Arrival>,
+    arrival: TrackedArc<Once>,
 }
 
 impl<K: Hash + Eq, T> Drop for Waiting<'_, K, T> {
     fn drop(&mut self) {
         let mut locked = self.hub.lock();
         let (state, after) = locked.parts();
-        let is_ours = |known: &Arc<Arrival>| Arc::ptr_eq(known, &self.arrival);
+        let is_ours = |known: &TrackedArc<Once>| TrackedArc::ptr_eq(known, &self.arrival);
         // The map holds one reference, and each waiting task another.
-        let is_last = Arc::strong_count(&self.arrival) == 2;
+        let is_last = TrackedArc::strong_count(&self.arrival) == 2;
         if is_last && state.arrivals.0.get(&self.key).is_some_and(is_ours) {
             let removed = state.arrivals.0.remove_entry(&self.key);
             after
@@ -56,9 +56,9 @@ where
         let arrival = match state.arrivals.0.get(key) {
             Some(known) => {
                 after.removed.push(Removed::Key(in_map));
-                Arc::clone(known)
+                TrackedArc::clone(known)
             }
-            None => Arc::clone(state.arrivals.0.entry(in_map).or_default()),
+            None => TrackedArc::clone(state.arrivals.0.entry(in_map).or_insert_with(Once::new)),
         };
         let waiting = Waiting {
             hub: self,
