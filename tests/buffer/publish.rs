@@ -366,10 +366,10 @@ fn a_panic_in_the_iterator_publishes_nothing() {
     let _watchdog = watchdog();
     let mut buffer = retaining(Replay::All);
     let panics = || (0..5).map(|n| if n == 3 { panic!("as planned") } else { n });
-    let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| buffer.extend(panics())));
-    assert!(answer.is_err());
-    let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| buffer.append(panics())));
-    assert!(answer.is_err());
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| buffer.extend(panics())));
+    assert!(result.is_err());
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| buffer.append(panics())));
+    assert!(result.is_err());
     buffer.push(7);
     assert_eq!(events(buffer.subscribe_from_start()), [7]);
 }

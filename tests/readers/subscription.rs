@@ -232,8 +232,8 @@ fn blocking_reads_wait_and_time_out() {
     let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe();
     let mut other = buffer.subscribe().cloned();
-    let answer = reader.recv_timeout(Duration::from_millis(1));
-    assert_eq!(answer, Err(RecvTimeoutError::Timeout));
+    let received = reader.recv_timeout(Duration::from_millis(1));
+    assert_eq!(received, Err(RecvTimeoutError::Timeout));
     std::thread::scope(|scope| {
         let blocked = scope.spawn(|| reader.recv_blocking().unwrap()[0]);
         let timed = scope.spawn(|| other.recv_timeout(Duration::MAX));
