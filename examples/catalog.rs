@@ -243,9 +243,9 @@ fn produce(
             index += 1;
             let changes = changes(index, &file);
             look(state).commit(index, &changes);
-            let published = publisher.publish(index, changes);
+            let outcome = publisher.publish(index, changes);
             // Otherwise the watchers would wait for commits that never come.
-            published.inspect_err(|_| publisher.shutdown())?;
+            outcome.inspect_err(|_| publisher.shutdown())?;
         }
     }
     Ok(())

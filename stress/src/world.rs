@@ -529,7 +529,7 @@ impl Producer {
 /// No producer ends the buffer before all are done.
 const OPEN: &str = "the buffer has not ended";
 
-/// SharedProducer of several producers of a stream.
+/// One of several producers of a stream.
 struct SharedProducer {
     buffer: SharedBuffer<Event>,
     maker: Maker,

@@ -340,7 +340,7 @@ impl Model {
         events
     }
 
-    /// For each buffer, the first item that can be reached from the received places.
+    /// For each buffer, the first item that can be reached from the given places.
     pub(super) fn reach(&self, from: impl Iterator<Item = Place>) -> Vec<usize> {
         let mut reach = vec![usize::MAX; self.buffers.len()];
         for place in from {
