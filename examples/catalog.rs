@@ -1,4 +1,4 @@
-//! A catalogue that many watch while it changes.
+//! A catalogue with many watchers, which changes meanwhile.
 //!
 //! ```text
 //! cargo run --release --example catalog                          # commands, by initial letter
@@ -6,10 +6,12 @@
 //! cargo run --release --example catalog -- /var/lib/dpkg/status  # Debian packages, by section
 //! ```
 //!
-//! The file becomes the state; without one, the commands in the folders of `PATH` do. A thread changes it, commit by commit, and publishes each. On the
-//! main thread futures' own executor drives the watchers: from the start, late, gone and back, back too
-//! late, filtered, of another key, forced out. Each rebuilds the state of its key from updates
-//! alone; whenever that should be complete, it is compared with what the state was at that index.
+//! The state is the contents of the file, or the commands in the folders of `PATH`. A thread
+//! changes it commit by commit, and publishes each commit. On the main thread the executor of
+//! futures drives the watchers: one from the start, one late, one that leaves and resumes, one that
+//! resumes too late, a filtered one, one of another key, and one that is forced out. Each rebuilds
+//! the state of its key from updates alone. Whenever its view should be complete, it is compared
+//! with the state at that index.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -30,15 +32,16 @@ use futures::executor::{LocalPool, LocalSpawner};
 use futures::task::LocalSpawnExt;
 
 type Text = Arc<str>;
-/// By name. Of a command: its folder. Of a service: its port and other names. Of a package: its
-/// version and status.
+/// Entries by name: a command's folder, a service's port and other names, or a package's version
+/// and status.
 type Entries = BTreeMap<Text, Text>;
-/// A name, and the entry it has from now on, if any.
+/// A name, and its new entry, if any.
 type Change = (Text, Option<Text>);
 type State = Arc<Mutex<Catalogue>>;
-type Answer<T> = Result<T, BoxError>;
+type Outcome<T> = Result<T, BoxError>;
 
-/// What happens between the quarters happens at the same index each time.
+/// The commits in a quarter of the run. The watchers act at the ends of quarters, so that each run
+/// is the same.
 const QUARTER: u64 = 30;
 const LAST: u64 = 4 * QUARTER;
 /// Commits retained for watchers that come back: enough for one quarter, but not for two.
@@ -47,15 +50,15 @@ const WINDOW: usize = 40;
 const PART: usize = 20;
 const COUNTS: &str = "snapshots parts events progress resumes verified";
 
-/// The entries by key, as of each index that changed them: the newest are the state, the others are
-/// for verifying.
+/// The entries by key, as of each index that changed them. The newest are the state; the others
+/// serve to verify views.
 #[derive(Default)]
 struct Catalogue {
     index: u64,
     keys: BTreeMap<Text, BTreeMap<u64, Arc<Entries>>>,
 }
 
-/// A watcher, which may be away and come back.
+/// A watcher, which may leave and resume.
 #[derive(Default)]
 struct Watcher {
     name: &'static str,
@@ -65,7 +68,7 @@ struct Watcher {
     watch: Option<Watch<Text, Change>>,
     resume: Option<Resume>,
     view: Entries,
-    /// The entries of a snapshot that is not complete.
+    /// The entries of an incomplete snapshot.
     parts: Entries,
     counts: BTreeMap<&'static str, usize>,
     note: String,
@@ -82,7 +85,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(path: Option<&Path>) -> Answer<()> {
+fn run(path: Option<&Path>) -> Outcome<()> {
     let (name, entries) = match path {
         Some(path) => (path.display().to_string(), read(path)?),
         None => ("the commands in PATH".into(), commands()),
@@ -110,12 +113,12 @@ fn run(path: Option<&Path>) -> Answer<()> {
     Ok(report(&name, &look(&state), &watchers?)?)
 }
 
-/// The commands that a shell finds: in the first folder of `PATH` that has one of that name.
+/// The commands that a shell finds, each in the first folder of `PATH` that has it.
 fn commands() -> Vec<(Text, Change)> {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders: Vec<_> = env::split_paths(&path).collect();
     let mut commands = Vec::new();
-    // The first folder comes last, where it replaces what the others have.
+    // The first folder comes last, so that it replaces entries of the others.
     for folder in folders.iter().rev() {
         for file in fs::read_dir(folder).into_iter().flatten().flatten() {
             let name = file.file_name().to_string_lossy().into_owned();
@@ -127,8 +130,8 @@ fn commands() -> Vec<(Text, Change)> {
     commands
 }
 
-/// Services or packages: the lines tell which the file has.
-fn read(path: &Path) -> Answer<Vec<(Text, Change)>> {
+/// Reads services or packages, depending on the lines of the file.
+fn read(path: &Path) -> Outcome<Vec<(Text, Change)>> {
     let name = path.display();
     let bytes = fs::read(path).map_err(|error| format!("cannot read {name}: {error}"))?;
     let text = String::from_utf8_lossy(&bytes);
@@ -202,7 +205,7 @@ impl Catalogue {
         newest.map_or_else(Arc::default, |(_, entries)| Arc::clone(entries))
     }
 
-    /// What was in the file, the key with the most entries first.
+    /// The initial entries, with the largest key first.
     fn file(&self) -> Vec<(Text, Arc<Entries>)> {
         let keys = self.keys.keys();
         let mut file: Vec<_> = keys.map(|key| (key.clone(), self.at(key, 0))).collect();
@@ -212,7 +215,7 @@ impl Catalogue {
 }
 
 /// The snapshot handler: an index, and the state as of that index, part by part.
-async fn append_state(state: State, key: Text, to: SnapshotAppender<Change>) -> Answer<u64> {
+async fn append_state(state: State, key: Text, to: SnapshotAppender<Change>) -> Outcome<u64> {
     let (index, entries) = {
         let catalogue = look(&state);
         (catalogue.index, catalogue.at(&key, catalogue.index))
@@ -221,18 +224,18 @@ async fn append_state(state: State, key: Text, to: SnapshotAppender<Change>) -> 
     while entries.len() > 0 {
         let part = entries.by_ref().take(PART);
         to.append(part.map(|(name, entry)| (name.clone(), Some(entry.clone()))))?;
-        // This part is read, and the catalogue changes, before there is another.
+        // Watchers read this part, and the catalogue changes, before the next one.
         yield_now().await;
     }
     Ok(index)
 }
 
-/// Changes the state, then publishes, up to the ordered index. A snapshot may come in between.
+/// Changes the state, then publishes, up to the ordered index. A snapshot may be taken in between.
 fn produce(
     orders: &mpsc::Receiver<u64>,
     state: &State,
     publisher: &Publisher<Text, Change>,
-) -> Answer<()> {
+) -> Outcome<()> {
     let file = look(state).file();
     let mut index = 0;
     for last in orders {
@@ -240,15 +243,15 @@ fn produce(
             index += 1;
             let changes = changes(index, &file);
             look(state).commit(index, &changes);
-            let answer = publisher.publish(index, changes);
+            let outcome = publisher.publish(index, changes);
             // Otherwise the watchers would wait for commits that never come.
-            answer.inspect_err(|_| publisher.shutdown())?;
+            outcome.inspect_err(|_| publisher.shutdown())?;
         }
     }
     Ok(())
 }
 
-/// A commit, which changes two entries of each of the two largest keys and of one other, in turn.
+/// A commit that changes two entries of each of the two largest keys, and of another key in turn.
 fn changes(index: u64, file: &[(Text, Arc<Entries>)]) -> Vec<(Text, Change)> {
     let turn = usize::try_from(index).unwrap_or_default();
     let others = file.len().saturating_sub(2).max(1);
@@ -274,7 +277,7 @@ async fn watch(
     state: &State,
     publisher: Publisher<Text, Change>,
     orders: mpsc::Sender<u64>,
-) -> Answer<Vec<Watcher>> {
+) -> Outcome<Vec<Watcher>> {
     let file = look(state).file();
     let (key, other) = (&file[0].0, &file[file.len().min(2) - 1].0);
     let start = |name, key: &Text, shows| {
@@ -292,15 +295,15 @@ async fn watch(
     let mut tasks = Vec::new();
     let mut spawn = |watcher: Watcher| {
         tasks.push(spawner.spawn_local_with_handle(watcher.follow())?);
-        Answer::Ok(())
+        Outcome::Ok(())
     };
 
     let mut first = start("from the start", key, None);
-    let mut leaver = start("gone and back", key, None);
-    let mut sleeper = start("back too late", key, None);
+    let mut leaver = start("leaves, resumes", key, None);
+    let mut sleeper = start("too late", key, None);
     let mut guest = start("forced out", key, None);
     let picky = start("filtered", key, Some(|name| !name.contains('-')));
-    let mut apart = start("of another key", other, None);
+    let mut apart = start("another key", other, None);
     // Two snapshots: the watchers that wait for the same one share it.
     first.until(0).await?;
     apart.until(0).await?;
@@ -325,7 +328,7 @@ async fn watch(
     let resumed = leaver.counts["snapshots"] == 1;
     check(
         resumed,
-        "a watcher that is back in time needs no second snapshot",
+        "a watcher that resumes in time needs no second snapshot",
     )?;
 
     // It has read only the first part of its snapshot when the third quarter comes.
@@ -337,12 +340,12 @@ async fn watch(
     spawn(late)?;
     spawn(leaver)?;
 
-    // It has not read on since the first quarter, and now it cannot.
+    // It has not read since the first quarter, and now it can no more.
     publisher.close_token(guest.name);
-    let told = guest.step().await.is_err_and(|error| {
+    let is_closed = guest.step().await.is_err_and(|error| {
         error.downcast_ref() == Some(&WatchError::Closed(CloseReason::AccessChanged))
     });
-    check(told, "a watcher that is forced out learns why")?;
+    check(is_closed, "a watcher that is forced out learns why")?;
 
     sleeper.subscribe(&publisher);
     let reset = sleeper.step().await?;
@@ -350,7 +353,7 @@ async fn watch(
         reset,
         Some(Update::Begin(Begin::Reset(ResetReason::TooOld)))
     );
-    check(reset, "a watcher that is back too late begins anew")?;
+    check(reset, "a watcher that resumes too late starts anew")?;
     sleeper.step().await?;
     orders.send(LAST)?;
     spawn(sleeper)?;
@@ -370,13 +373,13 @@ async fn watch(
     Ok(watchers)
 }
 
-fn check(holds: bool, what: &str) -> Answer<()> {
-    let error = || format!("this does not hold: {what}").into();
+fn check(holds: bool, what: &str) -> Outcome<()> {
+    let error = || format!("violated: {what}").into();
     holds.then_some(()).ok_or_else(error)
 }
 
 impl Watcher {
-    /// Subscribes, and resumes if the watcher was here before.
+    /// Subscribes, and resumes if it can.
     fn subscribe(&mut self, publisher: &Publisher<Text, Change>) {
         let request = Request::new(Arc::clone(&self.key)).token(self.name);
         let mut request = request.after(self.resume);
@@ -391,20 +394,20 @@ impl Watcher {
         self.resume.map(|resume| resume.index)
     }
 
-    async fn until(&mut self, index: u64) -> Answer<()> {
+    async fn until(&mut self, index: u64) -> Outcome<()> {
         while self.index() < Some(index) {
             check(self.step().await?.is_some(), "a watch continues")?;
         }
         Ok(())
     }
 
-    async fn follow(mut self) -> Answer<Self> {
+    async fn follow(mut self) -> Outcome<Self> {
         while self.step().await?.is_some() {}
         Ok(self)
     }
 
     /// Takes the next update, if there is one, and verifies the view unless it is incomplete.
-    async fn step(&mut self) -> Answer<Option<Update<Text, Change>>> {
+    async fn step(&mut self) -> Outcome<Option<Update<Text, Change>>> {
         let Some(watch) = &mut self.watch else {
             return Ok(None);
         };
@@ -437,7 +440,7 @@ impl Watcher {
             None => return Ok(None),
         }
         let before = self.index();
-        // Until a snapshot is complete, the view and the place before it stay valid.
+        // Until a snapshot is complete, the previous view and resume point stay valid.
         self.resume = resume.or(self.resume);
         if let Some(index) = resume.map(|resume| resume.index) {
             check(before <= Some(index), "indexes go up")?;
@@ -446,8 +449,8 @@ impl Watcher {
         Ok(update)
     }
 
-    /// Checks that the view is what the state was, without the hidden entries.
-    fn verify(&mut self, index: u64) -> Answer<()> {
+    /// Checks that the view equals the state at the index, without hidden entries.
+    fn verify(&mut self, index: u64) -> Outcome<()> {
         let state = look(&self.state).at(&self.key, index);
         let shown = |name: &str| self.shows.is_none_or(|shows| shows(name));
         let state = state.iter().filter(|(name, _)| shown(name));
@@ -463,7 +466,7 @@ impl Watcher {
 }
 
 fn report(source: &str, catalogue: &Catalogue, watchers: &[Watcher]) -> io::Result<()> {
-    // Not `println!`, which panics if the reader of the pipe has gone.
+    // `println!` would panic if the reader of a pipe has gone.
     let mut out = io::stdout().lock();
     let file = catalogue.file();
     let entries: usize = file.iter().map(|(_, entries)| entries.len()).sum();

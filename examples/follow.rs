@@ -8,9 +8,10 @@
 //! some-command | cargo run --release --example follow -- -   # standard input
 //! ```
 //!
-//! One thread reads lines and is the single writer. On the main thread futures' own executor drives
-//! the subscribers: a filter, one that looks at windows of lines, one that sums and shows progress,
-//! and a late joiner that replays from the first line, which a position retains, and then follows.
+//! One thread reads lines and is the single writer. On the main thread the executor of futures
+//! drives the subscribers: a filter, one that averages windows of lines, one that sums and shows
+//! progress, and a late joiner that replays from the first line, which a position retains, and then
+//! follows.
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -29,16 +30,16 @@ use futures::{StreamExt, TryStreamExt, future};
 
 type Line = Arc<str>;
 type Lines = BufReader<Box<dyn Read + Send>>;
-type Answer<T> = Result<T, RecvError>;
+type Received<T> = Result<T, RecvError>;
 
 const USAGE: &str = "usage: follow [FILE [--follow [--idle SECONDS]]]   (FILE -: standard input)";
-/// The most lines that are published with one wake-up.
+/// The maximum number of lines published with one wake-up.
 const BATCH: usize = 256;
-/// Lines in a window.
+/// The number of lines in a window.
 const WINDOW: usize = 5_000;
-/// The most paths that are read.
+/// The maximum number of paths that are read.
 const PATHS: usize = 100_000;
-/// Line lengths in a bar of the histogram, and bars.
+/// The range of line lengths in a bar of the histogram, and the number of bars.
 const BAR: usize = 20;
 const BARS: usize = 10;
 
@@ -92,9 +93,9 @@ fn source(mut args: impl Iterator<Item = OsString>) -> Result<Source, Box<dyn Er
     Ok(Source { name, produce })
 }
 
-/// Publishes the paths of files, folder by folder. What may not be read is left out.
+/// Publishes the paths of files, folder by folder. Unreadable folders are left out.
 fn publish_paths(mut buffer: EventBuffer<Line>) {
-    // They have no files, and no end.
+    // These contain no real files, and may be endless.
     let virtual_folders = ["/proc", "/sys", "/dev"].map(Path::new);
     let mut folders = vec![PathBuf::from(MAIN_SEPARATOR_STR)];
     let mut left = PATHS;
@@ -106,7 +107,7 @@ fn publish_paths(mut buffer: EventBuffer<Line>) {
                 continue;
             }
             paths.push(Line::from(path.to_string_lossy()));
-            // A link to a folder is no folder.
+            // Links to folders are not followed.
             if file.file_type().is_ok_and(|file| file.is_dir()) {
                 folders.push(path);
             }
@@ -142,7 +143,7 @@ fn publish_lines(mut lines: Lines, idle: Option<Duration>, mut buffer: EventBuff
         if batch.len() == BATCH || !lines.buffer().contains(&b'\n') {
             buffer.extend(batch.drain(..));
         }
-        // There is no more for now, perhaps in the middle of a line.
+        // The input has no more for now, perhaps in the middle of a line.
         if !whole {
             if idle.is_none_or(|idle| grown.elapsed() > idle) {
                 break Ok(());
@@ -167,35 +168,35 @@ fn follow(source: Source) -> Result<(), Box<dyn Error>> {
     let filter = with_digits(start.subscribe());
     let windows = windows(start.subscribe());
     let sums = sum(start.subscribe(), Progress(Some(Instant::now())));
-    // Joins after the first window, and misses nothing all the same.
+    // Joins after the first window, and misses nothing nevertheless.
     let first_window = start.subscribe().take(WINDOW);
     let late = async move {
         first_window.try_for_each(|_| future::ok(())).await?;
         let replayed = start.subscribe();
-        // It retained every line until now.
+        // The position retained every line until now.
         drop(start);
         let behind = replayed.lag();
         Ok((behind, sum(replayed, Progress(None)).await?))
     };
 
     let started = Instant::now();
-    let (answers, elapsed) = thread::scope(|scope| {
+    let (results, elapsed) = thread::scope(|scope| {
         scope.spawn(|| produce(buffer));
-        let answers = block_on(future::try_join4(filter, windows, sums, late));
-        (answers, started.elapsed())
+        let results = block_on(future::try_join4(filter, windows, sums, late));
+        (results, started.elapsed())
     });
-    let answers = answers.map_err(|error| match error {
+    let results = results.map_err(|error| match error {
         RecvError::Failed(cause) => format!("cannot read {name}: {cause}"),
         other => other.to_string(),
     })?;
-    let (digits, windows, sums, (behind, late)) = answers;
+    let (digits, windows, sums, (behind, late)) = results;
     assert_eq!(sums, late, "the late joiner saw the same");
 
-    // The late joiner's two subscriptions count, too; the first for one window.
+    // The late joiner has two subscriptions, the first of which reads one window.
     let received = sums.lines * 4 + sums.lines.min(WINDOW);
     let rate = f64::from(u32::try_from(received).unwrap_or(u32::MAX)) / elapsed.as_secs_f64();
     let (lines, seen) = (sums.lines, late.lines);
-    // Not `println!`, which panics if the reader of a pipe is gone.
+    // `println!` would panic if the reader of a pipe has gone.
     let mut out = io::stdout().lock();
     writeln!(out, "{name}: {lines} lines, {} bytes", sums.bytes)?;
     writeln!(out, "  filter:       {digits} lines with a digit")?;
@@ -206,7 +207,7 @@ fn follow(source: Source) -> Result<(), Box<dyn Error>> {
     )?;
     writeln!(
         out,
-        "  late joiner:  {behind} lines behind at first, {seen} lines seen"
+        "  late joiner:  {behind} lines behind at first, {seen} lines received"
     )?;
     writeln!(out, "  lengths:")?;
     write!(out, "{}", histogram(&sums.lengths))?;
@@ -218,7 +219,7 @@ fn follow(source: Source) -> Result<(), Box<dyn Error>> {
 }
 
 /// A filter: the number of lines with a digit.
-fn with_digits(lines: Subscription<Line>) -> impl Future<Output = Answer<usize>> {
+fn with_digits(lines: Subscription<Line>) -> impl Future<Output = Received<usize>> {
     lines
         .cloned()
         .try_filter(|line| future::ready(line.contains(|c: char| c.is_ascii_digit())))
@@ -226,7 +227,7 @@ fn with_digits(lines: Subscription<Line>) -> impl Future<Output = Answer<usize>>
 }
 
 /// The average length of the lines of every window.
-fn windows(lines: Subscription<Line>) -> impl Future<Output = Answer<Vec<usize>>> {
+fn windows(lines: Subscription<Line>) -> impl Future<Output = Received<Vec<usize>>> {
     lines
         .map_ok(|item| item[0].len())
         .try_chunks(WINDOW)
@@ -239,12 +240,12 @@ fn windows(lines: Subscription<Line>) -> impl Future<Output = Answer<Vec<usize>>
 struct Sums {
     lines: usize,
     bytes: usize,
-    /// The lines by length.
+    /// The number of lines in each range of lengths.
     lengths: [usize; BARS],
 }
 
 /// Sums over whole chunks, which lend the lines: none is cloned.
-async fn sum(mut lines: Subscription<Line>, mut progress: Progress) -> Answer<Sums> {
+async fn sum(mut lines: Subscription<Line>, mut progress: Progress) -> Received<Sums> {
     let mut sums = Sums::default();
     loop {
         match lines.next_chunk().await {
@@ -263,7 +264,7 @@ async fn sum(mut lines: Subscription<Line>, mut progress: Progress) -> Answer<Su
     }
 }
 
-/// A line on standard error that is written anew as the sums grow; or none.
+/// A line on standard error that is rewritten as the sums grow; `None` shows nothing.
 struct Progress(Option<Instant>);
 
 impl Progress {
@@ -283,7 +284,7 @@ impl Progress {
     }
 }
 
-/// One block of a height for each value.
+/// A block for each value, of proportional height.
 fn sparkline(values: &[usize]) -> String {
     let blocks = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let most = values.iter().max().copied().unwrap_or(0).max(1);
@@ -291,7 +292,7 @@ fn sparkline(values: &[usize]) -> String {
     values.iter().map(|value| blocks[height(value)]).collect()
 }
 
-/// One bar for each range of lengths.
+/// A bar for each range of lengths.
 fn histogram(lengths: &[usize; BARS]) -> String {
     let most = lengths.iter().max().copied().unwrap_or(0).max(1);
     let mut bars = String::new();

@@ -10,7 +10,7 @@ fn main() {
     let mut blocking = buffer.subscribe().cloned();
     let mut stream = buffer.subscribe().cloned();
 
-    // A stream, for any executor.
+    // A stream works with any executor.
     let follower = async move {
         while let Some(Ok(event)) = stream.next().await {
             println!("stream:   {event}");
@@ -22,7 +22,7 @@ fn main() {
     }
     buffer.close();
 
-    // It starts late and has missed nothing.
+    // This reader starts late, and has missed nothing.
     while let Ok(event) = blocking.recv_blocking() {
         println!("blocking: {event}");
     }

@@ -1,4 +1,4 @@
-//! One child process's lines, followed by two readers, of which one comes late.
+//! Shares the lines of a child process with two readers, one of which comes late.
 //! `cargo run --example share`
 
 use std::io::{BufRead, BufReader};

@@ -1,7 +1,7 @@
-//! Which handles may be sent to other threads, and shared between them.
+//! Which handles can be sent to other threads, and shared between them.
 //!
-//! Handles share events: whoever sends one away keeps the events that others lead to, and the last
-//! handle drops them on its own thread. So all of them take events that are `Send` and `Sync`.
+//! Handles share events, and the last handle drops them on its own thread. So every handle requires
+//! events that are `Send` and `Sync`.
 #![cfg(not(loom))]
 
 use std::cell::Cell;
@@ -19,7 +19,7 @@ use static_assertions::{assert_impl_all, assert_not_impl_any};
 type Unshared = Cell<u64>;
 /// `Sync`, but not `Send`.
 type Unsent = MutexGuard<'static, u64>;
-/// Neither.
+/// Neither `Send` nor `Sync`.
 type Local = Rc<u64>;
 
 assert_impl_all!(Unshared: Send);
@@ -27,7 +27,7 @@ assert_not_impl_any!(Unshared: Sync);
 assert_impl_all!(Unsent: Sync);
 assert_not_impl_any!(Unsent: Send);
 
-/// Handles that lead to events, by the name of a type with one parameter.
+/// Handles that lead to events, each the name of a type with one parameter.
 macro_rules! share_events {
     ($($handle:ident),* $(,)?) => {$(
         assert_impl_all!($handle<u64>: Send, Sync, Unpin);
@@ -38,7 +38,7 @@ macro_rules! share_events {
     )*};
 }
 
-/// Handles without events.
+/// Handles that lead to no events.
 macro_rules! hold_no_events {
     ($($handle:ident),* $(,)?) => {$(
         assert_impl_all!($handle<u64>: Send, Sync, Unpin);
@@ -52,12 +52,12 @@ type Chunk<T> = event_buffer::Chunk<'static, T>;
 
 share_events!(EventBuffer, SharedBuffer);
 share_events!(Subscription, Cloned, Limited, BufferItem, Position, Chunk);
-// Owned by the task that publishes: there is nothing to do with a shared one.
+// A `Deferred` is owned by the task that publishes; a shared one would be of no use.
 assert_impl_all!(Deferred<u64>: Send, Unpin);
 assert_not_impl_any!(Deferred<Unshared>: Send, Sync);
 assert_not_impl_any!(Deferred<Unsent>: Send, Sync);
 assert_not_impl_any!(Deferred<Local>: Send, Sync);
-// A place, by number; how to build a buffer; and functions of events.
+// A position by number, the settings of a buffer, and functions of events.
 hold_no_events!(Bookmark, Builder, LagLimit);
 assert_impl_all!(Closer: Send, Sync, Unpin);
 
@@ -77,12 +77,12 @@ mod of_a_publisher {
     type PublisherBuilder<T> = publisher::PublisherBuilder<String, T>;
 
     share_events!(Publisher, WeakPublisher, Watch, SnapshotAppender);
-    // An iterator borrows a handle that the events are shared by.
+    // An iterator borrows a handle that shares the events.
     share_events!(Update, Events, Iter);
-    // What they hold are functions that are `Send` and `Sync` themselves.
+    // They hold functions that are `Send` and `Sync` themselves.
     hold_no_events!(Request, PublisherBuilder);
 
-    /// Watches have the keys of what they deliver, so that these are shared like events.
+    /// Watches hold the keys of the events that they deliver, so keys are shared like events.
     type ByKey<K> = publisher::Publisher<K, u64>;
     assert_impl_all!(ByKey<u64>: Send, Sync);
     assert_not_impl_any!(ByKey<Unshared>: Send, Sync);
@@ -93,7 +93,7 @@ mod of_a_publisher {
     assert_not_impl_any!(WeakByKey<Unshared>: Send, Sync);
     assert_not_impl_any!(WeakByKey<Unsent>: Send, Sync);
     assert_not_impl_any!(WeakByKey<Local>: Send, Sync);
-    /// A request is its key.
+    /// A request is `Send` or `Sync` if its key is.
     type RequestOf<K> = publisher::Request<K, u64>;
     assert_impl_all!(RequestOf<Unshared>: Send);
     assert_not_impl_any!(RequestOf<Unshared>: Sync);
@@ -101,7 +101,7 @@ mod of_a_publisher {
     assert_not_impl_any!(RequestOf<Local>: Send, Sync);
 }
 
-/// Implemented twice if the type is `Send`, so that a call of it does not compile.
+/// Implemented twice if the type is `Send`, so that a call would be ambiguous and not compile.
 trait NotSend<Ambiguous> {
     fn is_not_send(&self) {}
 }
@@ -109,7 +109,7 @@ trait NotSend<Ambiguous> {
 impl<T> NotSend<()> for T {}
 impl<T: Send> NotSend<u8> for T {}
 
-/// The same of `Sync`.
+/// Like `NotSend`, but for `Sync`.
 trait NotSync<Ambiguous> {
     fn is_not_sync(&self) {}
 }
@@ -117,7 +117,7 @@ trait NotSync<Ambiguous> {
 impl<T> NotSync<()> for T {}
 impl<T: Sync> NotSync<u8> for T {}
 
-/// What a method returns, whose type has no name.
+/// The type of the future that a method returns, which has no name.
 fn future_of<A, F>(_: impl FnOnce(A) -> F) -> PhantomData<F> {
     PhantomData
 }
@@ -150,9 +150,9 @@ macro_rules! futures {
     };
 }
 
-/// Checked by the compiler.
+/// The compiler does the checking.
 #[test]
-fn a_future_is_sent_and_shared_if_its_reader_may_be() {
+fn futures_are_send_and_sync_if_their_reader_is() {
     futures!(are_send_and_sync of u64);
     futures!(are_send_and_sync of Arc<str>);
     futures!(are_neither_send_nor_sync of Unshared);

@@ -1,4 +1,4 @@
-//! What the heap holds, told by a counting allocator. One test: others would disturb the count.
+//! Heap use, measured by a counting allocator. There is one test: others would disturb the count.
 #![cfg(not(loom))]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -13,18 +13,18 @@ struct Counting;
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: passes every call on to the system's allocator unchanged.
+// SAFETY: every call is passed on unchanged to the system allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         LIVE.fetch_add(layout.size(), Relaxed);
         ALLOCATIONS.fetch_add(1, Relaxed);
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: the caller guarantees the same.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         LIVE.fetch_sub(layout.size(), Relaxed);
-        // SAFETY: the caller's promise is the same.
+        // SAFETY: the caller guarantees the same.
         unsafe { System.dealloc(memory, layout) }
     }
 }
@@ -36,7 +36,7 @@ fn live() -> usize {
     LIVE.load(Relaxed)
 }
 
-/// How many allocations `f` makes.
+/// The number of allocations that `f` makes.
 fn allocations(f: impl FnOnce()) -> usize {
     let before = ALLOCATIONS.load(Relaxed);
     f();
@@ -44,12 +44,12 @@ fn allocations(f: impl FnOnce()) -> usize {
 }
 
 #[test]
-fn memory_is_bounded_by_the_slowest_reader_and_comes_back() {
+fn memory_is_bounded_by_the_slowest_reader_and_is_freed() {
     const MANY: u64 = 1_000_000;
     /// The test harness allocates a little now and then on a thread of its own.
     const SLACK: usize = 4096;
 
-    // With no reader and no window, appending leaves memory flat, and does not even allocate.
+    // Without readers and a window, appending leaves memory flat, and does not even allocate.
     let mut buffer = EventBuffer::builder().replay(Replay::None).build();
     let empty = live();
     let made = allocations(|| {
@@ -62,7 +62,7 @@ fn memory_is_bounded_by_the_slowest_reader_and_comes_back() {
         "{made} allocations"
     );
 
-    // A million unread items, and all of it back when the reader goes.
+    // A million unread items are all freed when the reader is dropped.
     let reader = buffer.subscribe();
     for n in 0..MANY {
         buffer.push(n);
@@ -72,7 +72,7 @@ fn memory_is_bounded_by_the_slowest_reader_and_comes_back() {
     drop(reader);
     assert!(live().abs_diff(empty) < SLACK);
 
-    // In the steady state: far less than one allocation per publish, none per delivery.
+    // In the steady state there is far less than one allocation per publish, and none per delivery.
     let mut items = buffer.subscribe();
     let mut cloned = buffer.subscribe().cloned();
     let mut steady = || {
@@ -94,7 +94,8 @@ fn memory_is_bounded_by_the_slowest_reader_and_comes_back() {
     );
     assert_eq!(deliver, 0);
 
-    // Two for each link that is waited for, its event and the listener, however many wait there.
+    // A link that tasks wait for takes two allocations, its event and a listener, for any number of
+    // tasks.
     let mut stream = task::spawn(cloned);
     let mut waits = 0;
     for round in 0..1_000 {
@@ -112,24 +113,28 @@ fn memory_is_bounded_by_the_slowest_reader_and_comes_back() {
             waits = 0;
         }
     }
-    assert_eq!(waits, 2 * 990, "allocations of 990 links that two wait for");
+    assert_eq!(
+        waits,
+        2 * 990,
+        "allocations of 990 links that two tasks wait for"
+    );
 
-    a_stuck_reader_keeps_what_its_limit_says();
-    limited_readers_that_are_gone_leave_memory_flat();
-    a_crowd_of_limited_readers_that_is_gone_leaves_nothing();
-    whatever_ends_gives_its_blocks_back();
-    items_that_are_dropped_one_by_one_give_their_blocks_back();
-    a_crowd_that_waited_once_leaves_memory_flat();
-    a_crowd_that_left_leaves_memory_flat();
-    limited_readers_that_come_and_go_beside_others_leave_memory_flat();
-    however_many_wait_for_a_link_allocate_as_one();
+    a_stuck_reader_keeps_no_more_than_its_limit();
+    dropped_limited_readers_leave_memory_flat();
+    a_dropped_crowd_of_limited_readers_leaves_nothing();
+    ended_buffers_free_their_blocks();
+    items_dropped_one_by_one_free_their_blocks();
+    a_crowd_that_has_waited_leaves_memory_flat();
+    a_crowd_that_left_while_waiting_leaves_memory_flat();
+    limited_readers_that_come_and_go_among_others_leave_memory_flat();
+    waiting_for_a_link_allocates_the_same_for_any_number_of_readers();
     #[cfg(feature = "publisher")]
     of_a_publisher::all();
 }
 
-fn a_stuck_reader_keeps_what_its_limit_says() {
+fn a_stuck_reader_keeps_no_more_than_its_limit() {
     const MANY: u64 = 1_000_000;
-    /// A few blocks.
+    /// The size of a few blocks.
     const SLACK: usize = 8192;
     let policies = [OnLag::SkipToOldest, OnLag::SkipToNewest, OnLag::Close];
     let limits = policies.map(|on_lag| LagLimit::<u64>::items(100).on_lag(on_lag));
@@ -148,7 +153,7 @@ fn a_stuck_reader_keeps_what_its_limit_says() {
         assert!(stuck.lag() <= 100 + 100 / 8 + 16);
     }
 
-    // In bytes, of which the heap holds nearly that many.
+    // A limit in bytes: the heap holds about that much.
     let mut buffer = EventBuffer::new();
     let empty = live();
     let stuck = buffer.subscribe().limited(LagLimit::bytes(1 << 20));
@@ -156,7 +161,7 @@ fn a_stuck_reader_keeps_what_its_limit_says() {
         buffer.push(vec![0_u8; n % 10_000]);
     }
     assert!(live() - empty < (1 << 20) / 8 * 9 + 10_000 + 2 * SLACK);
-    // Others that come and go leave nothing, with one that stays or without.
+    // Readers that come and go leave nothing, whether another one stays or not.
     for _ in 0..2 {
         let before = live();
         for _ in 0..10_000 {
@@ -167,7 +172,7 @@ fn a_stuck_reader_keeps_what_its_limit_says() {
     }
     drop(stuck);
 
-    // Over splices, of empty buffers and of others, and also of one that has waited once.
+    // The limit holds over splices of empty and other buffers, and for a reader that has waited.
     for (items, waits) in [(0, false), (20, false), (20, true)] {
         let next = || EventBuffer::builder().replay(Replay::None).build();
         let mut buffer = next();
@@ -183,7 +188,7 @@ fn a_stuck_reader_keeps_what_its_limit_says() {
         assert!(live() - empty < 2 * SLACK, "{items} {waits}");
     }
 
-    // The same reader without a limit keeps all, and says so.
+    // A reader without a limit keeps everything, and its lag shows it.
     let mut buffer = EventBuffer::new();
     let empty = live();
     let stuck = buffer.subscribe();
@@ -192,7 +197,7 @@ fn a_stuck_reader_keeps_what_its_limit_says() {
     assert_eq!(stuck.lag(), MANY);
 }
 
-fn a_crowd_of_limited_readers_that_is_gone_leaves_nothing() {
+fn a_dropped_crowd_of_limited_readers_leaves_nothing() {
     let mut buffer = EventBuffer::new();
     let before = live();
     let limit = LagLimit::items(10);
@@ -204,7 +209,7 @@ fn a_crowd_of_limited_readers_that_is_gone_leaves_nothing() {
     assert!(live() - before < 8192, "{} bytes", live() - before);
 }
 
-fn limited_readers_that_are_gone_leave_memory_flat() {
+fn dropped_limited_readers_leave_memory_flat() {
     let mut buffer = EventBuffer::new();
     let before = live();
     for n in 0..100_000 {
@@ -230,9 +235,9 @@ mod of_a_publisher {
         unwatched_keys_leave_memory_flat();
         a_key_that_only_the_history_knows_is_small();
         a_kept_snapshot_of_a_hot_key_leaves_memory_flat();
-        an_update_keeps_nothing_that_comes_after_it();
+        an_update_keeps_no_later_ones();
         a_limit_holds_while_a_handler_hangs();
-        who_waited_for_a_watch_leaves_memory_flat();
+        tasks_that_waited_for_a_watch_leave_memory_flat();
     }
 
     const MANY: u64 = 20_000;
@@ -249,9 +254,9 @@ mod of_a_publisher {
         for key in 0..KEYS {
             publisher.publish(key + 2, [(key, key)]).unwrap();
         }
-        assert!(live().abs_diff(empty) < 4096, "published and not watched");
+        assert!(live().abs_diff(empty) < 4096, "published but not watched");
 
-        // What was watched is freed, but for the map's and the registry's own tables.
+        // Watched keys are freed, except for the tables of the map and the registry.
         for key in 0..KEYS {
             let mut watch = publisher.subscribe(Request::new(key));
             while watch.next().now_or_never().is_some() {}
@@ -259,7 +264,7 @@ mod of_a_publisher {
         }
         assert!(live().abs_diff(empty) < 4096, "watched one by one");
 
-        // Nor do crowds keep theirs.
+        // The tables of a crowd shrink again, too.
         let publisher = Publisher::<u64, u64>::builder().build();
         let _watch = publisher.subscribe(Request::new(0));
         let empty = live();
@@ -273,9 +278,9 @@ mod of_a_publisher {
         assert!(live().abs_diff(empty) < 65_536, "a crowd of keys");
     }
 
-    /// Beside its commit: a count, an index, the key, and the event.
+    /// A key in the history costs a count, an index, the key and the event.
     fn a_key_that_only_the_history_knows_is_small() {
-        // The tables are about as full as they get.
+        // A number at which the tables are about as full as they get.
         const MANY: u64 = 100_000;
         let publisher = Publisher::<u64, u64>::builder().history(usize::MAX).build();
         let empty = live();
@@ -284,7 +289,7 @@ mod of_a_publisher {
         }
         let per_key = (live() - empty) / usize::try_from(MANY).unwrap();
         assert!(per_key <= 256, "{per_key} bytes");
-        // Those that were watched once are no larger.
+        // Keys that were watched once are no larger.
         for key in 0..MANY {
             drain(&mut publisher.subscribe(Request::new(key)));
         }
@@ -311,7 +316,7 @@ mod of_a_publisher {
         }
     }
 
-    fn an_update_keeps_nothing_that_comes_after_it() {
+    fn an_update_keeps_no_later_ones() {
         for closes in [false, true] {
             let publisher = Publisher::<u64, Box<[u8; 1024]>>::builder().build();
             let publish = || publisher.publish_next([(0, Box::new([0; 1024]))]).unwrap();
@@ -332,7 +337,7 @@ mod of_a_publisher {
             for _ in 0..MANY {
                 publish();
             }
-            // What the limit allows, and a block of places.
+            // The items that the limit allows, and a block of nodes.
             assert!(
                 live().saturating_sub(before) < 40 * 1024,
                 "closed: {closes}"
@@ -358,7 +363,7 @@ mod of_a_publisher {
         }
     }
 
-    fn who_waited_for_a_watch_leaves_memory_flat() {
+    fn tasks_that_waited_for_a_watch_leave_memory_flat() {
         let publisher = Publisher::<u64, u64>::builder().build();
         let before = live();
         for key in 0..MANY {
@@ -368,7 +373,7 @@ mod of_a_publisher {
     }
 }
 
-fn a_crowd_that_waited_once_leaves_memory_flat() {
+fn a_crowd_that_has_waited_leaves_memory_flat() {
     let mut buffer = EventBuffer::new();
     let mut one = task::spawn(buffer.subscribe());
     assert_pending!(one.poll_next());
@@ -389,8 +394,8 @@ fn a_crowd_that_waited_once_leaves_memory_flat() {
     assert!(live().abs_diff(before) < 100_000);
 }
 
-/// Blocks that are full and blocks that are not, wherever the last of their nodes is put.
-fn whatever_ends_gives_its_blocks_back() {
+/// Blocks may be full or not, and the last node may be anywhere in a block.
+fn ended_buffers_free_their_blocks() {
     const SLACK: usize = 4096;
     type End = fn(EventBuffer<u64>, &EventBuffer<u64>);
     let ends: [End; 3] = [
@@ -409,11 +414,11 @@ fn whatever_ends_gives_its_blocks_back() {
             for n in 0..many {
                 buffer.push(n);
             }
-            // In a block of its own, of a size that was told or not.
+            // A batch in a block of its own, with a size hint or without.
             buffer.extend(0..many);
             buffer.extend((0..many).filter(|n| n % 3 != 1));
             buffer.push(many);
-            // One that is never published.
+            // A batch that is never published.
             let broken = (0..=many).inspect(|n| assert!(*n < many, "as planned"));
             let extend = std::panic::AssertUnwindSafe(|| buffer.extend(broken));
             std::panic::catch_unwind(extend).unwrap_err();
@@ -430,8 +435,8 @@ fn whatever_ends_gives_its_blocks_back() {
     assert!(live().abs_diff(before) < SLACK);
 }
 
-/// Where somebody else holds the next one, also at the end of a block.
-fn items_that_are_dropped_one_by_one_give_their_blocks_back() {
+/// Each item's successor is still held when the item is dropped, even at the end of a block.
+fn items_dropped_one_by_one_free_their_blocks() {
     let mut buffer = EventBuffer::builder().replay(Replay::None).build();
     let before = live();
     let mut reader = buffer.subscribe();
@@ -444,8 +449,8 @@ fn items_that_are_dropped_one_by_one_give_their_blocks_back() {
     assert!(live().abs_diff(before) < 8192);
 }
 
-/// Of a crowd that waited, so many are left when they are woken: few, and more than a few.
-fn a_crowd_that_left_leaves_memory_flat() {
+/// A few readers of a waiting crowd are left when it is woken, or more than a few.
+fn a_crowd_that_left_while_waiting_leaves_memory_flat() {
     for left in [1, 10] {
         let mut buffer = EventBuffer::new();
         let before = live();
@@ -462,7 +467,7 @@ fn a_crowd_that_left_leaves_memory_flat() {
     }
 }
 
-fn however_many_wait_for_a_link_allocate_as_one() {
+fn waiting_for_a_link_allocates_the_same_for_any_number_of_readers() {
     for few in [4, 10, 100] {
         let mut buffer = EventBuffer::builder().replay(Replay::None).build();
         let readers = (0..few).map(|_| task::spawn(buffer.subscribe()));
@@ -483,8 +488,8 @@ fn however_many_wait_for_a_link_allocate_as_one() {
     }
 }
 
-/// Nobody publishes, so that no limit is looked at. Those that have gone are few, compared to those that are left.
-fn limited_readers_that_come_and_go_beside_others_leave_memory_flat() {
+/// Without a publish no limit is checked. The dropped readers are few compared to those that stay.
+fn limited_readers_that_come_and_go_among_others_leave_memory_flat() {
     let buffer = EventBuffer::<u64>::new();
     let limited = || buffer.subscribe().limited(LagLimit::items(10));
     let before = live();

@@ -1,8 +1,8 @@
 //! Readers of every kind on threads of their own, while the writer publishes, trims and splices.
 //!
-//! Not under the test harness: `ThreadSanitizer` takes its locks (they are std's, which is not
-//! instrumented) for races. For the same reason there is no closer here, and no `Arc` of std's in a
-//! payload; loom covers what is missing.
+//! This target has no test harness: `ThreadSanitizer` reports its locks as races, since std is not
+//! instrumented. For the same reason the test uses no closer, and no `Arc` of std in an event; loom
+//! covers these.
 
 #[cfg(not(loom))]
 mod support;
@@ -14,13 +14,13 @@ fn main() {}
 fn main() {
     limit_time();
     threads::race();
-    // A line that test runners' readers know.
+    // The line that the test harness would print.
     println!("test result: ok. 1 passed; 0 failed");
 }
 
-/// What `support::watchdog` does for other tests, without its lock, which is one of std's, too.
+/// Does what `support::watchdog` does for other tests, but without a lock, which would be std's.
 #[cfg(not(loom))]
-#[expect(clippy::disallowed_methods, reason = "nothing is to happen meanwhile")]
+#[expect(clippy::disallowed_methods, reason = "the time limit itself")]
 fn limit_time() {
     let limit = support::time_limit();
     std::thread::spawn(move || {
@@ -39,7 +39,7 @@ mod threads {
 
     const EVENTS: u64 = 2_000;
 
-    /// Reads all, and returns how far behind it has been when it looked.
+    /// Reads all events, and returns the greatest lag that it measured.
     type Read = fn(Subscription<Event>) -> u64;
 
     const READERS: [(&str, Read); 6] = [
@@ -51,7 +51,7 @@ mod threads {
         ("limited", limited),
     ];
 
-    /// Wide enough to be torn, on the heap so that it can be used after it was freed.
+    /// Wide enough for torn reads, and on the heap, so that a use after free is detected.
     #[derive(Clone, Debug, PartialEq)]
     struct Event(Box<[u64; 4]>);
 
@@ -147,7 +147,7 @@ mod threads {
         most
     }
 
-    /// From item to item, each of which keeps what follows alive.
+    /// Follows item handles, each of which keeps the later items alive.
     fn by_handle(mut reader: Subscription<Event>) -> u64 {
         let mut item = reader.recv_blocking().expect("an item");
         let mut most = 0;
@@ -162,7 +162,7 @@ mod threads {
         most
     }
 
-    /// The writers move its place on.
+    /// The writers move this reader forward.
     fn limited(reader: Subscription<Event>) -> u64 {
         let mut reader = reader.limited(LagLimit::items(20));
         let mut most = 0;
@@ -183,7 +183,7 @@ mod threads {
         }
     }
 
-    /// A few items with each of many readers, each a clone of the one before.
+    /// Reads a few items with each of many readers, each a clone of the one before.
     fn in_turns(mut reader: Subscription<Event>) -> u64 {
         let mut most = 0;
         for n in 0..EVENTS {
@@ -196,7 +196,7 @@ mod threads {
         most
     }
 
-    /// Notes now and then how far behind a reader is.
+    /// Measures the lag of a reader now and then, and keeps the maximum.
     fn look(most: &mut u64, n: u64, lag: impl FnOnce() -> u64) {
         if n % 64 == 0 {
             *most = lag().max(*most);

@@ -1,4 +1,4 @@
-//! The time limit of all other tests.
+//! Tests of the time limit that all other tests have.
 #![cfg(not(loom))]
 
 mod support;
@@ -8,7 +8,7 @@ use std::{env, thread};
 
 use support::watchdog;
 
-/// Set in the child processes, whose tests are to hang.
+/// Set in the child processes, whose tests hang on purpose.
 const HANG: &str = "EVENT_BUFFER_TEST_HANGS";
 
 /// Runs one test of this file in a process of its own, with a limit of a second.

@@ -1,4 +1,4 @@
-//! An allocator that counts, where it is asked to.
+//! An allocator that counts on request.
 //!
 //! Outside of [`count`] it costs one load, so that the timed rows are not distorted.
 
@@ -14,24 +14,24 @@ static COUNTS: AtomicBool = AtomicBool::new(false);
 static ALLOCATIONS: AtomicI64 = AtomicI64::new(0);
 static LIVE_BYTES: AtomicI64 = AtomicI64::new(0);
 
-/// What some code has asked of the allocator.
+/// What a piece of code has requested from the allocator.
 pub struct Usage {
     pub allocations: f64,
-    /// Bytes allocated and not freed again, without the allocator's own overhead.
+    /// Bytes allocated and not freed, without the allocator's own overhead.
     pub live_bytes: f64,
 }
 
-/// Runs `code` and counts what it allocates.
+/// Runs `code` and counts its allocations.
 pub fn count<R>(code: impl FnOnce() -> R) -> (R, Usage) {
     let before = (ALLOCATIONS.load(Relaxed), LIVE_BYTES.load(Relaxed));
     COUNTS.store(true, Relaxed);
-    let answer = code();
+    let result = code();
     COUNTS.store(false, Relaxed);
     let usage = Usage {
         allocations: (ALLOCATIONS.load(Relaxed) - before.0) as f64,
         live_bytes: (LIVE_BYTES.load(Relaxed) - before.1) as f64,
     };
-    (answer, usage)
+    (result, usage)
 }
 
 #[inline]
@@ -42,33 +42,33 @@ fn note(allocations: i64, bytes: i64) {
     }
 }
 
-// SAFETY: everything is handed on to the system's allocator, unchanged.
+// SAFETY: every call is passed on unchanged to the system allocator.
 unsafe impl GlobalAlloc for Counting {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note(1, layout.size() as i64);
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees the same.
         unsafe { System.alloc(layout) }
     }
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         note(1, layout.size() as i64);
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees the same.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     #[inline]
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         note(0, -(layout.size() as i64));
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees the same.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     #[inline]
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         note(1, size as i64 - layout.size() as i64);
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees the same.
         unsafe { System.realloc(pointer, layout, size) }
     }
 }

@@ -1,4 +1,4 @@
-//! Groups of bars as an SVG that is legible on light and on dark ground.
+//! Groups of bars, as an SVG that is legible on light and dark backgrounds.
 
 use std::fmt::Write;
 
@@ -6,9 +6,9 @@ use crate::plot::STYLE;
 use crate::table::figure;
 
 pub struct Bars {
-    /// What is drawn, and in which unit.
+    /// The quantity shown, and its unit.
     pub title: &'static str,
-    /// How many bars at the head of each group are ours.
+    /// The number of bars at the head of each group that are ours.
     pub ours: usize,
     pub groups: Vec<Group>,
 }
@@ -19,11 +19,11 @@ pub struct Group {
 }
 
 const WIDTH: f64 = 720.0;
-/// Where bars begin, and the longest one ends.
+/// The left end of all bars, and the right end of the longest one.
 const BARS: (f64, f64) = (200.0, 640.0);
 const BAR: f64 = 16.0;
 const LINE: f64 = 21.0;
-/// Mid tones, apart from each other on white and on black.
+/// Mid tones that can be told apart on white and on black.
 const OURS: [&str; 2] = ["#e5484d", "#f08c8f"];
 const PEERS: [&str; 2] = ["#3b82f6", "#16a34a"];
 

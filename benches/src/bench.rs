@@ -1,4 +1,4 @@
-//! What is asked for on the command line, and what has come of it.
+//! The rows requested on the command line, and their results.
 
 use crate::harness::{Contestant, Harness, Measured};
 use crate::payload::Payload;
@@ -7,7 +7,7 @@ use crate::table::Row;
 pub struct Bench {
     pub harness: Harness,
     pub quick: bool,
-    /// Only rows whose name contains one of these; all if there is none.
+    /// Only rows with a name that contains one of these; all rows if it is empty.
     pub wanted: Vec<String>,
     pub rows: Vec<Row>,
 }
@@ -40,7 +40,8 @@ impl Plan {
 }
 
 impl Bench {
-    /// Times a row, if it is asked for. Each job of `contestants` has so many operations.
+    /// Times a row, if it is requested. Each job of `contestants` consists of `operations`
+    /// operations.
     pub fn timed(
         &mut self,
         plan: Plan,
@@ -53,7 +54,7 @@ impl Bench {
         }
     }
 
-    /// Adds a row of counted figures, if it is asked for.
+    /// Adds a row of counted figures, if it is requested.
     pub fn counted(&mut self, plan: Plan, count: impl FnOnce() -> Vec<Measured>) {
         if let Some(plan) = self.begin(plan) {
             let measured = count();
@@ -61,7 +62,7 @@ impl Bench {
         }
     }
 
-    /// The plan, if it is asked for.
+    /// Returns the plan, if it is requested.
     pub fn begin(&self, plan: Plan) -> Option<Plan> {
         let name = plan.name();
         let is_wanted = self.wanted.is_empty() || self.wanted.iter().any(|it| name.contains(it));

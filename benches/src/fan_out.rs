@@ -20,15 +20,15 @@ pub enum Threads {
 
 pub struct FanOut<T: Payload, P: Peer<T>> {
     runtime: Runtime,
-    /// Here while the publisher does not run.
+    /// Present while no publisher runs.
     sender: Option<P::Sender>,
     receipts: Arc<Receipts>,
     subscribers: usize,
     burst: usize,
 }
 
-/// How many subscribers have not received the burst. The same for all contestants: one
-/// decrement per burst and subscriber, and one notification per burst.
+/// The number of subscribers that have not received the burst. It costs all contestants the same:
+/// one decrement per burst and subscriber, and one notification per burst.
 #[derive(Default)]
 struct Receipts {
     missing: AtomicUsize,
@@ -59,13 +59,13 @@ impl<T: Payload, P: Peer<T>> FanOut<T, P> {
         }
     }
 
-    /// Publishes so many bursts, each when the one before it was received by all: how long from
-    /// the first to the last receipt.
+    /// Publishes bursts, each after all have received the one before. Returns the time from the
+    /// first publish to the last receipt.
     pub fn run(&mut self, bursts: u32) -> Duration {
         self.publish(bursts, None).0
     }
 
-    /// How long the writer is busy with each of so many bursts.
+    /// Returns the time that the writer takes for each of a number of bursts.
     pub fn latencies(&mut self, bursts: u32) -> Vec<Duration> {
         self.publish(bursts, Some(Vec::new())).1.unwrap_or_default()
     }
@@ -78,7 +78,7 @@ impl<T: Payload, P: Peer<T>> FanOut<T, P> {
         let mut sender = self.sender.take().expect("one publisher at a time");
         let receipts = self.receipts.clone();
         let (subscribers, burst) = (self.subscribers, self.burst as u64);
-        // A task, so that it runs where the subscribers do.
+        // A task, so that it runs on the same threads as the subscribers.
         let publisher = self.runtime.spawn(async move {
             let start = Instant::now();
             for _ in 0..bursts {

@@ -1,4 +1,4 @@
-//! The figures of the pages for people.
+//! The figures in the README and the documents.
 
 use serde::Deserialize;
 
@@ -18,7 +18,7 @@ pub const BLOCKS: [(&str, Block); 8] = [
     ("build cost", build_cost),
 ];
 
-/// What the README shows: how it is called, the row, and which of our variants.
+/// The lines of the README's table: label, row, and the variant of ours.
 const SIX: &str = "\
 publish, a subscriber behind | publish: a subscriber behind, u64 | push, new()
 publish 1,000, read by 100 as clones | drain: 100 on one thread, u64 | cloned
@@ -27,21 +27,21 @@ wake 1 task for one event | wake: 1 on one thread, burst 1, u64 | cloned as Stre
 replay 1,000,000 retained events | late join: replay of 1,000,000, u64 | next_chunk
 100,000 subscribers and 1,000,000 unread events | crowd: 100000 subscribers and 1000000 events in all, u64 | items";
 
-/// The same for the lines that stand for many.
+/// The lines of the tables of wins and losses, which represent many rows.
 const LINES: &str = "\
-publish, nobody subscribed | publish: no subscriber, u64 | push, Replay::None
-publish, nobody subscribed | publish: no subscriber, u64 | push, new()
+publish, no subscribers | publish: no subscriber, u64 | push, Replay::None
+publish, no subscribers | publish: no subscriber, u64 | push, new()
 publish, a subscriber behind | publish: a subscriber behind, u64 | push, Replay::None
 publish, a subscriber behind | publish: a subscriber behind, u64 | push, new()
 publish, a subscriber behind | publish: a subscriber behind, u64 | extend
 publish, a subscriber behind | publish: a subscriber behind, u64 | shared push, Replay::None
 publish, a subscriber behind | publish: a subscriber behind, u64 | shared push, new()
-publish to one that waits | publish: a waiting subscriber, u64 | push, Replay::None
-publish to one that waits | publish: a waiting subscriber, u64 | push, new()
-publish to one that waits | publish: a waiting subscriber, u64 | shared push, Replay::None
-publish to ten that wait | publish: ten waiting subscribers, u64 | push, new()
-publish to ten that wait | publish: ten waiting subscribers, u64 | shared push, new()
-two producers at once, nobody subscribed | two producers on two threads: no subscriber, u64 | shared push, new()
+publish to a waiting subscriber | publish: a waiting subscriber, u64 | push, Replay::None
+publish to a waiting subscriber | publish: a waiting subscriber, u64 | push, new()
+publish to a waiting subscriber | publish: a waiting subscriber, u64 | shared push, Replay::None
+publish to ten waiting subscribers | publish: ten waiting subscribers, u64 | push, new()
+publish to ten waiting subscribers | publish: ten waiting subscribers, u64 | shared push, new()
+two producers at once, no subscribers | two producers on two threads: no subscriber, u64 | shared push, new()
 two producers at once, a subscriber behind | two producers on two threads: a subscriber behind, u64 | shared push, new()
 publish 1,000, read by 1 | drain: 1 on one thread, u64 | cloned
 publish 1,000, read by 1 | drain: 1 on one thread, u64 | extend, cloned
@@ -73,12 +73,12 @@ const PUBLISHER: &str = "\
 a commit to the only key | publisher: 1 key (u64), u64
 a commit to one of 1,000 keys | publisher: 1,000 keys (u64), u64
 a commit to one of 100,000 keys | publisher: 100,000 keys (u64), u64
-a commit to a key that nobody watches | publisher: keys nobody watches, beside 1,000 (u64), u64
+a commit to an unwatched key | publisher: unwatched keys, beside 1,000 (u64), u64
 a commit to 10 of 1,000 keys, for each | publisher: commits of 10 of 1,000 keys (u64), u64";
 
-/// What Consul's buffer takes in Go 1.19 on the machine of the table, measured once, and our row.
+/// Figures of Consul's buffer in Go 1.19, measured once on the table's machine, and our rows.
 const ANCESTOR: &str = "\
-publish, nobody reading | 122 ns | publish: no subscriber, u64 | push, new()
+publish, no subscribers | 122 ns | publish: no subscriber, u64 | push, new()
 publish 1,000, read by 1, a delivery | 153 ns | drain: 1 on one thread, u64 | items
 publish 1,000, read by 100, a delivery | 26 ns | drain: 100 on one thread, u64 | items
 one event wakes 1, a delivery | 441 ns | wake: 1 on two threads, burst 1, u64 | items
@@ -150,7 +150,7 @@ fn best_peer(row: &Row, line: &Line) -> String {
     format!("{} {best}", figure_or_none(row.peer(best)))
 }
 
-/// Without what the row's name says already.
+/// The unit without what the row's name contains already.
 fn short(unit: &str) -> &str {
     unit.split('/').next().unwrap_or(unit)
 }
@@ -165,7 +165,7 @@ fn ancestor(table: &Table) -> Result<String, String> {
     Ok(text)
 }
 
-/// The lines, each in its parts.
+/// The lines, each split into its parts.
 fn parts<const N: usize>(lines: &str) -> impl Iterator<Item = [&str; N]> {
     lines.lines().map(|line| {
         let parts: Vec<&str> = line.split(" | ").collect();
@@ -190,7 +190,7 @@ fn publisher(table: &Table) -> Result<String, String> {
     Ok(text)
 }
 
-/// The operations of which `tokio` has the like.
+/// The operations that are also counted for `tokio`.
 fn instructions(_: &Table) -> Result<String, String> {
     let counts = read("instructions.txt")?;
     let counts: Vec<(&str, &str)> = counts
@@ -209,7 +209,7 @@ fn instructions(_: &Table) -> Result<String, String> {
     Ok(text)
 }
 
-/// What `benches/build-cost` has measured.
+/// The results of `benches/build-cost`.
 #[derive(Deserialize)]
 struct BuildCost {
     date: String,

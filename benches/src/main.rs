@@ -1,4 +1,4 @@
-//! Measures `event-buffer` side by side with its peers; see the README beside.
+//! Measures `event-buffer` beside its peers; see `benches/README.md`.
 
 mod alloc;
 mod bars;
@@ -35,11 +35,12 @@ const QUICK: Harness = Harness {
     sample: Duration::from_millis(2),
 };
 
-const USAGE: &str = "usage: cargo run --release --manifest-path benches/Cargo.toml -- [--quick] [--row NAME]...
+const USAGE: &str = "\
+usage: cargo run --release --manifest-path benches/Cargo.toml -- [--quick] [--row NAME]...
        cargo run --manifest-path benches/Cargo.toml -- --pages | --check
   --quick     few and short rounds: under a minute; saves no table
-  --row NAME  only rows whose name contains NAME, e.g. 'drain' or 'wake: 100 on one thread'; saves no table
-  --pages     writes what is made of the saved results anew, and measures nothing
+  --row NAME  only rows with NAME in their name, such as 'wake: 100 on one thread'; saves no table
+  --pages     generates the pages again from the saved results, and measures nothing
   --check     fails if --pages would change anything";
 
 fn main() {
@@ -56,7 +57,7 @@ fn main() {
         }
     }
     if cfg!(debug_assertions) {
-        panic!("a debug build says nothing about speed: run with --release");
+        panic!("a debug build is no measure of speed: run with --release");
     }
 
     let saves = wanted.is_empty() && !quick;

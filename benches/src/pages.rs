@@ -1,8 +1,8 @@
-//! The pages for people. Their figures are written from the saved results, so that they cannot differ.
+//! The pages with figures, which are generated from the saved results, so that they cannot differ.
 //!
 //! ```text
 //! <!-- made by the benches: wins -->
-//! … replaced by what the block of this name in `figures` says …
+//! … replaced by the block of this name in `figures` …
 //! <!-- end -->
 //! ```
 
@@ -17,7 +17,7 @@ use crate::workloads::WORKLOADS;
 
 const PAGES: [&str; 2] = ["../README.md", "../docs/BENCHMARKS.md"];
 
-/// Writes everything that is made of the saved results.
+/// Writes everything that is generated from the saved results.
 pub fn write() -> Result<(), String> {
     for (path, text) in made()? {
         fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -40,7 +40,7 @@ pub fn check() -> Result<(), String> {
     Ok(())
 }
 
-/// The files that are made of the saved results, and what is to be in them.
+/// The files that are generated from the saved results, and their contents.
 fn made() -> Result<Vec<(PathBuf, String)>, String> {
     let table: Table = saved("results/table.json")?;
     let mut files = vec![(results().join("table.md"), report::markdown(&table))];
@@ -53,7 +53,7 @@ fn made() -> Result<Vec<(PathBuf, String)>, String> {
     Ok(files)
 }
 
-/// The page with its blocks made anew.
+/// The page with its blocks generated again.
 fn filled(page: &str, table: &Table) -> Result<String, String> {
     const BEGIN: &str = "<!-- made by the benches: ";
     const END: &str = "<!-- end -->";

@@ -1,13 +1,13 @@
-//! What is published.
+//! The published events.
 
 use std::sync::Arc;
 
-/// An event of one of the measured kinds.
+/// A measured type of events.
 pub trait Payload: Clone + Send + Sync + Unpin + 'static {
     const NAME: &'static str;
     fn make(number: u64) -> Self;
 
-    /// Reads all of it, as whoever is lent an event does.
+    /// Reads the whole event.
     fn read(&self) -> u64;
 }
 

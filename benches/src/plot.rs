@@ -1,10 +1,10 @@
-//! How costs grow, as SVGs that are legible on light and on dark ground.
+//! Plots of growing costs, as SVGs that are legible on light and dark backgrounds.
 
 use std::fmt::Write;
 
 pub struct Curve {
     pub name: &'static str,
-    /// How many there are, and what that costs.
+    /// Numbers of subscribers or events, and the cost at each.
     pub points: Vec<(f64, f64)>,
 }
 
@@ -12,7 +12,7 @@ const WIDTH: f64 = 840.0;
 const HEIGHT: f64 = 400.0;
 const PANEL: (f64, f64) = (330.0, 280.0);
 const TOP: f64 = 40.0;
-/// Mid tones, apart from each other on white and on black. The first one is ours.
+/// Mid tones that can be told apart on white and on black. The first one is ours.
 const COLOURS: [&str; 8] = [
     "#e5484d", "#3b82f6", "#16a34a", "#a855f7", "#d97706", "#0891b2", "#db2777", "#737373",
 ];
@@ -21,7 +21,7 @@ pub const STYLE: &str = "text{font:12px sans-serif;fill:#768390}.axis{stroke:#8c
 @media(prefers-color-scheme:light){text{fill:#424a53}}\
 @media(prefers-color-scheme:dark){text{fill:#c9d1d9}}";
 
-/// Panels beside each other, each with its title, and a legend.
+/// Draws panels side by side, each with its title, and a legend.
 pub fn picture(label: &str, panels: &[(&str, &[Curve])]) -> String {
     let mut names: Vec<&str> = Vec::new();
     for curve in panels.iter().flat_map(|(_, curves)| curves.iter()) {
@@ -55,13 +55,13 @@ pub fn picture(label: &str, panels: &[(&str, &[Curve])]) -> String {
     svg + "</svg>\n"
 }
 
-/// The same one for a name in all panels.
+/// The colour of a name, which is the same in all panels.
 fn colour(names: &[&str], name: &str) -> &'static str {
     let place = names.iter().position(|it| *it == name).unwrap_or(0);
     COLOURS[place % COLOURS.len()]
 }
 
-/// Both axes are logarithmic.
+/// Draws a panel with two logarithmic axes.
 fn panel(left: f64, title: &str, curves: &[Curve], names: &[&str]) -> String {
     let points = || curves.iter().flat_map(|curve| &curve.points);
     let decades_x = points()
@@ -119,7 +119,7 @@ fn panel(left: f64, title: &str, curves: &[Curve], names: &[&str]) -> String {
             left + PANEL.0
         ),
     );
-    // Ours last, on top.
+    // Ours is drawn last, on top.
     for curve in curves.iter().rev() {
         let path: Vec<String> = curve
             .points

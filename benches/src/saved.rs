@@ -1,4 +1,4 @@
-//! The files of this package that results are saved in.
+//! The files in this package in which results are saved.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ pub fn results() -> PathBuf {
     benches().join("results")
 }
 
-/// What is in a file of the benches.
+/// The contents of a file of the benches.
 pub fn read(name: &str) -> Result<String, String> {
     fs::read_to_string(benches().join(name)).map_err(|error| format!("{name}: {error}"))
 }

@@ -1,4 +1,4 @@
-//! What was measured, as plain data that is saved and read again.
+//! The results, as plain data that can be saved and read.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::harness::{Measured, median};
 use crate::peer::Role;
 use crate::versions;
 
-/// The peer that every line is put beside, since it is what most come from.
+/// The peer shown beside every line, since most users come from it.
 pub const TOKIO: &str = "tokio recv";
 
 #[derive(Serialize, Deserialize)]
@@ -17,7 +17,7 @@ pub struct Table {
     pub rows: Vec<Row>,
 }
 
-/// How, where and when a table was made.
+/// How, where and when a table was measured.
 #[derive(Serialize, Deserialize)]
 pub struct Run {
     pub command: String,
@@ -30,7 +30,7 @@ pub struct Run {
     pub seconds: u64,
 }
 
-/// One comparison.
+/// One comparison of all contestants.
 #[derive(Serialize, Deserialize)]
 pub struct Row {
     pub section: String,
@@ -53,9 +53,9 @@ pub struct Line {
     pub variant: String,
     pub value: f64,
     pub best_peer: Option<String>,
-    /// Median, over the rounds, of ours : best peer.
+    /// The median of the rounds' ratios of ours to the best peer.
     pub ratio: Option<f64>,
-    /// The same for [`TOKIO`].
+    /// The median of the rounds' ratios of ours to [`TOKIO`].
     pub of_tokio: Option<f64>,
 }
 
@@ -130,7 +130,7 @@ impl Row {
     }
 }
 
-/// Rounds are compared with each other, so that what disturbs both does not count.
+/// Compares round by round, so that disturbances of both cancel out.
 fn ratio(ours: &Measured, peer: &Measured) -> Option<f64> {
     let ratio = median(
         ours.rounds
@@ -148,14 +148,14 @@ impl Table {
 
     fn row(&self, name: &str) -> Result<&Row, String> {
         let row = self.rows.iter().find(|row| row.name() == name);
-        row.ok_or_else(|| format!("there is no row '{name}' in the results: run all benches"))
+        row.ok_or_else(|| format!("no row '{name}' in the results: run all benches"))
     }
 
     /// A row and one of our variants in it.
     pub fn line(&self, row: &str, variant: &str) -> Result<(&Row, &Line), String> {
         let found = self.row(row)?;
         let line = found.line(variant);
-        let line = line.ok_or_else(|| format!("there is no '{variant}' in '{row}'"))?;
+        let line = line.ok_or_else(|| format!("no '{variant}' in '{row}'"))?;
         Ok((found, line))
     }
 
@@ -164,11 +164,11 @@ impl Table {
         let found = self.row(row)?;
         let ours = found.line(name).map(|line| line.value);
         let value = ours.or_else(|| found.peer(name));
-        value.ok_or_else(|| format!("there is no '{name}' in '{row}'"))
+        value.ok_or_else(|| format!("no '{name}' in '{row}'"))
     }
 }
 
-/// Three digits are more than the noise allows.
+/// Formats with three digits, which is more than the noise justifies.
 pub fn figure(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),
@@ -179,7 +179,7 @@ pub fn figure(value: f64) -> String {
     }
 }
 
-/// The same of what may be absent.
+/// Formats a figure that may be absent.
 pub fn figure_or_none(value: Option<f64>) -> String {
     value.map_or(String::new(), figure)
 }

@@ -13,12 +13,12 @@ pub struct Task<F> {
     waker: Waker,
 }
 
-/// Wakes nothing, but is counted and written to, as a task is.
+/// A waker that wakes nothing, but is counted and written to like a task's.
 #[derive(Default)]
 pub struct Flag(AtomicBool);
 
 impl Flag {
-    /// Whether it was woken since the last time somebody asked.
+    /// Returns whether it was woken since the last call.
     pub fn take(&self) -> bool {
         self.0.swap(false, Relaxed)
     }
@@ -34,7 +34,7 @@ pub fn waker() -> Waker {
     Waker::from(Arc::<Flag>::default())
 }
 
-/// A task that follows.
+/// A task that follows a channel for ever.
 pub fn follow<T: Payload, P: Peer<T>>(
     receiver: P::Receiver,
     waker: Waker,
@@ -48,12 +48,12 @@ impl<F: Future<Output = ()>> Task<F> {
         Self { future, waker }
     }
 
-    /// Lets it receive all there is, and wait.
+    /// Lets the task receive everything that is ready, and wait.
     pub fn poll(&mut self) {
-        let answer = self
+        let poll = self
             .future
             .as_mut()
             .poll(&mut Context::from_waker(&self.waker));
-        assert_eq!(answer, Poll::Pending, "it follows for ever");
+        assert_eq!(poll, Poll::Pending, "it follows for ever");
     }
 }

@@ -1,4 +1,4 @@
-//! On what, and of what, a table was made.
+//! The machine, the compiler and the versions behind a table.
 
 use std::process::Command;
 use std::{env, fs};
@@ -27,7 +27,7 @@ pub fn command() -> String {
     command
 }
 
-/// Today.
+/// Today's date.
 pub fn date() -> String {
     output("date", "+%Y-%m-%d")
 }
@@ -36,7 +36,7 @@ pub fn rustc() -> String {
     output("rustc", "--version")
 }
 
-/// The processor and what is there of it.
+/// The processor, its number of cores, and the operating system.
 pub fn machine() -> String {
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpus
@@ -49,7 +49,7 @@ pub fn machine() -> String {
     format!("{model}, {cores} cores, {}", env::consts::OS)
 }
 
-/// What the lock file says.
+/// The versions of the contestants in the lock file.
 pub fn contestants() -> Vec<String> {
     let lock = include_str!("../Cargo.lock");
     let package = |name: &&str| {

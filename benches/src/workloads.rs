@@ -1,4 +1,4 @@
-//! Six workloads that people have, and the rows that say most about each: a picture for each.
+//! Six typical workloads, each with the rows that show most about it, and a picture.
 
 use crate::bars::{Bars, Group};
 use crate::table::Table;
@@ -6,10 +6,10 @@ use crate::table::Table;
 pub struct Workload {
     pub file: &'static str,
     title: &'static str,
-    /// How each contestant is called in the picture, and in the rows. Ours come first.
+    /// The name of each contestant in the picture, and in the rows. Ours come first.
     contestants: &'static [(&'static str, &'static str)],
     ours: usize,
-    /// What each group of bars is called, and its row.
+    /// The label of each group of bars, and its row.
     rows: &'static [(&'static str, &'static str)],
 }
 
@@ -111,7 +111,7 @@ pub const WORKLOADS: [Workload; 6] = [
 ];
 
 impl Workload {
-    /// The picture.
+    /// Draws the picture.
     pub fn draw(&self, table: &Table) -> Result<String, String> {
         let bar = |row, (label, name)| Ok((label, table.value(row, name)?));
         let group = |&(label, row)| {

@@ -1,6 +1,6 @@
-//! Decisions from bytes.
+//! Decisions made from bytes.
 
-/// Reads decisions from an input. A bad number is no error: it is taken modulo what there is.
+/// Reads decisions from an input. Any number is valid: it is taken modulo the number of choices.
 pub(crate) struct Bytes<'a>(&'a [u8]);
 
 impl<'a> Bytes<'a> {
@@ -25,13 +25,13 @@ impl<'a> Bytes<'a> {
     }
 }
 
-/// The one among `all` that `n` chooses.
+/// The element of `all` that `n` chooses.
 pub(crate) fn pick<T>(all: &mut [T], n: u8) -> Option<&mut T> {
     let n = usize::from(n).checked_rem(all.len())?;
     all.get_mut(n)
 }
 
-/// The same, taken out.
+/// Removes the element of `all` that `n` chooses.
 pub(crate) fn take<T>(all: &mut Vec<T>, n: u8) -> Option<T> {
     let n = usize::from(n).checked_rem(all.len())?;
     Some(all.swap_remove(n))

@@ -1,23 +1,23 @@
-//! The payload, every copy of which is watched.
+//! An event type that tracks every copy.
 
 use std::cell::{Cell, RefCell};
 
 use event_buffer::{ByteSize, Indexed};
 
-use crate::foreign::{Spot, trip};
+use crate::user_code::{Spot, trip};
 
 /// An event, or a clone of one.
 pub(crate) struct Event {
     id: u32,
-    /// The same number for the original.
+    /// The number of this copy, which for an original is its `id`.
     copy: u32,
 }
 
 thread_local! {
-    /// Which copies are alive, by number.
+    /// Whether each copy is alive, by number.
     static ALIVE: RefCell<Vec<bool>> = const { RefCell::new(Vec::new()) };
     static CLONES: Cell<usize> = const { Cell::new(0) };
-    /// Set where something is wrong: a panic in there might be swallowed.
+    /// A violation, which is not reported by a panic, since that might be swallowed.
     static FAULT: Cell<Option<&'static str>> = const { Cell::new(None) };
 }
 
@@ -28,7 +28,7 @@ pub(crate) fn reset() {
     FAULT.set(None);
 }
 
-/// How many events and clones have been made.
+/// The number of events and clones that have been made.
 pub(crate) fn made() -> u32 {
     ALIVE.with_borrow(|alive| alive.len() as u32)
 }
@@ -64,7 +64,7 @@ impl Event {
         Self { id, copy: id }
     }
 
-    /// Looks at the event, as readers do.
+    /// Reads the event, as readers do.
     pub(crate) fn id(&self) -> u32 {
         if !ALIVE.with_borrow(|alive| alive.get(self.copy as usize).copied().unwrap_or(false)) {
             FAULT.set(Some("an event was read after its drop"));
@@ -77,7 +77,7 @@ impl Event {
     }
 }
 
-/// The ids of what has been read.
+/// The ids of events.
 pub(crate) fn ids(events: &[Event]) -> Vec<u32> {
     events.iter().map(Event::id).collect()
 }
@@ -110,7 +110,7 @@ impl Drop for Event {
     }
 }
 
-/// What an event says of its size.
+/// The size that an event reports.
 pub(crate) fn size(id: u32) -> u64 {
     (id * 7 % 40).into()
 }
@@ -129,20 +129,20 @@ impl Indexed for Event {
     }
 }
 
-/// Makes so many events, one at a time. May say how many there will be, or not, or too many.
-pub(crate) struct Making {
+/// Creates a number of events, one at a time. Its size hint may be exact, too low or too high.
+pub(crate) struct NewEvents {
     left: usize,
     hint: usize,
 }
 
-/// The ids that they will have, and the events yet to be made.
-pub(crate) fn making(count: usize, hint: usize) -> (Vec<u32>, Making) {
+/// Events yet to be created, and the ids that they will have.
+pub(crate) fn new_events(count: usize, hint: usize) -> (Vec<u32>, NewEvents) {
     let start = made();
     let ids = (start..).take(count).collect();
-    (ids, Making { left: count, hint })
+    (ids, NewEvents { left: count, hint })
 }
 
-impl Iterator for Making {
+impl Iterator for NewEvents {
     type Item = Event;
 
     fn next(&mut self) -> Option<Event> {

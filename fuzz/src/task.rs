@@ -1,15 +1,15 @@
-//! Tasks that only note that they were woken.
+//! Tasks that count their wake-ups.
 
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
-use crate::foreign::{Spot, trip};
+use crate::user_code::{Spot, trip};
 
 #[derive(Default)]
 pub(crate) struct Task {
-    /// How often it was woken since it ran.
+    /// The number of wake-ups since it ran.
     wakes: AtomicUsize,
     wakers: AtomicUsize,
 }
@@ -27,12 +27,12 @@ impl Task {
         self.wakes.load(Relaxed)
     }
 
-    /// The task runs: from now on it must be woken again.
+    /// Runs the task: from now on it must be woken again.
     pub(crate) fn runs(&self) {
         self.wakes.store(0, Relaxed);
     }
 
-    /// Whether anybody still has a waker of this task.
+    /// Whether a waker of this task still exists.
     pub(crate) fn has_wakers(&self) -> bool {
         self.wakers.load(Relaxed) > 0
     }
@@ -42,9 +42,10 @@ impl Task {
         Arc::into_raw(Arc::clone(self)).cast()
     }
 
-    /// Not by `std::task::Wake`, where the clone and drop of a waker cannot do anything foreign.
+    /// Does not use `std::task::Wake`, which cannot run user code when a waker is cloned or
+    /// dropped.
     pub(crate) fn waker(self: &Arc<Self>) -> Waker {
-        // SAFETY: the vtable does with the pointer what is to be done with an `Arc<Task>`.
+        // SAFETY: the vtable's functions treat the pointer as an `Arc<Task>`.
         unsafe { Waker::new(self.raw(), &VTABLE) }
     }
 }
@@ -77,8 +78,8 @@ static VTABLE: RawWakerVTable = RawWakerVTable::new(
 
 /// # Safety
 ///
-/// `task` is what a waker of this vtable holds.
+/// `task` must be the data of a waker with this vtable.
 unsafe fn arc(task: *const ()) -> Arc<Task> {
-    // SAFETY: it came from `Arc::into_raw`.
+    // SAFETY: the pointer came from `Arc::into_raw`.
     unsafe { Arc::from_raw(task.cast()) }
 }

@@ -1,4 +1,4 @@
-//! Events that know who they are, and a ledger of all that were made.
+//! Events that identify themselves, and a ledger of all events that were created.
 
 use std::fmt;
 use std::sync::atomic::{
@@ -11,26 +11,26 @@ use crate::fault::{Fault, raise};
 use crate::key::{Key, Part};
 use crate::rng::mix;
 
-/// What it does when it is dropped or cloned.
+/// What an event does when it is dropped or cloned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bomb {
     None,
-    /// Panics when the original is dropped. Its clones don't: those are their reader's.
+    /// Panics when the original is dropped. Clones do not, since they belong to their reader.
     Drop,
-    /// Panics when it is cloned, so many times.
+    /// Panics at its first clones, this many times.
     Clone(u8),
 }
 
 pub(crate) struct Event {
     pub(crate) key: Key,
-    /// Of so many events of the item, which one it is.
+    /// The event's number in its item, which has `parts` events.
     pub(crate) part: u16,
     pub(crate) parts: u16,
     id: usize,
     drop_bomb: bool,
     clone_bombs: AtomicU8,
-    /// On the heap, so that a use after free is seen, and made out of the rest, so that a torn or
-    /// foreign one is.
+    /// On the heap, to detect a use after free, and computed from the other fields, to detect torn
+    /// or mixed-up events.
     body: Box<[u64]>,
 }
 
@@ -38,7 +38,7 @@ const UNMADE: u8 = 0;
 const ALIVE: u8 = 1;
 const DROPPED: u8 = 2;
 
-/// What became of each event of this world, clones too.
+/// The state of each event of this world, including clones.
 static LEDGER: [AtomicU8; 1 << 21] = [const { AtomicU8::new(UNMADE) }; 1 << 21];
 static MADE: AtomicUsize = AtomicUsize::new(0);
 
@@ -49,12 +49,13 @@ fn enter() -> usize {
     id
 }
 
-/// At a world's end: each event was dropped. (Once: see `drop`.) Answers how many there were.
+/// Checks at a world's end that each event was dropped; `drop` checks that it was dropped only
+/// once. Returns the number of events.
 pub(crate) fn close_ledger() -> usize {
     let made = MADE.swap(0, AcqRel);
     let alive = |entry: &AtomicU8| entry.swap(UNMADE, AcqRel) != DROPPED;
     let leaked = LEDGER[..made].iter().filter(|entry| alive(entry)).count();
-    assert_eq!(leaked, 0, "of {made} events so many were leaked");
+    assert_eq!(leaked, 0, "leaked events, of {made}");
     made
 }
 
@@ -80,7 +81,7 @@ impl Event {
         (self.key, self.part, self.parts)
     }
 
-    /// It is alive and whole.
+    /// Checks that the event is alive and intact.
     pub(crate) fn verify(&self) {
         let Self { key, part, .. } = *self;
         let state = LEDGER[self.id].load(Acquire);
@@ -98,7 +99,7 @@ impl Event {
     }
 }
 
-/// What stands at a place of an event's body.
+/// The expected word at an index of an event's body.
 fn word(key: Key, part: u16, at: u64) -> u64 {
     let Key {
         stream,
@@ -129,7 +130,7 @@ impl Drop for Event {
         self.verify();
         let before = LEDGER[self.id].swap(DROPPED, AcqRel);
         assert_eq!(before, ALIVE, "{self:?} is dropped twice");
-        // Who reads it after this finds that out even without a sanitizer, as long as it can read at all.
+        // A later read detects this even without a sanitizer, if the memory is still readable.
         self.body.fill(0xDEAD);
         if self.drop_bomb {
             raise(Fault::Drop, Some(self.part()));
@@ -137,7 +138,7 @@ impl Drop for Event {
     }
 }
 
-/// From the index of an item's first event to that of the next item's.
+/// The distance from the index of an item's first event to that of the next item's.
 pub(crate) const INDEXES: u64 = 8;
 
 impl Indexed for Event {

@@ -1,4 +1,4 @@
-//! Panics on purpose, and wakers that have them.
+//! Injected panics, and wakers that panic.
 
 use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
@@ -34,11 +34,11 @@ pub(crate) const FAULTS: [Fault; 9] = [
     Fault::Filter,
 ];
 
-/// The payload of a panic on purpose.
+/// The payload of an injected panic.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Injected {
     pub(crate) fault: Fault,
-    /// The event, for a fault of one.
+    /// The event, if an event panicked.
     pub(crate) of: Option<Part>,
 }
 
@@ -48,54 +48,56 @@ pub(crate) fn raised(fault: Fault) -> u64 {
     RAISED[fault as usize].load(Relaxed)
 }
 
-/// Panics, unless the thread does already: a second one would abort.
+/// Panics, unless the thread is panicking already: a second panic would abort.
 pub(crate) fn raise(fault: Fault, of: Option<Part>) {
     if !thread::panicking() {
         panic::panic_any(Injected { fault, of });
     }
 }
 
-/// Counts and hides panics on purpose; any other one is what we are looking for: it ends the process.
-pub(crate) fn install_hook(where_we_are: impl Fn() -> String + Send + Sync + 'static) {
+/// Counts and hides injected panics. Any other panic is a violation, and ends the process.
+pub(crate) fn install_hook(location: impl Fn() -> String + Send + Sync + 'static) {
     panic::set_hook(Box::new(move |panic| {
         if let Some(injected) = panic.payload().downcast_ref::<Injected>() {
             RAISED[injected.fault as usize].fetch_add(1, Relaxed);
         } else {
-            eprintln!("\nVIOLATION in {}: {panic}", where_we_are());
+            eprintln!("\nVIOLATION in {}: {panic}", location());
             process::exit(1);
         }
     }));
 }
 
-/// The edge that panics on purpose do not get beyond.
+/// Runs a function, and catches an injected panic.
 pub(crate) fn caught<R>(f: impl FnOnce() -> R) -> Result<R, Injected> {
     panic::catch_unwind(AssertUnwindSafe(f)).map_err(injected)
 }
 
 #[expect(
     clippy::needless_pass_by_value,
-    reason = "as `catch_unwind` answers it"
+    reason = "the type that `catch_unwind` returns"
 )]
 pub(crate) fn injected(panic: Box<dyn Any + Send>) -> Injected {
-    *panic.downcast_ref().expect("the hook ends all others")
+    *panic
+        .downcast_ref()
+        .expect("the hook exits at other panics")
 }
 
-/// Wakers that exist; none may at a world's end.
+/// The number of wakers that exist; it must be 0 at a world's end.
 pub(crate) static WAKERS: AtomicI64 = AtomicI64::new(0);
 
 struct Faulty {
     inner: Waker,
     fault: Option<Fault>,
-    /// Not a clone: that is what the library is given, and must not drop.
+    /// Whether this is the waker passed to the library, which must not drop it, and not a clone.
     original: bool,
 }
 
-/// A waker that does what `inner` does, and has the fault. Its clones panic after they have woken, or
-/// when they are dropped; it panics itself when it is cloned.
+/// A waker that does what `inner` does, and has a fault: it panics when it is cloned, after it has
+/// woken its task, or when one of its clones is dropped.
 pub(crate) fn faulty(inner: Waker, fault: Option<Fault>) -> Waker {
     let raw = Faulty::raw(inner, fault, true);
-    // SAFETY: the functions of `VTABLE` keep the contract of a waker: each raw waker owns a box of its
-    // own, `Waker` is `Send + Sync`, and so is `Option<Fault>`.
+    // SAFETY: the functions of `VTABLE` fulfil the contract of a waker: each raw waker owns a box
+    // of its own, `Waker` is `Send + Sync`, and so is `Option<Fault>`.
     unsafe { Waker::from_raw(raw) }
 }
 
@@ -115,17 +117,17 @@ impl Faulty {
 
     /// # Safety
     ///
-    /// The data of a raw waker, which is not used any more.
+    /// `data` must be that of a raw waker, which must not be used afterwards.
     unsafe fn take(data: *const ()) -> Self {
         WAKERS.fetch_sub(1, Relaxed);
-        // SAFETY: made by `raw`, and the caller is the last to use it.
+        // SAFETY: `raw` made the pointer, and the caller is the last to use it.
         *unsafe { Box::from_raw(data.cast_mut().cast::<Self>()) }
     }
 
     unsafe fn clone(data: *const ()) -> RawWaker {
-        // SAFETY: made by `raw`, and alive as long as its waker is.
+        // SAFETY: `raw` made the pointer, which is valid as long as its waker.
         let this = unsafe { &*data.cast::<Self>() };
-        this.have(Fault::WakerClone, this.original);
+        this.raise_if(Fault::WakerClone, this.original);
         Self::raw(this.inner.clone(), this.fault, false)
     }
 
@@ -133,23 +135,23 @@ impl Faulty {
         // SAFETY: `wake` consumes the waker.
         let this = unsafe { Self::take(data) };
         this.inner.wake_by_ref();
-        this.have(Fault::Wake, true);
+        this.raise_if(Fault::Wake, true);
     }
 
     unsafe fn wake_by_ref(data: *const ()) {
-        // SAFETY: as in `clone`.
+        // SAFETY: `raw` made the pointer, which is valid as long as its waker.
         let this = unsafe { &*data.cast::<Self>() };
         this.inner.wake_by_ref();
-        this.have(Fault::Wake, true);
+        this.raise_if(Fault::Wake, true);
     }
 
     unsafe fn drop(data: *const ()) {
         // SAFETY: `drop` consumes the waker.
         let this = unsafe { Self::take(data) };
-        this.have(Fault::WakerDrop, !this.original);
+        this.raise_if(Fault::WakerDrop, !this.original);
     }
 
-    fn have(&self, fault: Fault, here: bool) {
+    fn raise_if(&self, fault: Fault, here: bool) {
         if here && self.fault == Some(fault) {
             raise(fault, None);
         }

@@ -1,9 +1,8 @@
-//! Which item, and which event of it.
+//! The identity of items and events.
 
 use std::fmt;
 
-/// An item: the stream it was published in, by which of its producers, and the how-many-th it is of that
-/// one.
+/// The identity of an item: its stream, its producer, and its number among the producer's items.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     pub(crate) stream: u16,
@@ -17,5 +16,5 @@ impl fmt::Debug for Key {
     }
 }
 
-/// An event: its item, and which of so many events of that it is.
+/// The identity of an event: its item, its number in that, and the number of events of the item.
 pub(crate) type Part = (Key, u16, u16);

@@ -1,4 +1,4 @@
-//! What a reader received, and what it should have.
+//! What a reader received, compared with what it should have received.
 
 use std::collections::HashMap;
 
@@ -8,14 +8,14 @@ use crate::event::Event;
 use crate::fault::{Fault, Injected};
 use crate::key::{Key, Part};
 
-/// What is in front of a reader that begins.
+/// The first item that a new reader should receive.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Start {
-    /// The how-many-th item of a stream, or where it will be.
+    /// The item at a place, which may be yet to come.
     At(Place),
     /// This very item.
     Item(Key),
-    /// It subscribes while others publish.
+    /// Unknown, since the reader subscribed while others published.
     Unknown,
 }
 
@@ -37,13 +37,14 @@ impl Place {
 #[derive(Clone, Copy, Debug)]
 enum Entry {
     Item(Key),
-    /// So many were skipped, it was told.
+    /// The reader reported that it skipped this many items.
     Skipped(u64),
-    /// The drop of an event of this item panicked in a read. If it was the next item, the panic kept it from the
-    /// reader; otherwise the reader was closed in the midst of that read, and dropped all that only it kept.
+    /// The drop of an event of this item panicked in a read. If it was the next item, the reader
+    /// lost it to the panic. Otherwise the reader was closed during that read, and dropped what
+    /// only it kept.
     Dropped(Key),
-    /// An event was left out, which may have been the last of its item. If so set, it may be of the item
-    /// before, the rest of which may still come.
+    /// An event was skipped, which may have been the last of its item. If true, it may belong to
+    /// the previous item, the rest of which may still come.
     Unseen(bool),
 }
 
@@ -52,7 +53,7 @@ enum Entry {
 pub(crate) enum Ending {
     Closed,
     Failed,
-    /// It goes on there; with no index where others published while the place was taken.
+    /// It continues in this stream, at this index if no other producer published meanwhile.
     Spliced(u16, Option<u64>),
 }
 
@@ -61,11 +62,11 @@ pub(crate) enum Ending {
 pub(crate) struct Log {
     start: Start,
     entries: Vec<Entry>,
-    /// The item in the midst of which it is, its next event, and how many it has.
+    /// The next event of an item that was received in part.
     open: Option<Part>,
-    /// An event was left out: the next may be in the midst of any item.
+    /// An event was skipped: the next one may be in the middle of any item.
     is_lost: bool,
-    /// `Closed` or `Failed`, where it came to the end.
+    /// `Closed` or `Failed`, if the reader reached the end.
     end: Option<Ending>,
     pub(crate) events: u64,
 }
@@ -82,13 +83,13 @@ impl Log {
         }
     }
 
-    /// That of another reader at the same place, which receives the item there whole.
+    /// The log of another reader at the same place, which receives a partly received item whole.
     pub(crate) fn fork_whole(&self) -> Self {
         let open = self.open.map(|(key, ..)| Self::new(Start::Item(key)));
         open.unwrap_or_else(|| self.fork())
     }
 
-    /// That of another reader at the same place.
+    /// The log of another reader at the same place.
     pub(crate) fn fork(&self) -> Self {
         let last = self
             .entries
@@ -108,7 +109,7 @@ impl Log {
         }
     }
 
-    /// Events one by one. Those of an item come in order, all of them, and none between.
+    /// Records a single event. All events of an item must come in order, without others in between.
     pub(crate) fn event(&mut self, event: &Event) {
         event.verify();
         self.events += 1;
@@ -119,11 +120,11 @@ impl Log {
             None => {
                 assert!(
                     part == 0 || self.is_lost,
-                    "{event:?} is in the midst of an item, after {self:?}"
+                    "{event:?} is in the middle of an item, after {self:?}"
                 );
                 self.entries.push(Entry::Item(key));
             }
-            Some(next) => assert_eq!(next, (key, part, parts), "{event:?} is not what follows"),
+            Some(next) => assert_eq!(next, (key, part, parts), "{event:?} is not the next event"),
         }
         self.is_lost = false;
         self.open = (part + 1 < parts).then_some((key, part + 1, parts));
@@ -133,10 +134,11 @@ impl Log {
         self.open.is_some()
     }
 
-    /// It left out the next event, which is known if it is within an item, or could not be cloned before.
+    /// Records that the next event was skipped. It must be known: within an item, or one that could
+    /// not be cloned before.
     pub(crate) fn skipped(&mut self, unclonable: Option<Part>) {
         let Some((key, part, parts)) = self.open.or(unclonable) else {
-            panic!("it is not known what was skipped after {self:?}");
+            panic!("unknown event skipped after {self:?}");
         };
         assert!(unclonable.is_none_or(|event| event == (key, part, parts)));
         if part == 0 {
@@ -145,17 +147,17 @@ impl Log {
         self.open = (part + 1 < parts).then_some((key, part + 1, parts));
     }
 
-    /// It left out an event, of a place that others may have moved.
+    /// Records that an event was skipped at a place that the writer may have moved.
     pub(crate) fn skipped_unseen(&mut self) {
         let reopens = self.open.take().is_some();
         self.entries.push(Entry::Unseen(reopens));
         self.is_lost = true;
     }
 
-    /// An item, which is whole, even if some of its events were given before.
+    /// Records an item, which must be whole, even if some of its events were received before.
     pub(crate) fn item(&mut self, events: &[Event]) {
         if let Some((key, ..)) = self.open.take() {
-            assert_eq!(events[0].key, key, "an item in the midst of another");
+            assert_eq!(events[0].key, key, "an item in the middle of another");
             self.entries.pop();
         }
         for event in events {
@@ -164,8 +166,8 @@ impl Log {
         assert!(self.open.is_none(), "an item without its last events");
     }
 
-    /// What a reader of clones may miss when an event's own drop panics: the event that the panic kept
-    /// from it. See "What is not guaranteed" in `docs/GUARANTEES.md`.
+    /// Records the event that a `Cloned` loses if the event's own drop panics in the read. See
+    /// "What is not guaranteed" in `docs/GUARANTEES.md`.
     pub(crate) fn lost_to(&mut self, panic: &Injected) {
         let (Fault::Drop, Some((key, ..))) = (panic.fault, panic.of) else {
             return;
@@ -183,7 +185,7 @@ impl Log {
     pub(crate) fn ended(&mut self, end: &TryRecvError) {
         match end {
             TryRecvError::Lagged(items) => {
-                // The rest of an item counts for one that was not received.
+                // The rest of a partly received item counts as one skipped item.
                 let items = items - u64::from(self.open.take().is_some());
                 return self.entries.push(Entry::Skipped(items));
             }
@@ -191,25 +193,25 @@ impl Log {
             TryRecvError::Failed(_) => self.end = Some(Ending::Failed),
             _ => return,
         }
-        assert!(self.open.is_none(), "ended in the midst of an item");
+        assert!(self.open.is_none(), "ended in the middle of an item");
     }
 }
 
 /// What was published in one stream.
 pub(crate) struct Published {
-    /// How many items by each of its producers.
+    /// The number of items by each of its producers.
     pub(crate) items: Vec<u32>,
     pub(crate) ending: Ending,
 }
 
-/// What was published in a world, in which order.
-pub(crate) struct Story {
+/// Everything that was published in a world, in order.
+pub(crate) struct Timeline {
     streams: Vec<Published>,
-    /// Of a stream with several producers: as its witness, which reads all of it, received it.
+    /// The order in streams with several producers, as their witnesses received them.
     orders: HashMap<Key, u64>,
 }
 
-impl Story {
+impl Timeline {
     pub(crate) fn new(streams: Vec<Published>) -> Self {
         Self {
             streams,
@@ -217,8 +219,8 @@ impl Story {
         }
     }
 
-    /// Takes the order in a stream of several producers from one who has read all of it, each of whose
-    /// items have their own order.
+    /// Takes the order in a stream with several producers from a reader that has received all of
+    /// it, and checks that each producer's items are in order.
     pub(crate) fn witness(&mut self, stream: u16, log: &Log) {
         let published = &self.streams[usize::from(stream)];
         let mut next = vec![0; published.items.len()];
@@ -228,7 +230,7 @@ impl Story {
         });
         for (key, index) in items.zip(0..) {
             let next = &mut next[usize::from(key.producer)];
-            assert_eq!(key.n, *next, "a producer's own order in {key:?}");
+            assert_eq!(key.n, *next, "the order of a producer's items, at {key:?}");
             *next += 1;
             self.orders.insert(key, index);
         }
@@ -260,8 +262,8 @@ impl Story {
         }
     }
 
-    /// The place `count` items on, over splices. At a splice that leads nobody knows where it stops.
-    fn go_on(&self, mut at: Place, mut count: u64) -> Option<Place> {
+    /// The place `count` items later, over splices; `None` beyond a splice to an unknown place.
+    fn advance(&self, mut at: Place, mut count: u64) -> Option<Place> {
         loop {
             let (stream, len) = self.stream(at.stream);
             let left = len
@@ -281,37 +283,37 @@ impl Story {
         }
     }
 
-    /// Whether a place is so many items on, as far as is known.
+    /// Whether `found` may be the place `on` items after `at`.
     fn may_be(&self, at: Place, on: u64, found: Place) -> bool {
-        self.go_on(at, on)
-            .is_none_or(|at| at == found || (on > 0 && self.leads_on_somewhere(at)))
+        self.advance(at, on)
+            .is_none_or(|at| at == found || (on > 0 && self.is_unknown_splice(at)))
     }
 
-    /// Whether a stream was spliced here, to a place that is not known.
-    fn leads_on_somewhere(&self, at: Place) -> bool {
+    /// Whether the stream was spliced to an unknown place here.
+    fn is_unknown_splice(&self, at: Place) -> bool {
         let (stream, len) = self.stream(at.stream);
         matches!(stream.ending, Ending::Spliced(_, None)) && at.index == len
     }
 
-    /// Every item from the start on, in order, each once, but for as many as it was told; to the end if it
-    /// came there.
+    /// Checks that a reader received every item from its start on, in order and once, except for
+    /// the number that it reported as skipped, and up to the end if it reached that.
     pub(crate) fn verify(&mut self, log: &Log) {
         let mut at = match log.start {
             Start::At(place) => Some(place),
             Start::Item(key) => Some(self.locate(key)),
             Start::Unknown => None,
         };
-        // How many items after that it may be.
+        // The next item may be up to this many items later.
         let mut slack = 0;
         for (number, entry) in log.entries.iter().enumerate() {
             match *entry {
-                Entry::Skipped(items) => at = at.and_then(|at| self.go_on(at, items)),
+                Entry::Skipped(items) => at = at.and_then(|at| self.advance(at, items)),
                 Entry::Dropped(key) => {
                     let found = self.locate(key);
-                    at = at.and_then(|at| match self.go_on(at, 0)? {
+                    at = at.and_then(|at| match self.advance(at, 0)? {
                         next if next == found => Some(found.next()),
-                        // Where that leads is not known yet.
-                        next if self.leads_on_somewhere(next) => None,
+                        // The target of that splice is not known yet.
+                        next if self.is_unknown_splice(next) => None,
                         _ => Some(at),
                     });
                 }
@@ -323,7 +325,7 @@ impl Story {
                 }
                 Entry::Item(key) => {
                     let found = self.locate(key);
-                    let expected = at.and_then(|at| self.go_on(at, 0));
+                    let expected = at.and_then(|at| self.advance(at, 0));
                     let expected = match slack {
                         0 => expected.map(|at| self.learn(at, found)),
                         _ => expected,
@@ -348,13 +350,14 @@ impl Story {
                 let leads_on = matches!(stream.ending, Ending::Spliced(..));
                 leads_on || (at.index, stream.ending) == (len, end)
             };
-            let ends = (0..=slack).any(|on| self.go_on(at, on).is_none_or(is_end));
+            let ends = (0..=slack).any(|on| self.advance(at, on).is_none_or(is_end));
             assert!(ends, "{end:?} at {at:?}");
         }
     }
 
-    /// Where a splice leads that was made while others published is what the first reader to go over it
-    /// says. All others must agree. (One that comes to a third stream has found the second at its end.)
+    /// Learns the target of a splice, made while others published, from the first reader that
+    /// crossed it; all others must agree. (A reader that reaches a third stream has found the
+    /// second at its end.)
     fn learn(&mut self, at: Place, found: Place) -> Place {
         let len = self.stream(at.stream).1;
         match &mut self.streams[usize::from(at.stream)].ending {

@@ -1,20 +1,23 @@
-//! Everything at once, until something breaks: producers, readers on several executors, splices, ends, and
-//! panics in all that is foreign to the library.
+//! A stress test of everything at once: producers, readers on several executors, splices, ends, and
+//! panics in all user code that the library calls.
 //!
 //! ```text
 //! cd stress
 //! cargo run --release -- --seconds 60 --seed 1
-//! cargo run --release -- --seed 1 --round 4711   # one world's plan once more
+//! cargo run --release -- --seed 1 --round 4711   # repeats the plan of one world
 //! ```
 //!
-//! A run is a series of worlds. The *plan* of each comes from seed and round alone: its buffers, what is
-//! published how and with which faults, who reads where. How threads interleave does not, and where a
-//! reader's way depends on what it found, that differs too: a failure may need several runs of its round.
-//! `--plain` leaves out what `ThreadSanitizer` cannot judge, for want of an instrumented std: executors
-//! but threads, closers, the publisher. `stress/tsan.supp` hides the rest of that.
+//! A run is a series of worlds. The *plan* of a world depends only on seed and round: its buffers,
+//! what is published, how and with which faults, and which readers run where. The interleaving of
+//! threads does not, nor do the choices of a reader that depend on what it received. So a failure
+//! may take several runs of its round to occur again.
 //!
-//! Every reader keeps a log, checked at the world's end against what was published: [`log`]. Every event
-//! is in a ledger, and so is every waker.
+//! `--plain` omits what `ThreadSanitizer` cannot check without an instrumented std: closers, the
+//! publisher, and executors other than threads. `stress/tsan.supp` hides the remaining false
+//! reports.
+//!
+//! Every reader keeps a log, which is compared with what was published at the world's end: [`log`].
+//! A ledger tracks every event and every waker.
 
 mod event;
 mod fault;
@@ -32,13 +35,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const USAGE: &str = "usage: stress [--seconds N] [--seed S] [--round R] [--plain]";
-/// A world that takes longer hangs.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// A world that takes longer is considered to hang.
+const TIME_LIMIT: Duration = Duration::from_secs(120);
 
 struct Options {
     seconds: u64,
     seed: u64,
-    /// This one only.
+    /// Runs only this round.
     round: Option<u64>,
     plain: bool,
 }
@@ -57,7 +60,7 @@ fn main() -> ExitCode {
     thread::spawn(move || watch(here));
 
     let begin = Instant::now();
-    let mut said = begin;
+    let mut last_report = begin;
     let rounds = options.round.map_or(0..u64::MAX, |round| round..round + 1);
     for round in rounds {
         if begin.elapsed() >= Duration::from_secs(options.seconds) {
@@ -71,13 +74,13 @@ fn main() -> ExitCode {
             world::run(rng, options.plain);
         }
         EVENTS_MADE.fetch_add(event::close_ledger() as u64, Relaxed);
-        assert_eq!(fault::WAKERS.load(Relaxed), 0, "wakers are leaked");
-        if said.elapsed() >= Duration::from_secs(5) {
-            said = Instant::now();
+        assert_eq!(fault::WAKERS.load(Relaxed), 0, "leaked wakers");
+        if last_report.elapsed() >= Duration::from_secs(5) {
+            last_report = Instant::now();
             println!("{:>4} s: {}", begin.elapsed().as_secs(), summary(round + 1));
         }
     }
-    println!("all is well: {}", summary(ROUND.load(Relaxed) + 1));
+    println!("no violations: {}", summary(ROUND.load(Relaxed) + 1));
     for fault in fault::FAULTS {
         println!("    panics injected, {fault:?}: {}", fault::raised(fault));
     }
@@ -106,7 +109,7 @@ fn options(mut args: impl Iterator<Item = String>) -> Option<Options> {
 
 fn summary(worlds: u64) -> String {
     format!(
-        "{worlds} worlds, {} items published, {} events delivered to {} readers, {} events made",
+        "{worlds} worlds, {} items published, {} events delivered to {} readers, {} events created",
         world::PUBLISHED.load(Relaxed),
         reader::DELIVERED.load(Relaxed),
         reader::READERS.load(Relaxed),
@@ -114,8 +117,8 @@ fn summary(worlds: u64) -> String {
     )
 }
 
-/// Ends the process where a world does not end.
-#[expect(clippy::disallowed_methods, reason = "looks now and then")]
+/// Ends the process if a world hangs.
+#[expect(clippy::disallowed_methods, reason = "checks at intervals")]
 fn watch(here: impl Fn() -> String) {
     let mut watched = (u64::MAX, Instant::now());
     loop {
@@ -123,7 +126,7 @@ fn watch(here: impl Fn() -> String) {
         let round = ROUND.load(Relaxed);
         if watched.0 != round {
             watched = (round, Instant::now());
-        } else if watched.1.elapsed() > PATIENCE {
+        } else if watched.1.elapsed() > TIME_LIMIT {
             eprintln!("\nVIOLATION: a hang in {}", here());
             std::process::abort();
         }

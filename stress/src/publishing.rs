@@ -1,7 +1,7 @@
 //! A world of topics: a publisher, its producers, and watches that come, go, resume and are closed.
 //!
-//! The state of a key is the number of commits to it. A snapshot says that number, so that what a watch
-//! has seen at each index can be told from the history of the key.
+//! The state of a key is the number of commits to it. A snapshot contains that number, so the
+//! history of the key shows what a watch should have received up to each index.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -25,35 +25,35 @@ use crate::venue::{Handle, Venue};
 use crate::world::PUBLISHED;
 
 const KEYS: u16 = 3;
-/// The streams of snapshots are these and on.
+/// The stream number of the first key's snapshots.
 const SNAPSHOTS: u16 = 100;
 
-/// What has been published: changed before each publish, as a snapshot's handler wants it.
+/// What has been published. It is changed before each publish, as snapshot handlers require.
 #[derive(Default)]
 struct History {
     index: u64,
-    /// The indexes of the commits to each key, and of how many events each was.
+    /// The commits to each key: their indexes and numbers of events.
     commits: [Vec<(u64, u16)>; KEYS as usize],
 }
 
 struct World {
     publisher: Publisher<u16, Event>,
     history: Arc<Mutex<History>>,
-    /// Whose turn it is to change the history and then publish: indexes must grow.
+    /// Held while the history is changed and a commit published, since indexes must grow.
     turn: Mutex<()>,
     calm: bool,
 }
 
-/// What a watch was told.
+/// An update of a watch.
 #[derive(Debug)]
 enum Seen {
-    /// The state is of so many commits, and as of this index.
+    /// A snapshot of this many commits, as of this index.
     Snapshot(u64, u64),
-    /// A commit, of so many events; hidden ones have none.
+    /// A commit at this index with this many events; a hidden one has none.
     Commit(u64, u16),
-    /// It goes on anew.
-    Anew,
-    /// The publisher is gone, and all was delivered.
+    /// The watch starts anew.
+    Restarted,
+    /// The publisher has ended, and everything was delivered.
     End,
 }
 
@@ -82,7 +82,7 @@ pub(crate) fn run(mut rng: Rng) {
         turn,
         calm,
     });
-    // Who watches keeps no handle but this, so that the publisher ends.
+    // Watches keep only weak handles, so that dropping this one ends the publisher.
     let watching: Vec<_> = (0..2 + rng.below(6))
         .map(|_| watcher(&world, rng.fork()))
         .collect();
@@ -109,20 +109,21 @@ pub(crate) fn run(mut rng: Rng) {
     }
 }
 
-/// Each index in its order, none left out: from the snapshot's on, or from where it resumed.
+/// Checks that each index came in order and none was omitted, from the snapshot or the resume point
+/// on.
 fn verify(commits: &[(u64, u16)], seen: &[Seen]) {
-    // The next commit, where that is known.
+    // The next commit, if it is known.
     let mut next = None;
     for (number, one) in seen.iter().enumerate() {
         let right = match *one {
-            Seen::Anew => {
+            Seen::Restarted => {
                 next = None;
                 true
             }
             Seen::Snapshot(count, index) => {
-                let so_far = commits.partition_point(|(commit, _)| *commit <= index);
-                next = Some(so_far);
-                so_far as u64 == count
+                let count_at_index = commits.partition_point(|(commit, _)| *commit <= index);
+                next = Some(count_at_index);
+                count_at_index as u64 == count
             }
             Seen::Commit(index, events) => {
                 let at = next.expect("a commit after a snapshot");
@@ -143,7 +144,7 @@ fn verify(commits: &[(u64, u16)], seen: &[Seen]) {
     }
 }
 
-/// The snapshot's handler.
+/// The snapshot handler.
 async fn state(
     key: u16,
     snapshot: SnapshotAppender<Event>,
@@ -161,7 +162,7 @@ async fn state(
         let fault = if calm { 9 } else { rng.below(40) };
         match fault {
             0 => raise(Fault::Handler, None),
-            1 => return Err("on purpose".into()),
+            1 => return Err("injected".into()),
             _ => {}
         }
         let producer = u16::try_from(part).expect("few");
@@ -183,7 +184,7 @@ async fn state(
     Ok(index)
 }
 
-/// Lets others have a turn.
+/// Yields to other tasks once.
 async fn pending_once() {
     let mut polled = false;
     std::future::poll_fn(|cx| {
@@ -260,7 +261,7 @@ fn publish(world: &World, producer: u16, rng: &mut Rng) {
             (key.stream, Event::new(key, (part, parts), bomb))
         })
         .collect();
-    // A waker or a drop may panic, when all is published.
+    // A waker or a drop may panic after everything has been published.
     if let Ok(refused) = caught(|| world.publisher.publish(index, events)) {
         refused.expect("the indexes grow");
     }
@@ -289,8 +290,8 @@ fn watcher(world: &Arc<World>, mut rng: Rng) -> Watching {
             });
         }
         let watch = publisher.subscribe(request);
-        // Not on return: where this is the last handle, and its drop panics, the answer would be leaked
-        // (rust-lang/rust issue 47949).
+        // Dropped before the return: if this is the last handle and its drop panics, the result
+        // would be leaked (rust-lang/rust#47949).
         drop(publisher);
         Some(watch)
     };
@@ -301,19 +302,19 @@ fn watcher(world: &Arc<World>, mut rng: Rng) -> Watching {
                 let mut resume = None;
                 while let Ok(Some(mut watch)) = caught(|| begin(resume)) {
                     if resume.is_none() {
-                        seen.push(Seen::Anew);
+                        seen.push(Seen::Restarted);
                     }
-                    let patience = if rng.one_in(2) {
+                    let reads = if rng.one_in(2) {
                         u64::MAX
                     } else {
                         rng.below(100)
                     };
-                    let goes_on = follow(&mut watch, &mut rng, calm, patience, &mut seen).await;
+                    let resumes = follow(&mut watch, &mut rng, calm, reads, &mut seen).await;
                     resume = watch.resume_point();
-                    // Where a state was not complete it starts anew.
-                    resume = resume.filter(|_| !matches!(seen.last(), Some(Seen::Anew)));
+                    // It starts anew if its snapshot was not complete.
+                    resume = resume.filter(|_| !matches!(seen.last(), Some(Seen::Restarted)));
                     _ = caught(|| drop(watch));
-                    if !goes_on {
+                    if !resumes {
                         break;
                     }
                 }
@@ -328,16 +329,16 @@ fn watcher(world: &Arc<World>, mut rng: Rng) -> Watching {
     )
 }
 
-/// Whether it should resume.
+/// Reads a watch; returns whether to resume it.
 async fn follow(
     watch: &mut Watch<u16, Event>,
     rng: &mut Rng,
     calm: bool,
-    patience: u64,
+    reads: u64,
     seen: &mut Vec<Seen>,
 ) -> bool {
     let mut state = None;
-    for _ in 0..patience {
+    for _ in 0..reads {
         let Ok(update) = attempt(rng, calm, watch.next()).await else {
             continue;
         };
@@ -354,14 +355,14 @@ async fn follow(
             Update::Begin(Begin::Resumed) => {}
             Update::Begin(_) => {
                 state = None;
-                seen.push(Seen::Anew);
+                seen.push(Seen::Restarted);
             }
             Update::Snapshot(part) => {
                 // A filter may panic here, too.
                 let whole = caught(|| part.iter().inspect(|event| event.verify()).count());
                 assert!(
                     whole.is_err() || whole.is_ok_and(|events| events == 2),
-                    "a part of a snapshot"
+                    "the events of a snapshot's part"
                 );
                 state = caught(|| part.iter().next().map(|event| u64::from(event.key.n)))
                     .ok()
@@ -370,8 +371,8 @@ async fn follow(
             }
             Update::EndOfSnapshot { index } => {
                 let Some(count) = state.take() else {
-                    // The filter has panicked over all of it.
-                    seen.push(Seen::Anew);
+                    // The filter has panicked at all of its parts.
+                    seen.push(Seen::Restarted);
                     return true;
                 };
                 seen.push(Seen::Snapshot(count, *index));
@@ -387,7 +388,7 @@ async fn follow(
                             assert_eq!(
                                 (event.key.n.into(), event.part),
                                 (commit.index().expect("a commit has one"), *part),
-                                "a commit"
+                                "an event of a commit"
                             );
                         })
                         .count()

@@ -1,4 +1,4 @@
-//! Readers: each goes on in a random way until the end, or leaves before.
+//! Readers: each reads in random ways until the end, or stops early.
 
 use std::future::{Future, poll_fn};
 use std::mem;
@@ -25,55 +25,52 @@ use crate::venue::{Handle, Venue};
 pub(crate) static READERS: AtomicU64 = AtomicU64::new(0);
 pub(crate) static DELIVERED: AtomicU64 = AtomicU64::new(0);
 
-/// What the readers of a world may do.
+/// What readers of a world may do.
 #[derive(Clone, Copy)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "any of them goes with any other"
-)]
-pub(crate) struct Manners {
-    /// Only what `ThreadSanitizer` sees the synchronisation of.
+#[expect(clippy::struct_excessive_bools, reason = "they can be combined freely")]
+pub(crate) struct Behaviour {
+    /// Uses only synchronization that `ThreadSanitizer` can see.
     pub(crate) plain: bool,
-    /// No faults.
+    /// Injects no faults.
     pub(crate) calm: bool,
-    /// Makes no other readers, and does not wait for anything but its own subscription.
+    /// Creates no other readers, and waits only for its own subscription.
     pub(crate) alone: bool,
-    /// Receives all items, one by one, to the end.
+    /// Receives all items to the end, one by one.
     pub(crate) witness: bool,
 }
 
-/// What a reader is given besides its subscription, and what it leaves behind.
-pub(crate) struct Seat {
+/// The state of a reader besides its subscription, and its report.
+pub(crate) struct ReaderTask {
     pub(crate) log: Log,
     rng: Rng,
-    manners: Manners,
+    behaviour: Behaviour,
     venue: Venue,
-    /// Set after its closer has been used.
+    /// Set after the reader has been closed.
     closed: Option<Arc<AtomicBool>>,
-    /// How often it reads before it leaves.
-    patience: u64,
+    /// The number of reads before it stops.
+    reads_left: u64,
     held: Vec<BufferItem<Event>>,
-    /// Where it was, to go back to.
+    /// An earlier place, to which another reader may return.
     place: Option<(Position<Event>, Log)>,
     report: Report,
 }
 
-/// What a reader has received, and the readers that began where it was.
+/// The logs of a reader, and the other readers that it started.
 #[derive(Default)]
 pub(crate) struct Report {
     pub(crate) logs: Vec<Log>,
     pub(crate) others: Vec<Handle<Report>>,
 }
 
-impl Seat {
-    pub(crate) fn new(log: Log, mut rng: Rng, manners: Manners) -> Self {
-        let stays = manners.witness || rng.one_in(2);
+impl ReaderTask {
+    pub(crate) fn new(log: Log, mut rng: Rng, behaviour: Behaviour) -> Self {
+        let stays = behaviour.witness || rng.one_in(2);
         Self {
             log,
-            patience: if stays { u64::MAX } else { rng.below(300) },
-            venue: Venue::any(&mut rng, manners.plain),
+            reads_left: if stays { u64::MAX } else { rng.below(300) },
+            venue: Venue::any(&mut rng, behaviour.plain),
             rng,
-            manners,
+            behaviour,
             closed: None,
             held: Vec::new(),
             place: None,
@@ -81,7 +78,7 @@ impl Seat {
         }
     }
 
-    /// The flag says that the reader has been closed from outside.
+    /// Sets the flag that is set after the reader has been closed.
     pub(crate) fn closed_by(self, closed: Arc<AtomicBool>) -> Self {
         let closed = Some(closed);
         Self { closed, ..self }
@@ -95,15 +92,15 @@ impl Seat {
     async fn read(mut self, reader: Subscription<Event>) -> Report {
         let reading = async {
             let mut reader = Reader::Items(reader);
-            while let Some(left) = self.patience.checked_sub(1) {
-                self.patience = left;
+            while let Some(left) = self.reads_left.checked_sub(1) {
+                self.reads_left = left;
                 match self.turn(reader).await {
                     Some(next) => reader = next,
                     None => break,
                 }
             }
         };
-        // What panics at last is a consumer with an item, or a drop.
+        // The consumer, or a drop, may panic.
         _ = AssertUnwindSafe(reading)
             .catch_unwind()
             .await
@@ -119,15 +116,15 @@ impl Seat {
             Reader::Items(items) => self.by_item(items).await,
             Reader::Clones(mut clones) => {
                 if self.makes_other() {
-                    // It may be in the midst of an item: not for `other`.
+                    // It may be in the middle of an item, which `other` does not support.
                     self.aside(&mut clones.clone());
                 }
-                let going_on = self.next(&mut clones).await.is_some();
-                going_on.then_some(Reader::Clones(clones))
+                let continues = self.next(&mut clones).await.is_some();
+                continues.then_some(Reader::Clones(clones))
             }
             Reader::Limited(mut limited) => {
-                let going_on = self.next(&mut limited).await.is_some();
-                going_on.then_some(Reader::Limited(limited))
+                let continues = self.next(&mut limited).await.is_some();
+                continues.then_some(Reader::Limited(limited))
             }
         }
     }
@@ -135,27 +132,27 @@ impl Seat {
     async fn by_item(&mut self, mut items: Subscription<Event>) -> Option<Reader> {
         if self.makes_other() {
             match self.rng.below(4) {
-                0 => self.other(items.clone(), self.log.fork()),
+                0 => self.start_other(items.clone(), self.log.fork()),
                 1 => {
                     let late = caught(|| items.resubscribe());
                     if let Ok(late) = late {
-                        self.other(late, Log::new(Start::Unknown));
+                        self.start_other(late, Log::new(Start::Unknown));
                     }
                 }
                 2 => self.place = Some((items.position(), self.log.fork_whole())),
                 _ => {
                     if let Some((place, log)) = self.place.take() {
-                        self.other(place.subscribe(), log);
+                        self.start_other(place.subscribe(), log);
                     }
                 }
             }
         }
-        let way = if self.manners.witness {
+        let choice = if self.behaviour.witness {
             99
         } else {
             self.rng.below(100)
         };
-        match way {
+        match choice {
             0 => return Some(Reader::Clones(items.cloned())),
             1 => {
                 let limit = LagLimit::items(1 + self.rng.below(40));
@@ -180,7 +177,7 @@ impl Seat {
         Some(Reader::Items(items))
     }
 
-    /// Reads what is lent, or some of it.
+    /// Reads all events of a chunk, or some.
     async fn by_chunk(&mut self, items: &mut Subscription<Event>) -> Option<()> {
         let closed = self.is_closed();
         let at_most = if self.rng.one_in(2) {
@@ -188,14 +185,14 @@ impl Seat {
         } else {
             self.rng.index(8)
         };
-        let calm = self.manners.calm;
+        let calm = self.behaviour.calm;
         match attempt(&mut self.rng, calm, items.next_chunk()).await {
             Ok(Ok(chunk)) => {
                 assert!(!closed, "a chunk of a closed reader");
                 let log = &mut self.log;
                 let before = log.events;
                 if !calm && self.rng.one_in(4) {
-                    // The loop panics with the last.
+                    // The loop panics at its last event.
                     let mut left = at_most;
                     let visit = |event: &Event| {
                         log.event(event);
@@ -216,24 +213,24 @@ impl Seat {
         Some(())
     }
 
-    /// Does something with an item that was received last.
+    /// Uses the item that was received last.
     async fn with(&mut self, item: BufferItem<Event>) {
-        if self.manners.witness {
+        if self.behaviour.witness {
             _ = caught(|| drop(item));
             return;
         }
-        if !self.manners.calm && self.rng.one_in(400) {
+        if !self.behaviour.calm && self.rng.one_in(400) {
             raise(Fault::Consumer, None);
         }
         match self.rng.below(30) {
             0 if self.makes_other() => {
                 let log = Log::new(Start::Item(item[0].key));
-                self.other(item.subscribe(), log);
+                self.start_other(item.subscribe(), log);
             }
             1 => self.walk(item).await,
             2 | 3 => self.held.push(item),
             4 => {
-                // Nothing has changed in the meantime.
+                // The held items must be unchanged.
                 self.held
                     .iter()
                     .flat_map(|item| item.iter())
@@ -244,13 +241,13 @@ impl Seat {
         }
     }
 
-    /// From item to item, beside the subscription.
+    /// Follows item handles independently of the subscription.
     async fn walk(&mut self, mut item: BufferItem<Event>) {
         let mut log = self.log.fork();
         for _ in 0..self.rng.below(10) {
             let next = match item.try_next() {
-                Err(TryRecvError::Empty) if !self.manners.alone => {
-                    let calm = self.manners.calm;
+                Err(TryRecvError::Empty) if !self.behaviour.alone => {
+                    let calm = self.behaviour.calm;
                     match attempt(&mut self.rng, calm, item.next()).await {
                         Ok(next) => next.map_err(Into::into),
                         Err(_) => continue,
@@ -274,7 +271,7 @@ impl Seat {
         _ = caught(|| drop(item));
     }
 
-    /// Reads with another reader at the same place what is ready.
+    /// Reads everything that is ready with another reader at the same place.
     fn aside<R: Receive>(&mut self, other: &mut R) {
         let mut log = self.log.fork();
         loop {
@@ -287,45 +284,45 @@ impl Seat {
         self.report.logs.push(log);
     }
 
-    /// Another reader, of which the log is all that is known.
-    fn other(&mut self, reader: Subscription<Event>, log: Log) {
+    /// Starts another reader with its own log.
+    fn start_other(&mut self, reader: Subscription<Event>, log: Log) {
         let alone = true;
-        let manners = Manners {
+        let behaviour = Behaviour {
             alone,
-            ..self.manners
+            ..self.behaviour
         };
-        let seat = Self::new(log, self.rng.fork(), manners);
-        self.report.others.push(seat.start(reader));
+        let task = Self::new(log, self.rng.fork(), behaviour);
+        self.report.others.push(task.start(reader));
     }
 
     fn makes_other(&mut self) -> bool {
-        !self.manners.alone
+        !self.behaviour.alone
             && self.report.logs.len() + self.report.others.len() < 3
             && self.rng.one_in(40)
     }
 
     fn is_closed(&self) -> bool {
-        // Acquire: whoever set it has closed the reader before.
+        // Acquire: pairs with the Release of the producer, which closes the reader before.
         self.closed
             .as_ref()
             .is_some_and(|closed| closed.load(Acquire))
     }
 
-    /// Receives in one of the ways there are. `None` where that was the end; nothing within where
-    /// nothing was ready, or where it panicked, or was told that it lags.
+    /// Receives in a random way. Returns `None` at the end, and `Some(None)` if nothing was ready,
+    /// the read panicked, or the reader lagged.
     async fn next<R: Receive>(&mut self, reader: &mut R) -> Option<Option<R::Got>> {
         if self.rng.one_in(30) {
             reader.skip_event(&mut self.log, None);
         }
         let closed = self.is_closed();
-        let way = self.rng.below(if self.venue.may_block() { 9 } else { 7 });
-        let (rng, calm) = (&mut self.rng, self.manners.calm);
-        let answer = match way {
+        let choice = self.rng.below(if self.venue.may_block() { 9 } else { 7 });
+        let (rng, calm) = (&mut self.rng, self.behaviour.calm);
+        let result = match choice {
             0 => caught(|| reader.try_recv()),
             1 => {
                 let polled_once = || attempt(rng, calm, reader.recv()).now_or_never();
-                caught(polled_once).and_then(|answer| match answer {
-                    Some(answer) => answer.map(|answer| answer.map_err(Into::into)),
+                caught(polled_once).and_then(|result| match result {
+                    Some(result) => result.map(|result| result.map_err(Into::into)),
                     None => Ok(Err(TryRecvError::Empty)),
                 })
             }
@@ -340,7 +337,7 @@ impl Seat {
                 next.map(|next| next.map_err(Into::into))
             }
         };
-        match answer {
+        match result {
             Ok(Ok(got)) => {
                 assert!(!closed, "an item for a closed reader");
                 let before = self.log.events;
@@ -360,7 +357,8 @@ impl Seat {
         Some(None)
     }
 
-    /// `None` where it is the end, which is then asked for again.
+    /// Records an error. Returns `None` if it is final, after it has checked that it is returned
+    /// again.
     fn ended<R: Receive>(&mut self, end: &TryRecvError, reader: &mut R) -> Option<()> {
         self.log.ended(end);
         if !end.is_final() {
@@ -368,14 +366,14 @@ impl Seat {
         }
         let again = caught(|| reader.try_recv().err());
         let sticks = match (end, again) {
-            // Closed for its lag, and then from outside: what is said last is the latter.
+            // A reader closed for lagging may then be closed by its closer, which is reported last.
             (TryRecvError::ForceClosed(reason), Ok(again)) => {
                 again.as_ref() == Some(end) || reason.downcast_ref::<LagExceeded>().is_some()
             }
             (_, Ok(Some(TryRecvError::Closed | TryRecvError::ForceClosed(_))) | Err(_)) => true,
             (_, Ok(_)) => false,
         };
-        assert!(sticks, "{end:?} does not stick");
+        assert!(sticks, "{end:?} is not returned again");
         None
     }
 }
@@ -386,19 +384,19 @@ enum Reader {
     Limited(Limited<Event>),
 }
 
-/// What the three kinds of readers have in common.
+/// The common methods of the three kinds of readers.
 trait Receive: Stream<Item = Result<Self::Got, RecvError>> + Unpin + Send {
     type Got: Send;
 
     fn recv(&mut self) -> impl Future<Output = Result<Self::Got, RecvError>> + Send;
     fn try_recv(&mut self) -> Result<Self::Got, TryRecvError>;
     fn recv_blocking(&mut self) -> Result<Self::Got, RecvError>;
-    /// `Empty` for a timeout.
+    /// Returns `Empty` for a timeout.
     fn recv_timeout(&mut self, timeout: Duration) -> Result<Self::Got, TryRecvError>;
     fn record(log: &mut Log, got: &Self::Got);
-    /// A read panicked.
+    /// Records that a read panicked.
     fn panicked(_log: &mut Log, _panic: &Injected) {}
-    /// Skips an event, perhaps the one that could not be cloned.
+    /// Skips an event, which may be the one that could not be cloned.
     fn skip_event(&mut self, _log: &mut Log, _unclonable: Option<Part>) {}
 }
 
@@ -451,7 +449,7 @@ receive!(Subscription, BufferItem<Event>, |log: &mut Log,
 receive!(Cloned, Event, Log::event, Log::lost_to, skip_known);
 receive!(Limited, Event, Log::event, |_, _| {}, skip_unseen);
 
-/// Only an event that is known, or its log would not be exact.
+/// Skips an event only if it is known; otherwise the log would not be exact.
 fn skip_known(reader: &mut Cloned<Event>, log: &mut Log, unclonable: Option<Part>) {
     if unclonable.is_none() && !log.is_in_item() {
         return;
@@ -469,14 +467,14 @@ fn skip_known(reader: &mut Cloned<Event>, log: &mut Log, unclonable: Option<Part
     }
 }
 
-/// The writer may take its place away at any time.
+/// Skips an event, which is unknown, since the writer may move the reader at any time.
 fn skip_unseen(reader: &mut Limited<Event>, log: &mut Log, _: Option<Part>) {
     if !matches!(caught(|| reader.skip_event()), Ok(false)) {
         log.skipped_unseen();
     }
 }
 
-/// Awaits the future with wakers that change, and have faults.
+/// Awaits a future with changing and faulty wakers.
 pub(crate) async fn attempt<F: Future>(
     rng: &mut Rng,
     calm: bool,
@@ -485,7 +483,7 @@ pub(crate) async fn attempt<F: Future>(
     let polling = async {
         let mut future = pin!(future);
         poll_fn(|cx| {
-            // With another task's waker before, now and then: the last one counts.
+            // Sometimes another task's waker comes first: only the last one counts.
             if rng.one_in(8) {
                 let noop = &mut Context::from_waker(Waker::noop());
                 if let ready @ Poll::Ready(_) = future.as_mut().poll(noop) {
@@ -496,7 +494,8 @@ pub(crate) async fn attempt<F: Future>(
             let fault = (!calm && rng.one_in(30)).then(|| rng.pick(&faults));
             let waker = faulty(cx.waker().clone(), fault);
             let poll = future.as_mut().poll(&mut Context::from_waker(&waker));
-            // Not on return, where a panic would leak the answer (rust-lang/rust#47949).
+            // Dropped before the return, where a panic would leak the result
+            // (rust-lang/rust#47949).
             drop(waker);
             poll
         })

@@ -1,10 +1,10 @@
-//! Where the choices of a plan come from.
+//! The random numbers that a plan is made from.
 
-/// splitmix64 (Steele, Lea, Flood 2014): the state goes up by a constant, the output is the state mixed.
+/// splitmix64 (Steele, Lea, Flood 2014): adds a constant to the state, and mixes it for the output.
 pub(crate) struct Rng(u64);
 
 impl Rng {
-    /// The same choices for the same three numbers.
+    /// Equal arguments give equal choices.
     pub(crate) fn new(seed: u64, round: u64) -> Self {
         Self(mix(seed ^ mix(round)))
     }
@@ -31,7 +31,8 @@ impl Rng {
         of[self.index(of.len())]
     }
 
-    /// Choices of its own for another actor, so that its pace does not change ours.
+    /// A separate generator for another thread or task, so that its pace does not affect our
+    /// choices.
     pub(crate) fn fork(&mut self) -> Self {
         Self(self.next())
     }

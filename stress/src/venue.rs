@@ -1,4 +1,4 @@
-//! Where readers run: threads and executors.
+//! The threads and executors that readers run on.
 
 use std::pin::pin;
 use std::sync::OnceLock;
@@ -14,9 +14,9 @@ use crate::rng::Rng;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Venue {
-    /// A thread that blocks on it.
+    /// A thread that blocks on the future.
     Futures,
-    /// The same, but it is polled in between with a waker that wakes nobody.
+    /// A thread that also polls the future with a no-op waker before each poll.
     Restless,
     LocalPool,
     SmolBlockOn,
@@ -26,7 +26,7 @@ pub(crate) enum Venue {
 }
 
 impl Venue {
-    /// With `plain` one whose synchronisation `ThreadSanitizer` sees.
+    /// With `plain`, one with synchronization that `ThreadSanitizer` can see.
     pub(crate) fn any(rng: &mut Rng, plain: bool) -> Self {
         let all = [
             Self::Futures,
@@ -40,7 +40,7 @@ impl Venue {
         rng.pick(if plain { &all[..2] } else { &all })
     }
 
-    /// Whether nobody else is held up by one who blocks.
+    /// Whether a future that blocks its thread delays no other.
     pub(crate) fn may_block(self) -> bool {
         !matches!(self, Self::SmolGlobal | Self::TokioMultiThread)
     }
@@ -54,7 +54,10 @@ impl Venue {
             Self::SmolBlockOn => smol::block_on,
             Self::LocalPool => |future| {
                 let mut pool = LocalPool::new();
-                let task = pool.spawner().spawn_with_handle(future).expect("it runs");
+                let task = pool
+                    .spawner()
+                    .spawn_with_handle(future)
+                    .expect("the pool runs");
                 pool.run_until(task)
             },
             Self::TokioCurrentThread => |future| {
@@ -89,7 +92,7 @@ fn runtime() -> &'static Runtime {
     })
 }
 
-/// Something that runs.
+/// A running reader.
 pub(crate) enum Handle<R> {
     Thread(thread::JoinHandle<R>),
     Smol(smol::Task<R>),

@@ -1,4 +1,4 @@
-//! A world of streams: buffers that are spliced to each other, their producers, their readers.
+//! A world of streams: buffers that are spliced to each other, their producers and their readers.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -18,39 +18,39 @@ use parking_lot::Mutex;
 use crate::event::{Bomb, Event, INDEXES};
 use crate::fault::{Fault, Injected, caught, raise};
 use crate::key::Key;
-use crate::log::{Ending, Log, Place, Published, Start, Story};
-use crate::reader::{Manners, Report, Seat, attempt};
+use crate::log::{Ending, Log, Place, Published, Start, Timeline};
+use crate::reader::{Behaviour, ReaderTask, Report, attempt};
 use crate::rng::Rng;
 use crate::venue::Handle;
 
 pub(crate) static PUBLISHED: AtomicU64 = AtomicU64::new(0);
 
-/// Where each stream's producer shows a place in it, for those that want to be spliced to it: with its
-/// index, where nobody else publishes.
+/// For each stream, a place to which other streams may be spliced, with its index if the stream has
+/// only one producer.
 type Posts = Arc<Vec<Mutex<Option<(Position<Event>, Option<u64>)>>>>;
 
 #[derive(Clone)]
 struct World {
-    manners: Manners,
+    behaviour: Behaviour,
     posts: Posts,
-    /// Everybody leaves before the end, which the producer waits for.
-    is_left: bool,
+    /// The producer closes all readers, and waits until none is left, before the end.
+    closes_readers: bool,
 }
 
-/// How a stream is to end.
+/// How a stream will end.
 #[derive(Clone, Copy)]
 enum Plan {
     Close,
     Fail,
-    /// Spliced to itself, which is refused.
-    Ring,
+    /// It is spliced to itself, which is refused.
+    Cycle,
     Splice(u16),
 }
 
-/// What a producer leaves behind.
+/// The result of a producer.
 struct Done {
     items: u32,
-    /// Of the producer that ended the stream.
+    /// Set by the producer that ended the stream.
     ending: Option<Ending>,
     readers: Vec<Handle<Report>>,
 }
@@ -58,11 +58,11 @@ struct Done {
 pub(crate) fn run(mut rng: Rng, plain: bool) {
     let streams = rng.pick(&[1, 1, 2, 3, 4]);
     let calm = rng.one_in(4);
-    let is_left = streams == 1 && !plain && rng.one_in(3);
-    let manners = Manners {
+    let closes_readers = streams == 1 && !plain && rng.one_in(3);
+    let behaviour = Behaviour {
         plain,
         calm,
-        alone: is_left,
+        alone: closes_readers,
         witness: false,
     };
     let windows = [0, 1, 1, 3, 20, usize::MAX];
@@ -80,40 +80,41 @@ pub(crate) fn run(mut rng: Rng, plain: bool) {
     let post =
         |(buffer, _): &(EventBuffer<Event>, usize)| Mutex::new(Some((buffer.tail(), Some(0))));
     let world = World {
-        manners,
+        behaviour,
         posts: Arc::new(buffers.iter().map(post).collect()),
-        is_left,
+        closes_readers,
     };
 
     let mut producing: Vec<Vec<thread::JoinHandle<Done>>> = Vec::new();
     let mut witnesses = Vec::new();
-    // The last one first: the others lead to it, or to each other on the way.
+    // The last stream first: the others lead to it, directly or by way of each other.
     for ((buffer, window), stream) in buffers.into_iter().zip(0..streams).rev() {
         let ending = if stream + 1 < streams {
             Plan::Splice(
                 stream + 1 + u16::try_from(rng.below((streams - stream - 1).into())).expect("few"),
             )
         } else {
-            rng.pick(&[Plan::Close, Plan::Close, Plan::Fail, Plan::Ring])
+            rng.pick(&[Plan::Close, Plan::Close, Plan::Fail, Plan::Cycle])
         };
-        let several = !is_left && rng.one_in(3);
+        let several = !closes_readers && rng.one_in(3);
         let items = rng.pick(&[20, 100, 200, 400, 400, 3_000]);
-        let mut stage = Stage::new(buffer, window, stream, items, world.clone(), rng.fork());
-        (0..rng.below(5)).for_each(|_| stage.seat(stage.buffer.subscribe(), stage.tail()));
+        let mut producer = Producer::new(buffer, window, stream, items, world.clone(), rng.fork());
+        (0..rng.below(5))
+            .for_each(|_| producer.start_reader(producer.buffer.subscribe(), producer.tail()));
         producing.push(if several {
-            let witness = Manners {
+            let witness = Behaviour {
                 witness: true,
                 alone: true,
-                ..manners
+                ..behaviour
             };
-            let seat = Seat::new(Log::new(stage.tail()), rng.fork(), witness);
-            witnesses.push((stream, seat.start(stage.buffer.subscribe())));
-            stage.share(2 + rng.index(2), ending)
+            let task = ReaderTask::new(Log::new(producer.tail()), rng.fork(), witness);
+            witnesses.push((stream, task.start(producer.buffer.subscribe())));
+            producer.share(2 + rng.index(2), ending)
         } else {
-            vec![thread::spawn(move || stage.produce(ending))]
+            vec![thread::spawn(move || producer.produce(ending))]
         });
         if rng.one_in(4) {
-            // What leads to it will be spliced to a stream that has ended.
+            // Other streams will be spliced to this one after it has ended.
             while producing
                 .last()
                 .is_some_and(|of| of.iter().any(|thread| !thread.is_finished()))
@@ -138,7 +139,7 @@ pub(crate) fn run(mut rng: Rng, plain: bool) {
             stream.ending = done.ending.unwrap_or(stream.ending);
             readers.extend(done.readers);
         }
-        assert_eq!(endings, 1, "the last handle is one");
+        assert_eq!(endings, 1, "the last handle ends the stream once");
         PUBLISHED.fetch_add(stream.items.iter().copied().map(u64::from).sum(), Relaxed);
         published.push_front(stream);
     }
@@ -146,21 +147,21 @@ pub(crate) fn run(mut rng: Rng, plain: bool) {
         let place = post.lock().take();
         _ = caught(|| drop(place));
     }
-    let mut story = Story::new(published.into());
+    let mut timeline = Timeline::new(published.into());
     let mut logs = Vec::new();
     for (stream, witness) in witnesses {
         let log = join(vec![witness]).pop().expect("its log");
-        story.witness(stream, &log);
+        timeline.witness(stream, &log);
         logs.push(log);
     }
     logs.extend(join(readers));
-    // Twice: where some splices lead is known after the first time.
+    // Twice, since the first pass learns the targets of some splices.
     for log in logs.iter().chain(&logs) {
-        story.verify(log);
+        timeline.verify(log);
     }
 }
 
-/// The logs of all readers, those that they began included.
+/// The logs of all readers, including the readers that they started.
 pub(crate) fn join(mut readers: Vec<Handle<Report>>) -> Vec<Log> {
     let mut logs = Vec::new();
     while let Some(reader) = readers.pop() {
@@ -171,7 +172,7 @@ pub(crate) fn join(mut readers: Vec<Handle<Report>>) -> Vec<Log> {
     logs
 }
 
-/// Makes events.
+/// Creates events.
 struct Maker {
     stream: u16,
     producer: u16,
@@ -180,7 +181,7 @@ struct Maker {
 }
 
 impl Maker {
-    /// The events of an item; panics in the midst of them if `fails`.
+    /// The events of an item; panics halfway if `fails`.
     fn item(&mut self, n: u32, parts: u16, fails: bool) -> impl Iterator<Item = Event> {
         let key = Key {
             stream: self.stream,
@@ -204,7 +205,7 @@ impl Maker {
         self.item(n, 1, false).next().expect("one")
     }
 
-    /// An item of each.
+    /// Single events, each to be an item of its own.
     fn each(&mut self, n: u32, count: u32, fails: bool) -> impl Iterator<Item = Event> {
         (n..n + count).map(move |at| {
             if fails && at == n + count / 2 {
@@ -219,9 +220,9 @@ impl Maker {
     }
 }
 
-/// Nothing is where the iterator panicked, and all is where a waker or a drop did.
-fn is_published(answer: &Result<(), Injected>) -> bool {
-    !matches!(answer, Err(panic) if panic.fault == Fault::Iterator)
+/// Whether the call published everything, which only a panic of the iterator prevents.
+fn is_published(result: &Result<(), Injected>) -> bool {
+    !matches!(result, Err(panic) if panic.fault == Fault::Iterator)
 }
 
 fn send(buffer: &mut (impl Sink<Event> + Unpin), event: Event) {
@@ -244,13 +245,13 @@ fn flush(buffer: &mut (impl Sink<Event> + Unpin)) {
 }
 
 /// A buffer and its one producer.
-struct Stage {
+struct Producer {
     buffer: EventBuffer<Event>,
     window: usize,
-    /// The last that was published did what was left to do: no panic kept it from trimming.
+    /// Whether the last publish trimmed the window, without being interrupted by a panic.
     is_trimmed: bool,
     maker: Maker,
-    /// Published.
+    /// The number of published items.
     n: u32,
     /// The index of each item's last event.
     lasts: Vec<u64>,
@@ -264,7 +265,7 @@ struct Stage {
     place: Option<(Position<Event>, Start)>,
 }
 
-impl Stage {
+impl Producer {
     fn new(
         buffer: EventBuffer<Event>,
         window: usize,
@@ -273,7 +274,7 @@ impl Stage {
         world: World,
         mut rng: Rng,
     ) -> Self {
-        let calm = world.manners.calm;
+        let calm = world.behaviour.calm;
         Self {
             buffer,
             window,
@@ -308,24 +309,24 @@ impl Stage {
         self.at(self.n)
     }
 
-    /// The oldest item that the window holds.
+    /// The oldest item in the window.
     fn oldest(&self) -> u32 {
         self.n
             .saturating_sub(u32::try_from(self.window).unwrap_or(u32::MAX))
     }
 
-    fn seat(&mut self, reader: Subscription<Event>, start: Start) {
+    fn start_reader(&mut self, reader: Subscription<Event>, start: Start) {
         if self.readers.len() >= 8 {
             _ = caught(|| drop(reader));
             return;
         }
-        let mut seat = Seat::new(Log::new(start), self.rng.fork(), self.world.manners);
-        if self.world.is_left || (!self.world.manners.plain && self.rng.one_in(3)) {
+        let mut task = ReaderTask::new(Log::new(start), self.rng.fork(), self.world.behaviour);
+        if self.world.closes_readers || (!self.world.behaviour.plain && self.rng.one_in(3)) {
             let closed = Arc::new(AtomicBool::new(false));
             self.closers.push((reader.closer(), Arc::clone(&closed)));
-            seat = seat.closed_by(closed);
+            task = task.closed_by(closed);
         }
-        self.readers.push(seat.start(reader));
+        self.readers.push(task.start(reader));
     }
 
     fn produce(mut self, plan: Plan) -> Done {
@@ -335,13 +336,16 @@ impl Stage {
                 self.look();
             }
         }
-        if self.world.is_left {
+        if self.world.closes_readers {
             while !self.closers.is_empty() {
                 self.close_one();
             }
-            let calm = self.world.manners.calm;
+            let calm = self.world.behaviour.calm;
             while block_on(attempt(&mut self.rng, calm, self.buffer.unobserved())).is_err() {}
-            assert!(!self.buffer.is_observed(), "unobserved, but not for long");
+            assert!(
+                !self.buffer.is_observed(),
+                "a reader came after the last had left"
+            );
         }
         _ = caught(|| self.deferred = None);
         _ = caught(|| self.place = None);
@@ -353,7 +357,7 @@ impl Stage {
         }
     }
 
-    /// Publishes in one of the ways there are.
+    /// Publishes in a random way.
     fn publish(&mut self) {
         let fails = self.maker.fails();
         let count = 1 + u32::try_from(self.rng.below(20)).expect("few");
@@ -365,9 +369,9 @@ impl Stage {
             deferred,
             ..
         } = self;
-        let mut put_off = |later| caught(|| drop(deferred.replace(later)));
-        // How many items, of how many events.
-        let (count, parts, answer) = match self.rng.below(20) {
+        let mut defer = |later| caught(|| drop(deferred.replace(later)));
+        // The number of items, and of events in each.
+        let (count, parts, result) = match self.rng.below(20) {
             0..8 => (1, 1, caught(|| buffer.push(maker.one(first)))),
             8..11 => {
                 let item = maker.item(first, parts, fails);
@@ -381,26 +385,26 @@ impl Stage {
             14 => (
                 1,
                 1,
-                caught(|| buffer.push_deferred(maker.one(first))).and_then(&mut put_off),
+                caught(|| buffer.push_deferred(maker.one(first))).and_then(&mut defer),
             ),
             15 => {
                 let later = caught(|| buffer.append_deferred(maker.item(first, parts, fails)));
-                (1, parts, later.and_then(&mut put_off))
+                (1, parts, later.and_then(&mut defer))
             }
             16 => (0, 0, caught(|| buffer.extend(None))),
             17 => (0, 0, caught(|| flush(buffer))),
             _ => (1, 1, caught(|| send(buffer, maker.one(first)))),
         };
-        if is_published(&answer) {
-            // What publishes nothing does not trim either.
-            self.is_trimmed = answer.is_ok() && (self.is_trimmed || count > 0);
+        if is_published(&result) {
+            // A call that publishes nothing does not trim the window, either.
+            self.is_trimmed = result.is_ok() && (self.is_trimmed || count > 0);
             self.n = first + count;
             let last = |n| u64::from(n) * INDEXES + u64::from(parts) - 1;
             self.lasts.extend((first..self.n).map(last));
         }
     }
 
-    /// What following the buffer after an index gives.
+    /// The expected result of `subscribe_after`: the number of the next item.
     fn resumes_at(&self, index: u64) -> Result<u32, ResumeError> {
         let retained = &self.lasts[self.oldest() as usize..];
         let is_retained = !retained.is_empty();
@@ -416,13 +420,13 @@ impl Stage {
         Ok(self.oldest() + u32::try_from(passed).expect("few"))
     }
 
-    /// Does what one can do with a buffer besides publishing.
+    /// Uses the buffer in a random way other than publishing.
     fn look(&mut self) {
         let tail = self.tail();
         match self.rng.below(10) {
-            0 => self.seat(self.buffer.subscribe(), tail),
+            0 => self.start_reader(self.buffer.subscribe(), tail),
             1 if self.is_trimmed => {
-                self.seat(self.buffer.subscribe_from_start(), self.at(self.oldest()));
+                self.start_reader(self.buffer.subscribe_from_start(), self.at(self.oldest()));
             }
             2 if self.is_trimmed => {
                 let newest = u64::from(self.n) * INDEXES;
@@ -432,17 +436,17 @@ impl Stage {
                     0
                 };
                 let after = from.saturating_sub(2) + self.rng.below(newest - from + INDEXES);
-                let answer = self.buffer.subscribe_after(after);
+                let result = self.buffer.subscribe_after(after);
                 let expected = self.resumes_at(after);
-                assert_eq!(answer.as_ref().err(), expected.as_ref().err());
-                if let (Ok(reader), Ok(n)) = (answer, expected) {
-                    self.seat(reader, self.at(n));
+                assert_eq!(result.as_ref().err(), expected.as_ref().err());
+                if let (Ok(reader), Ok(n)) = (result, expected) {
+                    self.start_reader(reader, self.at(n));
                 }
             }
             3 => match self.bookmark.take() {
                 None => self.bookmark = Some((self.buffer.tail().bookmark(), self.n)),
                 Some((mark, n)) if self.is_trimmed => match self.buffer.upgrade(&mark) {
-                    Ok(reader) => self.seat(reader, self.at(n)),
+                    Ok(reader) => self.start_reader(reader, self.at(n)),
                     Err(lost) => {
                         let expected = BookmarkError::Lost((self.oldest() - n).into());
                         assert_eq!(lost, expected, "from {n} on");
@@ -453,7 +457,7 @@ impl Stage {
             4 => match self.place.take() {
                 None => self.place = Some((self.buffer.tail(), tail)),
                 Some((place, start)) => {
-                    self.seat(place.subscribe(), start);
+                    self.start_reader(place.subscribe(), start);
                     _ = caught(|| drop(place));
                 }
             },
@@ -471,7 +475,7 @@ impl Stage {
                 assert_eq!(newest, (retained > 0).then_some(self.n), "the newest item");
             }
             8 => {
-                let calm = self.world.manners.calm;
+                let calm = self.world.behaviour.calm;
                 let (rng, buffer) = (&mut self.rng, &self.buffer);
                 _ = caught(|| attempt(rng, calm, buffer.unobserved()).now_or_never());
             }
@@ -487,7 +491,7 @@ impl Stage {
         }
     }
 
-    /// Several producers instead of one.
+    /// Splits the work among several producers.
     fn share(self, producers: usize, plan: Plan) -> Vec<thread::JoinHandle<Done>> {
         let Self {
             buffer,
@@ -508,7 +512,7 @@ impl Stage {
                     rng: rng.fork(),
                     ..maker
                 };
-                let one = One {
+                let one = SharedProducer {
                     buffer,
                     maker,
                     items: items / u32::try_from(producers).expect("few"),
@@ -522,11 +526,11 @@ impl Stage {
     }
 }
 
-/// Nobody ends it before all producers are done.
+/// No producer ends the buffer before all are done.
 const OPEN: &str = "the buffer has not ended";
 
-/// One of several producers.
-struct One {
+/// One of several producers of a stream.
+struct SharedProducer {
     buffer: SharedBuffer<Event>,
     maker: Maker,
     items: u32,
@@ -535,7 +539,7 @@ struct One {
     readers: Vec<Handle<Report>>,
 }
 
-impl One {
+impl SharedProducer {
     fn produce(mut self, plan: Plan) -> Done {
         let mut n = 0;
         while n < self.items {
@@ -557,7 +561,7 @@ impl One {
         let Self { buffer, maker, .. } = self;
         let count = 1 + u32::try_from(self.rng.below(20)).expect("few");
         let parts = 1 + u16::try_from(self.rng.below(5)).expect("few");
-        let (count, answer) = match self.rng.below(6) {
+        let (count, result) = match self.rng.below(6) {
             0..3 => (1, caught(|| buffer.push(maker.one(n)).expect(OPEN))),
             3 => (
                 1,
@@ -568,12 +572,12 @@ impl One {
                 caught(|| buffer.extend(maker.each(n, count, fails)).expect(OPEN)),
             ),
             _ => {
-                let answer = caught(|| send(buffer, maker.one(n)));
+                let result = caught(|| send(buffer, maker.one(n)));
                 flush(buffer);
-                (1, answer)
+                (1, result)
             }
         };
-        if is_published(&answer) { count } else { 0 }
+        if is_published(&result) { count } else { 0 }
     }
 
     fn look(&mut self) {
@@ -585,12 +589,12 @@ impl One {
                 } else {
                     self.buffer.subscribe()
                 };
-                let seat = Seat::new(
+                let task = ReaderTask::new(
                     Log::new(Start::Unknown),
                     self.rng.fork(),
-                    self.world.manners,
+                    self.world.behaviour,
                 );
-                self.readers.push(seat.start(reader));
+                self.readers.push(task.start(reader));
             }
             2 => {
                 let post = Some((self.buffer.tail(), None));
@@ -610,17 +614,17 @@ fn end(buffer: EventBuffer<Event>, plan: Plan, world: &World) -> Ending {
             Ending::Closed
         }
         Plan::Fail => {
-            _ = caught(|| buffer.fail("on purpose"));
+            _ = caught(|| buffer.fail("injected"));
             Ending::Failed
         }
-        Plan::Ring => {
+        Plan::Cycle => {
             let itself = buffer.tail();
             _ = caught(|| buffer.splice(itself));
             Ending::Failed
         }
         Plan::Splice(to) => {
             let post = world.posts[usize::from(to)].lock().clone();
-            let (place, index) = post.expect("posts are there until all have ended");
+            let (place, index) = post.expect("posts remain until all streams have ended");
             _ = caught(|| buffer.splice(place));
             Ending::Spliced(to, index)
         }

@@ -8,11 +8,11 @@ use tokio_test::{assert_pending, assert_ready, task};
 
 use crate::support::{retaining, watchdog};
 
-/// Items that were freed and may still count: those of a block of memory.
+/// Freed items that may still be counted: at most one block of memory.
 const BLOCK: u64 = 64;
 
 #[test]
-fn without_readers_nothing_is_in_memory_but_the_window() {
+fn without_readers_only_the_window_is_in_memory() {
     let _watchdog = watchdog();
     let mut unretained = retaining(Replay::None);
     let mut newest = EventBuffer::new();
@@ -30,7 +30,7 @@ fn without_readers_nothing_is_in_memory_but_the_window() {
 }
 
 #[test]
-fn what_a_reader_has_not_received_is_in_memory() {
+fn unread_items_are_in_memory() {
     let _watchdog = watchdog();
     let mut buffer = retaining(Replay::None);
     let mut reader = buffer.subscribe();
@@ -47,7 +47,7 @@ fn what_a_reader_has_not_received_is_in_memory() {
 }
 
 #[test]
-fn a_batch_that_was_never_published_does_not_count() {
+fn an_unpublished_batch_is_not_counted() {
     let _watchdog = watchdog();
     let mut buffer = retaining(Replay::None);
     let reader = buffer.subscribe();
@@ -62,7 +62,7 @@ fn a_batch_that_was_never_published_does_not_count() {
 }
 
 #[test]
-fn large_items_count_exactly() {
+fn large_items_are_counted_exactly() {
     let _watchdog = watchdog();
     let mut buffer = retaining(Replay::Last(3));
     let mut reader = buffer.subscribe();
@@ -77,7 +77,7 @@ fn large_items_count_exactly() {
 }
 
 #[test]
-fn items_of_a_buffer_that_is_spliced_count_there_alone() {
+fn a_splice_does_not_add_to_the_backlog_of_the_live_buffer() {
     let _watchdog = watchdog();
     let mut live = retaining(Replay::None);
     let mut snapshot = retaining(Replay::None);
@@ -97,7 +97,7 @@ fn items_of_a_buffer_that_is_spliced_count_there_alone() {
 }
 
 #[test]
-fn readers_count_until_they_are_dropped_or_closed() {
+fn readers_are_counted_until_they_are_dropped_or_closed() {
     let _watchdog = watchdog();
     let mut buffer = retaining(Replay::None);
     let reader = buffer.subscribe();
@@ -113,13 +113,13 @@ fn readers_count_until_they_are_dropped_or_closed() {
     drop((reader, other));
     assert_eq!(buffer.subscriber_count(), 2);
     buffer.extend(0..1_000);
-    assert_eq!(buffer.subscriber_count(), 1, "one was closed for its lag");
+    assert_eq!(buffer.subscriber_count(), 1, "one was closed for lagging");
     drop((clone, limited));
     assert_eq!(buffer.subscriber_count(), 0);
 }
 
 #[test]
-fn the_first_reader_is_awaited() {
+fn observed_completes_with_the_first_reader() {
     let _watchdog = watchdog();
     let buffer = EventBuffer::<u8>::new();
     let place = buffer.tail();
@@ -139,7 +139,7 @@ fn the_first_reader_is_awaited() {
 }
 
 #[test]
-fn a_splice_brings_the_first_reader() {
+fn a_splice_can_bring_the_first_reader() {
     let _watchdog = watchdog();
     let (live, snapshot) = (SharedBuffer::<u8>::new(), EventBuffer::new());
     let _reader = snapshot.subscribe();
@@ -152,7 +152,7 @@ fn a_splice_brings_the_first_reader() {
 
 type Subscribe = fn(&SharedBuffer<u8>) -> Subscription<u8>;
 
-/// Uses the buffer when it is woken, which must not be under its lock.
+/// A waker that uses the buffer, which would deadlock if it ran under the buffer's lock.
 struct Uses(SharedBuffer<u8>);
 
 impl Wake for Uses {
@@ -162,7 +162,7 @@ impl Wake for Uses {
 }
 
 #[test]
-fn who_waits_for_readers_may_use_the_buffer_when_it_is_woken() {
+fn a_task_that_waits_for_readers_may_use_the_buffer_when_woken() {
     let _watchdog = watchdog();
     let shared = SharedBuffer::new();
     let waker = Arc::new(Uses(shared.clone())).into();
@@ -184,7 +184,7 @@ fn who_waits_for_readers_may_use_the_buffer_when_it_is_woken() {
             "published by the waker, after {before:?}"
         );
     }
-    // By a splice, under the lock of all splices.
+    // A splice wakes it too, while it holds the lock of all splices.
     let snapshot = SharedBuffer::new();
     let _reader = snapshot.subscribe();
     let mut observed = Box::pin(shared.observed());

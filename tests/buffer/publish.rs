@@ -1,4 +1,4 @@
-//! Publishing, retention, replay and the counts.
+//! Publishing, retention, replay and counts.
 
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -77,7 +77,7 @@ fn a_window_of_n_keeps_the_newest_n() {
 }
 
 #[test]
-fn an_item_is_freed_as_soon_as_nobody_can_reach_it() {
+fn an_item_is_freed_as_soon_as_it_is_unreachable() {
     let _watchdog = watchdog();
     let mut buffer = retaining(Replay::None);
     let payload = Arc::new(());
@@ -93,10 +93,10 @@ fn an_item_is_freed_as_soon_as_nobody_can_reach_it() {
     for left in (0..3).rev() {
         drop(items.try_recv().unwrap());
         drop(cloned.try_recv().unwrap());
-        // In the middle of a backlog `cloned` may keep what it has passed.
+        // In the middle of a backlog, `cloned` may keep items that it has passed.
         assert!(held() >= left);
     }
-    assert_eq!(held(), 0, "everybody has passed");
+    assert_eq!(held(), 0, "both readers have passed it");
 
     buffer.push(payload.clone());
     let item = items.try_recv().unwrap();
@@ -124,7 +124,7 @@ fn reading_items_frees_each_one_at_once() {
 }
 
 #[test]
-fn a_reader_of_clones_holds_few_of_the_items_that_it_has_passed() {
+fn a_cloned_reader_keeps_few_of_the_items_it_has_passed() {
     let _watchdog = watchdog();
     let mut buffer = retaining(Replay::None);
     let payload = Arc::new(());
@@ -141,7 +141,7 @@ fn a_reader_of_clones_holds_few_of_the_items_that_it_has_passed() {
 }
 
 #[test]
-fn what_a_chunk_lent_is_freed_by_reading_on() {
+fn reading_on_frees_what_a_chunk_lent() {
     let _watchdog = watchdog();
     let mut buffer = retaining(Replay::None);
     let payload = Arc::new(());
@@ -152,7 +152,7 @@ fn what_a_chunk_lent_is_freed_by_reading_on() {
     assert_eq!(Arc::strong_count(&payload) - 1, 100);
     let mut reader = reader.cloned();
     drop(reader.try_recv().unwrap());
-    // But for as many as a reader of clones may have passed.
+    // A `Cloned` may keep up to 32 items that it has passed.
     assert!(Arc::strong_count(&payload) - 1 <= 49 + 32);
 }
 
@@ -171,7 +171,7 @@ fn events_may_be_of_any_size() {
         }
     }
     let _watchdog = watchdog();
-    // Of these, several, two, one, and not even one fit in what is allocated at once.
+    // Several, two, one, or not even one of these fit in a block.
     let sizes: [fn(); 5] = [of::<0>, of::<1>, of::<60>, of::<100>, of::<200>];
     for size in sizes {
         size();
@@ -179,7 +179,7 @@ fn events_may_be_of_any_size() {
 }
 
 #[test]
-fn items_are_equal_where_their_events_are() {
+fn items_are_equal_if_their_events_are() {
     let _watchdog = watchdog();
     let item = |events: &[u8]| {
         let mut buffer = EventBuffer::new();
@@ -191,7 +191,7 @@ fn items_are_equal_where_their_events_are() {
 }
 
 #[test]
-fn a_held_item_keeps_what_follows_alive() {
+fn an_item_handle_keeps_later_items_alive() {
     let _watchdog = watchdog();
     let mut buffer = retaining(Replay::Last(1));
     buffer.push(0);
@@ -224,8 +224,8 @@ fn a_reader_resumes_after_an_index() {
     let ahead = |index, newest| Err(ResumeError::Ahead { index, newest });
     let too_old = |index, oldest| Err(ResumeError::TooOld { index, oldest });
     let after = |buffer: &EventBuffer<At>, index| buffer.subscribe_after(index).map(events);
-    assert_eq!(after(&buffer, 7), ahead(7, None), "nothing is there");
-    assert_eq!(after(&buffer, 0), ahead(0, None), "no magic zero");
+    assert_eq!(after(&buffer, 7), ahead(7, None), "the buffer is empty");
+    assert_eq!(after(&buffer, 0), ahead(0, None), "zero is not special");
     buffer.extend([At(10), At(20), At(30)]);
     assert_eq!(after(&buffer, 31), ahead(31, Some(30)));
     assert_eq!(events(buffer.subscribe_after(5).unwrap()).len(), 3);
@@ -244,20 +244,24 @@ fn a_reader_resumes_after_an_index() {
     assert!(buffer.latest().unwrap().has_index(40));
     assert!(!buffer.latest().unwrap().has_index(0));
 
-    // What stood where the newest one stands now is gone, too.
+    // The newest item has replaced an older one in its node: the older one is gone, too.
     let mut buffer = retaining(Replay::Last(1));
     buffer.push(At(10));
     assert!(buffer.subscribe_after(5).is_ok());
     buffer.push(At(20));
     assert_eq!(after(&buffer, 5), too_old(5, Some(20)));
 
-    // What nobody saw was dropped all the same.
+    // An item that no reader saw was dropped nevertheless.
     let mut buffer = retaining(Replay::None);
     buffer.push(At(10));
     assert_eq!(after(&buffer, 7), too_old(7, None));
-    assert_eq!(after(&buffer, 10), too_old(10, None), "who knows");
+    assert_eq!(
+        after(&buffer, 10),
+        too_old(10, None),
+        "there may have been later ones"
+    );
 
-    // An item that contains later events is delivered whole, wherever it stands.
+    // An item that contains a later event is delivered whole, wherever it is in the window.
     let mut buffer = retaining(Replay::Last(2));
     buffer.append([At(1), At(2)]);
     buffer.append([At(4), At(6), At(8)]);
@@ -274,7 +278,7 @@ fn a_reader_resumes_after_an_index() {
     assert_eq!(after(&buffer, 8).unwrap(), []);
     assert_eq!(after(&buffer, 9), ahead(9, Some(8)));
 
-    // What points at an event has its index.
+    // A pointer to an event has the index of that event.
     assert_eq!(subscribed_after_7([&At(7), &At(8)]), [&At(8)]);
     assert_eq!(
         subscribed_after_7([7, 8].map(|n| Arc::new(At(n)))),
@@ -283,7 +287,7 @@ fn a_reader_resumes_after_an_index() {
 }
 
 #[test]
-fn the_producer_learns_when_nobody_follows() {
+fn the_producer_learns_when_there_are_no_readers() {
     let _watchdog = watchdog();
     let buffer = EventBuffer::<u8>::new();
     assert!(!buffer.is_observed());
@@ -301,7 +305,7 @@ fn the_producer_learns_when_nobody_follows() {
 }
 
 #[test]
-fn lag_counts_what_is_unread() {
+fn lag_counts_unread_items() {
     let _watchdog = watchdog();
     let mut buffer = retaining(Replay::None);
     let mut reader = buffer.subscribe();
@@ -316,7 +320,7 @@ fn lag_counts_what_is_unread() {
     for replay in [Replay::Last(1), Replay::Last(3), Replay::All] {
         let mut buffer = retaining(replay);
         for n in 0..5 {
-            // The second one may stand where the first one stood.
+            // The second item may reuse the node of the first.
             for many in [1, 1, 2] {
                 match many {
                     1 => buffer.push(n),
@@ -339,14 +343,14 @@ fn ten_million_unread_items_are_dropped_without_recursion() {
     let reader = buffer.subscribe();
     buffer.extend(0..10_000_000_u64);
     assert_eq!(reader.lag(), 10_000_000);
-    // On a thread whose stack a recursion would overflow soon.
+    // On a small stack, which recursion would soon overflow.
     let small = std::thread::Builder::new().stack_size(64 * 1024);
     small.spawn(move || drop(reader)).unwrap().join().unwrap();
     drop(buffer);
 }
 
 #[test]
-fn with_no_reader_nothing_is_kept() {
+fn without_readers_nothing_is_kept() {
     let _watchdog = watchdog();
     let payload = Arc::new(());
     let mut buffer = retaining(Replay::None);
@@ -362,10 +366,10 @@ fn a_panic_in_the_iterator_publishes_nothing() {
     let _watchdog = watchdog();
     let mut buffer = retaining(Replay::All);
     let panics = || (0..5).map(|n| if n == 3 { panic!("as planned") } else { n });
-    let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| buffer.extend(panics())));
-    assert!(answer.is_err());
-    let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| buffer.append(panics())));
-    assert!(answer.is_err());
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| buffer.extend(panics())));
+    assert!(result.is_err());
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| buffer.append(panics())));
+    assert!(result.is_err());
     buffer.push(7);
     assert_eq!(events(buffer.subscribe_from_start()), [7]);
 }
@@ -400,20 +404,20 @@ fn several_producers_share_a_buffer() {
     assert_eq!(reader.recv_blocking(), Err(RecvError::Closed));
 }
 
-/// A source that is always ready is seen while it runs, and what came before an error of it is not lost
+/// A source that is always ready is received while it runs, and items before its error are not lost
 /// (futures 2552, vector 5058).
 #[test]
-fn a_sink_publishes_each_event_as_it_comes() {
+fn a_sink_publishes_each_event_at_once() {
     fn forward<S: Sink<u32, Error: std::fmt::Debug> + Unpin>(
         mut sink: S,
         mut reader: task::Spawn<event_buffer::Cloned<u32>>,
     ) -> (S, task::Spawn<event_buffer::Cloned<u32>>) {
         assert_pending!(reader.poll_next());
         assert_ready!(task::spawn(sink.feed(1)).poll()).unwrap();
-        assert!(reader.is_woken(), "though nothing was flushed");
+        assert!(reader.is_woken(), "even though nothing was flushed");
         assert_eq!(assert_ready!(reader.poll_next()), Some(Ok(1)));
 
-        // What is received while the source is still being read.
+        // Events are received while the source is still being read.
         let mut seen = Vec::new();
         let endless = stream::iter(2..1_000).inspect(|_| {
             seen.extend(std::iter::from_fn(|| reader.try_recv().ok()));
@@ -422,7 +426,7 @@ fn a_sink_publishes_each_event_as_it_comes() {
         assert_eq!(seen, (2..999).collect::<Vec<_>>());
         assert_eq!(reader.try_recv(), Ok(999));
 
-        // Its error, and a cancel of the task that reads it.
+        // The source fails, and the task that reads it is cancelled.
         assert_pending!(reader.poll_next());
         let fails = stream::iter([Ok(1_000), Err("broke")]);
         let sent = task::spawn(fails.forward((&mut sink).sink_map_err(|_| "full"))).poll();
@@ -466,13 +470,13 @@ fn closing_the_sink_does_not_end_the_buffer() {
         assert_eq!(reader.try_recv(), Ok(n));
     }
     assert_eq!(reader.try_recv(), Err(TryRecvError::Empty));
-    // Moved into `forward`, the last handle is dropped by it.
+    // `forward` owns the last handle, and drops it.
     assert_ready!(task::spawn(stream::iter([4]).map(Ok).forward(other)).poll()).unwrap();
     assert_eq!(reader.try_recv(), Ok(4));
     assert_eq!(reader.try_recv(), Err(TryRecvError::Closed));
 }
 
-/// Each event knows the item that replaces it.
+/// Each event holds the item that replaces it.
 #[test]
 fn events_that_hold_the_next_item_are_dropped_without_recursion() {
     struct Version(OnceLock<BufferItem<Version>>, #[expect(dead_code)] Arc<()>);
@@ -497,7 +501,7 @@ fn events_that_hold_the_next_item_are_dropped_without_recursion() {
     assert_eq!(Arc::strong_count(&alive), 1);
 }
 
-/// No larger than what it takes to make one.
+/// The stack is no larger than building the event requires.
 #[test]
 #[expect(clippy::large_stack_arrays)]
 fn a_large_event_is_dropped_without_a_copy_on_the_stack() {
@@ -549,7 +553,7 @@ fn dropping_a_long_chain_of_splices_does_not_recurse() {
     let small = || std::thread::Builder::new().stack_size(32 * 1024);
     let dropping = small().spawn(move || drop((reader, buffer)));
     dropping.unwrap().join().unwrap();
-    // The last one to hold it is a writer, which outlives all of it by a little.
+    // A writer holds the chain last, and outlives it a little.
     let unread = EventBuffer::builder().replay(Replay::None).build();
     let dropping = small().spawn(move || unread.splice(start));
     dropping.unwrap().join().unwrap();

@@ -1,4 +1,4 @@
-//! Buffers that have ended, for readers that come late.
+//! Recordings: ended buffers that late readers can replay.
 
 use std::sync::Arc;
 use std::thread;
@@ -34,7 +34,7 @@ fn late_readers_replay_all_and_end() {
 }
 
 #[test]
-fn it_has_what_the_window_had() {
+fn a_recording_has_what_the_window_retained() {
     let _watchdog = watchdog();
     for (window, expected) in [(Replay::None, vec![]), (Replay::Last(2), vec![4, 5])] {
         let mut buffer = EventBuffer::builder().replay(window).build();
@@ -47,7 +47,7 @@ fn it_has_what_the_window_had() {
 }
 
 #[test]
-fn running_readers_end_as_they_do_when_it_is_closed() {
+fn finish_ends_running_readers_as_close_does() {
     let _watchdog = watchdog();
     let mut buffer = retaining(Replay::All);
     let mut reader = buffer.subscribe().cloned();
@@ -62,7 +62,7 @@ fn running_readers_end_as_they_do_when_it_is_closed() {
 }
 
 #[test]
-fn it_is_freed_with_the_last_handle_and_reader() {
+fn a_recording_is_freed_with_its_last_handle_and_reader() {
     let _watchdog = watchdog();
     let event = Arc::new(());
     let mut buffer = retaining(Replay::All);
@@ -79,7 +79,7 @@ fn it_is_freed_with_the_last_handle_and_reader() {
 }
 
 #[test]
-fn a_shared_buffer_is_recorded_while_others_have_handles() {
+fn a_shared_buffer_can_be_finished_while_other_handles_exist() {
     let _watchdog = watchdog();
     let shared = SharedBuffer::from(retaining(Replay::All));
     let other = shared.clone();
@@ -88,14 +88,14 @@ fn a_shared_buffer_is_recorded_while_others_have_handles() {
     assert!(other.push(3).is_err());
     assert_eq!(events(recording.subscribe()), [1, 2]);
     assert_eq!(events(other.subscribe_from_start()), [1, 2]);
-    assert_eq!(other.finish().len(), 2, "as often as one likes");
+    assert_eq!(other.finish().len(), 2, "`finish` can be called again");
     other.close();
     assert!(other.retained() == 0 && other.finish().is_empty());
     assert_eq!(events(recording.subscribe()), [1, 2]);
 }
 
 #[test]
-fn one_of_a_buffer_that_has_failed_ends_so() {
+fn a_recording_of_a_failed_buffer_ends_with_its_failure() {
     let _watchdog = watchdog();
     let shared = SharedBuffer::<u8>::new();
     shared.fail("out of luck");
@@ -104,7 +104,7 @@ fn one_of_a_buffer_that_has_failed_ends_so() {
 }
 
 #[test]
-fn it_does_not_count_as_a_reader() {
+fn a_recording_is_not_counted_as_a_reader() {
     let _watchdog = watchdog();
     let shared = SharedBuffer::from(retaining(Replay::All));
     shared.push(1).unwrap();
@@ -116,7 +116,7 @@ fn it_does_not_count_as_a_reader() {
 }
 
 #[test]
-fn many_replay_it_at_once() {
+fn several_threads_replay_a_recording() {
     let _watchdog = watchdog();
     let mut buffer = retaining(Replay::All);
     buffer.extend(0..10_000);

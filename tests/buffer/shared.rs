@@ -1,4 +1,4 @@
-//! Several producers: how any of them ends the buffer, and what the others find then.
+//! Several producers: each can end the buffer, and the others get their events back.
 
 use std::cell::RefCell;
 use std::sync::atomic::AtomicUsize;
@@ -54,7 +54,7 @@ fn after_the_end_publishing_returns_the_events() {
 }
 
 #[test]
-fn the_error_needs_nothing_of_the_events() {
+fn the_error_requires_no_traits_of_the_events() {
     let _watchdog = watchdog();
     let shared = SharedBuffer::new();
     shared.close();
@@ -64,9 +64,9 @@ fn the_error_needs_nothing_of_the_events() {
     assert!(ended.into_events() == [Plain(1)]);
 }
 
-/// A forwarded source stops with the first event that has no place, and has it back.
+/// `forward` stops at the first event that is not accepted, and returns it in the error.
 #[test]
-fn a_forwarded_source_fails_with_the_event_that_came_too_late() {
+fn forward_fails_with_the_event_that_came_too_late() {
     let _watchdog = watchdog();
     let shared = all();
     let other = shared.clone();
@@ -83,7 +83,7 @@ fn a_forwarded_source_fails_with_the_event_that_came_too_late() {
 }
 
 #[test]
-fn the_first_end_counts() {
+fn only_the_first_end_counts() {
     let _watchdog = watchdog();
     for first in ENDS {
         let shared = all();
@@ -100,30 +100,30 @@ fn the_first_end_counts() {
 }
 
 #[test]
-fn closing_the_sink_ends_nothing_but_the_inherent_close_does() {
+fn closing_the_sink_does_not_end_the_buffer_but_close_does() {
     let _watchdog = watchdog();
     let mut shared = SharedBuffer::new();
     block_on(SinkExt::close(&mut shared)).unwrap();
     assert!(shared.push(1).is_ok());
-    // With `SinkExt` in scope.
+    // The inherent method wins even though `SinkExt` is in scope.
     let () = shared.close();
     assert!(shared.push(2).is_err());
 }
 
 #[test]
-fn a_splice_that_leads_back_fails_the_buffer() {
+fn a_cyclic_splice_fails_the_buffer() {
     let _watchdog = watchdog();
     let shared = SharedBuffer::<u8>::new();
     let mut reader = shared.subscribe();
     shared.splice(shared.tail());
     let Err(RecvError::Failed(error)) = reader.recv_blocking() else {
-        panic!("a ring");
+        panic!("the cycle was not detected");
     };
     assert!(error.downcast_ref::<SpliceCycle>().is_some());
 }
 
 #[test]
-fn handles_of_a_spliced_buffer_keep_nothing_of_the_other_one() {
+fn handles_of_a_spliced_buffer_keep_nothing_of_the_live_one() {
     let _watchdog = watchdog();
     let mut live = EventBuffer::builder().replay(Replay::None).build();
     let shared = all();
@@ -160,7 +160,7 @@ fn a_weak_handle_keeps_neither_the_buffer_nor_an_item() {
 }
 
 #[test]
-fn a_buffer_that_has_ended_is_not_given_back() {
+fn into_inner_returns_nothing_once_the_buffer_has_ended() {
     let _watchdog = watchdog();
     let event = Arc::new(());
     let shared = all();
@@ -171,7 +171,7 @@ fn a_buffer_that_has_ended_is_not_given_back() {
 }
 
 #[test]
-fn what_ends_a_buffer_frees_its_window() {
+fn ending_a_buffer_frees_its_window() {
     let _watchdog = watchdog();
     let ends: [fn(&SharedBuffer<Arc<()>>); 3] = [
         |shared| shared.close(),
@@ -236,7 +236,7 @@ fn a_resumed_reader_starts_after_its_index() {
     ));
 }
 
-/// Uses the buffer in its drop, which must not be under the buffer's lock.
+/// Uses the buffer when it is dropped, which would deadlock under the buffer's lock.
 struct Uses(SharedBuffer<Option<Uses>>, Arc<AtomicUsize>);
 
 impl Drop for Uses {
@@ -248,7 +248,7 @@ impl Drop for Uses {
 }
 
 #[test]
-fn events_may_use_the_buffer_when_they_are_dropped() {
+fn destructors_of_events_may_use_the_buffer() {
     let _watchdog = watchdog();
     let ends: [fn(&SharedBuffer<Option<Uses>>); 5] = [
         |shared| shared.close(),
@@ -273,9 +273,9 @@ fn events_may_use_the_buffer_when_they_are_dropped() {
     }
 }
 
-/// An error is user code, too.
+/// An error's destructor is user code, too.
 #[test]
-fn an_error_that_comes_too_late_is_dropped_outside_the_lock() {
+fn an_error_after_the_end_is_dropped_outside_the_lock() {
     #[derive(Debug)]
     struct Uses(SharedBuffer<u8>);
 
@@ -299,9 +299,9 @@ fn an_error_that_comes_too_late_is_dropped_outside_the_lock() {
     shared.fail(Uses(shared.clone()));
 }
 
-/// Whatever is not published is given back, and nothing is lost between.
+/// Every event is either received or returned to its producer.
 #[test]
-fn over_threads_each_event_is_published_or_given_back() {
+fn across_threads_each_event_is_published_or_given_back() {
     const EVENTS: usize = 2_000;
     let _watchdog = watchdog();
     for round in 0..20 {
@@ -342,9 +342,9 @@ fn over_threads_each_event_is_published_or_given_back() {
     }
 }
 
-/// A limited reader that is over its limit has the events of a shared buffer dropped outside the lock.
+/// Events that a limit discards are dropped outside the buffer's lock.
 #[test]
-fn a_limited_reader_of_a_shared_buffer_may_use_it() {
+fn events_discarded_by_a_limit_may_use_the_shared_buffer() {
     thread_local! {
         static SHARED: RefCell<Option<SharedBuffer<Event>>> = const { RefCell::new(None) };
     }

@@ -14,7 +14,7 @@ use tokio_test::{assert_pending, assert_ready, task};
 
 use crate::support::{events, retaining, watchdog};
 
-/// A buffer of the items 0 to 9 and the places at each of them.
+/// A buffer of the items 0 to 9, and the position of each.
 fn ten() -> (EventBuffer<u32>, Vec<Position<u32>>) {
     let mut buffer = retaining(Replay::All);
     let mut places = Vec::new();
@@ -26,7 +26,7 @@ fn ten() -> (EventBuffer<u32>, Vec<Position<u32>>) {
 }
 
 #[test]
-fn a_splice_goes_on_with_the_start_item_itself_at_every_place() {
+fn a_splice_continues_with_the_item_at_its_position() {
     let _watchdog = watchdog();
     let (mut live, places) = ten();
     for (n, place) in (0..).zip(&places) {
@@ -38,7 +38,7 @@ fn a_splice_goes_on_with_the_start_item_itself_at_every_place() {
         assert_eq!(u64::from(10 - n) + 1, waiting.lag());
         assert_eq!(events(waiting), expected);
     }
-    // By handle: at the item (inclusive) and after it.
+    // Positions from an item handle: at the item (inclusive) and after it.
     let head = live.latest().unwrap();
     for (place, expected) in [(head.position(), vec![9, 10]), (head.after(), vec![10])] {
         let snapshot = retaining(Replay::All);
@@ -52,7 +52,7 @@ fn a_splice_goes_on_with_the_start_item_itself_at_every_place() {
 }
 
 #[test]
-fn a_splice_at_an_empty_tail_goes_on_with_what_comes() {
+fn a_splice_at_an_empty_tail_continues_with_later_items() {
     let _watchdog = watchdog();
     let mut live = EventBuffer::new();
     let mut snapshot = EventBuffer::new();
@@ -69,7 +69,7 @@ fn a_splice_at_an_empty_tail_goes_on_with_what_comes() {
 }
 
 #[test]
-fn a_reader_that_waits_is_woken_by_the_splice() {
+fn a_splice_wakes_a_waiting_reader() {
     let _watchdog = watchdog();
     let mut live = EventBuffer::new();
     let snapshot = EventBuffer::new();
@@ -105,7 +105,7 @@ fn a_splice_into_an_ended_buffer_drains_it_and_ends() {
         assert_eq!(
             reader.try_recv(),
             Err(TryRecvError::Closed),
-            "the failure was said"
+            "the failure has been reported"
         );
         let mut late = place.subscribe();
         let failure = std::iter::repeat_with(|| late.try_recv()).find_map(Result::err);
@@ -148,7 +148,7 @@ fn a_chain_of_splices_is_one_stream() {
 }
 
 #[test]
-fn a_splice_that_leads_back_is_an_error_not_a_ring() {
+fn a_cyclic_splice_is_reported_as_an_error() {
     let _watchdog = watchdog();
     let mut one = retaining(Replay::All);
     one.push(1);
@@ -157,7 +157,7 @@ fn a_splice_that_leads_back_is_an_error_not_a_ring() {
     one.splice(start);
     assert_eq!(reader.recv_blocking(), Ok(1));
     let Err(RecvError::Failed(error)) = reader.recv_blocking() else {
-        panic!("not refused");
+        panic!("the cycle was not detected");
     };
     assert!(error.downcast_ref::<SpliceCycle>().is_some());
     assert!(error.to_string().contains("leads back"));
@@ -171,7 +171,7 @@ fn a_splice_that_leads_back_is_an_error_not_a_ring() {
 }
 
 #[test]
-fn a_buffer_is_observed_by_readers_who_will_come_to_it() {
+fn a_buffer_is_observed_by_readers_that_will_reach_it() {
     let _watchdog = watchdog();
     let live = EventBuffer::new();
     let mut snapshot = EventBuffer::new();
@@ -185,7 +185,7 @@ fn a_buffer_is_observed_by_readers_who_will_come_to_it() {
     assert_eq!(
         reader.try_recv(),
         Err(TryRecvError::Empty),
-        "now beyond the splice"
+        "it has passed the splice"
     );
     drop(reader);
     assert!(live.is_observed());
@@ -195,7 +195,7 @@ fn a_buffer_is_observed_by_readers_who_will_come_to_it() {
     assert!(unobserved.is_woken());
     assert!(!live.is_observed());
 
-    // Also by one that comes when all others have gone.
+    // It is observed again by a reader that comes after all others have gone.
     let snapshot = EventBuffer::new();
     let place = snapshot.tail();
     snapshot.splice(live.tail());
@@ -209,7 +209,7 @@ fn a_buffer_is_observed_by_readers_who_will_come_to_it() {
 }
 
 #[test]
-fn a_failure_comes_once_after_all_items() {
+fn a_failure_is_reported_once_after_all_items() {
     #[derive(Debug)]
     struct Broken(u8);
     impl std::fmt::Display for Broken {
@@ -237,8 +237,8 @@ fn a_failure_comes_once_after_all_items() {
     assert_eq!(late.try_recv(), Err(TryRecvError::Closed));
 }
 
-/// Tells when it was dropped, and whether a reader had been woken by then.
-struct Told {
+/// Records whether a reader had been woken when the event was dropped.
+struct DropOrder {
     woken: Arc<Woken>,
     was_woken: Arc<AtomicBool>,
     panics: bool,
@@ -253,26 +253,26 @@ impl Wake for Woken {
     }
 }
 
-impl Drop for Told {
+impl Drop for DropOrder {
     fn drop(&mut self) {
         self.was_woken.store(self.woken.0.load(SeqCst), SeqCst);
         assert!(!self.panics, "asked for");
     }
 }
 
-impl Told {
+impl DropOrder {
     fn new(panics: bool) -> (Self, Arc<Woken>, Arc<AtomicBool>) {
         let (woken, was_woken) = (Arc::<Woken>::default(), Arc::<AtomicBool>::default());
-        let told = Self {
+        let event = Self {
             woken: woken.clone(),
             was_woken: was_woken.clone(),
             panics,
         };
-        (told, woken, was_woken)
+        (event, woken, was_woken)
     }
 }
 
-fn wait(reader: &mut Subscription<Told>, woken: Arc<Woken>) {
+fn wait(reader: &mut Subscription<DropOrder>, woken: Arc<Woken>) {
     let waker = Waker::from(woken);
     assert!(
         reader
@@ -282,28 +282,28 @@ fn wait(reader: &mut Subscription<Told>, woken: Arc<Woken>) {
 }
 
 #[test]
-fn readers_are_woken_before_what_the_window_kept_is_dropped() {
+fn readers_are_woken_before_the_window_is_dropped() {
     let _watchdog = watchdog();
     let live = EventBuffer::new();
     let mut source = EventBuffer::builder().replay(Replay::Last(1)).build();
     let mut reader = source.subscribe();
-    let (told, woken, was_woken) = Told::new(false);
-    source.push(told);
+    let (event, woken, was_woken) = DropOrder::new(false);
+    source.push(event);
     assert!(reader.try_recv().is_ok());
     wait(&mut reader, woken);
     source.splice(live.tail());
     assert!(was_woken.load(SeqCst));
 }
 
-/// What the place kept goes with it.
+/// Dropping the position frees the items that it kept.
 #[test]
-fn readers_are_woken_before_a_splice_that_leads_back_drops_its_place() {
+fn readers_are_woken_before_a_cyclic_splice_drops_its_position() {
     let _watchdog = watchdog();
     for panics in [false, true] {
         let mut buffer = EventBuffer::builder().replay(Replay::None).build();
         let start = buffer.tail();
-        let (told, woken, was_woken) = Told::new(panics);
-        buffer.push(told);
+        let (event, woken, was_woken) = DropOrder::new(panics);
+        buffer.push(event);
         let mut reader = buffer.subscribe();
         wait(&mut reader, woken);
         let splice = catch_unwind(AssertUnwindSafe(|| buffer.splice(start)));
@@ -315,7 +315,7 @@ fn readers_are_woken_before_a_splice_that_leads_back_drops_its_place() {
 
 /// tokio 2425, barrage.
 #[test]
-fn closing_does_not_hide_the_last_value() {
+fn closing_hides_no_earlier_item() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe();

@@ -1,4 +1,4 @@
-//! The text form of a place to resume from, and what serde makes of it.
+//! The text form of a resume point, and its form in serde.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -9,7 +9,7 @@ use event_buffer::publisher::{ParseResumeError, Publisher, Resume};
 use proptest::prelude::{ProptestConfig, any, proptest};
 use support::watchdog;
 
-/// Texts that no place is written as.
+/// Texts that are not resume points.
 const WRONG: &[&str] = &[
     "",
     "-",
@@ -41,7 +41,7 @@ const WRONG: &[&str] = &[
 ];
 
 #[test]
-fn a_place_is_read_from_its_text_and_nothing_else() {
+fn only_the_canonical_text_parses_as_a_resume_point() {
     let _watchdog = watchdog();
     for (epoch, index, text) in [
         (0, 0, "0-0"),
@@ -62,7 +62,7 @@ fn a_place_is_read_from_its_text_and_nothing_else() {
 }
 
 #[test]
-fn the_error_says_what_was_expected() {
+fn the_parse_error_names_the_expected_format() {
     let _watchdog = watchdog();
     let error: Box<dyn Error> = "7".parse::<Resume>().unwrap_err().into();
     assert!(error.to_string().contains("epoch-index"), "{error}");
@@ -70,7 +70,7 @@ fn the_error_says_what_was_expected() {
     assert_eq!(format!("{ParseResumeError:?}"), "ParseResumeError");
 }
 
-/// JSON readers that take numbers for floating point corrupt those of more bits.
+/// JSON parsers that use floating point corrupt numbers with more bits.
 #[test]
 fn default_epochs_have_53_bits_and_differ() {
     let _watchdog = watchdog();
@@ -86,15 +86,15 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_place_is_read_from_its_text(epoch in any::<u64>(), index in any::<u64>()) {
+    fn every_resume_point_parses_from_its_text(epoch in any::<u64>(), index in any::<u64>()) {
         let _watchdog = watchdog();
         let place = Resume { epoch, index };
         assert_eq!(place.to_string().parse(), Ok(place));
     }
 
-    /// What is read is written as the same text: no two texts are one place.
+    /// A text that parses is displayed unchanged: no two texts are the same resume point.
     #[test]
-    fn every_text_that_is_read_is_canonical(text in "[+ ]?[0-9]{1,3}-[+ ]?[0-9]{1,3}") {
+    fn every_text_that_parses_is_canonical(text in "[+ ]?[0-9]{1,3}-[+ ]?[0-9]{1,3}") {
         let _watchdog = watchdog();
         if let Ok(place) = text.parse::<Resume>() {
             assert_eq!(place.to_string(), text);
@@ -116,20 +116,20 @@ mod with_serde {
     const JSON: &str = "\"18446744073709551615-7\"";
 
     #[test]
-    fn a_place_is_a_text_in_json() {
+    fn a_resume_point_is_a_string_in_json() {
         let _watchdog = watchdog();
         assert_eq!(to_string(&PLACE).unwrap(), JSON);
-        // Borrowed, copied, and owned by the document.
+        // The string is borrowed, copied, or owned by the document.
         assert_eq!(from_str::<Resume>(JSON).unwrap(), PLACE);
         assert_eq!(from_reader::<_, Resume>(JSON.as_bytes()).unwrap(), PLACE);
         let document = to_value(PLACE).unwrap();
         assert_eq!(from_value::<Resume>(document).unwrap(), PLACE);
-        // With an escape the text is not a part of the document.
+        // A string with an escape cannot be borrowed from the document.
         assert_eq!(from_str::<Resume>(r#""1\u002d2""#).unwrap().index, 2);
     }
 
     #[test]
-    fn a_place_stands_in_fields_lists_and_keys() {
+    fn resume_points_work_in_fields_lists_and_keys() {
         let _watchdog = watchdog();
         let document = json!({ "after": ["1-2", "3-4"], "before": null });
         let fields: BTreeMap<String, Option<Vec<Resume>>> = from_value(document.clone()).unwrap();
@@ -145,7 +145,7 @@ mod with_serde {
     }
 
     #[test]
-    fn anything_else_is_an_error_that_says_what_was_expected() {
+    fn other_json_is_an_error_that_names_the_expected_format() {
         let _watchdog = watchdog();
         let texts = WRONG.iter().map(|text| json!(text));
         let others = [json!(7), json!(null), json!(true), json!([1, 2])];
@@ -163,7 +163,7 @@ mod with_serde {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn every_place_goes_to_json_and_back(epoch in any::<u64>(), index in any::<u64>()) {
+        fn every_resume_point_survives_a_json_round_trip(epoch in any::<u64>(), index in any::<u64>()) {
             let _watchdog = watchdog();
             let place = Resume { epoch, index };
             assert_eq!(from_str::<Resume>(&to_string(&place).unwrap()).unwrap(), place);

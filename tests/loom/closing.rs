@@ -1,4 +1,4 @@
-//! Closing a reader from outside.
+//! Closing a reader with a closer.
 
 use std::task::{Context, Waker};
 
@@ -26,9 +26,9 @@ fn force_close_against_recv() {
     });
 }
 
-/// The first closer of a reader that waits already, and is polled again while it is being closed.
+/// The first closer is made while the reader waits, and the reader is polled again meanwhile.
 #[test]
-fn force_close_against_a_reader_that_waits_already() {
+fn force_close_against_a_waiting_reader() {
     loom::model(|| {
         let buffer = buffer::<u8>();
         let mut reader = buffer.subscribe();
@@ -44,11 +44,11 @@ fn force_close_against_a_reader_that_waits_already() {
         let closing = thread::spawn(move || assert!(closer.close("enough")));
         let pending = poll(&mut reader);
         closing.join().unwrap();
-        assert!(!pending || woken.0.load(Acquire), "asleep though closed");
+        assert!(!pending || woken.0.load(Acquire), "closed, but not woken");
     });
 }
 
-/// Whatever the reader does meanwhile, everything is freed once both are done, though it is not dropped.
+/// The reader acts during the close. Afterwards everything is freed, although it is not dropped.
 fn close_against(act: impl Fn(&mut event_buffer::Cloned<Arc<u32>>) + Send + Sync + Copy + 'static) {
     loom::model(move || {
         let mut buffer = buffer();
@@ -100,7 +100,7 @@ fn force_close_against_drop() {
     });
 }
 
-/// A reader that is inside obeys when it leaves, whoever gave the order.
+/// A read that is in progress carries out the close when it ends, whichever thread requested it.
 #[test]
 fn force_close_against_a_clone_that_closes_its_own_reader() {
     struct Event(std::sync::Arc<std::sync::OnceLock<Closer>>);
@@ -138,7 +138,7 @@ fn force_close_against_a_clone_that_closes_its_own_reader() {
     });
 }
 
-/// The reader that gives up its place is read, dropped, or closed at the same time.
+/// The writer moves the reader to the limit's shared place while it is being closed.
 #[test]
 fn force_close_against_enforced_limit() {
     loom::model(|| {

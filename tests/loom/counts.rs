@@ -19,7 +19,7 @@ fn unobserved_against_splice_and_reader_drop() {
     });
 }
 
-/// Whoever follows all the time is counted all the time, whatever others leave.
+/// A reader that stays is counted all the time, even while others leave.
 #[test]
 fn observed_against_splice_and_leave() {
     loom::model(|| {
@@ -91,7 +91,7 @@ fn unobserved_against_drop() {
     });
 }
 
-/// Both the writer and the reader of a block look at its numbers.
+/// The writer and the reader of a block both access its counts.
 #[test]
 fn backlog_against_advance() {
     loom::model(|| {

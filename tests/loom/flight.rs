@@ -1,4 +1,4 @@
-//! The future that several tasks drive together.
+//! A future that several tasks drive together.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
@@ -10,7 +10,7 @@ use loom::sync::atomic::AtomicU64;
 use loom::sync::atomic::Ordering::{Acquire, Release};
 use loom::thread;
 
-/// A future that wakes itself once and yields; three drive it, of whom two are polled once and dropped.
+/// The future wakes itself once and yields. Three tasks drive it; two are polled once and dropped.
 #[test]
 fn flight_against_passengers_that_leave() {
     loom::model(|| {
@@ -33,7 +33,7 @@ fn flight_against_passengers_that_leave() {
     });
 }
 
-/// A future that is woken by another thread.
+/// Another thread wakes the future.
 #[test]
 fn flight_against_a_wake_up_from_outside() {
     loom::model(|| {
@@ -62,7 +62,7 @@ fn flight_against_a_wake_up_from_outside() {
     });
 }
 
-/// The future is given up from outside, before, while or after it is polled: it is dropped, and its passenger ends.
+/// The future is given up before, while or after it is polled: it is dropped, and so ends.
 #[test]
 fn flight_against_give_up() {
     loom::model(|| {
@@ -80,7 +80,7 @@ fn flight_against_give_up() {
     });
 }
 
-/// The future ends by itself at the same time: it is dropped once, and both passengers find the end.
+/// The future also finishes by itself: it is dropped once, and both passengers see the end.
 #[test]
 fn flight_that_finishes_against_give_up() {
     loom::model(|| {

@@ -1,4 +1,4 @@
-//! Who frees an item: readers, the window, the writer.
+//! An item is freed by a reader, the window or the writer.
 
 use event_buffer::EventBuffer;
 use loom::sync::Arc;
@@ -19,7 +19,7 @@ fn last_reader_drop_against_writer_drop() {
     });
 }
 
-/// Where nobody follows, and nobody holds the retained item any more, the next takes its place.
+/// Without readers and handles, the next item replaces the retained one in its node.
 #[test]
 fn held_item_drop_against_trim() {
     loom::model(|| {
@@ -74,9 +74,9 @@ fn reader_against_reader_freeing_the_same_items() {
     });
 }
 
-/// Copies out of a begun block against whoever frees the block.
+/// Both copy events out of a partly freed block; one of them frees the block.
 #[test]
-fn two_drop_items_of_one_block() {
+fn two_threads_drop_items_of_one_block() {
     loom::model(|| {
         let mut buffer = buffer();
         let mut reader = buffer.subscribe();

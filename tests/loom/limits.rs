@@ -11,9 +11,9 @@ use loom::thread;
 
 use super::buffer;
 
-/// The writer moves the reader's place on while it reads: what it gets and what it is told was
-/// skipped make up what was published.
-fn limit_is_enforced_while_it_reads(limit: LagLimit<Number>) {
+/// The writer moves the reader forward during its reads: received and skipped items must add up to
+/// the published ones.
+fn limit_is_enforced_during_reads(limit: LagLimit<Number>) {
     loom::model(move || {
         let mut buffer = buffer();
         let mut reader = buffer.subscribe().limited(limit);
@@ -37,7 +37,7 @@ fn limit_is_enforced_while_it_reads(limit: LagLimit<Number>) {
         look();
         writer.join().unwrap();
         while look() {}
-        // The newest is never skipped.
+        // The newest item is never skipped.
         assert_eq!((accounted, newest), (3, 3));
     });
 }
@@ -53,12 +53,12 @@ impl ByteSize for Number {
 
 #[test]
 fn enforced_limit_against_recv() {
-    limit_is_enforced_while_it_reads(LagLimit::items(1));
+    limit_is_enforced_during_reads(LagLimit::items(1));
 }
 
 #[test]
 fn enforced_limit_in_bytes_against_recv() {
-    limit_is_enforced_while_it_reads(LagLimit::bytes(1));
+    limit_is_enforced_during_reads(LagLimit::bytes(1));
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn enforced_limit_against_reader_drop() {
     });
 }
 
-/// Whether the limit is set before or after the splice, the writer who goes on publishing knows of it.
+/// The writer of the live buffer enforces the limit, whether it is set before or after the splice.
 #[test]
 fn limit_against_splice() {
     loom::model(|| {
@@ -120,13 +120,13 @@ fn limit_against_splice() {
         let stuck = other.join().unwrap();
         let alive = std::sync::Arc::new(());
         (0..8).for_each(|_| live.push(alive.clone()));
-        // What the limit allows, and what came into the last block.
+        // At most the items that the limit allows and those of the last block.
         assert!(std::sync::Arc::strong_count(&alive) - 1 < 8);
         drop(stuck);
     });
 }
 
-/// Two publish, each of which has what is new asked for its size, or leaves it to the other.
+/// Two threads publish; each measures the new items, or leaves them to the other.
 #[test]
 fn shared_append_against_shared_append_with_a_limit_in_bytes() {
     #[derive(Clone)]
@@ -153,7 +153,7 @@ fn shared_append_against_shared_append_with_a_limit_in_bytes() {
     });
 }
 
-/// One enforces while the other's batch is counted and not yet linked.
+/// One thread enforces the limit while the other's batch is counted but not yet linked.
 #[test]
 fn enforced_limit_against_batch_in_flight() {
     loom::model(|| {
@@ -166,12 +166,15 @@ fn enforced_limit_against_batch_in_flight() {
         shared.push(alive.clone()).unwrap();
         other.join().unwrap().unwrap();
         let left = std::sync::Arc::strong_count(&alive) - 1;
-        assert!(left <= 4, "{left} kept by a reader that may have one");
+        assert!(
+            left <= 4,
+            "{left} items kept by a reader with a limit of one"
+        );
         drop(stuck);
     });
 }
 
-/// Of a batch all are counted before the first is there.
+/// All items of a batch are counted before the first is linked.
 #[test]
 fn enforced_limit_against_extend() {
     loom::model(|| {
@@ -197,14 +200,14 @@ fn enforced_limit_against_extend() {
     });
 }
 
-/// For a model of many steps.
+/// Explores a model that has too many steps for the default bound.
 fn with_one_preemption(model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(1);
     builder.check(model);
 }
 
-/// The limit is set while items are published: either looks.
+/// The limit is set while items are published: either thread measures them.
 #[test]
 fn limit_in_bytes_against_append() {
     with_one_preemption(|| {
@@ -216,9 +219,9 @@ fn limit_in_bytes_against_append() {
     });
 }
 
-/// The same where the slot has been announced by another reader before.
+/// Another reader has set the slot's waiting bit before.
 #[test]
-fn limit_in_bytes_against_append_that_is_awaited_already() {
+fn limit_in_bytes_against_append_with_the_waiting_bit_set() {
     with_one_preemption(|| {
         let mut buffer = buffer();
         let reader = buffer.subscribe();

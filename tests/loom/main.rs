@@ -1,4 +1,4 @@
-//! Models of every hand-over between threads: loom runs each through all interleavings.
+//! Models of every hand-over between threads; loom runs each of them in all interleavings.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test --release --test loom`
 #![cfg(loom)]
@@ -28,7 +28,7 @@ fn buffer<T>() -> EventBuffer<T> {
     EventBuffer::builder().replay(Replay::None).build()
 }
 
-/// Publishes an event on a thread of its own, which returns the buffer: it does not end meanwhile.
+/// Publishes an event on another thread, which returns the buffer so that it does not end.
 fn pushing(mut buffer: EventBuffer<u32>) -> thread::JoinHandle<EventBuffer<u32>> {
     thread::spawn(move || {
         buffer.push(1);
@@ -36,7 +36,7 @@ fn pushing(mut buffer: EventBuffer<u32>) -> thread::JoinHandle<EventBuffer<u32>>
     })
 }
 
-/// A flag as a waker: whether a task has been woken.
+/// A waker that records whether it was woken.
 #[derive(Default)]
 struct Woken(loom::sync::atomic::AtomicBool);
 
@@ -46,7 +46,7 @@ impl std::task::Wake for Woken {
     }
 }
 
-/// Polls a future once with such a waker; returns whether it is pending.
+/// Polls a future once with the given waker; returns whether it is pending.
 fn is_pending(future: impl Future, woken: &std::sync::Arc<Woken>) -> bool {
     let waker = Waker::from(woken.clone());
     pin!(future)

@@ -24,7 +24,7 @@ fn events(delivered: Delivered) -> (u64, Vec<u8>) {
 }
 
 #[test]
-fn mark_of_progress_against_commit() {
+fn progress_mark_against_commit() {
     loom::model(|| {
         let publisher = Publisher::builder().build();
         let mut watch = waiting(&publisher, &[1]);
@@ -39,18 +39,21 @@ fn mark_of_progress_against_commit() {
         });
         let mut next = block_on(watch.next());
         if let Some(Ok(Update::Progress { index })) = next {
-            assert_eq!(index, 1, "it does not overtake the commit");
+            assert_eq!(index, 1, "the mark does not overtake the commit");
             next = block_on(watch.next());
         }
         assert_eq!(events(next), (2, vec![7]));
         marks.join().unwrap();
         drop(commits.join().unwrap());
-        assert!(block_on(watch.next()).is_none(), "a mark behind the commit");
+        assert!(
+            block_on(watch.next()).is_none(),
+            "a second mark after the commit"
+        );
     });
 }
 
 #[test]
-fn mark_of_progress_against_wait() {
+fn progress_mark_against_wait() {
     loom::model(|| {
         let publisher = Publisher::builder().build();
         let mut watch = waiting(&publisher, &[1]);
@@ -97,7 +100,7 @@ fn two_commits_to_two_keys_against_poll() {
     });
 }
 
-/// Whichever comes first, the watch ends up with a snapshot, and nothing is in flight.
+/// In either order, the watch ends up with a snapshot, and none is in flight.
 #[test]
 fn refresh_against_finish() {
     loom::model(|| {

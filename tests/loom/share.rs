@@ -1,4 +1,4 @@
-//! A stream that many follow.
+//! Shared streams.
 
 use std::task::{Context, Waker};
 
@@ -10,7 +10,7 @@ use loom::sync::atomic::AtomicU64;
 use loom::sync::atomic::Ordering::{Acquire, Release};
 use loom::thread;
 
-/// A source that is woken from outside once, and then has two items and its end.
+/// A source that waits for a wake-up once, then yields two items and ends.
 fn woken_once() -> (
     impl futures::Stream<Item = u32> + Send,
     impl FnOnce() + Send,
@@ -33,9 +33,9 @@ fn woken_once() -> (
     (source, open)
 }
 
-/// One follower drives and leaves; the other gets every item.
+/// One follower drives the source and is dropped; the other receives every item.
 #[test]
-fn shared_source_against_a_follower_that_leaves() {
+fn shared_source_against_a_follower_drop() {
     loom::model(|| {
         let (source, open) = woken_once();
         let source = source.share(Replay::None);
@@ -55,7 +55,7 @@ fn shared_source_against_a_follower_that_leaves() {
     });
 }
 
-/// Two followers want an item each, at the same time: one of them pulls it, and neither pulls another one.
+/// Two followers wait for the same item: one of them pulls it, and neither pulls another.
 #[test]
 fn shared_source_against_followers_that_want_the_same_item() {
     loom::model(|| {
@@ -72,10 +72,10 @@ fn shared_source_against_followers_that_want_the_same_item() {
     });
 }
 
-/// The last two followers leave at the same time, the handle before: the source is dropped once, and its waker, which
-/// another thread still has, owns no part of it.
+/// The handle is dropped, then the last two followers at the same time: the source is dropped once.
+/// Its waker, which another thread still has, does not own it.
 #[test]
-fn shared_source_against_followers_that_leave_and_a_wake_up() {
+fn shared_source_against_follower_drops_and_a_wake_up() {
     loom::model(|| {
         let held = Arc::new(());
         let holds = held.clone();
@@ -95,7 +95,7 @@ fn shared_source_against_followers_that_leave_and_a_wake_up() {
     });
 }
 
-/// A late follower gets all items from some place on, and the end.
+/// A late follower receives all items from some place on, and the end.
 #[test]
 fn shared_source_against_subscribe() {
     loom::model(|| {

@@ -12,7 +12,7 @@ fn shared_append_against_shared_append() {
     loom::model(|| {
         let shared = SharedBuffer::new();
         let other = shared.clone();
-        // Each pushes what the other one had published out of the window.
+        // Each push may evict the other's item from the window.
         let pushing = thread::spawn(move || other.push(Arc::new(1)));
         shared.push(Arc::new(2)).unwrap();
         pushing.join().unwrap().unwrap();
@@ -20,7 +20,7 @@ fn shared_append_against_shared_append() {
     });
 }
 
-/// What leaves the buffer under a lock is dropped after it (here, one that uses the buffer).
+/// An event that is removed under a lock is dropped afterwards; here its `drop` uses the buffer.
 #[test]
 fn shared_append_against_last_reader_drop() {
     struct Uses(Option<SharedBuffer<Uses>>);
@@ -40,7 +40,7 @@ fn shared_append_against_last_reader_drop() {
     });
 }
 
-/// Either the event is published, and received before the end, or it is given back.
+/// The event is either published, and received before the end, or returned.
 #[test]
 fn shared_close_against_push() {
     loom::model(|| {

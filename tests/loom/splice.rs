@@ -57,8 +57,8 @@ fn splice_against_lag_and_drop() {
     });
 }
 
-/// What the publisher does to hand over from a snapshot to the live buffer: first the place, then
-/// the state, then the splice at the first commit that is not part of it.
+/// The publisher's hand-over from a snapshot to the live buffer: it takes the place, then the
+/// state, and splices at the first commit that the state does not contain.
 #[test]
 fn snapshot_and_splice_against_publish() {
     loom::model(|| {
@@ -92,7 +92,7 @@ fn snapshot_and_splice_against_publish() {
         let mut view = contained;
         while let Ok(index) = watch.try_recv() {
             if index > contained {
-                assert_eq!(index, view + 1, "lost, doubled or older");
+                assert_eq!(index, view + 1, "lost, duplicated or stale");
                 view = index;
             }
         }
@@ -109,7 +109,7 @@ fn splice_against_splice_back() {
         let splicing = thread::spawn(move || one.splice(to_other));
         other.splice(to_one);
         splicing.join().unwrap();
-        // One is refused, and the other one leads there.
+        // One of the splices is refused, and the other leads to the failed buffer.
         for reader in &mut readers {
             assert!(matches!(reader.try_recv(), Err(TryRecvError::Failed(_))));
         }
@@ -117,7 +117,7 @@ fn splice_against_splice_back() {
 }
 
 #[test]
-fn splice_against_splice_of_what_it_leads_to() {
+fn splice_against_splice_of_its_target() {
     loom::model(|| {
         let (one, two, three) = (buffer::<u8>(), buffer(), buffer::<u8>());
         let (to_two, to_three) = (two.tail(), three.tail());

@@ -43,7 +43,7 @@ fn extend_against_advance() {
         let writer = thread::spawn(move || buffer.extend([Arc::new(1), Arc::new(2)]));
         let first = reader.try_recv();
         if first.is_ok() {
-            // All at once: where the first is, the second is.
+            // The batch becomes visible at once: if the first is there, so is the second.
             assert_eq!(*reader.try_recv().unwrap(), 2);
         }
         writer.join().unwrap();
@@ -61,7 +61,7 @@ fn append_against_wait() {
     });
 }
 
-/// Where the newest item is retained, the writer's reference becomes the window's.
+/// If the newest item is retained, the writer's reference becomes the window's.
 #[test]
 fn retaining_append_against_wait() {
     loom::model(|| {
@@ -98,7 +98,7 @@ fn append_against_cancelled_wait() {
         let mut buffer = buffer::<Arc<i32>>();
         let mut reader = buffer.subscribe();
         let other = thread::spawn(move || {
-            // Polled once, then dropped, wherever the writer is by then.
+            // The wait is polled once and dropped, at any step of the writer.
             let mut cx = Context::from_waker(Waker::noop());
             let poll = pin!(reader.recv()).poll(&mut cx);
             poll.map(|item| *item.unwrap()[0]).is_ready()
@@ -109,9 +109,9 @@ fn append_against_cancelled_wait() {
     });
 }
 
-/// The waiting bit is set already, by a task that has left.
+/// A task that has left has set the waiting bit before.
 #[test]
-fn append_against_wait_where_another_task_has_left() {
+fn append_against_wait_after_another_task_has_left() {
     loom::model(|| {
         let buffer = buffer();
         let mut left = buffer.subscribe();
@@ -124,7 +124,7 @@ fn append_against_wait_where_another_task_has_left() {
     });
 }
 
-/// A task leaves the group, and takes the listener along if it is the last, while another one joins it.
+/// A task leaves the group, and removes the listener if it is the last, while another one joins.
 #[test]
 fn append_against_leave_and_join() {
     loom::model(|| {
@@ -141,7 +141,7 @@ fn append_against_leave_and_join() {
     });
 }
 
-/// While one producer has yet to notify its link, the other one notifies the next.
+/// One producer notifies the next link before the other has notified its own.
 #[test]
 fn two_producers_against_two_readers_at_neighbouring_links() {
     loom::model(|| {
@@ -184,7 +184,7 @@ fn append_against_next_of_an_item() {
     });
 }
 
-/// The place that a reader skips to is noted by the writer, which moves on meanwhile.
+/// The reader skips to the place that the writer recorded, while the writer moves on.
 #[test]
 fn append_against_resubscribe() {
     loom::model(|| {

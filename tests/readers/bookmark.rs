@@ -1,4 +1,4 @@
-//! Places that keep nothing alive.
+//! Bookmarks: places in a buffer that keep no items alive.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::support::{retaining, watchdog};
 static_assertions::assert_impl_all!(Bookmark<std::rc::Rc<u8>>: Send, Sync, Unpin, Clone);
 
 #[test]
-fn keeps_nothing_alive() {
+fn a_bookmark_keeps_no_items_alive() {
     let _watchdog = watchdog();
     let mut buffer = retaining(Replay::Last(0));
     let event = Arc::new(());
@@ -27,7 +27,7 @@ fn keeps_nothing_alive() {
 }
 
 #[test]
-fn goes_on_where_nothing_has_come_since() {
+fn a_bookmark_at_the_tail_is_upgraded_with_any_window() {
     let _watchdog = watchdog();
     for window in [0, 1, 5] {
         let mut buffer = retaining(Replay::Last(window));
@@ -41,7 +41,7 @@ fn goes_on_where_nothing_has_come_since() {
 }
 
 #[test]
-fn what_another_reader_keeps_does_not_count_as_retained() {
+fn items_kept_by_another_reader_do_not_count_as_retained() {
     let _watchdog = watchdog();
     let mut buffer = retaining(Replay::Last(0));
     let slow = buffer.subscribe();
@@ -55,7 +55,7 @@ fn what_another_reader_keeps_does_not_count_as_retained() {
 }
 
 #[test]
-fn is_carried_over_splices() {
+fn a_bookmark_is_carried_over_splices() {
     let _watchdog = watchdog();
     let mut live = retaining(Replay::Last(2));
     live.push(0);
@@ -65,11 +65,11 @@ fn is_carried_over_splices() {
     let at_end = snapshot.tail().bookmark();
     snapshot.splice(live.tail());
 
-    // At its end, nothing but the live events follows.
+    // Only the live events follow the end of the snapshot.
     live.push(4);
     let mut reader = live.upgrade(&at_end).unwrap().cloned();
     assert_eq!(reader.try_recv(), Ok(4));
-    // What stood in the snapshot cannot be had from here.
+    // The live buffer cannot deliver the snapshot's items.
     assert_eq!(live.upgrade(&at_start).unwrap_err(), BookmarkError::Lost(3));
     live.extend([5, 6]);
     assert_eq!(live.upgrade(&at_end).unwrap_err(), BookmarkError::Lost(1));
@@ -77,7 +77,7 @@ fn is_carried_over_splices() {
 }
 
 #[test]
-fn what_nobody_saw_is_lost_all_the_same() {
+fn items_that_no_reader_saw_are_lost_too() {
     let _watchdog = watchdog();
     let mut live = retaining(Replay::Last(1));
     let mut snapshot = retaining(Replay::Last(0));
@@ -93,7 +93,7 @@ fn what_nobody_saw_is_lost_all_the_same() {
 }
 
 #[test]
-fn knows_its_buffer() {
+fn a_bookmark_knows_its_buffer() {
     let _watchdog = watchdog();
     let buffer = retaining::<u8>(Replay::Last(1));
     let other = retaining::<u8>(Replay::Last(1));
@@ -103,7 +103,7 @@ fn knows_its_buffer() {
         BookmarkError::OtherBuffer
     );
     other.close();
-    // Nor where another buffer comes to stand at its address.
+    // Nor is it upgraded by a buffer that reuses the address of its own.
     for _ in 0..100 {
         let buffer = retaining::<u8>(Replay::Last(1));
         assert_eq!(
@@ -114,7 +114,7 @@ fn knows_its_buffer() {
 }
 
 #[test]
-fn an_error_says_how_much_is_lost_or_that_the_buffer_is_another() {
+fn the_error_reports_the_loss_or_the_other_buffer() {
     let _watchdog = watchdog();
     let lost = BookmarkError::Lost(3).to_string();
     assert_eq!(lost, "3 items after the bookmark are lost");
@@ -123,7 +123,7 @@ fn an_error_says_how_much_is_lost_or_that_the_buffer_is_another() {
 }
 
 #[test]
-fn of_a_reader_of_clones_is_before_an_item_not_given_completely() {
+fn the_bookmark_of_a_cloned_reader_precedes_a_partly_received_item() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::builder().replay(Replay::All).build();
     let mut reader = buffer.subscribe().cloned();
@@ -139,7 +139,7 @@ fn of_a_reader_of_clones_is_before_an_item_not_given_completely() {
 }
 
 #[test]
-fn a_reader_of_clones_resubscribes_at_the_tail_and_at_an_item_s_first_event() {
+fn a_cloned_reader_resubscribes_at_the_tail() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe().cloned();

@@ -1,4 +1,4 @@
-//! Readers whose lag is limited in bytes.
+//! Readers with a limit in bytes.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -11,7 +11,7 @@ use crate::support::counted::{BLOCK, Counted};
 use crate::support::{unretained, watchdog};
 
 #[test]
-fn bytes_are_those_that_the_events_say() {
+fn bytes_are_counted_by_the_events_byte_size() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let size = |n: usize| vec![0_u8; n];
@@ -32,7 +32,7 @@ fn bytes_are_those_that_the_events_say() {
 }
 
 #[test]
-fn a_limit_in_bytes_is_passed_by_an_eighth_at_most() {
+fn a_limit_in_bytes_is_exceeded_by_an_eighth_at_most() {
     let _watchdog = watchdog();
     let alive = Arc::new(AtomicUsize::new(0));
     let mut buffer = unretained();
@@ -48,7 +48,7 @@ fn a_limit_in_bytes_is_passed_by_an_eighth_at_most() {
 }
 
 #[test]
-fn a_limit_in_bytes_is_kept_after_a_batch_too() {
+fn a_limit_in_bytes_holds_after_a_batch_too() {
     let _watchdog = watchdog();
     let alive = Arc::new(AtomicUsize::new(0));
     let mut buffer = unretained();
@@ -64,7 +64,7 @@ fn a_limit_in_bytes_is_kept_after_a_batch_too() {
 }
 
 #[test]
-fn a_reader_that_was_closed_for_its_bytes_keeps_nothing() {
+fn a_reader_closed_by_its_byte_limit_keeps_nothing() {
     let _watchdog = watchdog();
     for by_its_own_read in [false, true] {
         let alive = Arc::new(AtomicUsize::new(0));
@@ -81,7 +81,7 @@ fn a_reader_that_was_closed_for_its_bytes_keeps_nothing() {
         (0..1_000).for_each(|n| buffer.push(Counted::new(n, &alive)));
         assert_eq!(alive.load(SeqCst), 0);
 
-        // What asked for sizes was given up with it. The next reader has it done anew.
+        // The buffer stopped measuring events with that reader. The next reader starts it again.
         let next = buffer.subscribe().limited(LagLimit::bytes(1_000));
         (0..1_000).for_each(|n| buffer.push(Counted::new(n, &alive)));
         assert!((10..=11).contains(&alive.load(SeqCst)));
@@ -90,7 +90,7 @@ fn a_reader_that_was_closed_for_its_bytes_keeps_nothing() {
 }
 
 #[test]
-fn readers_limited_in_bytes_share_who_asks_but_not_the_limit() {
+fn byte_limited_readers_share_the_meter_but_not_the_limit() {
     let _watchdog = watchdog();
     let alive = Arc::new(AtomicUsize::new(0));
     let mut buffer = unretained();
@@ -100,7 +100,7 @@ fn readers_limited_in_bytes_share_who_asks_but_not_the_limit() {
         buffer.push(Counted::new(n, &alive));
     }
     let mut other = buffer.subscribe().limited(LagLimit::bytes(1_000));
-    // Of one that is set with a backlog: at once.
+    // A limit that is set with a backlog applies at once.
     let mut late = behind.clone().limited(LagLimit::bytes(2_000));
     assert_eq!(late.lag(), 20);
     while behind.try_recv().is_ok() {}
@@ -120,7 +120,7 @@ fn readers_limited_in_bytes_share_who_asks_but_not_the_limit() {
 }
 
 #[test]
-fn the_size_is_that_of_the_event_and_of_what_it_owns() {
+fn the_byte_size_includes_what_the_event_owns() {
     fn size<T: ByteSize + ?Sized>(event: &T) -> usize {
         event.byte_size()
     }
@@ -140,11 +140,11 @@ fn the_size_is_that_of_the_event_and_of_what_it_owns() {
     assert_eq!(size(&Arc::<str>::from("seven__")), 7);
 }
 
-/// May publish others when it is asked for its size.
+/// An event that may publish others when it is measured.
 struct Nested {
     size: usize,
     asked: Arc<AtomicUsize>,
-    /// Where to publish two of size 1, each time that it is asked, the last first.
+    /// Taken from the end at each measurement: the buffer that receives two events of size 1.
     others: std::sync::Mutex<Vec<Option<SharedBuffer<Nested>>>>,
 }
 
@@ -169,7 +169,7 @@ impl ByteSize for Nested {
         self.asked.fetch_add(1, SeqCst);
         let shared = self.others.lock().unwrap().pop().flatten();
         if let Some(shared) = shared {
-            // A batch, with which the writer looks.
+            // A batch, with which the writer checks limits.
             shared
                 .extend([1, 1].map(|size| Self::new(size, &self.asked)))
                 .unwrap();
@@ -178,9 +178,9 @@ impl ByteSize for Nested {
     }
 }
 
-/// Each is asked by whoever publishes it, in the midst of another one, too.
+/// The producer of an item measures it, even while another item is being measured.
 #[test]
-fn items_published_while_another_is_asked_count_once() {
+fn items_published_while_another_is_measured_are_counted_once() {
     let _watchdog = watchdog();
     let asked = Arc::new(AtomicUsize::new(0));
     let shared = SharedBuffer::from(unretained());
@@ -193,7 +193,7 @@ fn items_published_while_another_is_asked_count_once() {
     assert_eq!(sizes, [9, 1, 1], "all are within the limit");
     assert_eq!(asked.load(SeqCst), 3);
 
-    // The sizes of those that came in between count for what is after them, too.
+    // The sizes of the nested items count towards the lag behind later items, too.
     let first = Nested::new(9, &asked);
     first.others.lock().unwrap().push(Some(shared.clone()));
     shared.push(first).unwrap();
@@ -204,9 +204,9 @@ fn items_published_while_another_is_asked_count_once() {
     assert_eq!(reader.lag(), 8);
 }
 
-/// Those of a crowd that are gone are taken out of the lists, and it is not.
+/// Readers of a crowd are removed from the lists when they are dropped; the stuck one is not.
 #[test]
-fn a_limit_in_bytes_is_kept_beside_a_crowd_that_comes_and_goes() {
+fn a_limit_in_bytes_holds_while_other_readers_come_and_go() {
     let _watchdog = watchdog();
     let alive = Arc::new(AtomicUsize::new(0));
     let mut buffer = unretained();
@@ -221,7 +221,7 @@ fn a_limit_in_bytes_is_kept_beside_a_crowd_that_comes_and_goes() {
 }
 
 #[test]
-fn an_event_is_asked_once_for_a_crowd_that_has_room() {
+fn an_event_is_measured_once_for_any_number_of_readers() {
     let _watchdog = watchdog();
     let asked = Arc::new(AtomicUsize::new(0));
     let mut buffer = unretained();
@@ -231,9 +231,9 @@ fn an_event_is_asked_once_for_a_crowd_that_has_room() {
     assert_eq!(asked.load(SeqCst), 1);
 }
 
-/// In the buffer spliced to, or in the other where there is nobody any more in that.
+/// The meter is that of the live buffer, or the snapshot's if the live buffer's readers have left.
 #[test]
-fn who_is_limited_in_bytes_after_a_splice_shares_who_asks() {
+fn byte_limited_readers_share_the_meter_after_a_splice() {
     let _watchdog = watchdog();
     let (items, bytes) = (LagLimit::items(1_000), LagLimit::bytes(1_000));
     for leaves in [false, true] {
@@ -252,10 +252,9 @@ fn who_is_limited_in_bytes_after_a_splice_shares_who_asks() {
     }
 }
 
-/// They share a place, at the greatest of their limits.
-/// One that was published before sizes were asked, and whose wake-up comes after that.
+/// The item is published before items are measured, and its wake-up comes afterwards.
 #[test]
-fn an_item_that_is_told_late_counts_once() {
+fn an_item_with_a_late_wake_up_is_counted_once() {
     let _watchdog = watchdog();
     let mut buffer = unretained();
     let (stuck, reader) = (buffer.subscribe(), buffer.subscribe());

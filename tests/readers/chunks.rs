@@ -1,4 +1,4 @@
-//! Chunks that are left in the midst of an item, and events that cannot be cloned.
+//! Chunks that are dropped in the middle of an item, and events that cannot be cloned.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -22,12 +22,12 @@ fn chunk(reader: &mut Subscription<u32>) -> event_buffer::Chunk<'_, u32> {
     reader.next_chunk().now_or_never().unwrap().unwrap()
 }
 
-/// The events after the first ones.
+/// The events after the first `events`.
 fn after(events: usize) -> impl Iterator<Item = u32> {
     (0..8).skip(events)
 }
 
-/// The ways to leave a chunk after that many events.
+/// Ways to leave a chunk after a number of events.
 const LEAVE: [fn(&mut Subscription<u32>, usize); 4] = [
     |reader, events| chunk(reader).take(events).for_each(drop),
     |reader, events| {
@@ -56,7 +56,7 @@ const LEAVE: [fn(&mut Subscription<u32>, usize); 4] = [
 ];
 
 #[test]
-fn an_event_that_a_loop_did_not_come_to_is_given_by_the_next_chunk() {
+fn events_that_a_loop_did_not_reach_are_in_the_next_chunk() {
     let _watchdog = watchdog();
     for leave in LEAVE {
         for events in 1..8 {
@@ -70,7 +70,7 @@ fn an_event_that_a_loop_did_not_come_to_is_given_by_the_next_chunk() {
 }
 
 #[test]
-fn an_event_that_a_loop_did_not_come_to_is_cloned() {
+fn events_that_a_loop_did_not_reach_are_cloned() {
     let _watchdog = watchdog();
     for leave in LEAVE {
         for events in 1..8 {
@@ -92,7 +92,7 @@ fn an_event_that_a_loop_did_not_come_to_is_cloned() {
 
 /// A handle cannot hold half of an item.
 #[test]
-fn an_item_that_was_given_in_part_is_received_whole() {
+fn a_partly_read_item_is_received_whole() {
     let _watchdog = watchdog();
     for (events, whole, lag) in [
         (1, &[0, 1, 2][..], 4),
@@ -111,7 +111,7 @@ fn an_item_that_was_given_in_part_is_received_whole() {
 }
 
 #[test]
-fn a_chunk_that_is_leaked_has_received_what_it_gave() {
+fn events_yielded_by_a_leaked_chunk_are_received() {
     let _watchdog = watchdog();
     let (_buffer, mut reader) = items();
     let mut leaked = chunk(&mut reader);
@@ -121,7 +121,7 @@ fn a_chunk_that_is_leaked_has_received_what_it_gave() {
     assert_eq!(chunk(&mut reader).next(), Some(&5));
 }
 
-/// 13 cannot be cloned.
+/// An event whose `clone` panics if it is 13.
 #[derive(Debug, PartialEq)]
 struct Fragile(u32);
 
@@ -132,9 +132,9 @@ impl Clone for Fragile {
     }
 }
 
-/// Wherever it stands in its item, those beside it are delivered.
+/// The events beside it are delivered, wherever it is in its item.
 #[test]
-fn a_poison_event_is_stepped_over() {
+fn a_poison_event_can_be_skipped() {
     let _watchdog = watchdog();
     for poison in 0..3 {
         let mut buffer = EventBuffer::new();
@@ -161,15 +161,15 @@ fn a_poison_event_is_stepped_over() {
         }
         assert_eq!((cloned.lag(), limited.lag()), (0, 0));
         assert!(!cloned.skip_event() && !limited.skip_event());
-        // It frees what it held up.
+        // Skipping it freed the items after it.
         drop(buffer);
         assert_eq!(cloned.try_recv(), Err(TryRecvError::Closed));
     }
 }
 
-/// The place is in the midst of an item when the writer moves it on.
+/// The reader is in the middle of an item when the writer moves it forward.
 #[test]
-fn a_limited_reader_that_is_moved_on_starts_with_a_whole_item() {
+fn a_limited_reader_that_is_moved_starts_with_a_whole_item() {
     let _watchdog = watchdog();
     let (mut buffer, mut reader) = items();
     chunk(&mut reader).take(2).for_each(drop);
@@ -182,9 +182,9 @@ fn a_limited_reader_that_is_moved_on_starts_with_a_whole_item() {
     assert_eq!((limited.try_recv(), limited.try_recv()), (Ok(48), Ok(49)));
 }
 
-/// What is to be reported is not skipped.
+/// An error is not skipped.
 #[test]
-fn skipping_an_event_reports_and_consumes_nothing_else() {
+fn skip_event_consumes_no_errors() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut limited = buffer.subscribe().limited(LagLimit::items(2));
@@ -207,7 +207,7 @@ fn skipping_an_event_reports_and_consumes_nothing_else() {
 }
 
 #[test]
-fn the_lag_of_a_limited_reader_counts_the_item_in_its_hand() {
+fn the_lag_of_a_limited_reader_includes_a_partly_read_item() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe().limited(LagLimit::items(2));
@@ -227,9 +227,9 @@ fn the_lag_of_a_limited_reader_counts_the_item_in_its_hand() {
     assert_eq!(reader.lag(), 0);
 }
 
-/// The loop that spun for ever.
+/// Such a loop must not spin for ever.
 #[test]
-fn a_loop_over_errors_ends_with_a_final_one() {
+fn a_loop_over_errors_ends_at_a_final_error() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let limited = || buffer.subscribe().limited(LagLimit::items(1));

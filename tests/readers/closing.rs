@@ -1,4 +1,5 @@
-//! A close wakes each task once, frees at once what only the reader kept, and frees a key of a handler that hangs.
+//! A close wakes each task once, frees at once what only the reader kept, and gives up a handler
+//! that hangs.
 
 use std::future;
 use std::pin::Pin;
@@ -22,13 +23,13 @@ impl Wake for Woken {
     }
 }
 
-/// Polls until nothing is ready; returns what counts the wake-ups from then on.
+/// Polls until nothing is ready; returns a counter of the wake-ups after that.
 fn wait<S: Stream + Unpin>(stream: &mut S) -> Arc<Woken> {
     let woken = Arc::<Woken>::default();
     let waker = Waker::from(woken.clone());
     let mut cx = Context::from_waker(&waker);
     while let Poll::Ready(item) = Pin::new(&mut *stream).poll_next(&mut cx) {
-        assert!(item.is_some(), "it waits");
+        assert!(item.is_some(), "the stream has ended");
     }
     woken.0.store(0, SeqCst);
     woken
@@ -38,7 +39,7 @@ fn next<S: Stream + Unpin>(stream: &mut S) -> Poll<Option<S::Item>> {
     Pin::new(stream).poll_next(&mut Context::from_waker(Waker::noop()))
 }
 
-/// What a watch delivers after it has said how it begins.
+/// The first update of a watch after `Begin`.
 fn after_begin<T>(
     watch: &mut Watch<&'static str, T>,
 ) -> Poll<Option<Result<Update<&'static str, T>, WatchError>>> {
@@ -49,7 +50,7 @@ fn after_begin<T>(
 
 type Way<T> = fn(&Publisher<&'static str, T>);
 
-/// All ways in which a publisher closes a watch of `key` with the token `token`.
+/// All ways in which a publisher can close a watch of `key` with the token `token`.
 fn ways<T: Send + Sync + 'static>() -> [Way<T>; 5] {
     [
         |publisher| publisher.close_key(&"key"),
@@ -60,9 +61,9 @@ fn ways<T: Send + Sync + 'static>() -> [Way<T>; 5] {
     ]
 }
 
-/// Their buffer ends with their key, which is no news for a watch that has been closed.
+/// Their buffer ends with their key, which must not wake a closed watch again.
 #[test]
-fn a_watch_that_is_closed_with_its_key_is_woken_once() {
+fn closing_a_key_wakes_each_watch_once() {
     let _watchdog = watchdog();
     for close in ways::<u32>() {
         let publisher = Publisher::builder().build();
@@ -80,15 +81,15 @@ fn a_watch_that_is_closed_with_its_key_is_woken_once() {
     }
 }
 
-/// Whatever else happens before it is polled again.
+/// Later publishes, closes and ends do not wake it again before it is polled.
 #[test]
-fn a_reader_that_is_closed_is_woken_once() {
+fn closing_a_reader_wakes_its_task_once() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut items = buffer.subscribe();
     let mut cloned = buffer.subscribe().cloned();
     let mut limited = buffer.subscribe().limited(LagLimit::items(10));
-    // Closers of readers that wait already, and that do not yet.
+    // One closer is made before its reader waits, the others afterwards.
     let early = cloned.closer();
     let woken = [wait(&mut items), wait(&mut cloned), wait(&mut limited)];
     let closers = [items.closer(), early, limited.closer()];
@@ -103,7 +104,7 @@ fn a_reader_that_is_closed_is_woken_once() {
         assert_eq!(woken.0.load(SeqCst), 1);
     }
 
-    // The other way round.
+    // Publish first, then close.
     let mut buffer = EventBuffer::new();
     let mut items = buffer.subscribe();
     let closer = items.closer();
@@ -113,9 +114,9 @@ fn a_reader_that_is_closed_is_woken_once() {
     assert_eq!(woken.0.load(SeqCst), 1);
 }
 
-/// A task that has gone on to something else is not woken by a close.
+/// The task may be doing something else by then.
 #[test]
-fn a_recv_that_was_cancelled_is_not_woken_by_a_close() {
+fn a_close_does_not_wake_the_task_of_a_cancelled_recv() {
     let _watchdog = watchdog();
     let buffer = EventBuffer::<u32>::new();
     let mut reader = buffer.subscribe();
@@ -132,14 +133,14 @@ fn a_recv_that_was_cancelled_is_not_woken_by_a_close() {
     assert_eq!(Arc::strong_count(&woken), 1);
 }
 
-/// A place in the group of those that wait is given to another task when its first one has left.
+/// When a task leaves its group of waiting tasks, another task takes over its entry.
 #[test]
-fn closing_a_reader_that_waits_no_more_wakes_no_other() {
+fn closing_a_reader_that_stopped_waiting_wakes_no_other() {
     let _watchdog = watchdog();
     let buffer = EventBuffer::<u32>::new();
     let [mut stays, mut leaves, mut other] = [(); 3].map(|()| buffer.subscribe());
     let closer = leaves.closer();
-    // Keeps the group.
+    // Keeps the group alive.
     wait(&mut stays);
     {
         let mut cancelled = std::pin::pin!(leaves.recv());
@@ -155,7 +156,7 @@ fn closing_a_reader_that_waits_no_more_wakes_no_other() {
     assert_eq!(woken.0.load(SeqCst), 1);
 }
 
-/// It waited for one link, whose wake-up is late, and now waits for the next.
+/// The reader waited for a link whose wake-up is late, and then waits for the next link.
 #[test]
 fn a_waker_whose_drop_panics_in_a_read_leaves_one_registration() {
     let _watchdog = watchdog();
@@ -167,7 +168,7 @@ fn a_waker_whose_drop_panics_in_a_read_leaves_one_registration() {
         assert!(poll.is_pending());
     }
     let late = buffer.push_deferred(1);
-    // The registration ends first, and with it its waker.
+    // The read ends the registration first, which drops the waker.
     let read = std::panic::AssertUnwindSafe(|| reader.try_recv());
     assert!(std::panic::catch_unwind(read).is_err());
     assert_eq!(reader.try_recv(), Ok(1));
@@ -182,7 +183,8 @@ fn a_waker_whose_drop_panics_in_a_read_leaves_one_registration() {
     drop(late);
 }
 
-/// souin 849. The closed watches are neither polled nor dropped, and hold the snapshot that hangs.
+/// The closed watches are neither polled nor dropped, and refer to the snapshot that hangs
+/// (souin 849).
 #[test]
 fn closing_gives_up_a_snapshot_whose_handler_hangs() {
     let _watchdog = watchdog();
@@ -224,7 +226,8 @@ fn closing_gives_up_a_snapshot_whose_handler_hangs() {
     }
 }
 
-/// A publisher whose first handler hangs. The other ones answer at once, and say how many have begun.
+/// A publisher whose first handler hangs. Later ones return at once, with the number of handlers
+/// that ran before as their index.
 fn first_handler_hangs() -> Publisher<&'static str, u32> {
     let runs = AtomicU32::new(0);
     Publisher::builder()
@@ -248,14 +251,14 @@ fn is_snapshot_of_run(
     matches!(update, Poll::Ready(Some(Ok(Update::EndOfSnapshot { index }))) if *index == run)
 }
 
-/// It comes again before the other ones have been woken, let alone have left.
+/// Each waker subscribes again before the other watches have been woken or dropped.
 #[test]
-fn a_watch_that_comes_again_when_it_is_closed_does_not_wait_for_the_old_handler() {
-    struct ComesAgain(
+fn a_watch_that_resubscribes_on_close_does_not_wait_for_the_old_handler() {
+    struct Resubscribes(
         Publisher<&'static str, u32>,
         Mutex<Option<Watch<&'static str, u32>>>,
     );
-    impl Wake for ComesAgain {
+    impl Wake for Resubscribes {
         fn wake(self: Arc<Self>) {
             *self.1.lock().unwrap() = Some(self.0.subscribe(Request::new("key")));
         }
@@ -264,7 +267,7 @@ fn a_watch_that_comes_again_when_it_is_closed_does_not_wait_for_the_old_handler(
     let _watchdog = watchdog();
     let publisher = first_handler_hangs();
     let mut stuck = [(); 2].map(|()| publisher.subscribe(Request::new("key")));
-    let again = [(); 2].map(|()| Arc::new(ComesAgain(publisher.clone(), Mutex::default())));
+    let again = [(); 2].map(|()| Arc::new(Resubscribes(publisher.clone(), Mutex::default())));
     for (watch, again) in stuck.iter_mut().zip(&again) {
         let waker = Waker::from(again.clone());
         let mut cx = Context::from_waker(&waker);
@@ -277,9 +280,9 @@ fn a_watch_that_comes_again_when_it_is_closed_does_not_wait_for_the_old_handler(
     }
 }
 
-/// One that resumed needs no snapshot, and is not closed.
+/// A resumed watch needs no snapshot, so it does not keep the handler running.
 #[test]
-fn a_watch_that_waits_for_no_snapshot_does_not_keep_it() {
+fn a_watch_without_a_snapshot_does_not_keep_one_alive() {
     let _watchdog = watchdog();
     let publisher = first_handler_hangs();
     let mut stuck = publisher.subscribe(Request::new("key").token("token"));
@@ -292,7 +295,7 @@ fn a_watch_that_waits_for_no_snapshot_does_not_keep_it() {
     assert!(is_snapshot_of_run(&after_begin(&mut fresh), 1));
     drop((stuck, resumed));
 
-    // Nor does one that was dropped.
+    // Nor does a dropped watch.
     let publisher = first_handler_hangs();
     let [mut stuck, mut dropped] = [(); 2].map(|()| publisher.subscribe(Request::new("key")));
     wait(&mut stuck);
@@ -304,13 +307,13 @@ fn a_watch_that_waits_for_no_snapshot_does_not_keep_it() {
     assert!(is_snapshot_of_run(&after_begin(&mut fresh), 1));
 }
 
-/// What a reader of each kind keeps of what it has not read.
+/// A buffer, and an event whose strong count shows what a reader keeps.
 fn unread() -> (EventBuffer<Arc<u32>>, Arc<u32>) {
     let buffer = EventBuffer::builder().replay(Replay::None).build();
     (buffer, Arc::new(1))
 }
 
-/// By a thread of its own, though the reader is neither polled nor dropped.
+/// Another thread closes it, and the reader is neither polled nor dropped.
 #[test]
 fn a_close_frees_at_once_what_only_that_reader_kept() {
     let _watchdog = watchdog();
@@ -337,14 +340,14 @@ fn a_close_frees_at_once_what_only_that_reader_kept() {
         }
     });
     assert_eq!(Arc::strong_count(&event), 1);
-    assert!(!buffer.is_observed(), "a closed reader does not count");
+    assert!(!buffer.is_observed(), "a closed reader is not counted");
     assert_eq!((items.lag(), clones.lag()), (0, 0));
     assert_eq!((within.lag(), behind.lag()), (0, 0));
     drop((items, clones, within, behind, waits));
 }
 
 #[test]
-fn what_a_closed_reader_has_handed_out_keeps_what_follows() {
+fn an_item_of_a_closed_reader_keeps_later_items() {
     let _watchdog = watchdog();
     let (mut buffer, event) = unread();
     let mut reader = buffer.subscribe();
@@ -371,13 +374,16 @@ fn a_closed_reader_frees_a_chunk_when_it_is_read_again() {
         let lent: Vec<_> = chunk.collect();
         closer.close("enough");
         buffer.push(event.clone());
-        assert!(lent.iter().all(|event| ***event == 1), "lent for longer");
+        assert!(
+            lent.iter().all(|event| ***event == 1),
+            "the chunk is still valid"
+        );
         assert_eq!(Arc::strong_count(&event), 5);
     }
     assert!(reader.try_recv().is_err());
     assert_eq!(Arc::strong_count(&event), 1);
 
-    // Or looked at.
+    // Measuring its lag frees the chunk, too.
     let mut reader = buffer.subscribe();
     let closer = reader.closer();
     buffer.push(event.clone());
@@ -388,9 +394,9 @@ fn a_closed_reader_frees_a_chunk_when_it_is_read_again() {
     assert_eq!(Arc::strong_count(&event), 1);
 }
 
-/// The `clone` of an event is in the midst of a read.
+/// The `clone` of an event runs in the middle of a read.
 #[test]
-fn a_clone_may_close_its_own_reader() {
+fn clone_may_close_its_own_reader() {
     struct Closes(Option<Closer>, #[expect(dead_code)] Arc<u32>);
 
     impl Clone for Closes {
@@ -422,7 +428,7 @@ fn a_clone_may_close_its_own_reader() {
 }
 
 #[test]
-fn what_a_closed_reader_returns() {
+fn a_closed_reader_and_all_copies_of_it_return_the_reason() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::builder().replay(Replay::All).build();
     let mut reader = buffer.subscribe();
@@ -438,13 +444,13 @@ fn what_a_closed_reader_returns() {
         panic!()
     };
     assert_eq!(reason.to_string(), "enough");
-    // It keeps nothing, so it may still be known where the reader was.
+    // A bookmark keeps no items, so it still records the reader's place.
     let mut resumed = buffer.upgrade(&reader.bookmark()).unwrap().cloned();
     assert_eq!((resumed.try_recv(), resumed.try_recv()), (Ok(2), Ok(3)));
     assert!(buffer.upgrade(&reader.clone().bookmark()).is_ok());
 }
 
-/// A watch that is never polled again.
+/// The watch is never polled again.
 #[test]
 fn closing_a_watch_frees_at_once_what_only_it_kept() {
     let _watchdog = watchdog();

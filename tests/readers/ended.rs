@@ -1,4 +1,4 @@
-//! What a reader of an ended buffer holds, and that it does not hang.
+//! Readers of ended buffers: they keep no items, and do not hang.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ fn resubscribing_to_an_ended_buffer_does_not_hang() {
 }
 
 #[test]
-fn a_reader_of_clones_that_was_told_of_the_end_holds_nothing() {
+fn a_cloned_reader_at_the_end_keeps_nothing() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe().cloned();
@@ -44,7 +44,7 @@ fn a_reader_of_clones_that_was_told_of_the_end_holds_nothing() {
 }
 
 #[test]
-fn what_a_chunk_lent_goes_with_the_read_that_says_closed() {
+fn the_read_that_returns_closed_frees_the_chunk() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe();
@@ -58,7 +58,7 @@ fn what_a_chunk_lent_goes_with_the_read_that_says_closed() {
 }
 
 #[test]
-fn resubscribing_to_an_ended_buffer_holds_nothing() {
+fn resubscribing_to_an_ended_buffer_keeps_nothing() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let reader = buffer.subscribe();

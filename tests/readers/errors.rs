@@ -1,4 +1,4 @@
-//! Error types, the traits of handles, and stack use.
+//! Error types, traits of handles, and stack use.
 
 use std::error::Error;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -11,7 +11,7 @@ use event_buffer::{
 use crate::support::watchdog;
 
 #[test]
-fn a_shared_error_is_an_error_and_stays_itself_when_it_is_passed_on() {
+fn a_shared_error_stays_the_same_when_it_is_passed_on() {
     #[derive(Debug)]
     struct Outer(std::fmt::Error);
     impl std::fmt::Display for Outer {
@@ -51,7 +51,7 @@ fn a_shared_error_is_an_error_and_stays_itself_when_it_is_passed_on() {
 }
 
 #[test]
-fn what_is_final_is_said_by_every_error() {
+fn every_error_reports_whether_it_is_final() {
     use event_buffer::RecvTimeoutError;
     let _watchdog = watchdog();
     let error = || {
@@ -77,7 +77,7 @@ fn what_is_final_is_said_by_every_error() {
     assert!(!RecvTimeoutError::Timeout.is_final());
 }
 
-/// As far as the events are, like `Arc`.
+/// Like an `Arc` of the events.
 #[test]
 fn handles_are_unwind_safe() {
     fn both<H: UnwindSafe + RefUnwindSafe>() {}
@@ -101,7 +101,7 @@ fn handles_are_unwind_safe() {
     static_assertions::assert_not_impl_any!(BufferItem<std::cell::Cell<u8>>: UnwindSafe);
 }
 
-/// With optimization: without it each call that passes an event on has a copy of it on the stack.
+/// Only with optimizations: without them, each call that passes an event on copies it on the stack.
 #[cfg(not(debug_assertions))]
 #[test]
 fn large_events_fit_on_a_small_stack() {

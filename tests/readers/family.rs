@@ -1,4 +1,4 @@
-//! What every kind of reader has.
+//! The methods that every kind of reader has.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -29,14 +29,14 @@ impl ByteSize for Sized8 {
     }
 }
 
-/// All kinds at the same place.
+/// One reader of each kind, all at the same place.
 fn kinds(reader: &Subscription<u8>) -> (Subscription<u8>, Cloned<u8>, Limited<u8>) {
     let limited = reader.clone().limited(LagLimit::items(100));
     (reader.clone(), reader.clone().cloned(), limited)
 }
 
 #[test]
-fn a_reader_is_closed_once_nothing_more_will_come() {
+fn a_reader_is_closed_once_its_buffer_has_ended() {
     let _watchdog = watchdog();
     let ends: [fn(EventBuffer<u8>); 4] = [
         EventBuffer::close,
@@ -65,7 +65,7 @@ fn a_reader_is_closed_once_nothing_more_will_come() {
 }
 
 #[test]
-fn a_buffer_that_continues_in_a_live_one_is_not_closed() {
+fn a_reader_of_a_spliced_buffer_is_closed_with_the_live_one() {
     let _watchdog = watchdog();
     let (snapshot, live) = (unretained(), unretained());
     let (items, clones, limited) = kinds(&snapshot.subscribe());
@@ -76,7 +76,7 @@ fn a_buffer_that_continues_in_a_live_one_is_not_closed() {
 }
 
 #[test]
-fn a_reader_that_was_closed_from_outside_or_for_its_lag_is_closed() {
+fn a_reader_closed_by_a_closer_or_its_limit_is_closed() {
     let _watchdog = watchdog();
     let mut buffer = unretained();
     let (items, clones, limited) = kinds(&buffer.subscribe());
@@ -88,7 +88,7 @@ fn a_reader_that_was_closed_from_outside_or_for_its_lag_is_closed() {
     buffer.extend([1, 2]);
     assert!(stuck.try_recv().is_err());
     assert!(stuck.is_closed());
-    // One that fell behind goes on at the trail that it shares, until the buffer ends.
+    // A reader that fell behind stays open until the buffer ends.
     let behind = buffer.subscribe().limited(LagLimit::items(1));
     buffer.extend(0..100);
     assert!(!behind.is_closed());
@@ -97,7 +97,7 @@ fn a_reader_that_was_closed_from_outside_or_for_its_lag_is_closed() {
 }
 
 #[test]
-fn iterators_block_until_something_comes_and_end_with_the_buffer() {
+fn iterators_block_for_items_and_end_with_the_buffer() {
     let _watchdog = watchdog();
     let mut buffer = unretained();
     let (mut items, mut clones, mut limited) = kinds(&buffer.subscribe());
@@ -121,7 +121,7 @@ fn iterators_block_until_something_comes_and_end_with_the_buffer() {
 }
 
 #[test]
-fn an_iterator_that_is_dropped_leaves_the_reader_where_it_is() {
+fn dropping_an_iterator_loses_no_events() {
     let _watchdog = watchdog();
     let mut buffer = unretained();
     let mut reader = buffer.subscribe().cloned();
@@ -131,7 +131,7 @@ fn an_iterator_that_is_dropped_leaves_the_reader_where_it_is() {
 }
 
 #[test]
-fn a_bookmark_of_a_limited_reader_has_what_it_has_not_given() {
+fn the_bookmark_of_a_limited_reader_covers_what_it_has_not_received() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::builder().replay(Replay::All).build();
     let mut reader = buffer.subscribe().limited(LagLimit::items(2));
@@ -142,24 +142,28 @@ fn a_bookmark_of_a_limited_reader_has_what_it_has_not_given() {
     buffer.push(3);
     assert_eq!(resumed(&buffer, &reader), [1, 2, 3]);
     assert_eq!(reader.try_recv(), Ok(1));
-    assert_eq!(resumed(&buffer, &reader), [1, 2, 3], "the item is not done");
+    assert_eq!(
+        resumed(&buffer, &reader),
+        [1, 2, 3],
+        "the item is not finished"
+    );
     assert_eq!(reader.try_recv(), Ok(2));
     assert_eq!(resumed(&buffer, &reader), [3]);
     buffer.extend(4..10);
-    assert_eq!(resumed(&buffer, &reader), [8, 9], "what it may have");
+    assert_eq!(resumed(&buffer, &reader), [8, 9], "what the limit allows");
     assert_eq!(reader.try_recv(), Err(TryRecvError::Lagged(5)));
     assert_eq!(resumed(&buffer, &reader), [8, 9]);
     assert_eq!(
         events(reader.position().subscribe()),
         [9],
-        "8 is in its hand"
+        "8 has been taken already"
     );
     assert_eq!(reader.try_recv(), Ok(8));
     assert_eq!(resumed(&buffer, &reader), [9]);
 }
 
 #[test]
-fn a_clone_of_a_limited_reader_reports_and_receives_the_same() {
+fn a_clone_of_a_limited_reader_receives_the_same() {
     let _watchdog = watchdog();
     let mut buffer = unretained();
     let mut reader = buffer.subscribe().limited(LagLimit::items(3));
@@ -180,7 +184,7 @@ fn a_clone_of_a_limited_reader_reports_and_receives_the_same() {
 }
 
 #[test]
-fn a_clone_of_a_limited_reader_that_was_closed_is_closed_for_the_same_reason() {
+fn a_clone_of_a_closed_limited_reader_is_closed_for_the_same_reason() {
     let _watchdog = watchdog();
     let mut buffer = unretained();
     let limit = LagLimit::items(1).on_lag(OnLag::Close);
@@ -190,7 +194,7 @@ fn a_clone_of_a_limited_reader_that_was_closed_is_closed_for_the_same_reason() {
     buffer.extend([1, 2, 3]);
     for (mut reader, for_its_lag) in [(lagged.clone(), true), (closed.clone(), false)] {
         let Err(TryRecvError::ForceClosed(reason)) = reader.try_recv() else {
-            panic!("it is closed");
+            panic!("it was not closed");
         };
         assert_eq!(reason.downcast_ref::<LagExceeded>().is_some(), for_its_lag);
     }
@@ -198,7 +202,7 @@ fn a_clone_of_a_limited_reader_that_was_closed_is_closed_for_the_same_reason() {
 }
 
 #[test]
-fn another_limit_holds_from_then_on() {
+fn a_new_limit_applies_from_then_on() {
     let _watchdog = watchdog();
     let number = |n| Sized8(n, None);
     let mut buffer = unretained();
@@ -209,11 +213,15 @@ fn another_limit_holds_from_then_on() {
     assert_eq!(
         reader.try_recv(),
         Err(TryRecvError::Lagged(8)),
-        "by the limit before"
+        "skipped by the previous limit"
     );
     assert_eq!(reader.lag(), 12);
     reader.set_limit(LagLimit::bytes(1));
-    assert_eq!(reader.try_recv(), Ok(number(8)), "it was in its hand");
+    assert_eq!(
+        reader.try_recv(),
+        Ok(number(8)),
+        "it had been taken already"
+    );
     assert_eq!(reader.try_recv(), Err(TryRecvError::Lagged(10)));
     assert_eq!(reader.try_recv(), Ok(number(19)));
     reader.set_limit(LagLimit::items(1).on_lag(OnLag::Close));
@@ -223,12 +231,12 @@ fn another_limit_holds_from_then_on() {
         Err(TryRecvError::ForceClosed(_))
     ));
     reader.set_limit(LagLimit::items(1_000));
-    assert!(reader.is_closed(), "for good");
+    assert!(reader.is_closed(), "a close is final");
     assert!(!buffer.is_observed());
 }
 
 #[test]
-fn a_task_that_waits_is_woken_if_the_limit_changes() {
+fn changing_the_limit_wakes_a_waiting_task() {
     let _watchdog = watchdog();
     let mut buffer = unretained();
     let mut reader = tokio_test::task::spawn(buffer.subscribe().limited(LagLimit::items(2)));
@@ -241,7 +249,7 @@ fn a_task_that_waits_is_woken_if_the_limit_changes() {
 }
 
 #[test]
-fn what_the_limit_before_has_skipped_is_no_lag_by_the_new_one() {
+fn items_skipped_by_a_previous_limit_do_not_count_towards_the_new_one() {
     let _watchdog = watchdog();
     let mut buffer = unretained();
     let mut reader = buffer.subscribe().limited(LagLimit::items(10));
@@ -257,7 +265,7 @@ fn what_the_limit_before_has_skipped_is_no_lag_by_the_new_one() {
 }
 
 #[test]
-fn readers_with_limits_that_change_leave_nothing() {
+fn changing_limits_leaks_nothing() {
     let _watchdog = watchdog();
     let event = Arc::new(());
     let mut buffer = unretained();
@@ -275,9 +283,9 @@ fn readers_with_limits_that_change_leave_nothing() {
     assert_eq!(buffer.backlog(), 0);
 }
 
-/// A clone of an event that panics loses nothing of the reader that is cloned.
+/// Cloning a reader clones the rest of a partly read item.
 #[test]
-fn a_clone_that_panics_leaves_the_reader_as_it_was() {
+fn a_panicking_clone_leaves_the_reader_unchanged() {
     static PANICS: AtomicBool = AtomicBool::new(false);
 
     #[derive(Debug, PartialEq)]
@@ -302,7 +310,7 @@ fn a_clone_that_panics_leaves_the_reader_as_it_was() {
     assert_eq!(reader.try_recv(), Ok(Event(2)));
 }
 
-/// Readers may be looked at from other threads while the writer takes their places away.
+/// Other threads may use readers while the writer moves them forward.
 #[test]
 fn a_limited_reader_is_cloned_while_it_is_moved() {
     let _watchdog = watchdog();
@@ -348,8 +356,8 @@ fn a_limited_reader_is_cloned_while_it_is_moved() {
     writer.join().unwrap();
 }
 
-/// Calls what the crate page's table lists for every reader but the followers of a shared stream.
-/// Six things are ready at least.
+/// Calls the methods that the crate page's table lists for every reader except the followers of a
+/// shared stream. At least six items must be ready.
 macro_rules! assert_receives {
     ($reader:expr) => {
         let mut reader = $reader;
@@ -366,7 +374,7 @@ macro_rules! assert_receives {
     };
 }
 
-/// Reads by `Stream`, and `FusedStream` says that more may come.
+/// Reads the reader as a `Stream` that has not terminated.
 macro_rules! assert_streams {
     ($reader:expr) => {
         assert!(block_on($reader.next()).is_some());
@@ -374,7 +382,7 @@ macro_rules! assert_streams {
     };
 }
 
-/// Calls what the table lists for readers that stand in one buffer, at an item.
+/// Calls the methods that the table lists for readers with a place in one buffer.
 macro_rules! assert_has_place {
     ($reader:expr, $buffer:expr) => {
         let reader = $reader;

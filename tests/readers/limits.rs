@@ -1,4 +1,4 @@
-//! Readers whose lag is limited.
+//! Readers with a limit on their lag.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -21,7 +21,7 @@ use crate::support::{Task, unretained, watchdog};
 static_assertions::assert_impl_all!(Limited<Vec<u8>>: Send, Sync, Unpin);
 static_assertions::assert_impl_all!(LagLimit<std::rc::Rc<u8>>: Send, Sync, Copy);
 
-/// All that is ready: events, and how many items were skipped in front of each.
+/// Everything that is ready: events, and the counts of skipped items.
 pub(super) fn drain<T: Clone>(reader: &mut Limited<T>) -> Vec<Result<T, u64>> {
     let mut all = Vec::new();
     loop {
@@ -34,7 +34,7 @@ pub(super) fn drain<T: Clone>(reader: &mut Limited<T>) -> Vec<Result<T, u64>> {
 }
 
 #[test]
-fn within_its_limit_a_reader_loses_nothing() {
+fn a_reader_within_its_limit_loses_nothing() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe().limited(LagLimit::items(10));
@@ -46,7 +46,7 @@ fn within_its_limit_a_reader_loses_nothing() {
 }
 
 #[test]
-fn skips_to_the_oldest_allowed_and_tells_the_exact_count() {
+fn skip_to_oldest_reports_the_exact_number_of_items() {
     let _watchdog = watchdog();
     for published in [11, 12, 25, 26, 27, 100, 1_000] {
         let mut buffer = EventBuffer::new();
@@ -63,7 +63,7 @@ fn skips_to_the_oldest_allowed_and_tells_the_exact_count() {
 }
 
 #[test]
-fn skips_to_what_is_newest_when_it_reads() {
+fn skip_to_newest_returns_the_newest_item_at_the_time_of_the_read() {
     let _watchdog = watchdog();
     for published in [11, 12, 25, 26, 27, 100, 1_000] {
         let mut buffer = EventBuffer::new();
@@ -78,7 +78,7 @@ fn skips_to_what_is_newest_when_it_reads() {
 }
 
 #[test]
-fn closes_with_a_typed_reason_that_sticks() {
+fn a_lagging_reader_is_closed_with_a_typed_reason() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let limit = LagLimit::items(10).on_lag(OnLag::Close);
@@ -94,14 +94,14 @@ fn closes_with_a_typed_reason_that_sticks() {
         assert_eq!(*items, 11);
     }
     let mut stream = task::spawn(reader);
-    let answer = assert_ready!(stream.poll_next());
-    assert!(matches!(answer, Some(Err(RecvError::ForceClosed(_)))));
+    let item = assert_ready!(stream.poll_next());
+    assert!(matches!(item, Some(Err(RecvError::ForceClosed(_)))));
     assert!(stream.is_terminated());
     assert_ready_eq!(stream.poll_next(), None);
 }
 
 #[test]
-fn the_newest_item_may_always_be_received() {
+fn a_limit_of_zero_still_delivers_the_newest_item() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut none = buffer.subscribe().limited(LagLimit::items(0));
@@ -114,7 +114,7 @@ fn the_newest_item_may_always_be_received() {
 }
 
 #[test]
-fn an_item_counts_once_however_many_its_events_and_comes_whole() {
+fn an_item_counts_once_and_is_delivered_whole() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe().limited(LagLimit::items(2));
@@ -123,7 +123,7 @@ fn an_item_counts_once_however_many_its_events_and_comes_whole() {
     }
     assert_eq!(reader.try_recv(), Err(TryRecvError::Lagged(2)));
     assert_eq!(reader.try_recv(), Ok(20));
-    // What has begun is received to its end.
+    // An item that has been begun is received to its end.
     buffer.extend(40..=100);
     assert_eq!(reader.try_recv(), Ok(21));
     assert_eq!(reader.try_recv(), Ok(22));
@@ -132,7 +132,7 @@ fn an_item_counts_once_however_many_its_events_and_comes_whole() {
 }
 
 #[test]
-fn bounds_memory_of_who_is_never_polled() {
+fn a_limit_bounds_memory_even_if_the_reader_is_never_polled() {
     let _watchdog = watchdog();
     for on_lag in [OnLag::SkipToOldest, OnLag::SkipToNewest, OnLag::Close] {
         for limit in [LagLimit::items(10), LagLimit::bytes(1_000)] {
@@ -144,7 +144,7 @@ fn bounds_memory_of_who_is_never_polled() {
                 let most = if n < 100 { 10 + BLOCK } else { 10 + 32 };
                 assert!(alive.load(SeqCst) <= most, "{on_lag:?} {limit:?}");
             }
-            // Items come in batches, too, of which all but what is allowed is dropped at once.
+            // Of a batch, all items beyond the limit are dropped at once.
             buffer.extend((0..1_000).map(|n| Counted::new(n, &alive)));
             assert!(alive.load(SeqCst) <= 10, "{on_lag:?} {limit:?}");
             assert_eq!(buffer.is_observed(), on_lag != OnLag::Close);
@@ -155,7 +155,7 @@ fn bounds_memory_of_who_is_never_polled() {
 }
 
 #[test]
-fn one_that_has_waited_keeps_no_more() {
+fn a_limit_bounds_memory_after_the_reader_has_waited() {
     let _watchdog = watchdog();
     let alive = Arc::new(AtomicUsize::new(0));
     let mut buffer = unretained();
@@ -167,7 +167,7 @@ fn one_that_has_waited_keeps_no_more() {
 }
 
 #[test]
-fn others_lose_nothing() {
+fn readers_without_a_limit_lose_nothing() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut all = buffer.subscribe().cloned();
@@ -184,7 +184,7 @@ fn others_lose_nothing() {
 }
 
 #[test]
-fn a_limit_goes_along_over_splices() {
+fn a_limit_is_carried_over_splices() {
     let _watchdog = watchdog();
     let limits = [LagLimit::items(10), LagLimit::bytes(1_000)];
     let cases = limits.map(|limit| [(limit, true), (limit, false)]);
@@ -196,7 +196,7 @@ fn a_limit_goes_along_over_splices() {
         let reader = snapshot.subscribe();
         let mut reader = Some(reader);
         let mut stuck = registered_first.then(|| reader.take().unwrap().limited(limit));
-        // What was due in the snapshot, far ahead, is due at once where it goes on.
+        // The check that was due far ahead in the snapshot is due at once in the next buffer.
         for _ in 0..10_000 {
             snapshot.push(Counted::new(0, &alive));
             if let Some(reader) = &mut reader {
@@ -222,14 +222,14 @@ fn a_limit_goes_along_over_splices() {
                 "{kept} at {n}, {limit:?}, {registered_first}"
             );
         }
-        // Item 1 is in front of the splice.
+        // Item 1 precedes the splice.
         assert_eq!(stuck.try_recv().unwrap_err(), TryRecvError::Lagged(989));
         assert_eq!(stuck.try_recv().unwrap().0, 990);
     }
 }
 
 #[test]
-fn waits_is_woken_and_goes_on_after_it_has_lagged() {
+fn a_limited_stream_continues_after_it_has_lagged() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut stream = task::spawn(buffer.subscribe().limited(LagLimit::items(2)));
@@ -251,7 +251,7 @@ fn waits_is_woken_and_goes_on_after_it_has_lagged() {
 }
 
 #[test]
-fn a_cancelled_recv_loses_nothing_and_leaves_the_list() {
+fn a_cancelled_limited_recv_loses_nothing_and_keeps_no_waker() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe().limited(LagLimit::items(2));
@@ -278,7 +278,7 @@ fn a_cancelled_recv_loses_nothing_and_leaves_the_list() {
 }
 
 #[test]
-fn waits_at_the_end_of_a_buffer_that_goes_on_in_another() {
+fn a_limited_reader_waits_beyond_a_splice() {
     let _watchdog = watchdog();
     let mut live = EventBuffer::new();
     let snapshot = EventBuffer::new();
@@ -292,7 +292,7 @@ fn waits_at_the_end_of_a_buffer_that_goes_on_in_another() {
 }
 
 #[test]
-fn an_end_comes_after_what_is_left() {
+fn the_end_follows_the_remaining_items() {
     let _watchdog = watchdog();
     for bytes in [u64::MAX, 0] {
         let limit = if bytes == 0 {
@@ -313,17 +313,17 @@ fn an_end_comes_after_what_is_left() {
 }
 
 #[test]
-fn is_closed_from_outside_at_once() {
+fn a_closer_closes_a_limited_reader_at_once() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut stream = task::spawn(buffer.subscribe().limited(LagLimit::items(2)));
     buffer.append([1, 2]);
     assert_ready_eq!(stream.poll_next(), Some(Ok(1)));
     stream.closer().close("enough");
-    let answer = assert_ready!(stream.poll_next());
-    assert!(matches!(answer, Some(Err(RecvError::ForceClosed(_)))));
+    let item = assert_ready!(stream.poll_next());
+    assert!(matches!(item, Some(Err(RecvError::ForceClosed(_)))));
 
-    // One that waits is woken, also where its first closer is made after that.
+    // A waiting reader is woken, even if its first closer is made while it waits.
     let mut stream = task::spawn(buffer.subscribe().limited(LagLimit::items(2)));
     assert_pending!(stream.poll_next());
     let closer = stream.closer();
@@ -331,7 +331,7 @@ fn is_closed_from_outside_at_once() {
     closer.close("enough");
     assert!(stream.is_woken());
 
-    // A closer that was made before the limit was set closes, too.
+    // A closer made before the limit was set closes it, too.
     let reader = buffer.subscribe();
     let closer = reader.closer();
     let mut reader = reader.limited(LagLimit::items(2));
@@ -342,9 +342,8 @@ fn is_closed_from_outside_at_once() {
     ));
 }
 
-/// Over threads, what is received and what is skipped make up what was published.
 #[test]
-fn over_threads_received_and_skipped_make_up_all() {
+fn across_threads_received_and_skipped_items_add_up() {
     const EACH: u64 = 5_000;
     let _watchdog = watchdog();
     for on_lag in [OnLag::SkipToOldest, OnLag::SkipToNewest] {
@@ -381,9 +380,9 @@ fn over_threads_received_and_skipped_make_up_all() {
     }
 }
 
-/// Neither its waker nor what a chunk lent goes along behind the lock.
+/// The stream's waker and a chunk's items must not end up behind the lock.
 #[test]
-fn nothing_that_is_past_goes_along_where_a_limit_is_set() {
+fn setting_a_limit_drops_the_waker_and_the_chunk() {
     let _watchdog = watchdog();
     let alive = Arc::new(AtomicUsize::new(0));
     let mut buffer = unretained();
@@ -406,7 +405,7 @@ fn nothing_that_is_past_goes_along_where_a_limit_is_set() {
 }
 
 #[test]
-fn a_splice_enforces_the_limits_that_it_hands_on() {
+fn a_splice_enforces_the_limits_of_its_readers() {
     let _watchdog = watchdog();
     for ended in [false, true] {
         let alive = Arc::new(AtomicUsize::new(0));
@@ -422,7 +421,7 @@ fn a_splice_enforces_the_limits_that_it_hands_on() {
 }
 
 #[test]
-fn a_reader_that_always_lags_gets_items_all_the_same() {
+fn a_reader_that_always_lags_still_receives_items() {
     let _watchdog = watchdog();
     for on_lag in [OnLag::SkipToOldest, OnLag::SkipToNewest] {
         let mut buffer = EventBuffer::new();
@@ -442,7 +441,7 @@ fn a_reader_that_always_lags_gets_items_all_the_same() {
 }
 
 #[test]
-fn the_first_reason_sticks_where_a_reader_was_closed_for_its_lag() {
+fn a_reader_closed_for_lagging_keeps_its_first_reason() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let limit = LagLimit::items(1).on_lag(OnLag::Close);
@@ -454,7 +453,7 @@ fn the_first_reason_sticks_where_a_reader_was_closed_for_its_lag() {
 }
 
 #[test]
-fn a_reader_that_was_closed_for_its_lag_is_told_how_far_behind_it_was() {
+fn a_reader_closed_for_lagging_learns_how_far_behind_it_was() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let limit = LagLimit::items(1).on_lag(OnLag::Close);
@@ -463,13 +462,13 @@ fn a_reader_that_was_closed_for_its_lag_is_told_how_far_behind_it_was() {
     let Err(TryRecvError::ForceClosed(reason)) = reader.try_recv() else {
         panic!()
     };
-    let said = "too far behind: 12 items not received";
-    assert_eq!(reason.to_string(), said);
+    let expected = "too far behind: 12 items not received";
+    assert_eq!(reason.to_string(), expected);
 }
 
-/// However far it goes over the limit, from not at all on.
+/// The batch may exceed the limit by any amount.
 #[test]
-fn after_a_batch_an_eighth_more_is_kept_at_most() {
+fn after_a_batch_the_limit_is_exceeded_by_an_eighth_at_most() {
     let _watchdog = watchdog();
     for len in 1..50 {
         let alive = Arc::new(AtomicUsize::new(0));
@@ -481,7 +480,7 @@ fn after_a_batch_an_eighth_more_is_kept_at_most() {
 }
 
 #[test]
-fn who_skips_to_the_newest_keeps_no_other() {
+fn skip_to_newest_keeps_only_the_newest_item() {
     let _watchdog = watchdog();
     let alive = Arc::new(AtomicUsize::new(0));
     let mut buffer = unretained();
@@ -491,15 +490,15 @@ fn who_skips_to_the_newest_keeps_no_other() {
     assert_eq!(alive.load(SeqCst), 1);
 }
 
-/// Wherever in a block it is that a limit is due.
+/// The check of a limit may be due anywhere in a block.
 #[test]
-fn an_eighth_more_and_a_block_is_kept_at_most() {
+fn the_limit_is_exceeded_by_an_eighth_and_a_block_at_most() {
     let _watchdog = watchdog();
     for limit in 1..70 {
         let alive = Arc::new(AtomicUsize::new(0));
         let mut buffer = unretained();
         let _stuck = buffer.subscribe().limited(LagLimit::items(limit));
-        // Of a block all but the item with which it is looked.
+        // A block of 16, except the item with which the writer checks the limit.
         let most = usize::try_from(limit + limit / 8 + 15).unwrap();
         for n in 0..300 {
             buffer.push(Counted::new(n, &alive));
@@ -509,7 +508,7 @@ fn an_eighth_more_and_a_block_is_kept_at_most() {
 }
 
 #[test]
-fn a_stream_that_is_dropped_while_it_waits_leaves_the_list() {
+fn dropping_a_waiting_limited_stream_drops_its_waker() {
     let _watchdog = watchdog();
     let buffer = EventBuffer::<u8>::new();
     let mut stream = buffer.subscribe().limited(LagLimit::items(2));
@@ -522,9 +521,9 @@ fn a_stream_that_is_dropped_while_it_waits_leaves_the_list() {
     assert_eq!(Arc::strong_count(&task), 2);
 }
 
-/// It has said the reason already.
+/// The stream has reported the reason already.
 #[test]
-fn a_stream_that_has_ended_is_over_where_it_is_limited_too() {
+fn limiting_an_ended_stream_does_not_restart_it() {
     let _watchdog = watchdog();
     let buffer = EventBuffer::<u8>::new();
     let mut reader = buffer.subscribe();
@@ -540,7 +539,7 @@ fn a_stream_that_has_ended_is_over_where_it_is_limited_too() {
 }
 
 #[test]
-fn stuck_readers_keep_what_the_greatest_of_their_limits_says() {
+fn stuck_readers_keep_no_more_than_their_greatest_limit() {
     let _watchdog = watchdog();
     let alive = Arc::new(AtomicUsize::new(0));
     let mut buffer = unretained();
@@ -548,7 +547,7 @@ fn stuck_readers_keep_what_the_greatest_of_their_limits_says() {
     let mut readers: Vec<_> = readers.collect();
     (0..10_000).for_each(|n| buffer.push(Counted::new(n, &alive)));
     assert!(alive.load(SeqCst) <= 1_099 + 1_099 / 8 + BLOCK);
-    // The one with the greatest limit leaves, then others come back in any order.
+    // The reader with the greatest limit leaves, then others read again, in any order.
     drop(readers.pop());
     for n in [50, 98, 0, 7] {
         let reader = &mut readers[n];
@@ -565,9 +564,9 @@ fn stuck_readers_keep_what_the_greatest_of_their_limits_says() {
     assert!(!buffer.is_observed());
 }
 
-/// Each in a buffer of its own, spliced to one, where they meet.
+/// Each starts in a buffer of its own; all are spliced to the same buffer.
 #[test]
-fn stuck_readers_that_meet_by_splices_share_a_place() {
+fn stuck_readers_that_splices_bring_together_share_a_place() {
     let _watchdog = watchdog();
     let alive = Arc::new(AtomicUsize::new(0));
     let mut live = unretained();
@@ -594,7 +593,7 @@ fn stuck_readers_that_meet_by_splices_share_a_place() {
 }
 
 #[test]
-fn a_clone_does_not_take_what_a_former_limit_skipped_for_lag() {
+fn a_clone_does_not_count_what_a_previous_limit_skipped_as_lag() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let subscription = buffer.subscribe();

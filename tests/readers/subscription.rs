@@ -29,7 +29,7 @@ static_assertions::assert_not_impl_any!(Subscription<std::cell::Cell<u8>>: Send,
 static_assertions::assert_not_impl_any!(BufferItem<std::cell::Cell<u8>>: Send, Sync);
 static_assertions::assert_not_impl_any!(EventBuffer<std::rc::Rc<u8>>: Send, Sync);
 
-/// Not `Clone`.
+/// An event that is not `Clone`.
 #[derive(Debug, PartialEq)]
 struct Plain(u8);
 
@@ -66,7 +66,7 @@ fn a_waiting_reader_is_woken_by_the_next_item() {
 }
 
 #[test]
-fn one_wake_up_for_a_whole_extend() {
+fn extend_wakes_a_reader_once() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = task::spawn(buffer.subscribe().cloned());
@@ -95,9 +95,9 @@ fn a_cancelled_recv_loses_nothing() {
     }
 }
 
-/// A `select!` may make a `recv` and then take another branch, in a task that waits for the stream.
+/// A `select!` may create a `recv` and take another branch, in a task that waits for the stream.
 #[test]
-fn a_recv_that_was_never_polled_leaves_the_stream_waiting() {
+fn dropping_an_unpolled_recv_leaves_the_stream_waiting() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = task::spawn(buffer.subscribe());
@@ -110,7 +110,7 @@ fn a_recv_that_was_never_polled_leaves_the_stream_waiting() {
         buffer.push(1);
         assert!(reader.is_woken() && cloned.is_woken());
         assert!(reader.try_recv().is_ok() && cloned.try_recv().is_ok());
-        // One that was polled took the stream's place, and goes off the list.
+        // A `recv` that was polled replaced the stream's registration, and ended it when dropped.
         assert_pending!(reader.poll_next());
         assert_pending!(task::spawn(reader.recv()).poll());
         buffer.push(2);
@@ -132,7 +132,7 @@ fn a_moved_stream_wakes_its_new_task() {
 }
 
 #[test]
-fn a_chunk_lends_all_that_is_ready() {
+fn a_chunk_lends_everything_that_is_ready() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe();
@@ -142,7 +142,7 @@ fn a_chunk_lends_all_that_is_ready() {
         buffer.append([Plain(1), Plain(2)]);
         buffer.push(Plain(3));
         let chunk = assert_ready!(chunk.poll()).unwrap();
-        // What is lent outlives the chunk.
+        // The references outlive the chunk.
         let seen: Vec<&Plain> = chunk.collect();
         assert_eq!(seen, [&Plain(1), &Plain(2), &Plain(3)]);
     }
@@ -159,7 +159,7 @@ fn a_chunk_lends_all_that_is_ready() {
 }
 
 #[test]
-fn what_a_loop_over_a_chunk_did_not_come_to_is_read_again() {
+fn events_that_a_loop_over_a_chunk_did_not_reach_are_read_again() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe();
@@ -173,7 +173,7 @@ fn what_a_loop_over_a_chunk_did_not_come_to_is_read_again() {
 }
 
 #[test]
-fn a_chunk_holds_what_was_ready_when_it_was_made() {
+fn a_chunk_holds_what_was_ready_when_it_was_created() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe();
@@ -184,13 +184,13 @@ fn a_chunk_holds_what_was_ready_when_it_was_made() {
     assert_eq!(
         chunk.next(),
         None,
-        "or a fast writer would keep it going for ever"
+        "otherwise a fast writer could extend it for ever"
     );
     assert_eq!(reader.try_recv().unwrap()[0], 3);
 }
 
 #[test]
-fn chunks_items_and_clones_mix() {
+fn chunks_items_and_clones_can_be_mixed() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::builder().replay(Replay::All).build();
     let mut reader = buffer.subscribe();
@@ -232,8 +232,8 @@ fn blocking_reads_wait_and_time_out() {
     let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe();
     let mut other = buffer.subscribe().cloned();
-    let answer = reader.recv_timeout(Duration::from_millis(1));
-    assert_eq!(answer, Err(RecvTimeoutError::Timeout));
+    let received = reader.recv_timeout(Duration::from_millis(1));
+    assert_eq!(received, Err(RecvTimeoutError::Timeout));
     std::thread::scope(|scope| {
         let blocked = scope.spawn(|| reader.recv_blocking().unwrap()[0]);
         let timed = scope.spawn(|| other.recv_timeout(Duration::MAX));
@@ -293,7 +293,7 @@ fn a_stream_is_fused() {
 }
 
 #[test]
-fn a_force_close_wakes_at_once_and_delivers_nothing_more() {
+fn a_force_close_wakes_the_reader_and_delivers_nothing_more() {
     #[derive(Debug, PartialEq)]
     struct AccessChanged;
     impl std::fmt::Display for AccessChanged {
@@ -322,7 +322,7 @@ fn a_force_close_wakes_at_once_and_delivers_nothing_more() {
     assert_eq!(reason.downcast_ref(), Some(&AccessChanged));
     assert_eq!(assert_ready!(reader.poll_next()), None);
 
-    // It sticks, and to the clones as well.
+    // The reason stays, and clones report it too.
     let sticky = TryRecvError::ForceClosed(reason);
     assert_eq!(reader.try_recv(), Err(sticky.clone()));
     assert_eq!(reader.try_recv(), Err(sticky.clone()));
@@ -332,7 +332,7 @@ fn a_force_close_wakes_at_once_and_delivers_nothing_more() {
 }
 
 #[test]
-fn two_closes_for_one_reason_are_not_the_same() {
+fn two_closes_with_one_reason_are_not_equal() {
     let _watchdog = watchdog();
     let buffer = EventBuffer::<u8>::new();
     let close = || {
@@ -362,13 +362,13 @@ fn a_force_close_ends_a_blocking_read() {
 }
 
 #[test]
-fn a_closer_made_while_a_stream_waits_wakes_it_when_it_closes() {
+fn a_closer_created_while_a_stream_waits_can_wake_it() {
     let _watchdog = watchdog();
     let buffer = EventBuffer::<u8>::new();
     let mut reader = task::spawn(buffer.subscribe());
     assert_pending!(reader.poll_next());
     let closer = reader.closer();
-    assert!(!reader.is_woken(), "nothing has happened yet");
+    assert!(!reader.is_woken(), "creating a closer wakes nothing");
     closer.close("enough");
     assert!(reader.is_woken());
     assert!(matches!(
@@ -376,7 +376,7 @@ fn a_closer_made_while_a_stream_waits_wakes_it_when_it_closes() {
         Some(Err(RecvError::ForceClosed(_)))
     ));
 
-    // And once only if it has been polled again in between.
+    // It is also woken if it has been polled again in between.
     let mut reader = task::spawn(buffer.subscribe());
     assert_pending!(reader.poll_next());
     let closer = reader.closer();
@@ -386,7 +386,7 @@ fn a_closer_made_while_a_stream_waits_wakes_it_when_it_closes() {
 }
 
 #[test]
-fn a_closer_does_not_keep_the_task_of_a_reader_that_is_gone() {
+fn a_closer_does_not_keep_the_task_of_a_dropped_reader() {
     let _watchdog = watchdog();
     let buffer = EventBuffer::<u8>::new();
     let mut reader = buffer.subscribe();
@@ -401,7 +401,7 @@ fn a_closer_does_not_keep_the_task_of_a_reader_that_is_gone() {
 }
 
 #[test]
-fn a_chunk_is_fused_also_where_a_splice_brings_more() {
+fn a_chunk_is_fused_even_if_a_splice_brings_more() {
     let _watchdog = watchdog();
     let mut live = EventBuffer::new();
     let tail = live.tail();
@@ -416,9 +416,9 @@ fn a_chunk_is_fused_also_where_a_splice_brings_more() {
     assert_eq!(reader.try_recv().unwrap()[0], 2);
 }
 
-/// What a reader of clones has passed is dropped before the next event is received, not after.
+/// A `Cloned` drops the items that it has passed before it takes the next event, not after.
 #[test]
-fn an_older_event_whose_drop_panics_costs_no_other() {
+fn a_panicking_drop_of_an_older_event_loses_no_other() {
     struct Explosive(u32, bool);
 
     impl Clone for Explosive {
@@ -436,7 +436,7 @@ fn an_older_event_whose_drop_panics_costs_no_other() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::builder().replay(Replay::None).build();
     let mut reader = buffer.subscribe().cloned();
-    // The last is its own: where its drop panics it has not been received.
+    // The last one must not panic: an event whose own `drop` panics has not been received.
     buffer.extend((0..100).map(|n| Explosive(n, n % 7 == 0 && n < 99)));
     let (mut received, mut panics) = (Vec::new(), 0);
     loop {
@@ -452,7 +452,7 @@ fn an_older_event_whose_drop_panics_costs_no_other() {
 }
 
 #[test]
-fn an_event_whose_clone_panics_is_cloned_by_the_next_read() {
+fn an_event_whose_clone_panics_is_cloned_again_by_the_next_read() {
     use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
     static PANICS: AtomicBool = AtomicBool::new(true);
     struct Fragile(u8);
@@ -479,8 +479,8 @@ fn an_event_whose_clone_panics_is_cloned_by_the_next_read() {
 }
 
 #[test]
-fn a_task_that_no_longer_waits_is_let_go() {
-    /// Polls it often, as others of its task may be ready, then drops it.
+fn a_cancelled_wait_keeps_no_waker() {
+    /// Polls the future repeatedly, as a task that waits for several does, then drops it.
     fn wait_and_cancel(task: &Arc<Task>, future: impl Future) {
         let waker = Waker::from(Arc::clone(task));
         let mut cx = Context::from_waker(&waker);
@@ -489,7 +489,7 @@ fn a_task_that_no_longer_waits_is_let_go() {
             assert!(future.as_mut().poll(&mut cx).is_pending());
         }
         drop(waker);
-        assert_eq!(Arc::strong_count(task), 2, "it waits in one place");
+        assert_eq!(Arc::strong_count(task), 2, "it is registered once");
         drop(future);
         assert_eq!(Arc::strong_count(task), 1);
     }
@@ -510,7 +510,7 @@ fn a_task_that_no_longer_waits_is_let_go() {
 }
 
 #[test]
-fn one_who_leaves_late_takes_nobody_else_off_the_list() {
+fn a_late_leaver_does_not_remove_another_waker() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut first = task::spawn(buffer.subscribe());
@@ -518,14 +518,14 @@ fn one_who_leaves_late_takes_nobody_else_off_the_list() {
     assert_pending!(first.poll_next());
     buffer.push(1);
     while second.poll_next().is_ready() {}
-    // The place of the first one's waker is the second one's now.
+    // The second reader's waker now has the entry that the first one's had.
     assert!(assert_ready!(first.poll_next()).is_some());
     buffer.push(2);
     assert!(second.is_woken());
 }
 
 #[test]
-fn who_waits_again_after_a_wake_up_for_nothing_is_woken_again() {
+fn a_task_that_waits_again_after_a_spurious_wake_up_is_woken_again() {
     let _watchdog = watchdog();
     let buffer = EventBuffer::<u8>::new();
     let mut reader = buffer.subscribe();
@@ -536,9 +536,9 @@ fn who_waits_again_after_a_wake_up_for_nothing_is_woken_again() {
     for _ in 0..3 {
         drop(reader);
         assert!(one.is_woken() && other.is_woken());
-        // By the time they look, somebody follows again.
+        // By the time they are polled, there is a reader again.
         reader = buffer.subscribe();
-        // In the other order than before: their places change.
+        // Polled in the opposite order, so that they swap their entries.
         std::mem::swap(&mut one, &mut other);
         assert_pending!(one.poll());
         assert!(!one.is_woken() && other.is_woken());
@@ -550,10 +550,10 @@ fn who_waits_again_after_a_wake_up_for_nothing_is_woken_again() {
 }
 
 #[test]
-fn a_crowd_is_woken_whole() {
+fn every_reader_of_a_crowd_is_woken() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
-    // Around what is woken at once, and what is kept of a list.
+    // Sizes around the number woken at once, and around the capacity that an empty list keeps.
     for crowd in [1, 4, 5, 64, 65, 1_000, 5, 4] {
         let readers = (0..crowd).map(|_| task::spawn(buffer.subscribe()));
         let mut readers: Vec<_> = readers.collect();
@@ -571,27 +571,27 @@ fn a_crowd_is_woken_whole() {
 }
 
 #[test]
-fn a_blocking_read_waits_until_its_time_is_over() {
+fn a_blocking_read_returns_an_item_published_meanwhile() {
     const ROUNDS: u32 = 200;
     let _watchdog = watchdog();
     let (mut there, mut back) = (EventBuffer::new(), EventBuffer::new());
-    let (mut reader, mut answers) = (there.subscribe(), back.subscribe().cloned());
+    let (mut reader, mut echoes) = (there.subscribe(), back.subscribe().cloned());
     std::thread::scope(|scope| {
         scope.spawn(move || {
             for _ in 0..ROUNDS {
-                // Most often before the other thread has published it.
+                // Usually called before the other thread has published the item.
                 let item = reader.recv_timeout(Duration::from_secs(1_000)).unwrap();
                 back.push(item[0]);
             }
         });
         for n in 0..ROUNDS {
             there.push(n);
-            assert_eq!(answers.recv_blocking(), Ok(n));
+            assert_eq!(echoes.recv_blocking(), Ok(n));
         }
     });
 }
 
-/// However the items got there that it skips.
+/// The skipped items were pushed, extended or appended.
 #[test]
 fn a_reader_that_resubscribes_is_at_the_tail() {
     let _watchdog = watchdog();
@@ -615,7 +615,7 @@ fn a_reader_that_resubscribes_is_at_the_tail() {
         }
     }
 
-    // Where the newest item was replaced in its place.
+    // The newest item replaced an older one in its node.
     let mut buffer = EventBuffer::new();
     buffer.extend([1, 2, 3]);
     buffer.push(4);
@@ -627,7 +627,7 @@ fn a_reader_that_resubscribes_is_at_the_tail() {
 }
 
 #[test]
-fn what_a_new_subscription_goes_over_is_not_kept_by_it() {
+fn a_new_subscription_keeps_no_items_that_it_skips() {
     struct Numbered(u64, #[expect(dead_code)] Arc<()>);
 
     impl Indexed for Numbered {
@@ -646,7 +646,7 @@ fn what_a_new_subscription_goes_over_is_not_kept_by_it() {
     assert_eq!(Arc::strong_count(&event) - 1, 0);
     drop(late);
 
-    // But for a few, where it stands in front of others.
+    // Only a few skipped items may be kept if the reader has unread ones.
     let mut buffer = EventBuffer::builder().replay(Replay::All).build();
     buffer.extend((0..1_000).map(|n| Numbered(n, event.clone())));
     let resumed = buffer.subscribe_after(499).unwrap();

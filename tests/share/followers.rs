@@ -1,4 +1,4 @@
-//! A stream that many follow.
+//! Shared streams: every follower receives every item.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -34,7 +34,7 @@ static_assertions::assert_not_impl_any!(SharedStream<Local>: Send, Sync);
 static_assertions::assert_not_impl_any!(SharedStream<Unshareable>: Send, Sync);
 static_assertions::assert_impl_all!(SharedStream<Local>: Unpin, Clone);
 
-/// The message that a panic carries.
+/// Runs a function that must panic; returns the panic's message.
 fn panics(f: impl FnOnce()) -> String {
     let panic = catch_unwind(AssertUnwindSafe(f)).unwrap_err();
     match panic.downcast_ref::<String>() {
@@ -60,7 +60,7 @@ fn every_follower_gets_every_item_once() {
 }
 
 #[test]
-fn one_item_is_pulled_for_each_that_the_driver_takes() {
+fn one_item_is_pulled_for_each_item_the_driver_takes() {
     let _watchdog = watchdog();
     let pulled = AtomicUsize::new(0);
     let endless = stream::repeat_with(|| pulled.fetch_add(1, SeqCst));
@@ -71,7 +71,7 @@ fn one_item_is_pulled_for_each_that_the_driver_takes() {
 }
 
 #[test]
-fn late_followers_get_the_window_and_then_what_is_pulled() {
+fn late_followers_get_the_window_and_then_new_items() {
     let _watchdog = watchdog();
     let (script, source) = source(Replay::Last(2));
     act(&script, (0..5).map(Step::Item));
@@ -79,13 +79,13 @@ fn late_followers_get_the_window_and_then_what_is_pulled() {
     let mut late = source.subscribe();
     act(&script, [Step::Item(5), Step::End]);
     assert_eq!(ready(&mut late), [3, 4, 5]);
-    assert!(script.borrow().dropped, "at its end");
+    assert!(script.borrow().dropped, "the source is dropped at its end");
     assert_eq!(ready(&mut source.subscribe()), [4, 5]);
     assert_eq!(ready(&mut late.clone()), []);
 }
 
 #[test]
-fn a_follower_that_is_not_polled_misses_nothing() {
+fn a_follower_that_is_polled_late_misses_nothing() {
     let _watchdog = watchdog();
     let source = stream::iter(0..1_000).share(Replay::None);
     let slow = source.subscribe();
@@ -99,7 +99,7 @@ fn a_follower_that_is_not_polled_misses_nothing() {
 }
 
 #[test]
-fn a_source_is_polled_at_most_twice_for_an_item_however_many_follow() {
+fn a_source_is_polled_at_most_twice_per_item_for_any_number_of_followers() {
     let _watchdog = watchdog();
     let (script, source) = source(Replay::None);
     let mut tasks: Vec<_> = (0..1_000)
@@ -107,7 +107,7 @@ fn a_source_is_polled_at_most_twice_for_an_item_however_many_follow() {
         .collect();
     assert!(tasks.iter_mut().all(|task| task.poll_next().is_pending()));
     assert_eq!(script.borrow().polls, 1);
-    // Polled for other reasons.
+    // The tasks are polled for other reasons.
     assert!(tasks.iter_mut().all(|task| task.poll_next().is_pending()));
     assert_eq!(script.borrow().polls, 1);
     for n in 0..10 {
@@ -122,7 +122,7 @@ fn a_source_is_polled_at_most_twice_for_an_item_however_many_follow() {
 }
 
 #[test]
-fn a_follower_that_was_woken_and_is_never_polled_again_stops_nobody() {
+fn a_woken_follower_that_is_never_polled_does_not_stop_others() {
     let _watchdog = watchdog();
     let (script, source) = source(Replay::None);
     let mut lazy = task::spawn(source.subscribe());
@@ -145,7 +145,7 @@ fn a_follower_that_was_woken_and_is_never_polled_again_stops_nobody() {
 }
 
 #[test]
-fn the_source_goes_with_the_last_handle_and_follower() {
+fn the_source_is_dropped_with_its_last_handle_and_follower() {
     let _watchdog = watchdog();
     let (script, source) = source(Replay::None);
     let mut follower = task::spawn(source.subscribe());
@@ -153,14 +153,14 @@ fn the_source_goes_with_the_last_handle_and_follower() {
     let clone = source.clone();
     drop((source, clone));
     assert!(!script.borrow().dropped);
-    // Its waker, which the script keeps, owns no part of it.
+    // The script still keeps the source's waker, which does not own the source.
     drop(follower);
     assert!(script.borrow().dropped);
     assert!(script.borrow().waker.is_some());
 }
 
 #[test]
-fn a_source_that_panics_is_no_clean_end() {
+fn a_panic_of_the_source_is_not_a_clean_end() {
     let _watchdog = watchdog();
     let (script, source) = source(Replay::Last(1));
     let mut driver = source.subscribe();
@@ -177,7 +177,11 @@ fn a_source_that_panics_is_no_clean_end() {
     assert!(script.borrow().dropped && driver.is_terminated());
 
     assert!(other.is_woken());
-    assert_eq!(other.poll_next(), Poll::Ready(Some(1)), "what came before");
+    assert_eq!(
+        other.poll_next(),
+        Poll::Ready(Some(1)),
+        "pulled before the panic"
+    );
     assert_eq!(
         panics(|| _ = other.poll_next()),
         "the shared source panicked"
@@ -201,7 +205,7 @@ fn a_source_that_panics_is_no_clean_end() {
 }
 
 #[test]
-fn a_limited_follower_is_told_of_its_lag_and_keeps_no_more_than_its_limit() {
+fn a_limited_follower_reports_its_lag_and_keeps_no_more_than_its_limit() {
     let _watchdog = watchdog();
     let event = Arc::new(());
     let source = stream::repeat(event.clone()).share(Replay::None);
@@ -223,11 +227,11 @@ fn a_limited_follower_is_told_of_its_lag_and_keeps_no_more_than_its_limit() {
         Some(Some(Ok(event.clone())))
     );
     let Some(Some(Err(RecvError::ForceClosed(reason)))) = closed.next().now_or_never() else {
-        panic!("it is closed");
+        panic!("it was not closed");
     };
     assert!(reason.downcast_ref::<LagExceeded>().is_some());
     assert_eq!(closed.next().now_or_never(), Some(None));
-    // It drives, too.
+    // It can drive the source, too.
     assert!((0..20).all(|_| slow.next().now_or_never() == Some(Some(Ok(event.clone())))));
 }
 
@@ -249,14 +253,14 @@ fn a_source_that_polls_a_follower_of_itself_finds_it_pending() {
     let source = source.boxed_local().share(Replay::None);
     *itself.borrow_mut() = Some(source.subscribe());
     let mut follower = source.subscribe();
-    // The inner one is taken to be polled by the source alone.
+    // The source alone polls the inner follower.
     assert_eq!(follower.next().now_or_never(), Some(Some(1)));
     let mut inner = itself.borrow_mut().take().unwrap();
     assert_eq!(inner.next().now_or_never(), Some(Some(1)));
 }
 
 #[test]
-fn neither_the_source_nor_its_items_need_be_static_or_send() {
+fn the_source_and_its_items_need_not_be_static_or_send() {
     let _watchdog = watchdog();
     let text = String::from("one two three");
     let words = stream::iter(text.split(' ')).map(Rc::<str>::from);
@@ -267,7 +271,7 @@ fn neither_the_source_nor_its_items_need_be_static_or_send() {
 }
 
 #[test]
-fn wakers_that_panic_cost_nobody_an_item() {
+fn panicking_wakers_lose_no_items() {
     let _watchdog = watchdog();
     let (script, source) = source(Replay::None);
     let mut panicking = source.subscribe();
@@ -293,10 +297,10 @@ fn wakers_that_panic_cost_nobody_an_item() {
     }
 }
 
-/// The drop of an item that leaves the window is no panic of the source.
+/// A panic of an item that leaves the window is not a panic of the source.
 #[test]
-fn a_drop_that_panics_ends_nothing() {
-    /// Clones do not panic.
+fn a_panicking_drop_does_not_end_the_source() {
+    /// Panics when it is dropped, unless it is a clone.
     struct Bomb(bool);
 
     impl Clone for Bomb {
@@ -325,15 +329,19 @@ fn a_drop_that_panics_ends_nothing() {
             Err(_) => panicked += 1,
         }
     }
-    assert_eq!((received, panicked), (3, 2), "what left the window");
+    assert_eq!(
+        (received, panicked),
+        (3, 2),
+        "the drops of items that left the window"
+    );
     let gone = catch_unwind(AssertUnwindSafe(|| drop((follower, source))));
-    assert!(gone.is_err(), "the newest");
+    assert!(gone.is_err(), "the drop of the newest item");
 }
 
-/// However long that takes.
+/// A destructor may take long, so wake-ups come first.
 #[test]
-fn those_who_wait_are_woken_before_anything_is_dropped() {
-    /// Notes whether the task was woken before it is dropped.
+fn waiting_followers_are_woken_before_anything_is_dropped() {
+    /// Records whether the task had been woken when this was dropped.
     struct Notes(Arc<Mutex<Vec<bool>>>, Arc<AtomicBool>);
 
     impl Drop for Notes {
@@ -364,7 +372,7 @@ fn those_who_wait_are_woken_before_anything_is_dropped() {
         let new = move || Arc::new(Notes(notes.clone(), is_woken.clone()));
         let (of_stream, mut left) = (new(), 3);
         stream::poll_fn(move |_| {
-            // The other one finds the stream taken, and waits.
+            // The other follower finds the stream in use, and waits.
             let cx = &mut Context::from_waker(&waker);
             let mut waits = waits.borrow_mut();
             let waits = waits.as_mut().unwrap();

@@ -1,4 +1,4 @@
-//! A stream that many follow.
+//! Shared streams: one source, many followers.
 #![cfg(not(loom))]
 
 #[path = "../support/mod.rs"]

@@ -1,4 +1,4 @@
-//! Shared streams and their followers between the operators of futures.
+//! Shared streams combined with the operators of the futures crate.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -13,7 +13,7 @@ use futures::{FutureExt, StreamExt, future};
 use super::sources::{channel, poll, ready};
 use crate::support::{Hook, watchdog};
 
-/// A source that wakes itself and yields is polled again, and not in a loop within one poll.
+/// A source that wakes itself and yields is polled again, but not in a loop within one poll.
 #[test]
 fn a_source_that_yields_lets_its_follower_yield() {
     let _watchdog = watchdog();
@@ -31,7 +31,7 @@ fn a_source_that_yields_lets_its_follower_yield() {
     let mut rounds = 0;
     while poll(&mut follower, &hook).is_pending() {
         rounds += 1;
-        assert!(hook.woken() >= rounds, "it is to be polled again");
+        assert!(hook.woken() >= rounds, "the follower's task is woken");
         assert!(polls.load(SeqCst) <= 2 * rounds, "polled in a loop");
     }
 }
@@ -48,7 +48,7 @@ fn a_handle_keeps_the_window_and_no_more() {
         let items = stream::iter(vec![(); 1_000]).map(|()| item.clone());
         let source = items.share(replay);
         assert_eq!(block_on(source.subscribe().count()), 1_000);
-        // The source had one itself, and is gone.
+        // The source, which owned a clone itself, has been dropped.
         assert_eq!(Arc::strong_count(&item), 1 + kept);
         assert_eq!(block_on(source.subscribe().count()), kept);
         drop(source);
@@ -57,7 +57,7 @@ fn a_handle_keeps_the_window_and_no_more() {
 }
 
 #[test]
-fn a_handle_alone_drives_nothing() {
+fn a_handle_alone_does_not_drive_the_source() {
     let _watchdog = watchdog();
     let (sender, source) = channel(Replay::All);
     sender.unbounded_send(1).unwrap();
@@ -68,7 +68,7 @@ fn a_handle_alone_drives_nothing() {
     assert_eq!(ready(&mut source.clone().subscribe()), [1, 2]);
 }
 
-/// The example of `shared_stream`: each clone goes its own way from where it was cloned.
+/// The example of `shared_stream`: each clone continues on its own from where it was cloned.
 #[test]
 fn clones_take_skip_and_collect_from_the_same_place() {
     let _watchdog = watchdog();
@@ -85,9 +85,9 @@ fn clones_take_skip_and_collect_from_the_same_place() {
     assert_eq!(block_on(half.collect::<Vec<_>>()), [2, 3]);
 }
 
-/// A source whose items are results goes on after an error: it ends when it says so.
+/// A source of results continues after an error: only `None` ends it.
 #[test]
-fn items_that_are_errors_reach_every_follower_and_end_nothing() {
+fn error_items_reach_every_follower_and_do_not_end_the_source() {
     let _watchdog = watchdog();
     let items = [Ok(1), Err("broke"), Ok(2)];
     let source = stream::iter(items).share(Replay::None);
@@ -97,9 +97,9 @@ fn items_that_are_errors_reach_every_follower_and_end_nothing() {
     }
 }
 
-/// Several operators and sinks on one source, each at its own pace, none of which holds up the others.
+/// Several operators and sinks follow one source, each at its own pace, without delaying others.
 #[test]
-fn followers_with_different_operators_share_one_run() {
+fn followers_with_different_operators_share_one_source() {
     let _watchdog = watchdog();
     let runs = AtomicUsize::new(0);
     let source = stream::iter(0..100)
@@ -121,7 +121,7 @@ fn followers_with_different_operators_share_one_run() {
 }
 
 #[test]
-fn an_empty_source_ends_for_all() {
+fn an_empty_source_ends_for_every_follower() {
     let _watchdog = watchdog();
     let source = stream::empty::<u32>().share(Replay::All);
     let early = source.subscribe();

@@ -1,4 +1,4 @@
-//! What the tests of shared streams follow, and how they poll it.
+//! Sources for the tests of shared streams, and functions that poll followers.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,7 +12,7 @@ use crate::support::Hook;
 
 pub(crate) type Boxed = BoxStream<'static, u32>;
 
-/// A channel's receiver, shared.
+/// A channel whose receiver is shared.
 pub(crate) fn channel(replay: Replay) -> (mpsc::UnboundedSender<u32>, SharedSource<Boxed>) {
     let (sender, receiver) = mpsc::unbounded();
     (sender, receiver.boxed().share(replay))

@@ -16,8 +16,8 @@ use futures::{FutureExt, Stream, StreamExt};
 use super::sources::{Boxed, channel, poll, ready};
 use crate::support::{Hook, Use, watchdog};
 
-/// Whatever a waker does with the source while it is cloned, woken or dropped, the others are woken and every follower
-/// gets every item.
+/// A waker may use the source while it is cloned, woken or dropped: the others are still woken, and
+/// every follower gets every item.
 #[test]
 fn a_waker_may_use_the_source() {
     let _watchdog = watchdog();
@@ -59,7 +59,7 @@ fn a_waker_may_use_the_source() {
 }
 
 #[test]
-fn a_waker_that_panics_at_any_use_costs_nobody_an_item() {
+fn a_waker_that_panics_at_any_use_loses_no_items() {
     let _watchdog = watchdog();
     for at in [Use::Clone, Use::Wake, Use::Drop] {
         let (sender, source) = channel(Replay::None);
@@ -83,9 +83,9 @@ fn a_waker_that_panics_at_any_use_costs_nobody_an_item() {
     }
 }
 
-/// A follower that comes while another one polls the source waits for what that poll brings.
+/// A follower that comes while another one polls the source waits for the result of that poll.
 #[test]
-fn a_follower_that_finds_the_source_being_polled_is_woken_after_that() {
+fn a_follower_that_finds_the_source_in_use_is_woken_afterwards() {
     type Act = fn() -> Poll<Option<u32>>;
 
     let _watchdog = watchdog();
@@ -112,13 +112,13 @@ fn a_follower_that_finds_the_source_being_polled_is_woken_after_that() {
             drives.poll_next_unpin(&mut cx)
         }));
         assert!(hook.woken() > 0, "{name}");
-        // The source owns it, which owns the source.
+        // Breaks the cycle: the source owns the follower, which owns the source.
         let follower = comes.lock().unwrap().take();
         drop(follower);
     }
 }
 
-/// A source that uses its own followers when it is dropped.
+/// A source that uses its own follower when it is dropped.
 struct Farewell {
     items: u32,
     handle: Arc<Mutex<Option<SharedStream<Boxed>>>>,
@@ -170,14 +170,14 @@ fn a_source_may_use_its_own_follower_when_it_is_dropped() {
         assert_eq!(*found.lock().unwrap(), expected);
     };
     run(&[Some(1), Some(0), None]);
-    // 99 stands for a panic: after it comes the end.
+    // 99 stands for a panic, which the end follows.
     let panics = thread::Builder::new().name("panics".into());
     let panics = panics.spawn(move || run(&[Some(1), Some(99), None]));
     panics.unwrap().join().unwrap();
 }
 
 #[test]
-fn a_drop_of_the_source_that_panics_reaches_the_driver_alone() {
+fn a_panicking_drop_of_the_source_reaches_only_the_driver() {
     struct Bomb(u32);
 
     impl Stream for Bomb {
@@ -210,7 +210,7 @@ fn a_drop_of_the_source_that_panics_reaches_the_driver_alone() {
 }
 
 #[test]
-fn an_event_whose_clone_panics_is_no_failure_of_the_source() {
+fn a_panicking_clone_is_not_a_failure_of_the_source() {
     #[derive(Debug)]
     struct Fragile(u32, Arc<AtomicUsize>);
 
@@ -234,7 +234,7 @@ fn an_event_whose_clone_panics_is_no_failure_of_the_source() {
     }
 }
 
-/// It does not matter which follower drives: a limited one yields the same error.
+/// It does not matter which follower drives the source: a limited one yields the same error.
 #[test]
 fn a_limited_follower_reports_the_panic_of_a_source_that_it_drove() {
     let _watchdog = watchdog();

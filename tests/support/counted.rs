@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use event_buffer::ByteSize;
 
-/// More than what the writer may let pass before it looks: the items of one block.
+/// The items of one block, which the writer may publish before it checks limits.
 pub(crate) const BLOCK: usize = 64;
 
-/// Counts those that are alive.
+/// An event that adds itself to a count while it is alive.
 #[derive(Debug)]
 pub(crate) struct Counted(pub(crate) u64, pub(crate) Arc<AtomicUsize>);
 

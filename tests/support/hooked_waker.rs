@@ -1,4 +1,4 @@
-//! A waker that runs a function of the test's in the midst of what the library does with it.
+//! A waker that runs a function of the test while the library clones, wakes or drops it.
 
 use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -28,9 +28,10 @@ impl Hook {
         Arc::default()
     }
 
-    /// A waker of this hook, which runs the hook's function like every clone of it.
+    /// A waker that runs this hook's function, as every clone of it does.
     pub(crate) fn waker(self: &Arc<Self>) -> Waker {
-        // SAFETY: the pointer is of an `Arc<Self>`, as `TABLE` expects, and `Self` is `Send` and `Sync`.
+        // SAFETY: the pointer comes from an `Arc<Self>`, as `TABLE` expects, and `Self` is `Send`
+        // and `Sync`.
         unsafe { Waker::new(Arc::into_raw(Arc::clone(self)).cast(), &TABLE) }
     }
 
@@ -57,24 +58,24 @@ impl Hook {
     }
 }
 
-/// Of wakers whose data is an `Arc<Hook>`.
+/// The functions of wakers whose data is an `Arc<Hook>`.
 const TABLE: RawWakerVTable = RawWakerVTable::new(
     |data| {
-        // SAFETY: `data` is of an `Arc<Hook>` that the waker keeps.
+        // SAFETY: `data` comes from an `Arc<Hook>` that the waker keeps.
         let hook = ManuallyDrop::new(unsafe { Arc::from_raw(data.cast::<Hook>()) });
         hook.used(Use::Clone);
         RawWaker::new(Arc::into_raw(Arc::clone(&hook)).cast(), &TABLE)
     },
     |data| {
-        // SAFETY: `data` is of an `Arc<Hook>`, which the waker gives away.
+        // SAFETY: `data` comes from an `Arc<Hook>`, which the waker gives up.
         unsafe { Arc::from_raw(data.cast::<Hook>()) }.used(Use::Wake);
     },
     |data| {
-        // SAFETY: `data` is of an `Arc<Hook>` that the waker keeps.
+        // SAFETY: `data` comes from an `Arc<Hook>` that the waker keeps.
         unsafe { &*data.cast::<Hook>() }.used(Use::Wake);
     },
     |data| {
-        // SAFETY: `data` is of an `Arc<Hook>`, which the waker gives away.
+        // SAFETY: `data` comes from an `Arc<Hook>`, which the waker gives up.
         unsafe { Arc::from_raw(data.cast::<Hook>()) }.used(Use::Drop);
     },
 );

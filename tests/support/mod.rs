@@ -1,4 +1,4 @@
-//! What several test files use.
+//! Code that several test files share.
 #![allow(dead_code, unused_imports, reason = "no file uses all of it")]
 
 pub(crate) mod counted;
@@ -32,22 +32,22 @@ pub(crate) fn events<T: Clone>(reader: Subscription<T>) -> Vec<T> {
     std::iter::from_fn(|| reader.try_recv().ok()).collect()
 }
 
-/// Runs what panics on purpose, and returns what the panic carries.
+/// Runs a function that must panic; returns the panic's payload.
 pub(crate) fn panics<R>(f: impl FnOnce() -> R) -> Box<dyn Any + Send> {
     match catch_unwind(AssertUnwindSafe(f)) {
-        Ok(_) => panic!("it does not panic"),
+        Ok(_) => panic!("it did not panic"),
         Err(payload) => payload,
     }
 }
 
-/// A waker that does nothing. The count of its `Arc` tells who keeps it.
+/// A waker that does nothing. The strong count of its `Arc` shows whether the library keeps it.
 pub(crate) struct Task;
 
 impl Wake for Task {
     fn wake(self: Arc<Self>) {}
 }
 
-/// A waker whose last clone panics when it is dropped, unless a panic goes on already.
+/// A waker whose last clone panics when it is dropped, unless the thread is panicking already.
 pub(crate) struct PanicsWhenDropped;
 
 impl Wake for PanicsWhenDropped {

@@ -1,4 +1,4 @@
-//! A stream whose items, end and panics a test gives one by one.
+//! A stream whose items, end and panics a test scripts step by step.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -18,7 +18,7 @@ pub(crate) enum Step {
     Panic,
 }
 
-/// What is left of a source's steps, and what has been done with the source.
+/// A source's remaining steps, and what has happened to the source.
 #[derive(Default)]
 pub(crate) struct Script {
     pub(crate) steps: VecDeque<Step>,
@@ -27,7 +27,7 @@ pub(crate) struct Script {
     pub(crate) dropped: bool,
 }
 
-/// A source that is told what to do, and is pending otherwise. Neither `Send` nor `Unpin`.
+/// A source that follows a script, and is pending after it. Neither `Send` nor `Unpin`.
 pub(crate) struct Source(Rc<RefCell<Script>>, PhantomPinned);
 
 impl Stream for Source {

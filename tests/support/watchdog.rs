@@ -1,4 +1,4 @@
-//! A time limit for each test: a test that hangs fails by name, and with it the test run.
+//! A time limit for each test: a test that hangs fails by name, and ends the test run.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -12,8 +12,8 @@ const TIMEOUT: &str = "EVENT_BUFFER_TEST_TIMEOUT";
 
 /// Ends the process if the test takes longer than [`time_limit`].
 ///
-/// The guard comes first in a test, so that it is dropped last: the destructors of what the test
-/// leaves behind may hang, too.
+/// A test creates the guard first, so that it is dropped last: the destructors of the test's other
+/// variables may hang, too.
 #[must_use = "the limit ends when this is dropped"]
 #[track_caller]
 pub(crate) fn watchdog() -> Watchdog {
@@ -27,16 +27,16 @@ pub(crate) fn patient_watchdog() -> Watchdog {
     Watchdog::start(10 * time_limit(), Location::caller())
 }
 
-/// How long a test may take: a minute, unless the environment says otherwise.
+/// How long a test may take: a minute, unless the environment sets another limit.
 pub(crate) fn time_limit() -> Duration {
     let seconds = env::var(TIMEOUT).map_or(60, |value| {
         let seconds = value.parse();
-        seconds.unwrap_or_else(|_| panic!("{TIMEOUT}={value} is no number of seconds"))
+        seconds.unwrap_or_else(|_| panic!("{TIMEOUT}={value} is not a number of seconds"))
     });
     Duration::from_secs(seconds)
 }
 
-/// Limits a test until it is dropped.
+/// Limits the time of a test until it is dropped.
 pub(crate) struct Watchdog(u64);
 
 struct Test {
@@ -46,7 +46,7 @@ struct Test {
     deadline: Instant,
 }
 
-/// The tests that run now. The monitor thread is notified of each new one.
+/// The tests that are running. The monitor thread is notified of each new one.
 static TESTS: Mutex<BTreeMap<u64, Test>> = Mutex::new(BTreeMap::new());
 static ADDED: Condvar = Condvar::new();
 
@@ -56,7 +56,7 @@ impl Watchdog {
         MONITOR.call_once(|| _ = thread::spawn(monitor));
         let test = Test {
             // The harness names the thread after the test that it runs there.
-            name: thread::current().name().unwrap_or("without a name").into(),
+            name: thread::current().name().unwrap_or("(unnamed)").into(),
             place,
             limit,
             deadline: Instant::now() + limit,
@@ -85,7 +85,7 @@ fn monitor() {
             report(test);
             process::exit(101);
         }
-        // With no test to limit, any time will do.
+        // Without a test to limit, any duration will do.
         let left = left.unwrap_or(Duration::from_secs(60));
         let woken = ADDED.wait_timeout(tests, left);
         tests = woken.unwrap_or_else(PoisonError::into_inner).0;
@@ -94,7 +94,7 @@ fn monitor() {
 
 fn report(test: &Test) {
     let (name, limit, place) = (&test.name, test.limit.as_secs(), test.place);
-    // Not by `eprintln`, which the harness captures: this thread inherits that from a test.
+    // `eprintln` would be captured by the harness: this thread inherits the capture from a test.
     let mut stderr = io::stderr();
     let _ = writeln!(stderr, "test {name} hung: no end after {limit} s ({place})");
 }

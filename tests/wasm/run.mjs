@@ -1,7 +1,7 @@
 // Runs the tests of this folder: `node run.mjs FOLDER NAME`, where FOLDER has NAME.js and
-// NAME_bg.wasm, which `glue` has made.
+// NAME_bg.wasm, which `glue` has generated.
 //
-// Each test gets an instance of the module to itself: after a panic an instance is of no use.
+// Each test gets its own instance of the module, since a panic leaves an instance unusable.
 
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
@@ -13,7 +13,7 @@ const module = new WebAssembly.Module(readFileSync(resolve(folder, `${name}_bg.w
 
 let instances = 0;
 
-/** A new instance: node evaluates the glue once for each different query. */
+/** Creates an instance: node evaluates the glue again for each distinct query. */
 async function instantiate() {
   const instance = await import(`${glue}?instance=${instances++}`);
   instance.initSync({ module });
@@ -40,7 +40,7 @@ for (const name of exported.filter((name) => name.startsWith('test_'))) {
   await test(name, (instance) => instance[name]());
 }
 
-// As when a server restarts: a client must not resume with indexes of the former run.
+// Like a server that restarts: a client must not resume with indexes of the previous run.
 await test('epochs_differ_between_instances', async (instance) => {
   const epochs = new Set([instance.epoch()]);
   for (let i = 0; i < 20; i++) epochs.add((await instantiate()).epoch());

@@ -1,4 +1,4 @@
-//! How often is the allocator called in the steady state?
+//! How many allocator calls are there in the steady state?
 
 use crate::alloc;
 use crate::bench::{Bench, Plan};
@@ -7,7 +7,7 @@ use crate::peers::{self, Peer, Visitor};
 use crate::task::{self, Task};
 
 const SECTION: &str = "allocations";
-/// Events counted, after as many to warm up.
+/// Events measured, after the same number to warm up.
 const EVENTS: u64 = 1_000;
 
 pub fn run(bench: &mut Bench) {
@@ -71,7 +71,7 @@ impl Visitor<u64> for Counted {
     }
 }
 
-/// Allocations per publish and per delivery, where all is published, then read.
+/// Allocations per publish and per delivery, if everything is published and then read.
 fn bursts<P: Peer<u64>>() -> (f64, f64) {
     let (mut sender, mut receivers) = P::channel(EVENTS as usize, 1);
     let mut publish = || P::send_all(&mut sender, 0..EVENTS);
@@ -84,10 +84,10 @@ fn bursts<P: Peer<u64>>() -> (f64, f64) {
     (per_event(publishing), per_event(delivering))
 }
 
-/// Allocations per publish and per delivery, where a task waits for each event.
+/// Allocations per publish and per delivery, if a task waits for each event.
 fn waits<P: Peer<u64>>() -> (f64, f64) {
     let (mut sender, receivers) = P::channel(1, 1);
-    let receiver = receivers.into_iter().next().expect("one was asked for");
+    let receiver = receivers.into_iter().next().expect("one was requested");
     let mut task = task::follow::<u64, P>(receiver, task::waker());
     task.poll();
     let (mut publishing, mut waiting) = (0.0, 0.0);

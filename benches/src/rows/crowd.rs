@@ -1,8 +1,8 @@
-//! What if there are very many of both: subscribers, and events that none of them has read?
+//! What if there are very many subscribers, and very many events that none of them has read?
 //!
-//! Left out are the peers that cannot come so far. barrage, and a channel for each subscriber, keep
-//! an entry per event and subscriber: 10^11 of them. postage goes over its whole ring for each
-//! subscriber that comes, and for each that goes.
+//! Peers that cannot handle this scale are left out. barrage, and a channel for each subscriber,
+//! keep an entry per event and subscriber: 10^11 of them. postage scans its whole ring for each
+//! subscriber that joins or leaves.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -18,7 +18,7 @@ use crate::peers::ours::{Chunks, Cloned, Extend, Items, Ours, Push, Read};
 use crate::peers::{self, AsyncBroadcast, Asyncband, Peer, TokioRecv};
 
 const SECTION: &str = "crowd";
-/// Events that each reads.
+/// Events that each subscriber reads.
 const READ: usize = 10;
 
 pub fn run(bench: &mut Bench) {
@@ -120,7 +120,7 @@ impl Part {
         }
     }
 
-    /// Those of our variants that differ here.
+    /// Whether the part is measured for a variant of ours, which it is only if variants differ.
     fn shows(self, variant: &str) -> bool {
         match self {
             Self::Publish => variant == "items" || variant == "extend, items",
@@ -132,10 +132,10 @@ impl Part {
     }
 }
 
-/// A contestant that can do it at all.
+/// A contestant that can handle this scale.
 trait Crowded: Peer<u64> + Sized {
-    /// A subscriber that leaves walks over all that it has not read. For all of them that would take
-    /// minutes (async-broadcast 5, tokio 20), so they are leaked.
+    /// Whether a subscriber that leaves visits all events that it has not read. For all subscribers
+    /// that would take minutes (async-broadcast 5, tokio 20), so they are leaked.
     const WALKS_ON_DROP: bool;
     /// Subscribers that leave while the others stay.
     const LEAVING: usize = if Self::WALKS_ON_DROP { 10 } else { 1_000 };
@@ -200,7 +200,7 @@ impl ReadFirst for Items {}
 impl ReadFirst for Cloned {}
 
 impl ReadFirst for Chunks {
-    /// Lent are all, of which the first are taken.
+    /// The chunk lends all events; the first ones are read.
     #[inline]
     fn read_first(reader: &mut Self::Reader) {
         let chunk = reader.next_chunk().now_or_never();
@@ -214,7 +214,7 @@ struct Crowd {
     name: &'static str,
     writes: &'static str,
     role: Role,
-    /// Counts what all of it takes. Warms up, too.
+    /// Counts the memory of the whole crowd, which also warms up.
     weigh: Box<dyn Fn() -> f64>,
     bytes: f64,
     live: Box<dyn Fn() -> Vec<(Part, f64)>>,
@@ -265,7 +265,7 @@ fn weigh<P: Crowded>(scale: Scale) -> f64 {
     usage.live_bytes
 }
 
-/// They come, fall behind, read a little, and go.
+/// The subscribers join, fall behind, read a little, and leave.
 fn live<P: Crowded>(scale: Scale) -> Vec<(Part, f64)> {
     let Scale {
         subscribers,
@@ -276,7 +276,7 @@ fn live<P: Crowded>(scale: Scale) -> Vec<(Part, f64)> {
         let elapsed = start.elapsed().as_nanos() as f64;
         figures.push((part, elapsed / operations as f64));
     };
-    // One at first: without any, some would be closed.
+    // One subscriber first: without any, some channels would be closed.
     let (mut sender, mut receivers) = P::channel(events, 1);
     receivers.reserve_exact(subscribers);
 

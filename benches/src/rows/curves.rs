@@ -1,4 +1,4 @@
-//! How costs grow, for the pictures.
+//! The growth of costs, for the plots.
 
 use std::iter;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::plot::{self, Curve};
 
 const SUBSCRIBERS: usize = 100_000;
 const BACKLOG: usize = 10_000_000;
-/// Many points; each need not be as exact as a row.
+/// There are many points, each of which may be less exact than a row.
 const HARNESS: Harness = Harness {
     rounds: 5,
     sample: Duration::from_millis(10),
@@ -86,7 +86,7 @@ fn curve(
     }
 }
 
-/// So many subscribers read a burst that is ready.
+/// A number of subscribers read a burst that is ready.
 fn drain<P: Peer<u64>>(subscribers: usize) -> (usize, Box<dyn FnMut(u32) -> Duration>) {
     let burst = if subscribers > 1_000 { 10 } else { 1_000 };
     let (mut sender, mut receivers) = P::channel(burst, subscribers);
@@ -103,13 +103,13 @@ fn drain<P: Peer<u64>>(subscribers: usize) -> (usize, Box<dyn FnMut(u32) -> Dura
     (burst * subscribers, Box::new(run))
 }
 
-/// So many tasks wait for an event.
+/// A number of tasks wait for an event.
 fn wake<P: Peer<u64>>(subscribers: usize) -> (usize, Box<dyn FnMut(u32) -> Duration>) {
     let mut fan_out = FanOut::<u64, P>::new(Threads::One, subscribers, 1);
     (subscribers, Box::new(move |times| fan_out.run(times)))
 }
 
-/// A subscriber that does not read has so many events before it.
+/// A subscriber that does not read has a backlog of events.
 fn publish<P: Peer<u64>>(backlog: usize) -> (usize, Box<dyn FnMut(u32) -> Duration>) {
     const BURST: usize = 1_000;
     let run = move |times| {
@@ -119,7 +119,7 @@ fn publish<P: Peer<u64>>(backlog: usize) -> (usize, Box<dyn FnMut(u32) -> Durati
             let start = Instant::now();
             P::send_all(&mut sender, 0..BURST as u64);
             let elapsed = start.elapsed();
-            // As many as have come, so that the backlog stays.
+            // As many as have been published, so that the backlog stays the same.
             peers::drain::<u64, P>(&mut receivers[0], BURST);
             elapsed
         };

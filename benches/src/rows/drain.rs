@@ -20,7 +20,7 @@ struct Drain;
 impl ForPayload for Drain {
     fn ask<T: Payload>(&self, bench: &mut Bench) {
         for subscribers in [1, 10, 100, 1_000] {
-            // Some peers take most of a second for it.
+            // Some peers take most of a second for this.
             if bench.quick && subscribers == 1_000 && T::NAME != u64::NAME {
                 continue;
             }
@@ -44,7 +44,7 @@ impl ForPayload for Drain {
     }
 }
 
-/// A burst is published; then each subscriber reads all of it. Publishing and freeing count.
+/// A burst is published; then each subscriber reads it. Publishing and freeing are timed, too.
 struct Burst {
     subscribers: usize,
     contestants: Vec<Contestant>,

@@ -1,4 +1,4 @@
-//! What does it cost to come late?
+//! What does joining late cost?
 
 use std::hint::black_box;
 use std::sync::Mutex;
@@ -17,13 +17,13 @@ use crate::peers::{self, AsyncBroadcast, Peer, Postage, Visitor};
 
 const MEMORY: &str = "as many bytes, read in a row";
 const SECTION: &str = "late join";
-/// Events retained for who comes late.
+/// Events retained for late subscribers.
 const RETAINED: usize = 1_000_000;
-/// Events between a lagging place and the newest.
+/// Events between a lagging place and the newest one.
 const LAG: usize = 100_000;
 /// Events of a snapshot.
 const SNAPSHOT: usize = 100_000;
-/// Clones made in one go.
+/// Clones made in one burst.
 const CLONES: usize = 100;
 
 pub fn run(bench: &mut Bench) {
@@ -102,7 +102,7 @@ fn timed(name: &'static str, role: Role, mut job: impl FnMut() + 'static) -> Con
     })
 }
 
-/// All that is retained, read from the start.
+/// All retained events are read from the start.
 fn replay<R: Read<u64>>(name: &'static str) -> Contestant {
     let mut buffer = EventBuffer::builder().replay(Replay::All).build();
     (0..RETAINED as u64).for_each(|event| buffer.push(event));
@@ -115,7 +115,7 @@ fn replay<R: Read<u64>>(name: &'static str) -> Contestant {
     })
 }
 
-/// It replays everything, always.
+/// `replay-channel` always replays everything.
 fn replay_channel() -> Contestant {
     let channel = ReplayChannel::new();
     let sender = channel.sender();
@@ -128,29 +128,29 @@ fn replay_channel() -> Contestant {
     })
 }
 
-/// These do not replay. With them a receiver that never reads can be kept, and cloned.
+/// Peers that do not replay: a receiver that never reads is kept, and cloned.
 fn left_behind<P: Peer<u64, Receiver: Clone>>() -> Contestant {
     let (mut sender, receivers) = P::channel(RETAINED, 1);
     P::send_all(&mut sender, 0..RETAINED as u64);
     timed(P::NAME, Role::Peer, move || {
-        // The sender stays, or the channel would be closed.
+        // The sender stays; otherwise the channel would be closed.
         black_box(&sender);
         peers::drain::<u64, P>(&mut receivers[0].clone(), RETAINED);
     })
 }
 
-/// What people do beside a channel that does not replay.
+/// The usual workaround beside a channel that does not replay.
 fn vec_kept_by_hand() -> Contestant {
     let history: Mutex<Vec<u64>> = Mutex::new((0..RETAINED as u64).collect());
     timed("a Vec kept by hand, cloned", Role::Peer, move || {
-        let events = history.lock().expect("nobody panics").clone();
+        let events = history.lock().expect("never poisoned").clone();
         for event in events {
             black_box(event);
         }
     })
 }
 
-/// The bound: memory of the size that our retained events have, read from start to end.
+/// The bound: memory of the size of our retained events is read from start to end.
 fn bare_memory() -> Contestant {
     let (buffer, usage) = alloc::count(|| {
         let mut buffer = EventBuffer::builder().replay(Replay::All).build();
@@ -164,7 +164,7 @@ fn bare_memory() -> Contestant {
     })
 }
 
-/// Made in a row, then dropped; both count.
+/// Clones are made in sequence, then dropped; both are timed.
 fn clones<C: Clone + 'static>(name: &'static str, role: Role, original: C) -> Contestant {
     timed(name, role, move || {
         drop(black_box(
@@ -182,7 +182,7 @@ fn clone_behind<P: Peer<u64, Receiver: Clone>>() -> Contestant {
     clones(P::NAME, Role::Peer, receivers.remove(0))
 }
 
-/// The snapshot becomes a buffer of its own, is spliced to the live tail, and read.
+/// The snapshot is put into a buffer of its own, spliced to the live tail, and read.
 fn spliced<R: Read<u64>>(
     name: &'static str,
     publish: impl Fn(&mut EventBuffer<u64>, &[u64]) + 'static,
@@ -202,7 +202,7 @@ fn spliced<R: Read<u64>>(
     })
 }
 
-/// The snapshot is sent as one message, and read. The counterpart of one item.
+/// The snapshot is sent as one message and read, the counterpart of one item.
 fn one_vec() -> Contestant {
     let events: Vec<u64> = (0..SNAPSHOT as u64).collect();
     timed("flume, one Vec", Role::Peer, move || {
@@ -214,7 +214,7 @@ fn one_vec() -> Contestant {
     })
 }
 
-/// The snapshot is sent through a channel for the one who comes, event by event, and read.
+/// The snapshot is sent event by event through a channel for the new subscriber, and read.
 struct SentByHand(Vec<Contestant>);
 
 impl Visitor<u64> for SentByHand {

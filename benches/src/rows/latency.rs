@@ -1,4 +1,4 @@
-//! How long does the writer stand still for its readers?
+//! How long does a publish block the writer?
 
 use std::time::Duration;
 
@@ -50,12 +50,12 @@ struct Writer {
     name: &'static str,
     role: Role,
     publish: Box<dyn FnMut(u32) -> Vec<Duration>>,
-    /// How long each publish took: sorted, for each round.
+    /// The sorted publish times of each round.
     rounds: Vec<Vec<Duration>>,
 }
 
 impl Writer {
-    /// Microseconds at this part of the sorted latencies of each round.
+    /// The latency in microseconds at this fraction of each round's sorted latencies.
     fn at(&self, part: f64) -> Measured {
         let at = |round: &Vec<Duration>| {
             let latency = round[((round.len() - 1) as f64 * part) as usize];

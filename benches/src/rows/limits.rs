@@ -1,8 +1,8 @@
-//! What does it cost the writer, and the reader, that a reader's lag is limited?
+//! What does a lag limit cost the writer and the reader?
 //!
-//! Peers that drop the oldest: tokio and async-broadcast's overflow mode, whose ring is the limit, and
-//! by hand a bounded channel each. The others have no such thing: they make the writer wait, or keep
-//! everything.
+//! The peers are those that drop the oldest: tokio, and async-broadcast in overflow mode, whose
+//! ring is the limit, and a bounded channel for each reader. The others have no such feature: they
+//! make the writer wait, or keep everything.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ const SECTION: &str = "lag limit";
 const BURST: usize = 1_000;
 /// Items that a reader may lag.
 const ITEMS: u64 = 1_000;
-/// The room of the peers: tokio's is a power of two.
+/// The capacity of the peers; tokio's is a power of two.
 const ROOM: usize = 1_024;
 
 pub fn run(bench: &mut Bench) {
@@ -48,16 +48,16 @@ pub fn run(bench: &mut Bench) {
     );
 }
 
-/// So many readers that never read, and would keep no more than this.
+/// Publishes beside a number of readers that never read, with this limit.
 fn publish<T: Payload>(bench: &mut Bench, readers: usize, of: &str, limit: LagLimit<T>) {
-    let who = match readers {
+    let stuck = match readers {
         1 => "a stuck reader".to_owned(),
         _ => format!("{readers} stuck readers"),
     };
     bench.timed(
         Plan::new::<T>(
             SECTION,
-            format!("publish, {who} limited to {of}"),
+            format!("publish, {stuck} limited to {of}"),
             "ns/event",
         ),
         BURST,
@@ -75,7 +75,7 @@ fn publish<T: Payload>(bench: &mut Bench, readers: usize, of: &str, limit: LagLi
     );
 }
 
-/// As [`publish`], each reader with another limit.
+/// Like [`publish`], but each reader has a different limit.
 fn different<T: Payload>(bench: &mut Bench) {
     bench.timed(
         Plan::new::<T>(
@@ -116,7 +116,7 @@ fn peer<T: Payload, P: Peer<T>>(channel: (P::Sender, Vec<P::Receiver>)) -> Conte
     })
 }
 
-/// A channel for each reader that pushes its oldest out. The last gets the event itself.
+/// A channel for each reader, which evicts its oldest event. The last one gets the event itself.
 fn by_hand<T: Payload>(readers: usize) -> Contestant {
     let (senders, stuck): (Vec<_>, Vec<_>) =
         (0..readers).map(|_| async_channel::bounded(ROOM)).unzip();
@@ -147,7 +147,7 @@ fn writer<T: Payload, S: 'static>(
     publish: impl Fn(&mut S, Drain<'_, T>) + 'static,
 ) -> Contestant {
     Contestant::new(name, role, move |times| {
-        // They stay.
+        // The readers stay.
         black_box(&stuck);
         let round = |_| {
             let mut events: Vec<T> = (0..BURST as u64).map(T::make).collect();
@@ -159,7 +159,7 @@ fn writer<T: Payload, S: 'static>(
     })
 }
 
-/// A burst is published, which does not count; then it is read.
+/// A burst is published, which is not timed; then it is read.
 struct Ready(Vec<Contestant>);
 
 impl<T: Payload> Visitor<T> for Ready {

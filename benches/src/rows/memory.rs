@@ -1,4 +1,4 @@
-//! What is kept in memory? Bytes asked of the allocator and not given back.
+//! What is kept in memory? Bytes that were allocated and not freed.
 
 use std::hint::black_box;
 use std::iter;
@@ -15,9 +15,9 @@ use crate::plot::{self, Curve};
 use crate::task;
 
 const SECTION: &str = "memory";
-/// Events in the backlog whose memory grows with the subscribers, in the plot.
+/// The backlog of each subscriber in the plot of memory by subscribers.
 const BACKLOG: usize = 100;
-/// Subscribers, in the plot; a tenth of the events.
+/// The maximum number of subscribers in the plot, a tenth of the events.
 const MOST: usize = 100_000;
 
 pub fn run(bench: &mut Bench) {
@@ -25,7 +25,7 @@ pub fn run(bench: &mut Bench) {
     for count in counts(bench) {
         bench.counted(
             Plan::new::<u64>(SECTION, format!("an idle subscriber of {count}"), "bytes"),
-            || everybody(idlers, count, Kept::Idle),
+            || each_contestant(with_distinct_handles, count, Kept::Idle),
         );
         bench.counted(
             Plan::new::<u64>(
@@ -33,7 +33,7 @@ pub fn run(bench: &mut Bench) {
                 format!("a waiting subscriber of {count}, its task included"),
                 "bytes",
             ),
-            || everybody(peers::waiters::<u64>, count, Kept::Waiting),
+            || each_contestant(peers::waiters::<u64>, count, Kept::Waiting),
         );
     }
 }
@@ -69,8 +69,8 @@ impl ForPayload for Retained {
     }
 }
 
-/// Everybody whose handle is of a kind of its own.
-fn idlers(bytes: &mut Bytes) {
+/// All contestants with a distinct type of handle.
+fn with_distinct_handles(bytes: &mut Bytes) {
     Visitor::<u64>::visit::<Ours<Push, Items>>(bytes);
     Visitor::<u64>::visit::<Ours<Push, Cloned>>(bytes);
     peers::channels::<u64>(bytes);
@@ -91,7 +91,11 @@ struct Bytes {
     measured: Vec<Measured>,
 }
 
-fn everybody(contestants: impl FnOnce(&mut Bytes), count: usize, kept: Kept) -> Vec<Measured> {
+fn each_contestant(
+    contestants: impl FnOnce(&mut Bytes),
+    count: usize,
+    kept: Kept,
+) -> Vec<Measured> {
     let mut bytes = Bytes {
         count,
         kept,
@@ -116,7 +120,7 @@ impl<T: Payload> Visitor<T> for Bytes {
     }
 }
 
-/// A channel, its subscribers, and so many events that none of them has read.
+/// A channel with its subscribers, and events that none of them has read.
 fn backlog<T: Payload, P: Peer<T>>(subscribers: usize, events: usize) -> f64 {
     let (channel, usage) = alloc::count(|| {
         let (mut sender, receivers) = P::channel(events, subscribers);
@@ -129,14 +133,14 @@ fn backlog<T: Payload, P: Peer<T>>(subscribers: usize, events: usize) -> f64 {
     usage.live_bytes
 }
 
-/// Subscribers, handles included.
+/// Idle subscribers, including their handles.
 fn idle<T: Payload, P: Peer<T>>(subscribers: usize) -> f64 {
     let (channel, usage) = alloc::count(|| P::channel(1, subscribers));
     drop(black_box(channel));
     usage.live_bytes
 }
 
-/// Subscribers as tasks that wait. The runtime's own part of a task is left out.
+/// Subscribers as waiting tasks, without the runtime's own part of a task.
 fn waiting<T: Payload, P: Peer<T>>(subscribers: usize) -> f64 {
     let waker = task::waker();
     let (channel, usage) = alloc::count(|| {
@@ -152,7 +156,7 @@ fn waiting<T: Payload, P: Peer<T>>(subscribers: usize) -> f64 {
     usage.live_bytes
 }
 
-/// Bytes by subscribers, and by backlog.
+/// Memory by subscribers, and by backlog.
 pub fn draw() -> [(&'static str, String); 1] {
     let mut curves = Curves::default();
     Visitor::<u64>::visit::<Ours<Push, Items>>(&mut curves);

@@ -1,4 +1,4 @@
-//! The rows, by the question they answer.
+//! The rows, grouped by the question that they answer.
 
 pub mod allocations;
 pub mod crowd;
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use crate::bench::Bench;
 use crate::payload::{Payload, Wide};
 
-/// Subscribers that `barrage` drops in a sensible time: each drop looks at all others.
+/// The subscribers that `barrage` can drop in reasonable time: each drop visits all others.
 const BARRAGE: usize = 10_000;
 
 /// A question asked for each payload.

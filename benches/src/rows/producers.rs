@@ -1,6 +1,7 @@
 //! What does publishing cost if two threads publish to one channel at the same time?
 //!
-//! Left out is a channel for each subscriber: two producers would fill them in different orders.
+//! A channel for each subscriber is left out: two producers would fill the channels in different
+//! orders.
 
 use std::sync::atomic::{AtomicUsize, Ordering::AcqRel, Ordering::Acquire};
 use std::sync::mpsc;
@@ -18,9 +19,9 @@ use crate::task::Task;
 const SECTION: &str = "two producers on two threads";
 const UNIT: &str = "ns/event";
 const PRODUCERS: usize = 2;
-/// Events that each producer publishes in one go.
+/// Events that each producer publishes in one burst.
 const BURST: usize = 1_000;
-/// Subscribers that wait, of several channels.
+/// Waiting subscribers, of several channels.
 const WAITING: usize = 1_000;
 
 pub fn run(bench: &mut Bench) {
@@ -49,7 +50,7 @@ pub fn run(bench: &mut Bench) {
     }
 }
 
-/// A job for any contestant that several producers can share.
+/// A job for contestants that several producers can share.
 trait Job {
     fn contestant<P: Peer<u64, Sender: Clone>>(&self) -> Contestant;
 }
@@ -66,7 +67,7 @@ fn each(job: impl Job) -> Vec<Contestant> {
     ]
 }
 
-/// The subscribers, if there are any, read between the bursts.
+/// Any subscribers read between the bursts.
 struct Behind {
     subscribers: usize,
 }
@@ -87,10 +88,10 @@ impl Job for Behind {
     }
 }
 
-/// Each producer sends an event to each channel, whose subscribers wait for the first of the two.
+/// Each producer sends an event to each channel. Its subscribers wait for the first of the two.
 struct Waiting {
     channels: usize,
-    /// Of each channel.
+    /// The number of subscribers of each channel.
     subscribers: usize,
 }
 
@@ -114,8 +115,8 @@ impl Job for Waiting {
     }
 }
 
-/// Lets two threads publish at the same time, so many times: how long from the first start to the last
-/// end. After each time the subscribers have their turn, which does not count.
+/// Makes two threads publish at the same time, repeatedly. Returns the sum of the times from
+/// the first start to the last end. Between the bursts the subscribers run, which is not timed.
 fn at_once<S: Send>(
     times: u32,
     [here, there]: &mut [S; PRODUCERS],
@@ -142,7 +143,7 @@ fn at_once<S: Send>(
     })
 }
 
-/// A barrier that spins: waking a thread would take longer than what is measured.
+/// A spinning barrier: waking a thread would take longer than the measured work.
 #[derive(Default)]
 struct Meeting(AtomicUsize);
 

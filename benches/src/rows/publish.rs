@@ -12,9 +12,9 @@ use crate::task::{self, Task};
 
 const SECTION: &str = "publish";
 const UNIT: &str = "ns/event";
-/// Events published in one go.
+/// Events published in one burst.
 const BURST: usize = 1_000;
-/// Subscribers that wait, of several channels: one event each is published in one go.
+/// Waiting subscribers, of several channels: one event is published to each in one burst.
 const WAITING: usize = 250;
 
 pub fn run(bench: &mut Bench) {
@@ -82,7 +82,7 @@ fn writers<T: Payload, V: Visitor<T>>(mut visitor: V) -> V {
     visitor
 }
 
-/// Nobody subscribes. Who does it by hand has no channel then, and nothing to do.
+/// There are no subscribers. A channel for each subscriber then means no channel and no work.
 struct Unobserved(Vec<Contestant>);
 
 impl<T: Payload> Visitor<T> for Unobserved {
@@ -130,10 +130,10 @@ impl<T: Payload> Visitor<T> for Woken {
     }
 }
 
-/// Each event meets subscribers that wait.
+/// Subscribers wait for each event.
 struct Waiting {
     channels: usize,
-    /// Of each channel.
+    /// The number of subscribers of each channel.
     subscribers: usize,
     contestants: Vec<Contestant>,
 }
@@ -164,7 +164,7 @@ impl<T: Payload> Visitor<T> for Waiting {
     }
 }
 
-/// How long it takes to publish a burst.
+/// The time to publish a burst.
 fn publish<T: Payload, P: Peer<T>>(sender: &mut P::Sender) -> Duration {
     let mut events: Vec<T> = (0..BURST as u64).map(T::make).collect();
     let start = Instant::now();

@@ -1,4 +1,4 @@
-//! What do topics cost, beyond a buffer for each and a map to find it?
+//! What do topics cost, compared with a buffer for each key and a map to find it?
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -18,20 +18,20 @@ use crate::task::{self, Flag, Task};
 
 const SECTION: &str = "publisher";
 const UNIT: &str = "ns/event";
-/// The parts that nobody who publishes under keys can do without.
+/// The minimum that publishing under keys requires.
 const BY_HAND: &str = "lock, lookup and push";
 /// Commits that a publisher with a history retains.
 const HISTORY: usize = 100;
 
-/// Events published in one go, unless there are more keys than that.
+/// Events published in one burst, unless there are more keys.
 const BURST: u64 = 1_000;
-/// Keys where their number is not the question.
+/// The number of keys in rows that do not vary it.
 const KEYS: u64 = 1_000;
-/// Keys of one commit.
+/// Keys in one commit.
 const COMMIT: usize = 10;
-/// Events after which a buffer allocates as seldom as it ever will.
+/// Events after which a buffer allocates as seldom as in the long run.
 const SETTLED: u64 = 32;
-/// Watches made in one go.
+/// Watches created in one burst.
 const WATCHES: usize = 1_000;
 /// Long enough for any run.
 const TTL: Duration = Duration::from_secs(100_000);
@@ -98,7 +98,7 @@ fn unwatched<K: Key>(bench: &mut Bench) {
     };
     row(
         bench,
-        format!("keys nobody watches, beside 1,000 ({})", K::NAME),
+        format!("unwatched keys, beside 1,000 ({})", K::NAME),
         &scene,
     );
 }
@@ -117,7 +117,7 @@ fn row<K: Key>(bench: &mut Bench, scenario: impl Into<String>, scene: &Scene<K>)
     );
 }
 
-/// What topics are told apart by.
+/// A type of keys.
 trait Key: Clone + Eq + Hash + Send + Sync + 'static {
     const NAME: &'static str;
 
@@ -140,7 +140,7 @@ impl Key for String {
     }
 }
 
-/// The numbers below `count` in an order that no cache foresees, always the same.
+/// The numbers below `count`, in a fixed order that no cache can predict.
 fn shuffled(count: u64) -> impl Iterator<Item = u64> + Clone {
     let size = count.next_power_of_two();
     // A linear congruential generator of full period: the increment is odd, and the multiplier
@@ -152,20 +152,20 @@ fn shuffled(count: u64) -> impl Iterator<Item = u64> + Clone {
     .filter(move |number| *number < count)
 }
 
-/// Who is there, and what happens in each round.
+/// The keys that are watched, and what happens in each round.
 struct Scene<K> {
-    /// Each has one reader.
+    /// The watched keys; each has one reader.
     watched: Vec<K>,
-    /// Published to, in this order.
+    /// The keys that are published to, in this order.
     published: Vec<K>,
-    /// So many at once.
+    /// The number of keys in a commit.
     commit: usize,
-    /// Events that each reader reads after that.
+    /// The number of events that each reader then reads.
     read: u64,
 }
 
 impl<K: Key> Scene<K> {
-    /// All keys that are published to are watched.
+    /// A scene in which all keys that are published to are watched.
     fn watched(count: u64) -> Self {
         let events = BURST.max(count);
         let published = shuffled(count).cycle().take(events as usize);
@@ -206,14 +206,14 @@ impl<K: Key> Default for Topics<K> {
 }
 
 impl<K: Key> Topics<K> {
-    /// That of a key that nothing is published to.
+    /// Keeps the snapshot of a key that nothing is published to.
     fn with_snapshot_kept() -> Self {
         let publisher = Publisher::builder()
             .snapshot_ttl(TTL)
             .snapshot(async |_, _| Ok(0))
             .build();
         let mut watch = publisher.subscribe(Request::new(K::make(u64::MAX)));
-        // How it begins, and the end of the snapshot.
+        // `Begin`, and the end of the snapshot.
         (0..2).for_each(|_| ready(&mut watch));
         Self {
             publisher,
@@ -228,14 +228,14 @@ impl<K: Key> Way<K> for Topics<K> {
 
     type Reader = Watch<K, u64>;
 
-    /// From now on, without a snapshot: by hand there is none.
+    /// Follows a key from now on, without a snapshot, which `ByHand` does not have.
     fn follow(&mut self, key: K) -> Watch<K, u64> {
         let now = Resume {
             epoch: self.publisher.epoch(),
             index: self.index,
         };
         let mut watch = self.publisher.subscribe(Request::new(key).after(now));
-        // How it begins.
+        // `Begin`.
         ready(&mut watch);
         watch
     }
@@ -289,7 +289,7 @@ impl<K: Key> Way<K> for WithHistory<K> {
     }
 }
 
-/// The least that finds a key's buffer and publishes there: no index.
+/// The minimum that finds a key's buffer and publishes to it, without indexes.
 struct ByHand<K>(Mutex<HashMap<K, EventBuffer<u64>>>);
 
 impl<K> Default for ByHand<K> {
@@ -327,12 +327,12 @@ impl<K: Key> Way<K> for ByHand<K> {
     }
 }
 
-/// Readers that are always an event behind, and never wait.
+/// The readers are always an event behind, and never wait.
 fn behind<K: Key, W: Way<K>>(scene: &Scene<K>, mut way: W) -> Contestant {
     let mut readers: Vec<W::Reader> = Vec::new();
     for (number, key) in (0..).zip(&scene.watched) {
         let mut reader = way.follow(key.clone());
-        // Each somewhere else in its block of nodes.
+        // Each buffer is at a different place in its block of nodes.
         let events = SETTLED + number % SETTLED;
         (0..=events).for_each(|event| way.publish(key.clone(), event));
         (0..events).for_each(|_| ready(&mut reader));
@@ -352,7 +352,7 @@ fn behind<K: Key, W: Way<K>>(scene: &Scene<K>, mut way: W) -> Contestant {
     })
 }
 
-/// How long it takes to publish to these keys, so many at once. Either way consumes keys.
+/// The time to publish to these keys, `commit` at once. Both implementations consume keys.
 fn publish<K: Key, W: Way<K>>(way: &mut W, keys: &[K], commit: usize) -> Duration {
     let mut events: Vec<(K, u64)> = keys.iter().cloned().zip(0..).collect();
     let mut events = events.drain(..);
@@ -369,13 +369,13 @@ fn publish<K: Key, W: Way<K>>(way: &mut W, keys: &[K], commit: usize) -> Duratio
     start.elapsed()
 }
 
-/// Reads what is there.
+/// Reads something that is ready.
 fn ready(reader: &mut (impl Stream + Unpin)) {
     let next = reader.next().now_or_never().flatten();
     assert!(black_box(next).is_some(), "there is something to read");
 }
 
-/// Each event makes a topic, and another one leaves the history.
+/// Each event creates a topic, and another topic leaves the history.
 fn never_seen(bench: &mut Bench) {
     bench.timed(
         Plan::new::<u64>(SECTION, "keys never seen before (u64)", UNIT),
@@ -401,7 +401,7 @@ fn new_keys<W: Way<u64>>(mut way: W) -> Contestant {
     })
 }
 
-/// A watch of many keys, of which one is published to, beside a watch of that key alone.
+/// A watch of many keys, only one of which is published to, beside a watch of that key alone.
 fn hot_key(bench: &mut Bench) {
     bench.timed(
         Plan::new::<u64>(
@@ -428,7 +428,7 @@ fn read_hot(name: &'static str, role: Role, keys: u64) -> Contestant {
     let mut watch = topics
         .publisher
         .subscribe(Request::keys(0..keys).after(now));
-    // How it begins.
+    // `Begin`.
     ready(&mut watch);
     Contestant::new(name, role, move |times| {
         let round = |_| {
@@ -441,7 +441,7 @@ fn read_hot(name: &'static str, role: Role, keys: u64) -> Contestant {
     })
 }
 
-/// Each key has a watch that waits.
+/// Each key has a waiting watch.
 fn woken(bench: &mut Bench) {
     bench.timed(
         Plan::new::<u64>(
@@ -485,7 +485,7 @@ async fn follow(mut reader: impl Stream + Unpin) {
     while reader.next().await.is_some() {}
 }
 
-/// How many a publish to one of the keys wakes. That of the key is one of them.
+/// The number of wakers that a publish to one key wakes, including that of the key's own watch.
 fn wakers_woken() -> f64 {
     let mut topics = Topics::<u64>::default();
     let flags: Vec<Arc<Flag>> = (0..KEYS).map(|_| Arc::default()).collect();
@@ -507,7 +507,7 @@ fn wakers_woken() -> f64 {
     woken.len() as f64 / KEYS as f64
 }
 
-/// From asking to the first update, of a snapshot that is kept.
+/// The time from `subscribe` to the first update, with a cached snapshot.
 fn subscribe(bench: &mut Bench) {
     bench.timed(
         Plan::new::<u64>(
@@ -536,7 +536,7 @@ fn subscribers(name: &'static str, role: Role, parts: u64) -> Contestant {
         })
         .build();
     let mut first = publisher.subscribe(Request::new(0_u64));
-    // How it begins, the parts, and their end.
+    // `Begin`, the parts, and the end of the snapshot.
     (0..parts + 2).for_each(|_| ready(&mut first));
     let mut watches = Vec::with_capacity(WATCHES);
     Contestant::new(name, role, move |times| {

@@ -1,4 +1,4 @@
-//! What does it cost that many follow one stream?
+//! What does it cost to share a stream among many followers?
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use crate::bench::{Bench, Plan};
 use crate::harness::Contestant;
 use crate::peer::Role;
 
-/// Items of the stream.
+/// The number of items of the stream.
 const ITEMS: usize = 1_000;
 
 pub fn run(bench: &mut Bench) {
@@ -52,7 +52,7 @@ fn source() -> impl Stream<Item = u64> {
     stream::iter(0..ITEMS as u64)
 }
 
-/// All followers are there before the first item is pulled; then each reads all of it.
+/// All followers subscribe before the first item is pulled; then each reads the whole stream.
 fn followed<S, F>(
     name: &'static str,
     role: Role,

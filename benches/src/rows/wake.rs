@@ -1,4 +1,4 @@
-//! How long from publishing to the last receipt, where subscribers wait as tasks?
+//! How long does it take from publishing to the last receipt, if subscribers wait as tasks?
 
 use std::sync::Arc;
 

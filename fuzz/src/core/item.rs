@@ -1,4 +1,4 @@
-//! Handles of items, side by side with their model.
+//! Handles of items, paired with their model.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use futures::future::{Future, FutureExt};
 use super::model::{Model, Nothing, Place};
 use super::wait::Waiting;
 use crate::event::{Event, ids};
-use crate::foreign::act;
 use crate::task::Task;
+use crate::user_code::act;
 
 pub(super) struct Item {
     pub(super) real: BufferItem<Event>,
@@ -19,16 +19,16 @@ pub(super) struct Item {
 }
 
 impl Item {
-    /// The place after it.
+    /// The place after this item.
     pub(super) fn after(&self) -> Place {
         (self.at.0, self.at.1 + 1)
     }
 
     pub(super) fn next(&self, model: &Model) -> Option<Self> {
-        let Ok(answer) = act(|| self.real.try_next()) else {
-            panic!("nothing foreign is in there");
+        let Ok(result) = act(|| self.real.try_next()) else {
+            panic!("`try_next` runs no user code");
         };
-        compare(answer.map_err(Nothing::from), self.after(), model)
+        compare(result.map_err(Nothing::from), self.after(), model)
     }
 
     pub(super) fn check(&self, model: &Model) {
@@ -42,28 +42,28 @@ impl Item {
     }
 }
 
-/// The item at the place after another, or why it is not there.
+/// Compares the item at a place, or the reason why there is none, with the model's.
 fn compare(
-    answer: Result<BufferItem<Event>, Nothing>,
+    result: Result<BufferItem<Event>, Nothing>,
     after: Place,
     model: &Model,
 ) -> Option<Item> {
-    let read = answer.as_ref().map(|item| ids(item.events()));
+    let read = result.as_ref().map(|item| ids(item.events()));
     assert_eq!(read.map_err(|nothing| *nothing), model.look(after).cloned());
     let at = model.next(after);
-    answer.ok().map(|real| Item { real, at })
+    result.ok().map(|real| Item { real, at })
 }
 
-/// The one after, and the item itself: dropped by us, since where a local's drop panics the compiler
-/// forgets what is returned (rust-lang/rust#47949).
+/// The next item, and the item itself. We drop the latter, since a local whose drop panics makes
+/// the compiler leak the result (rust-lang/rust#47949).
 type Found = (Result<BufferItem<Event>, RecvError>, BufferItem<Event>);
 type Next = Pin<Box<dyn Future<Output = Found>>>;
 
-/// Waits for the item after one.
+/// A wait for the item after another.
 pub(super) struct Wait {
-    /// Owns a handle of it.
+    /// Owns a handle of the item.
     future: Next,
-    /// That one's place.
+    /// The place of the item.
     pub(super) at: Place,
     after: Place,
     pub(super) waiting: Option<Waiting>,
@@ -82,7 +82,7 @@ impl Wait {
         }
     }
 
-    /// Itself, if that still waits; what it has found.
+    /// Polls the wait. Returns it if it still waits, or the item that it has found.
     pub(super) fn poll(mut self, model: &Model) -> (Option<Self>, Option<Item>) {
         let task = Task::new();
         let waker = task.waker();
@@ -97,23 +97,23 @@ impl Wait {
         match outcome {
             Poll::Pending => {
                 assert_eq!(model.look(self.after), Err(Nothing::Empty));
-                // A splice has been gone over.
+                // The wait may have crossed a splice.
                 self.waiting = Some(Waiting::new(task, model.next(self.after), model));
                 (Some(self), None)
             }
-            Poll::Ready((answer, before)) => {
+            Poll::Ready((result, before)) => {
                 let _ = act(|| drop(before));
-                let item = compare(answer.map_err(Nothing::from), self.after, model);
+                let item = compare(result.map_err(Nothing::from), self.after, model);
                 self.drop();
                 (None, item)
             }
         }
     }
 
-    pub(super) fn check(&self, model: &Model, put_off: impl Fn(Place) -> bool) {
+    pub(super) fn check(&self, model: &Model, is_deferred: impl Fn(Place) -> bool) {
         if let Some(waiting) = &self.waiting {
             let is_ready = model.look(self.after) != Err(Nothing::Empty);
-            waiting.check(is_ready, model, put_off);
+            waiting.check(is_ready, model, is_deferred);
         }
     }
 

@@ -1,15 +1,15 @@
-//! Readers whose lag is limited, by the words of the documentation.
+//! A model of readers with a limit, written from the documentation.
 
 use std::collections::VecDeque;
 use std::mem;
 
 use event_buffer::OnLag;
 
-use super::model::{Answer, Limit, Model, Nothing, Place, Reader};
+use super::model::{Limit, Model, Nothing, Place, ReadResult, Reader};
 use crate::event::size;
-use crate::foreign;
+use crate::user_code;
 
-/// A limit is passed by an eighth, and one in items by those of a block.
+/// A limit may be exceeded by an eighth, and a limit in items also by the items of a block.
 const BLOCK: usize = 32;
 
 impl Limit {
@@ -26,10 +26,10 @@ impl Limit {
             on_lag,
             skipped: 0,
             rest: VecDeque::new(),
-            gave_back: false,
+            clone_failed: false,
             closed: None,
             keeps: Some(at),
-            since: model.end_of_way(at),
+            since: model.end_of_path(at),
         }
     }
 }
@@ -43,11 +43,11 @@ impl Reader {
         self.limit.as_mut()?.rest.pop_front()
     }
 
-    /// Events of the item where it is have been cloned, or skipped.
-    fn give(&mut self, events: usize, item: &[u32]) {
-        self.given += events;
-        if self.given == item.len() {
-            self.given = 0;
+    /// Consumes events of the item at the reader's place, which have been cloned or skipped.
+    fn consume(&mut self, events: usize, item: &[u32]) {
+        self.received += events;
+        if self.received == item.len() {
+            self.received = 0;
             self.at.1 += 1;
         }
         if let Some(limit) = &mut self.limit {
@@ -55,10 +55,11 @@ impl Reader {
         }
     }
 
-    /// Its read has panicked after the clones were made: the next one gives the answer.
-    pub(super) fn take_back(&mut self, answer: &Answer) {
+    /// Undoes a read that has panicked after the clones were made: the next read returns its
+    /// result.
+    pub(super) fn restore(&mut self, result: &ReadResult) {
         let Some(limit) = &mut self.limit else { return };
-        match answer {
+        match result {
             Ok(events) => events.iter().for_each(|id| limit.rest.push_front(*id)),
             Err(Nothing::Lagged(items)) => limit.skipped = *items,
             Err(_) => {}
@@ -67,29 +68,29 @@ impl Reader {
 }
 
 impl Model {
-    fn end_of_way(&self, at: Place) -> Place {
-        let last = self.way(at).last().map_or(at.0, |at| at.0);
+    fn end_of_path(&self, at: Place) -> Place {
+        let last = self.path(at).last().map_or(at.0, |at| at.0);
         self.tail(last)
     }
 
-    /// The place of an item, by how many others are ready before it.
+    /// The place after `count` ready items.
     fn ahead(&self, from: Place, mut count: usize) -> Place {
-        for at in self.way(from) {
+        for at in self.path(from) {
             let here = self.buffers[at.0].items.len() - at.1;
             if count < here {
                 return (at.0, at.1 + count);
             }
             count -= here;
         }
-        self.end_of_way(from)
+        self.end_of_path(from)
     }
 
-    /// By how many items a reader is over its limit.
+    /// The number of items by which a reader exceeds its limit.
     fn over(&self, at: Place, limit: &Limit) -> usize {
         self.over_bytes(at, limit, limit.bytes)
     }
 
-    /// The same, with that limit in bytes instead.
+    /// Like `over`, with another limit in bytes.
     fn over_bytes(&self, at: Place, limit: &Limit, bytes: Option<u64>) -> usize {
         let lag = self.lag(at) as usize;
         let mut within = lag.min(limit.items);
@@ -99,11 +100,11 @@ impl Model {
         lag - within
     }
 
-    /// How many of the newest items take no more than that.
+    /// The number of newest items that together take no more than `bytes`.
     fn fit(&self, at: Place, bytes: u64) -> usize {
-        let way: Vec<Place> = self.way(at).collect();
+        let path: Vec<Place> = self.path(at).collect();
         let ahead =
-            { way.iter().rev() }.flat_map(|at| self.buffers[at.0].items[at.1..].iter().rev());
+            { path.iter().rev() }.flat_map(|at| self.buffers[at.0].items[at.1..].iter().rev());
         let sizes = ahead.map(|item| item.iter().map(|id| size(*id)).sum::<u64>().max(1));
         let mut sum = 0;
         let fit = { sizes }.take_while(|size| {
@@ -113,8 +114,8 @@ impl Model {
         fit.take(self.lag(at) as usize).count()
     }
 
-    pub(super) fn read_limited(&self, reader: &mut Reader) -> Answer {
-        // The first reason that was said sticks.
+    pub(super) fn read_limited(&self, reader: &mut Reader) -> ReadResult {
+        // The first reason that was reported stays.
         if let Some(most) = reader.limit.as_ref().and_then(|limit| limit.closed) {
             return Err(Nothing::LagExceeded(most));
         }
@@ -144,16 +145,16 @@ impl Model {
             }
             item => item?,
         };
-        // What it goes on with is received at once, up to an event whose clone panics.
-        let fresh = &item[reader.given..];
-        let cloned = fresh.len().min(foreign::good_clones());
+        // The whole next item is cloned at once, up to an event whose clone panics.
+        let fresh = &item[reader.received..];
+        let cloned = fresh.len().min(user_code::good_clones());
         limit.rest.extend(&fresh[..cloned]);
-        limit.gave_back = cloned < fresh.len();
-        reader.give(cloned, item);
+        limit.clone_failed = cloned < fresh.len();
+        reader.consume(cloned, item);
         if skipped > 0 {
             return Err(Nothing::Lagged(skipped));
         }
-        // If the first clone panics there is no answer.
+        // If the first clone panics, there is no event.
         Ok(reader.take_cloned().into_iter().collect())
     }
 
@@ -164,14 +165,15 @@ impl Model {
         let (Ok(skipped), Ok(item)) = (self.catch_up(reader), self.look(reader.at)) else {
             return false;
         };
-        reader.give(1, item);
+        reader.consume(1, item);
         if let Some(limit) = &mut reader.limit {
             limit.skipped += skipped;
         }
         true
     }
 
-    /// Goes to what it may still read: how many items that skips, or that it is closed for them.
+    /// Moves to the first item that the reader may still read. Returns the number of skipped items,
+    /// or the error if the reader is closed for lagging.
     fn catch_up(&self, reader: &mut Reader) -> Result<u64, Nothing> {
         let (at, lag) = (reader.at, self.lag(reader.at));
         let Some(limit) = &mut reader.limit else {
@@ -190,12 +192,12 @@ impl Model {
         reader.at = self.next(self.ahead(at, over));
         limit.keeps = Some(reader.at);
         if over > 0 {
-            reader.given = 0;
+            reader.received = 0;
         }
         Ok(over as u64)
     }
 
-    /// What its lag may be.
+    /// The values that the reader's lag may have.
     pub(super) fn possible_lag(&self, reader: &Reader) -> std::ops::RangeInclusive<u64> {
         if self.force_closed(reader).is_some() {
             return 0..=0;
@@ -204,16 +206,16 @@ impl Model {
         let Some(limit) = &reader.limit else {
             return lag..=lag;
         };
-        let in_hand = u64::from(!limit.rest.is_empty() && !limit.gave_back);
-        let lag = lag + in_hand;
+        let partly_read = u64::from(!limit.rest.is_empty() && !limit.clone_failed);
+        let lag = lag + partly_read;
         if limit.closed.is_some() {
             return 0..=0;
         }
         match (self.over(reader.at, limit), limit.on_lag) {
             (0, _) => lag..=lag,
             (_, OnLag::Close) => 0..=lag,
-            (_, OnLag::SkipToNewest) => 1 + in_hand..=lag,
-            // A sixteenth of the bytes may be missing.
+            (_, OnLag::SkipToNewest) => 1 + partly_read..=lag,
+            // The meter may be up to a sixteenth of the bytes off.
             (..) => {
                 let bytes = limit.bytes.map(|bytes| bytes - bytes / 16);
                 lag - self.over_bytes(reader.at, limit, bytes) as u64..=lag
@@ -221,7 +223,7 @@ impl Model {
         }
     }
 
-    /// Where it stands, if it does for sure.
+    /// The place from which the reader certainly keeps items, if any.
     pub(super) fn must_keep(&self, reader: &Reader) -> Option<Place> {
         if self.force_closed(reader).is_some() {
             return None;
@@ -241,11 +243,11 @@ impl Model {
         }
     }
 
-    /// After each step: the writer takes from a reader what it may not keep. It may be late after a
-    /// panic, a splice, and where waking is put off.
+    /// Models after each step that the writer moves a reader that keeps too much. The writer may be
+    /// late after a panic, a splice, and while a wake-up is deferred.
     pub(super) fn enforce(&self, reader: &mut Reader, may_be_late: impl Fn(usize) -> bool) {
         let at = reader.at;
-        let end = self.end_of_way(at);
+        let end = self.end_of_path(at);
         let Some(limit) = &mut reader.limit else {
             return;
         };
@@ -255,7 +257,7 @@ impl Model {
         if end.0 != limit.since.0 || may_be_late(end.0) {
             limit.since = end;
         }
-        // Where bytes are limited, the writer looks with each item.
+        // If bytes are limited, the writer checks with each item.
         let late = limit.bytes.map_or(BLOCK, |_| 0);
         if end.1 - limit.since.1 <= late {
             return;
@@ -263,7 +265,8 @@ impl Model {
         let lag = self.lag(at) as usize;
         let mut most = limit.items.saturating_add(limit.items / 8 + BLOCK);
         if let Some(bytes) = limit.bytes {
-            // An eighth more, and the oldest, which may have been too large as the newest.
+            // An eighth more, and the oldest item, which was allowed as the newest, whatever its
+            // size.
             most = most.min(self.fit(at, bytes + bytes / 8) + 1);
         }
         if lag > most {

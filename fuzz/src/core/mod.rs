@@ -1,6 +1,6 @@
-//! The buffer, its readers and all there is to it, against vectors.
+//! Everything about a buffer and its readers, compared with vectors.
 
-mod answer;
+mod errors;
 mod item;
 mod limit;
 mod model;
@@ -11,35 +11,35 @@ mod world;
 mod writer;
 
 use crate::bytes::Bytes;
-use crate::{event, foreign};
+use crate::{event, user_code};
 use op::Op;
 use world::World;
 
-/// Longer inputs say nothing new, only slower.
-const MOST_OPS: usize = 400;
+/// The rest of a longer input is ignored: it finds nothing new, and takes longer.
+const MAX_OPS: usize = 400;
 
-/// Does what the input says.
+/// Executes the steps of an input.
 ///
 /// # Panics
 ///
-/// If the library does not answer as the model does.
+/// If a result of the library differs from the model's.
 pub fn run(input: &[u8]) {
     event::reset();
-    foreign::reset();
+    user_code::reset();
     let mut world = World::default();
     let bytes = &mut Bytes::new(input);
-    for _ in 0..MOST_OPS {
+    for _ in 0..MAX_OPS {
         let Some(op) = Op::next(bytes) else { break };
-        // Nothing happens where there is nothing that the step could choose.
+        // A step does nothing if there is nothing that it could choose.
         let _ = world.step(op);
         world.check();
     }
     world.finish();
 }
 
-/// The steps of an input, for people.
+/// The steps of an input, in readable form.
 pub fn show(input: &[u8]) -> String {
     let bytes = &mut Bytes::new(input);
-    let ops = std::iter::from_fn(|| Op::next(bytes)).take(MOST_OPS);
+    let ops = std::iter::from_fn(|| Op::next(bytes)).take(MAX_OPS);
     ops.map(|op| format!("{op:?}\n")).collect()
 }

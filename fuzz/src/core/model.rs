@@ -5,10 +5,10 @@ use std::{iter, mem};
 
 use event_buffer::OnLag;
 
-/// Number of the buffer, and of the item in it.
+/// The numbers of a buffer and of an item in it.
 pub(super) type Place = (usize, usize);
 
-/// How many items a reader of clones may hold that it has passed, in the midst of a backlog.
+/// The number of passed items that a `Cloned` may hold in the middle of a backlog.
 const STRIDE: usize = 32;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,42 +24,42 @@ pub(super) enum End {
     Spliced(Place),
 }
 
-/// Why a read gives nothing.
+/// Why a read returns no event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Nothing {
     Empty,
     Closed,
     Failed(Failure),
-    /// With this reason.
+    /// Closed with this reason.
     ForceClosed(u32),
-    /// So many items were skipped.
+    /// This many items were skipped.
     Lagged(u64),
-    /// Closed, as so many items were not received; at most so many in the model.
+    /// Closed, since this many items were not received. The model has the maximum.
     LagExceeded(u64),
 }
 
 impl Nothing {
-    /// Whether no later read finds more.
+    /// Whether no later read can return more.
     pub(super) fn is_final(self) -> bool {
         !matches!(self, Self::Empty | Self::Lagged(_))
     }
 }
 
 pub(super) struct Buffer {
-    /// Of one event or more, by id.
+    /// The items: the ids of their events, at least one each.
     pub(super) items: Vec<Vec<u32>>,
     pub(super) end: Option<End>,
     pub(super) limit: usize,
-    /// How many items late readers can still read.
+    /// The number of items that late readers can still read.
     pub(super) retained: usize,
-    /// How often those who wait here may have been woken.
+    /// The number of times that waiting tasks may have been woken.
     pub(super) wakings: usize,
     /// Items below this are known to be dropped.
     pub(super) dropped: usize,
 }
 
 impl Buffer {
-    /// Where the replay window begins.
+    /// The first item of the replay window.
     pub(super) fn oldest(&self) -> usize {
         self.items.len() - self.retained
     }
@@ -71,38 +71,38 @@ impl Buffer {
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reader {
-    /// The next item.
+    /// The place of the next item.
     pub(super) at: Place,
-    /// How many events of that have been given, one by one.
-    pub(super) given: usize,
-    /// What it has passed and may still hold.
+    /// The number of events of that item that have been received one by one.
+    pub(super) received: usize,
+    /// The items that it has passed and may still hold.
     pub(super) passed: VecDeque<Place>,
-    /// Number of what it shares with its closers.
+    /// The number of the entry that it shares with its closers.
     pub(super) closing: Option<usize>,
-    /// The failure at the end has been said.
+    /// The failure at the end has been reported.
     pub(super) failed: bool,
-    /// As a stream it has ended.
+    /// The stream has ended.
     pub(super) terminated: bool,
     pub(super) limit: Option<Limit>,
 }
 
-/// A reader's limit, and what it makes of the reader.
+/// A reader's limit, and its effect on the reader.
 #[derive(Clone, Debug)]
 pub(super) struct Limit {
     pub(super) items: usize,
     pub(super) bytes: Option<u64>,
     pub(super) on_lag: OnLag,
-    /// How many skipped items the next read reports, before those.
+    /// The number of skipped items that the next read reports, before the events in `rest`.
     pub(super) skipped: u64,
-    /// Events that are cloned and not given yet.
+    /// Events that have been cloned but not received yet.
     pub(super) rest: VecDeque<u32>,
-    /// An event after them could not be cloned: the reader is still at their item.
-    pub(super) gave_back: bool,
-    /// It was told that it is closed for its lag, with at most so many items.
+    /// The next event could not be cloned: the reader is still at its item.
+    pub(super) clone_failed: bool,
+    /// Set when it has reported that it was closed for lagging, by at most this many items.
     pub(super) closed: Option<u64>,
-    /// From where on it may keep items. `None` where it may keep none.
+    /// The place from which it may keep items, if it may keep any.
     pub(super) keeps: Option<Place>,
-    /// The tail when its writer had last a reason not to have looked yet.
+    /// The tail at the last time when the writer was excused from checking the limit.
     pub(super) since: Place,
 }
 
@@ -114,12 +114,12 @@ impl Reader {
         }
     }
 
-    /// It waits, and holds nothing.
-    pub(super) fn let_go(&mut self) {
+    /// Releases the passed items, as a reader does that waits.
+    pub(super) fn release(&mut self) {
         self.passed.clear();
     }
 
-    /// Of what it has passed.
+    /// Releases the passed items except the newest `STRIDE`.
     pub(super) fn forget_all_but_a_stride(&mut self) {
         let excess = self.passed.len().saturating_sub(STRIDE);
         self.passed.drain(..excess);
@@ -128,21 +128,21 @@ impl Reader {
 
 /// How items are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum ReadKind {
     Item,
     Clone,
-    /// At most so many events of a chunk.
+    /// At most this many events of a chunk.
     Chunk(usize),
-    /// The same by `for_each`, of which the call for the last of them panics.
+    /// This many events of a chunk by `for_each`, which panics at the last one.
     Broken(usize),
 }
 
-pub(super) type Answer = Result<Vec<u32>, Nothing>;
+pub(super) type ReadResult = Result<Vec<u32>, Nothing>;
 
 #[derive(Default)]
 pub(super) struct Model {
     pub(super) buffers: Vec<Buffer>,
-    /// The reasons given to closers.
+    /// The reason that each closed reader was closed with.
     pub(super) closings: Vec<Option<u32>>,
 }
 
@@ -189,31 +189,31 @@ impl Model {
         (buffer, self.buffers[buffer].oldest())
     }
 
-    /// The place itself, and those at which reading goes on from there over splices.
-    pub(super) fn way(&self, from: Place) -> impl Iterator<Item = Place> {
+    /// The place itself, and those at which reading continues over splices.
+    pub(super) fn path(&self, from: Place) -> impl Iterator<Item = Place> {
         iter::successors(Some(from), |at| match self.buffers[at.0].end {
-            Some(End::Spliced(onward)) => Some(onward),
+            Some(End::Spliced(target)) => Some(target),
             _ => None,
         })
     }
 
     pub(super) fn leads_to(&self, from: Place, buffer: usize) -> bool {
-        self.way(from).any(|at| at.0 == buffer)
+        self.path(from).any(|at| at.0 == buffer)
     }
 
     pub(super) fn lag(&self, from: Place) -> u64 {
         let behind = |at: Place| self.buffers[at.0].items.len() - at.1;
-        self.way(from).map(|at| behind(at) as u64).sum()
+        self.path(from).map(|at| behind(at) as u64).sum()
     }
 
     pub(super) fn item(&self, at: Place) -> Option<&Vec<u32>> {
         self.buffers[at.0].items.get(at.1)
     }
 
-    /// The place of the next item, if need be behind splices.
+    /// The place of the next item, which may be behind splices.
     pub(super) fn next(&self, from: Place) -> Place {
         let mut last = from;
-        for at in self.way(from) {
+        for at in self.path(from) {
             last = at;
             if self.item(at).is_some() {
                 return at;
@@ -222,7 +222,7 @@ impl Model {
         last
     }
 
-    /// What stands at the next place.
+    /// The next item, or the reason why there is none.
     pub(super) fn look(&self, from: Place) -> Result<&Vec<u32>, Nothing> {
         let at = self.next(from);
         self.item(at).ok_or(match self.buffers[at.0].end {
@@ -236,46 +236,46 @@ impl Model {
         self.closings[reader.closing?]
     }
 
-    /// Reads, and moves the reader on.
-    pub(super) fn read(&self, reader: &mut Reader, way: Way) -> Answer {
+    /// Reads, and moves the reader forward.
+    pub(super) fn read(&self, reader: &mut Reader, kind: ReadKind) -> ReadResult {
         if reader.limit.is_some() {
             return self.read_limited(reader);
         }
         if let Some(reason) = self.force_closed(reader) {
             return Err(Nothing::ForceClosed(reason));
         }
-        match self.approach(reader, way) {
+        match self.approach(reader, kind) {
             Err(Nothing::Failed(_)) if mem::replace(&mut reader.failed, true) => {
                 Err(Nothing::Closed)
             }
             Err(nothing) => Err(nothing),
-            Ok(item) => Ok(match way {
-                // Whole, even if some of its events were given.
-                Way::Item => {
-                    reader.given = 0;
+            Ok(item) => Ok(match kind {
+                // The whole item, even if some of its events were received.
+                ReadKind::Item => {
+                    reader.received = 0;
                     reader.at.1 += 1;
                     item.clone()
                 }
-                Way::Clone => vec![self.read_clone(reader, item)],
-                Way::Chunk(most) | Way::Broken(most) => self.read_chunk(reader, most),
+                ReadKind::Clone => vec![self.read_clone(reader, item)],
+                ReadKind::Chunk(most) | ReadKind::Broken(most) => self.read_chunk(reader, most),
             }),
         }
     }
 
-    /// Goes to what is read next, and looks at it.
-    fn approach(&self, reader: &mut Reader, way: Way) -> Result<&Vec<u32>, Nothing> {
+    /// Moves to the next item, and returns it.
+    fn approach(&self, reader: &mut Reader, kind: ReadKind) -> Result<&Vec<u32>, Nothing> {
         let at = self.next(reader.at);
         let next = self.look(at);
         let at_the_end = next.is_err_and(Nothing::is_final);
-        // Items and chunks are taken from where the reader stands.
-        if way != Way::Clone || at_the_end || at.0 != reader.at.0 {
-            reader.let_go();
+        // Reading an item or a chunk releases all passed items.
+        if kind != ReadKind::Clone || at_the_end || at.0 != reader.at.0 {
+            reader.release();
         }
         reader.at = at;
         next
     }
 
-    /// Goes over an event, if there is one.
+    /// Skips an event, if there is one.
     pub(super) fn skip(&self, reader: &mut Reader) -> bool {
         if reader.is_closed_for_lag() || self.force_closed(reader).is_some() {
             return false;
@@ -283,7 +283,7 @@ impl Model {
         if reader.limit.is_some() {
             return self.skip_limited(reader);
         }
-        match self.approach(reader, Way::Clone) {
+        match self.approach(reader, ReadKind::Clone) {
             Ok(item) => {
                 self.read_clone(reader, item);
                 true
@@ -292,47 +292,47 @@ impl Model {
         }
     }
 
-    /// A single event. The item counts as received with its last.
+    /// Receives a single event. The item counts as received with its last one.
     fn read_clone(&self, reader: &mut Reader, item: &[u32]) -> u32 {
-        let event = item[reader.given];
-        reader.given += 1;
-        if reader.given == item.len() {
-            reader.given = 0;
+        let event = item[reader.received];
+        reader.received += 1;
+        if reader.received == item.len() {
+            reader.received = 0;
             self.pass(reader);
         }
         event
     }
 
-    /// Goes over an item.
+    /// Passes an item.
     fn pass(&self, reader: &mut Reader) {
         let at = self.next(reader.at);
         if at.0 != reader.at.0 {
-            reader.let_go();
+            reader.release();
         }
         reader.passed.push_back(at);
         reader.at = (at.0, at.1 + 1);
-        // In an ended buffer the end follows, of which it has not been told yet.
+        // In an ended buffer the end follows, which has not been reported yet.
         if self.item(reader.at).is_some() || self.buffers[at.0].has_ended() {
-            // What a chunk has lent before goes now, too.
+            // This also releases the items of an earlier chunk.
             reader.forget_all_but_a_stride();
         } else {
-            reader.let_go();
+            reader.release();
         }
     }
 
-    /// At most so many events of all that is ready.
+    /// Receives at most `most` events of all that are ready.
     fn read_chunk(&self, reader: &mut Reader, most: usize) -> Vec<u32> {
         let mut events = Vec::new();
         while events.len() < most {
-            // Not `read`: a failure behind what is ready is left for the next read to say.
+            // `look` would report a failure, which is left to the next read.
             reader.at = self.next(reader.at);
             let Some(item) = self.item(reader.at) else {
                 break;
             };
-            events.push(item[reader.given]);
-            reader.given += 1;
-            if reader.given == item.len() {
-                reader.given = 0;
+            events.push(item[reader.received]);
+            reader.received += 1;
+            if reader.received == item.len() {
+                reader.received = 0;
                 reader.passed.push_back(reader.at);
                 reader.at.1 += 1;
             }
@@ -340,18 +340,18 @@ impl Model {
         events
     }
 
-    /// From which number on the items of each buffer are reached from these places.
+    /// For each buffer, the first item that can be reached from the given places.
     pub(super) fn reach(&self, from: impl Iterator<Item = Place>) -> Vec<usize> {
         let mut reach = vec![usize::MAX; self.buffers.len()];
         for place in from {
-            for (buffer, item) in self.way(place) {
+            for (buffer, item) in self.path(place) {
                 reach[buffer] = reach[buffer].min(item);
             }
         }
         reach
     }
 
-    /// What the replay windows hold.
+    /// The starts of the replay windows.
     pub(super) fn windows(&self) -> impl Iterator<Item = Place> {
         let open = self
             .buffers

@@ -1,13 +1,13 @@
-//! What an input says: one step after the other.
+//! The steps of an input.
 //!
-//! A step is a byte and the bytes that it wants. A byte that says nothing is passed over, so that new
-//! steps can be added without changing what kept inputs mean.
+//! A step is a byte and its arguments. Unknown bytes are skipped, so that new steps can be added
+//! without changing the meaning of kept inputs.
 
 use crate::bytes::Bytes;
-use crate::foreign::{Mischief, SPOTS, Spot};
+use crate::user_code::{Misbehaviour, SPOTS, Spot};
 use event_buffer::{OnLag, Replay};
 
-/// A number of something there is: a buffer, a reader, ….
+/// The number of a buffer, a reader, and so on.
 pub(super) type N = u8;
 
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +17,7 @@ pub(super) enum Publish {
     Push,
     AppendDeferred,
     PushDeferred,
-    /// Into the sink, one by one.
+    /// Sends the events into the sink, one by one.
     Send,
 }
 
@@ -26,30 +26,30 @@ pub(super) enum Ending {
     Drop,
     Close,
     Fail,
-    /// To the place that the number chooses.
+    /// Splices to the place that the number chooses.
     Splice(N),
     SpliceToItem(N),
 }
 
-/// How a read waits.
+/// How a read is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Manner {
+pub(super) enum ReadMode {
     Try,
-    /// A future, polled once and dropped.
+    /// Polls a future once and drops it.
     PollOnce,
-    /// A future, polled and kept.
+    /// Polls a future and keeps it.
     PollAndKeep,
     Stream,
-    /// `recv_blocking` where something is ready, else `recv_timeout`.
+    /// Calls `recv_blocking` if something is ready, otherwise `recv_timeout`.
     Block,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Op {
     Open(Replay),
-    /// So many events. The last is what the iterator says beyond their number.
+    /// Publishes a number of events. The last argument chooses the iterator's size hint.
     Publish(Publish, N, u8, u8),
-    /// Flush the sink, or close it, which does nothing.
+    /// Flushes and closes the sink, which does nothing.
     Flush(N),
     DropDeferred(N),
     End(Ending, N),
@@ -57,27 +57,28 @@ pub(super) enum Op {
     CloneHandle(N),
     DropHandle(N, u8),
     IntoInner(N, u8),
-    /// Keep the newest item.
-    Head(N),
+    /// Keeps the newest item.
+    Latest(N),
     Subscribe(N),
     SubscribeFromStart(N),
-    /// After an index, which the second number chooses among those published, or beyond.
+    /// Subscribes after an index: one of those published, or beyond, as the second number chooses.
     SubscribeAfter(N, u8),
     Tail(N),
-    /// Wait for nobody to follow while so many readers go, from the one chosen on.
+    /// Waits until there are no readers, while a number of readers, from the chosen one on, are
+    /// dropped.
     Unobserved(N, N, u8),
 
-    /// So many times.
-    Read(Manner, N, u8),
-    /// So many events of a chunk; if it breaks off the last of them panics.
-    Chunk(Manner, N, u8),
-    /// Skip so many events.
+    /// Reads a number of times.
+    Read(ReadMode, N, u8),
+    /// Reads a number of events of a chunk; the loop may panic at the last one.
+    Chunk(ReadMode, N, u8),
+    /// Skips a number of events.
     SkipEvents(N, u8),
-    /// Read an item and keep it.
+    /// Reads an item and keeps it.
     Keep(N),
     PollKept(N),
     DropKept(N),
-    /// Go on with single events.
+    /// Continues with single events.
     IntoCloned(N),
     CloneReader(N),
     Resubscribe(N),
@@ -102,9 +103,9 @@ pub(super) enum Op {
     ClonePlace(N),
     DropPlace(N),
 
-    Misbehave(Spot, Mischief),
+    Misbehave(Spot, Misbehaviour),
 
-    /// At most so many items, or bytes.
+    /// Limits a reader in items, bytes, or both.
     IntoLimited(N, Option<u64>, Option<u64>, OnLag),
     BookmarkOf(N),
     BookmarkOfPlace(N),
@@ -124,7 +125,7 @@ impl Op {
     }
 
     fn decode(code: u8, bytes: &mut Bytes<'_>) -> Option<Self> {
-        // Numbers are not to change: kept inputs are made of them.
+        // These numbers must not change, since kept inputs contain them.
         Some(match code % 96 {
             0 => Self::Open(replay(bytes)),
             1 | 2 => publish(Publish::Append, bytes),
@@ -144,21 +145,21 @@ impl Op {
             18 => Self::CloneHandle(bytes.byte()),
             19 => Self::DropHandle(bytes.byte(), bytes.byte()),
             20 => Self::IntoInner(bytes.byte(), bytes.byte()),
-            21 => Self::Head(bytes.byte()),
+            21 => Self::Latest(bytes.byte()),
             22 => Self::Subscribe(bytes.byte()),
             23 => Self::SubscribeFromStart(bytes.byte()),
             24 => Self::SubscribeAfter(bytes.byte(), bytes.byte()),
             25 => Self::Tail(bytes.byte()),
             26 => Self::Unobserved(bytes.byte(), bytes.byte(), bytes.byte()),
-            27 => Self::Read(Manner::Try, bytes.byte(), 1),
-            28 => Self::Read(Manner::Try, bytes.byte(), bytes.byte()),
-            29 => Self::Read(Manner::PollOnce, bytes.byte(), 1),
-            30 => Self::Read(Manner::PollAndKeep, bytes.byte(), 1),
-            31 => Self::Read(Manner::Stream, bytes.byte(), 1),
-            32 => Self::Read(Manner::Stream, bytes.byte(), bytes.byte()),
-            33 => Self::Read(Manner::Block, bytes.byte(), 1),
-            34 => Self::Chunk(Manner::PollOnce, bytes.byte(), bytes.byte()),
-            35 => Self::Chunk(Manner::PollAndKeep, bytes.byte(), bytes.byte()),
+            27 => Self::Read(ReadMode::Try, bytes.byte(), 1),
+            28 => Self::Read(ReadMode::Try, bytes.byte(), bytes.byte()),
+            29 => Self::Read(ReadMode::PollOnce, bytes.byte(), 1),
+            30 => Self::Read(ReadMode::PollAndKeep, bytes.byte(), 1),
+            31 => Self::Read(ReadMode::Stream, bytes.byte(), 1),
+            32 => Self::Read(ReadMode::Stream, bytes.byte(), bytes.byte()),
+            33 => Self::Read(ReadMode::Block, bytes.byte(), 1),
+            34 => Self::Chunk(ReadMode::PollOnce, bytes.byte(), bytes.byte()),
+            35 => Self::Chunk(ReadMode::PollAndKeep, bytes.byte(), bytes.byte()),
             36 => Self::Keep(bytes.byte()),
             37 => Self::PollKept(bytes.byte()),
             38 => Self::DropKept(bytes.byte()),
@@ -184,7 +185,7 @@ impl Op {
             58 => Self::ClonePlace(bytes.byte()),
             59 => Self::DropPlace(bytes.byte()),
             60 => {
-                // The buffer knows no filters and handlers.
+                // A buffer has no filters and handlers.
                 let spot = SPOTS[bytes.number() % 6];
                 misbehave(spot, bytes)
             }
@@ -205,7 +206,7 @@ fn publish(how: Publish, bytes: &mut Bytes<'_>) -> Op {
     let buffer = bytes.byte();
     let (count, beyond) = match how {
         Publish::Push | Publish::PushDeferred => (1, 0),
-        // Also more than the 32 items by which a reader may be ahead of what it keeps alive.
+        // Sometimes more than the 32 passed items that a `Cloned` may keep alive.
         _ => match bytes.byte() {
             n @ 0..200 => (n % 4, n / 4 % 3),
             n => (n - 200, 0),
@@ -237,10 +238,10 @@ fn limited(bytes: &mut Bytes<'_>) -> Op {
 }
 
 fn misbehave(spot: Spot, bytes: &mut Bytes<'_>) -> Op {
-    let mischief = match bytes.byte() {
-        0 => Mischief::PanicAlways,
-        1 => Mischief::Reenter,
-        n => Mischief::PanicAfter((n - 2) % 8),
+    let misbehaviour = match bytes.byte() {
+        0 => Misbehaviour::PanicAlways,
+        1 => Misbehaviour::Reenter,
+        n => Misbehaviour::PanicAfter((n - 2) % 8),
     };
-    Op::Misbehave(spot, mischief)
+    Op::Misbehave(spot, misbehaviour)
 }

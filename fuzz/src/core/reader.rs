@@ -1,4 +1,4 @@
-//! The readers, side by side with their model.
+//! Readers, paired with their model.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -14,31 +14,31 @@ use event_buffer::{
 use futures::future::{Future, FutureExt};
 use futures::stream::{FusedStream, Stream};
 
-use super::model::{self, Answer, Limit, Model, Nothing, Place, Way};
-use super::op::Manner;
+use super::model::{self, Limit, Model, Nothing, Place, ReadKind, ReadResult};
+use super::op::ReadMode;
 use super::wait::Waiting;
 use crate::event::{self, Event, ids};
-use crate::foreign::{Panicked, Spot, act};
 use crate::task::Task;
+use crate::user_code::{Panicked, Spot, act};
 
-/// A reader that can be used.
+/// A reader that is not borrowed by a future.
 enum Idle {
     Items(Subscription<Event>),
     Clones(Cloned<Event>),
     Limited(Limited<Event>),
 }
 
-/// A reader that a future has until it is dropped.
+/// A reader that a future owns until it is dropped.
 struct Busy {
     future: Pin<Box<dyn Future<Output = Outcome>>>,
     back: Rc<Cell<Option<Idle>>>,
-    way: Way,
+    kind: ReadKind,
 }
 
 enum Real {
     Idle(Idle),
     Busy(Busy),
-    /// For the moment.
+    /// Taken out for a moment.
     Gone,
 }
 
@@ -46,11 +46,11 @@ pub(super) struct Reader {
     real: Real,
     pub(super) model: model::Reader,
     pub(super) waiting: Option<Waiting>,
-    /// Those that have polled.
+    /// The tasks that have polled the reader.
     tasks: Vec<Arc<Task>>,
 }
 
-/// What a read gives.
+/// What a read has received.
 enum Got {
     Item(BufferItem<Event>),
     Clone(Event),
@@ -59,29 +59,30 @@ enum Got {
 
 type Outcome = Result<Got, Nothing>;
 
-/// What a read is to give.
+/// The expected result of a read.
 struct Expected {
-    answer: Answer,
-    /// The reader after it.
+    result: ReadResult,
+    /// The reader after the read.
     after: model::Reader,
-    /// How many clones were alive before it.
+    /// The number of clones that were alive before the read.
     clones: usize,
 }
 
-/// When the writer closes a reader for its lag is not promised, so neither is what its lag was then.
-fn agreed(answer: Answer, expected: &Answer) -> Answer {
-    match (&answer, expected) {
+/// Replaces a permitted lag by the expected one, since it is not guaranteed when the writer closes
+/// a lagging reader.
+fn normalize_lag(result: ReadResult, expected: &ReadResult) -> ReadResult {
+    match (&result, expected) {
         (Err(Nothing::LagExceeded(items)), Err(Nothing::LagExceeded(most)))
             if (2..=*most).contains(items) =>
         {
             expected.clone()
         }
-        _ => answer,
+        _ => result,
     }
 }
 
 impl Got {
-    /// Looks at it and drops it.
+    /// The ids of the events, which are dropped.
     fn ids(self) -> Vec<u32> {
         match self {
             Self::Item(item) => {
@@ -104,15 +105,15 @@ impl Idle {
         })
     }
 
-    async fn read(&mut self, way: Way) -> Outcome {
-        Ok(match (self, way) {
-            (Self::Items(real), Way::Chunk(usize::MAX)) => {
+    async fn read(&mut self, kind: ReadKind) -> Outcome {
+        Ok(match (self, kind) {
+            (Self::Items(real), ReadKind::Chunk(usize::MAX)) => {
                 let mut lent: Vec<&Event> = Vec::new();
-                // By `fold`, which goes another way than `next`.
+                // This uses `fold`, which is implemented separately from `next`.
                 real.next_chunk().await?.for_each(|event| lent.push(event));
                 Got::Lent(lent.into_iter().map(Event::id).collect())
             }
-            (Self::Items(real), Way::Broken(most)) => {
+            (Self::Items(real), ReadKind::Broken(most)) => {
                 let chunk = real.next_chunk().await?;
                 let mut lent: Vec<&Event> = Vec::new();
                 let visit = |event| {
@@ -124,8 +125,8 @@ impl Idle {
                 let _ = catch_unwind(AssertUnwindSafe(|| chunk.for_each(visit)));
                 Got::Lent(lent.into_iter().map(Event::id).collect())
             }
-            (Self::Items(real), Way::Chunk(most)) => {
-                // Looked at only later: what was lent outlives the chunk.
+            (Self::Items(real), ReadKind::Chunk(most)) => {
+                // Read only later, since the references outlive the chunk.
                 let lent: Vec<&Event> = real.next_chunk().await?.take(most).collect();
                 Got::Lent(lent.into_iter().map(Event::id).collect())
             }
@@ -135,8 +136,8 @@ impl Idle {
         })
     }
 
-    /// Makes futures that are never polled, which does nothing.
-    fn make_reads(&mut self) {
+    /// Creates futures and drops them unpolled, which must have no effect.
+    fn drop_unpolled_reads(&mut self) {
         match self {
             Self::Items(real) => {
                 drop(real.recv());
@@ -147,7 +148,7 @@ impl Idle {
         }
     }
 
-    /// `None` for a reader that cannot.
+    /// Skips an event; returns `None` for a reader without this method.
     fn skip_event(&mut self) -> Option<bool> {
         match self {
             Self::Items(_) => None,
@@ -160,13 +161,13 @@ impl Idle {
         match self {
             Self::Items(real) => Pin::new(real)
                 .poll_next(cx)
-                .map(|answer| Some(answer?.map(Got::Item).map_err(Nothing::from))),
+                .map(|result| Some(result?.map(Got::Item).map_err(Nothing::from))),
             Self::Clones(real) => Pin::new(real)
                 .poll_next(cx)
-                .map(|answer| Some(answer?.map(Got::Clone).map_err(Nothing::from))),
+                .map(|result| Some(result?.map(Got::Clone).map_err(Nothing::from))),
             Self::Limited(real) => Pin::new(real)
                 .poll_next(cx)
-                .map(|answer| Some(answer?.map(Got::Clone).map_err(Nothing::from))),
+                .map(|result| Some(result?.map(Got::Clone).map_err(Nothing::from))),
         }
     }
 
@@ -204,8 +205,8 @@ impl Idle {
 }
 
 impl Busy {
-    fn new(idle: Idle, way: Way) -> Self {
-        /// Gives the reader back where the future is dropped.
+    fn new(idle: Idle, kind: ReadKind) -> Self {
+        /// Returns the reader when the future is dropped.
         struct Lent(Option<Idle>, Rc<Cell<Option<Idle>>>);
 
         impl Drop for Lent {
@@ -218,14 +219,14 @@ impl Busy {
         let mut lent = Lent(Some(idle), Rc::clone(&back));
         let future = async move {
             match &mut lent.0 {
-                Some(idle) => idle.read(way).await,
+                Some(idle) => idle.read(kind).await,
                 None => Err(Nothing::Empty),
             }
         };
         Self {
             future: Box::pin(future),
             back,
-            way,
+            kind,
         }
     }
 
@@ -267,62 +268,68 @@ impl Reader {
         task
     }
 
-    /// How it reads where nothing else is said.
-    fn way(&self) -> Way {
+    /// How this reader reads by default.
+    fn default_kind(&self) -> ReadKind {
         match self.real {
-            Real::Idle(Idle::Clones(_) | Idle::Limited(_)) => Way::Clone,
-            _ => Way::Item,
+            Real::Idle(Idle::Clones(_) | Idle::Limited(_)) => ReadKind::Clone,
+            _ => ReadKind::Item,
         }
     }
 
-    fn expect(&self, way: Way, model: &Model) -> Expected {
+    fn expect(&self, kind: ReadKind, model: &Model) -> Expected {
         let mut after = self.model.clone();
         Expected {
-            answer: model.read(&mut after, way),
+            result: model.read(&mut after, kind),
             after,
             clones: event::clones_alive(),
         }
     }
 
-    pub(super) fn read(&mut self, manner: Manner, chunk: Option<Way>, fresh: bool, model: &Model) {
+    pub(super) fn read(
+        &mut self,
+        mode: ReadMode,
+        chunk: Option<ReadKind>,
+        fresh: bool,
+        model: &Model,
+    ) {
         if matches!(self.real, Real::Busy(_)) {
             return self.poll_kept(fresh, model);
         }
-        let way = match (self.way(), chunk) {
-            (Way::Item, Some(chunk)) => chunk,
-            (way, _) => way,
+        let kind = match (self.default_kind(), chunk) {
+            (ReadKind::Item, Some(chunk)) => chunk,
+            (kind, _) => kind,
         };
-        match manner {
-            Manner::Stream => self.poll_stream(fresh, model),
-            Manner::PollAndKeep => self.poll_and_keep(way, fresh, model),
-            _ => self.read_now(manner, way, model),
+        match mode {
+            ReadMode::Stream => self.poll_stream(fresh, model),
+            ReadMode::PollAndKeep => self.poll_and_keep(kind, fresh, model),
+            _ => self.read_now(mode, kind, model),
         }
     }
 
-    fn read_now(&mut self, manner: Manner, way: Way, model: &Model) {
-        let mut expected = self.expect(way, model);
-        let is_empty = expected.answer == Err(Nothing::Empty);
-        // Another one than a stream that waits.
+    fn read_now(&mut self, mode: ReadMode, kind: ReadKind, model: &Model) {
+        let mut expected = self.expect(kind, model);
+        let is_empty = expected.result == Err(Nothing::Empty);
+        // A task other than that of a waiting stream.
         let waker = self.task(true).waker();
         let Some(idle) = self.idle() else { return };
-        let outcome = act(|| match manner {
-            Manner::Block if is_empty => idle.read_timeout(),
-            Manner::Block => idle.read_blocking(),
-            Manner::Try if matches!(way, Way::Item | Way::Clone) => idle.try_read(),
+        let outcome = act(|| match mode {
+            ReadMode::Block if is_empty => idle.read_timeout(),
+            ReadMode::Block => idle.read_blocking(),
+            ReadMode::Try if matches!(kind, ReadKind::Item | ReadKind::Clone) => idle.try_read(),
             _ => {
-                let mut future = Box::pin(idle.read(way));
+                let mut future = Box::pin(idle.read(kind));
                 match future.poll_unpin(&mut Context::from_waker(&waker)) {
-                    Poll::Ready(answer) => answer,
+                    Poll::Ready(result) => result,
                     Poll::Pending => Err(Nothing::Empty),
                 }
             }
         });
         drop(waker);
-        if is_empty && manner != Manner::Try {
-            expected.after.let_go();
+        if is_empty && mode != ReadMode::Try {
+            expected.after.release();
         }
-        // Only `try_recv` leaves the place of a stream that waits.
-        if !is_empty || manner != Manner::Try {
+        // Only `try_recv` keeps the registration of a waiting stream.
+        if !is_empty || mode != ReadMode::Try {
             self.waiting = None;
         }
         self.settle(outcome, expected, model);
@@ -336,7 +343,7 @@ impl Reader {
         let Some(idle) = self.idle() else { return };
         let outcome = act(|| idle.skip_event());
         let lag = idle.lag();
-        // It may be a panic of what it went over before, or of what it skipped.
+        // An item that it had passed before may have panicked, or the skipped event.
         let is_done = match outcome {
             Ok(None) => return,
             Ok(Some(skipped)) => {
@@ -344,7 +351,7 @@ impl Reader {
                 true
             }
             Err(_) => {
-                let at_item_end = after.given == 0 && lag == *model.possible_lag(&after).end();
+                let at_item_end = after.received == 0 && lag == *model.possible_lag(&after).end();
                 expected && (event::clones_alive() < clones || at_item_end)
             }
         };
@@ -356,25 +363,25 @@ impl Reader {
         }
     }
 
-    /// Compares, and goes on from where the library is.
+    /// Compares the result, and continues from the library's state.
     fn settle(&mut self, outcome: Result<Outcome, Panicked>, expected: Expected, model: &Model) {
         match outcome {
-            Ok(answer) => {
-                let answer = agreed(answer.map(Got::ids), &expected.answer);
-                assert_eq!(answer, expected.answer);
+            Ok(result) => {
+                let result = normalize_lag(result.map(Got::ids), &expected.result);
+                assert_eq!(result, expected.result);
                 self.model = expected.after;
             }
             Err(panic) => self.resume_after(panic, expected, model),
         }
     }
 
-    /// A read panicked: it has happened or it has not. What is ready in front of it says which, or what
-    /// was cloned.
+    /// Continues after a panic of a read, which may have taken effect or not. The lag, or the
+    /// number of clones, shows which.
     fn resume_after(&mut self, panic: Panicked, expected: Expected, model: &Model) {
         self.waiting = None;
         let mut after = expected.after;
         let is_done = if after.limit.is_some() {
-            after.take_back(&expected.answer);
+            after.restore(&expected.result);
             event::clones_alive() > expected.clones
         } else {
             let Some(idle) = self.idle() else { return };
@@ -385,7 +392,10 @@ impl Reader {
             }
         };
         if is_done {
-            assert!(!panic.was_in(Spot::Clone), "received, but not cloned");
+            assert!(
+                !panic.was_in(Spot::Clone),
+                "received, although its clone panicked"
+            );
             self.model = after;
         }
     }
@@ -394,13 +404,13 @@ impl Reader {
         let was_terminated = self.model.terminated;
         let mut expected = match was_terminated {
             true => Expected {
-                answer: Err(Nothing::Closed),
+                result: Err(Nothing::Closed),
                 after: self.model.clone(),
                 clones: 0,
             },
-            false => self.expect(self.way(), model),
+            false => self.expect(self.default_kind(), model),
         };
-        expected.after.terminated |= { &expected.answer }
+        expected.after.terminated |= { &expected.result }
             .as_ref()
             .is_err_and(|end| end.is_final());
         let task = self.task(fresh);
@@ -409,27 +419,27 @@ impl Reader {
         let outcome = act(|| idle.poll_stream(&mut Context::from_waker(&waker)));
         drop(waker);
         match outcome {
-            Ok(answer) => {
-                // The end of a stream says nothing.
-                let answer = match answer {
-                    Poll::Ready(Some(answer)) => {
-                        assert_ne!(answer.as_ref().err(), Some(&Nothing::Closed));
-                        answer
+            Ok(result) => {
+                // The end of a stream has no error.
+                let result = match result {
+                    Poll::Ready(Some(result)) => {
+                        assert_ne!(result.as_ref().err(), Some(&Nothing::Closed));
+                        result
                     }
                     Poll::Ready(None) => Err(Nothing::Closed),
                     Poll::Pending => Err(Nothing::Empty),
                 };
-                let waits = matches!(answer, Err(Nothing::Empty));
-                self.settle(Ok(answer), expected, model);
+                let waits = matches!(result, Err(Nothing::Empty));
+                self.settle(Ok(result), expected, model);
                 if waits {
-                    self.model.let_go();
+                    self.model.release();
                 }
                 self.waiting = waits.then(|| self.wait(task, model));
             }
             Err(panic) => self.settle(Err(panic), expected, model),
         }
         if let Some(idle) = self.idle() {
-            idle.make_reads();
+            idle.drop_unpolled_reads();
             let terminated = idle.is_terminated();
             assert_eq!(terminated, self.model.terminated);
         }
@@ -439,26 +449,26 @@ impl Reader {
         Waiting::new(task, self.model.at, model)
     }
 
-    fn poll_and_keep(&mut self, way: Way, fresh: bool, model: &Model) {
+    fn poll_and_keep(&mut self, kind: ReadKind, fresh: bool, model: &Model) {
         match std::mem::replace(&mut self.real, Real::Gone) {
             Real::Idle(idle) => {
-                self.real = Real::Busy(Busy::new(idle, way));
+                self.real = Real::Busy(Busy::new(idle, kind));
                 self.poll_kept(fresh, model);
             }
             real => self.real = real,
         }
     }
 
-    /// Polls the future that has the reader; takes it back where that is ready.
+    /// Polls the future that owns the reader; takes the reader back if it is ready.
     pub(super) fn poll_kept(&mut self, fresh: bool, model: &Model) {
         if self.idle().is_some() {
             return;
         }
         let task = self.task(fresh);
-        let Real::Busy(Busy { way, .. }) = self.real else {
+        let Real::Busy(Busy { kind, .. }) = self.real else {
             return;
         };
-        let expected = self.expect(way, model);
+        let expected = self.expect(kind, model);
         let Real::Busy(Busy { future, .. }) = &mut self.real else {
             return;
         };
@@ -467,15 +477,15 @@ impl Reader {
         drop(waker);
         match outcome {
             Ok(Poll::Pending) => {
-                assert_eq!(expected.answer, Err(Nothing::Empty));
+                assert_eq!(expected.result, Err(Nothing::Empty));
                 self.model = expected.after;
-                self.model.let_go();
+                self.model.release();
                 self.waiting = Some(self.wait(task, model));
             }
-            Ok(Poll::Ready(answer)) => {
+            Ok(Poll::Ready(result)) => {
                 self.waiting = None;
                 self.take_back();
-                self.settle(Ok(answer), expected, model);
+                self.settle(Ok(result), expected, model);
             }
             Err(panic) => {
                 self.take_back();
@@ -484,14 +494,17 @@ impl Reader {
         }
     }
 
-    /// Drops the future that has the reader.
+    /// Drops the future that owns the reader.
     pub(super) fn take_back(&mut self) {
         match std::mem::replace(&mut self.real, Real::Gone) {
             Real::Busy(busy) => {
                 self.waiting = None;
                 let (_, idle) = busy.cancel();
                 self.real = idle.map_or(Real::Gone, Real::Idle);
-                assert!(self.idle().is_some(), "lost in a future");
+                assert!(
+                    self.idle().is_some(),
+                    "the future did not return the reader"
+                );
             }
             real => self.real = real,
         }
@@ -499,21 +512,21 @@ impl Reader {
 
     /// Receives an item, and keeps it.
     pub(super) fn keep(&mut self, model: &Model) -> Option<(BufferItem<Event>, Place)> {
-        let expected = self.expect(Way::Item, model);
+        let expected = self.expect(ReadKind::Item, model);
         let Real::Idle(Idle::Items(real)) = &mut self.real else {
             return None;
         };
         let outcome = act(|| real.try_recv());
-        if expected.answer != Err(Nothing::Empty) {
+        if expected.result != Err(Nothing::Empty) {
             self.waiting = None;
         }
         match outcome {
-            Ok(answer) => {
-                let read = answer.as_ref().map(|item| ids(item.events()));
-                assert_eq!(read.map_err(|error| error.clone().into()), expected.answer);
+            Ok(result) => {
+                let read = result.as_ref().map(|item| ids(item.events()));
+                assert_eq!(read.map_err(|error| error.clone().into()), expected.result);
                 self.model = expected.after;
                 let (buffer, next) = self.model.at;
-                answer.ok().map(|item| (item, (buffer, next - 1)))
+                result.ok().map(|item| (item, (buffer, next - 1)))
             }
             Err(panic) => {
                 self.resume_after(panic, expected, model);
@@ -530,7 +543,7 @@ impl Reader {
         self
     }
 
-    /// `None` where that panics: then it is gone.
+    /// Sets a limit; returns `None` if that panics, which drops the reader.
     pub(super) fn into_limited(
         mut self,
         (items, bytes, on_lag): (Option<u64>, Option<u64>, OnLag),
@@ -549,13 +562,13 @@ impl Reader {
         }
         let outcome = act(|| real.limited(limit));
         for task in &self.tasks {
-            // That of a closer does.
+            // A closer keeps the waker.
             let stays = outcome.is_ok() && self.model.closing.is_some();
-            assert!(stays || !task.has_wakers(), "a waker goes along");
+            assert!(stays || !task.has_wakers(), "a waker is kept");
         }
         self.real = Real::Idle(Idle::Limited(outcome.ok()?));
         self.waiting = None;
-        self.model.let_go();
+        self.model.release();
         let limit = Limit::new(items, bytes, on_lag, self.model.at, model);
         self.model.limit = Some(limit);
         Some(self)
@@ -570,7 +583,7 @@ impl Reader {
         }
     }
 
-    /// What a second reader at the same place knows.
+    /// The model of a second reader at the same place.
     fn copy(&self, model: &mut Model) -> model::Reader {
         let closing = model.force_closed(&self.model).map(|reason| {
             model.closings.push(Some(reason));
@@ -578,7 +591,7 @@ impl Reader {
         });
         model::Reader {
             at: self.model.at,
-            given: self.model.given,
+            received: self.model.received,
             failed: self.model.failed,
             closing,
             ..model::Reader::default()
@@ -597,8 +610,8 @@ impl Reader {
 
     pub(super) fn resubscribe(&mut self, model: &mut Model) -> Option<Self> {
         let mut copy = self.copy(model);
-        (copy.given, copy.failed) = (0, false);
-        // That of a closed one is closed in the same place.
+        (copy.received, copy.failed) = (0, false);
+        // A reader resubscribed from a closed one is closed, at the same place.
         if copy.closing.is_none() {
             while model.look(copy.at).is_ok() {
                 let (buffer, item) = model.next(copy.at);
@@ -614,7 +627,7 @@ impl Reader {
     }
 
     pub(super) fn position(&mut self, model: &Model) -> Option<(Position<Event>, Place)> {
-        // That of a closed reader leads nowhere.
+        // The position of a closed reader leads nowhere.
         if model.force_closed(&self.model).is_some() {
             return None;
         }
@@ -646,17 +659,17 @@ impl Reader {
         }
     }
 
-    /// The place from which it counts as an observer, and whether it does for sure.
+    /// The place from which it is counted as an observer, and whether that is certain.
     pub(super) fn observes(&self, model: &Model) -> Option<(Place, bool)> {
         if self.model.is_closed_for_lag() || model.force_closed(&self.model).is_some() {
             return None;
         }
         let may_be_closed = *model.possible_lag(&self.model).start() == 0;
-        let for_sure = !may_be_closed || *model.possible_lag(&self.model).end() == 0;
-        Some((self.model.at, for_sure))
+        let certain = !may_be_closed || *model.possible_lag(&self.model).end() == 0;
+        Some((self.model.at, certain))
     }
 
-    pub(super) fn check(&self, model: &Model, put_off: impl Fn(Place) -> bool) {
+    pub(super) fn check(&self, model: &Model, is_deferred: impl Fn(Place) -> bool) {
         if let Real::Idle(idle) = &self.real {
             let possible = model.possible_lag(&self.model);
             let lag = idle.lag();
@@ -664,9 +677,9 @@ impl Reader {
         }
         if let Some(waiting) = &self.waiting {
             let force_closed = model.force_closed(&self.model).is_some();
-            let put_off = |at| !force_closed && put_off(at);
+            let is_deferred = |at| !force_closed && is_deferred(at);
             let is_ready = model.look(self.model.at) != Err(Nothing::Empty);
-            waiting.check(is_ready || force_closed, model, put_off);
+            waiting.check(is_ready || force_closed, model, is_deferred);
         }
     }
 }

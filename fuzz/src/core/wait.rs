@@ -1,4 +1,4 @@
-//! Somebody who waits.
+//! A waiting task.
 
 use std::sync::Arc;
 
@@ -7,9 +7,9 @@ use crate::task::Task;
 
 pub(super) struct Waiting {
     pub(super) task: Arc<Task>,
-    /// For an item here.
+    /// The place of the item that it waits for.
     at: Place,
-    /// What its buffer's count was.
+    /// The buffer's count of wake-ups when it began to wait.
     wakings: usize,
 }
 
@@ -22,14 +22,14 @@ impl Waiting {
         }
     }
 
-    /// What must hold whether or not it may go on. Wake-ups of what stands at some places are put off.
-    pub(super) fn check(&self, may_go_on: bool, model: &Model, put_off: impl Fn(Place) -> bool) {
+    /// Checks that the task has been woken once if it is ready, unless the wake-up is deferred.
+    pub(super) fn check(&self, is_ready: bool, model: &Model, is_deferred: impl Fn(Place) -> bool) {
         assert!(self.task.wakes() <= 1, "woken twice");
-        if may_go_on {
-            assert!(self.task.is_woken() || put_off(self.at), "not woken");
+        if is_ready {
+            assert!(self.task.is_woken() || is_deferred(self.at), "not woken");
         } else if self.task.is_woken() {
             let nothing_happened = model.buffers[self.at.0].wakings == self.wakings;
-            assert!(!nothing_happened, "woken for nothing");
+            assert!(!nothing_happened, "woken without a reason");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! All there is: the library's side and the model's.
+//! The library's objects, and the model of each.
 
 use std::task::Context;
 
@@ -6,22 +6,22 @@ use event_buffer::{Bookmark, Closer, Position};
 use futures::future::FutureExt;
 
 use super::item::{Item, Wait};
-use super::model::{Model, Place, Way};
+use super::model::{Model, Place, ReadKind};
 use super::op::{Ending, Op};
 use super::reader::Reader;
-use super::writer::{Finish, Number, PutOff, Writer};
+use super::writer::{DeferredWake, Finish, Number, Writer};
 use crate::bytes::{pick, take};
 use crate::event;
-use crate::foreign::{self, Mischief, Spot, act};
 use crate::task::Task;
+use crate::user_code::{self, Misbehaviour, Spot, act};
 
-/// A place from which reading can start.
+/// A position from which reading can start.
 struct Mark {
     real: Position<event::Event>,
     at: Place,
 }
 
-struct Remembered {
+struct Bookmarked {
     real: Bookmark<event::Event>,
     at: Place,
 }
@@ -39,20 +39,20 @@ pub(super) struct World {
     items: Vec<Item>,
     waits: Vec<Wait>,
     marks: Vec<Mark>,
-    bookmarks: Vec<Remembered>,
+    bookmarks: Vec<Bookmarked>,
     closers: Vec<Close>,
-    put_off: Vec<PutOff>,
-    /// Of reasons and failures; no two are the same.
+    deferred: Vec<DeferredWake>,
+    /// The last number used for a reason or failure; each has its own.
     numbers: u32,
 }
 
-/// There are never more of a kind.
-const MOST: usize = 16;
-const MOST_BUFFERS: usize = 24;
-const MOST_EVENTS: u32 = 6_000;
+/// The maximum number of objects of each kind.
+const MAX: usize = 16;
+const MAX_BUFFERS: usize = 24;
+const MAX_EVENTS: u32 = 6_000;
 
 fn keep<T>(all: &mut Vec<T>, one: T) -> Option<T> {
-    if all.len() < MOST {
+    if all.len() < MAX {
         all.push(one);
         return None;
     }
@@ -60,16 +60,16 @@ fn keep<T>(all: &mut Vec<T>, one: T) -> Option<T> {
 }
 
 impl World {
-    /// Answers `None` where there is nothing that the step could choose.
+    /// Executes a step; returns `None` if there is nothing that it could choose.
     pub(super) fn step(&mut self, op: Op) -> Option<()> {
         match op {
             Op::Open(replay) => {
-                if self.model.buffers.len() < MOST_BUFFERS {
+                if self.model.buffers.len() < MAX_BUFFERS {
                     self.writers.push(Writer::open(replay, &mut self.model));
                 }
             }
             Op::Publish(how, w, count, beyond) => {
-                if event::made() > MOST_EVENTS {
+                if event::made() > MAX_EVENTS {
                     return None;
                 }
                 let hint = match beyond {
@@ -79,18 +79,18 @@ impl World {
                 };
                 let writer = pick(&mut self.writers, w)?;
                 let handle = usize::from(w / 16);
-                let put_off = writer.publish(how, handle, count.into(), hint, &mut self.model);
-                // An item counts no bytes before what was put off is done.
+                let deferred = writer.publish(how, handle, count.into(), hint, &mut self.model);
+                // An item's bytes are not counted before its deferred wake-up is done.
                 let mut limits =
                     { self.readers.iter() }.filter_map(|reader| reader.model.limit.as_ref());
                 if limits.any(|limit| limit.bytes.is_some()) {
-                    put_off?.drop(&mut self.model);
-                } else if let Some(excess) = keep(&mut self.put_off, put_off?) {
+                    deferred?.drop(&mut self.model);
+                } else if let Some(excess) = keep(&mut self.deferred, deferred?) {
                     excess.drop(&mut self.model);
                 }
             }
             Op::Flush(w) => pick(&mut self.writers, w)?.flush((w / 16).into()),
-            Op::DropDeferred(d) => take(&mut self.put_off, d)?.drop(&mut self.model),
+            Op::DropDeferred(d) => take(&mut self.deferred, d)?.drop(&mut self.model),
             Op::End(ending, w) => self.end(ending, w)?,
             Op::Share(w) => {
                 let writer = take(&mut self.writers, w)?.share();
@@ -106,7 +106,7 @@ impl World {
                 let writer = take(&mut self.writers, w)?;
                 self.writers.push(writer.into_inner(h.into()));
             }
-            Op::Head(w) => {
+            Op::Latest(w) => {
                 let writer = pick(&mut self.writers, w)?;
                 let (buffer, tail) = self.model.tail(writer.number);
                 let real = writer.latest()?;
@@ -136,20 +136,20 @@ impl World {
             }
             Op::Unobserved(w, r, count) => self.unobserved(w, r, count % 5)?,
 
-            Op::Read(manner, r, times) => {
+            Op::Read(mode, r, times) => {
                 let reader = pick(&mut self.readers, r)?;
                 for _ in 0..times % 80 {
-                    reader.read(manner, None, r >= 128, &self.model);
+                    reader.read(mode, None, r >= 128, &self.model);
                 }
             }
-            Op::Chunk(manner, r, most) => {
-                let way = match most {
-                    0..160 => Way::Chunk(usize::from(most % 80)),
-                    160..200 => Way::Broken(usize::from(most - 160).max(1)),
-                    _ => Way::Chunk(usize::MAX),
+            Op::Chunk(mode, r, most) => {
+                let kind = match most {
+                    0..160 => ReadKind::Chunk(usize::from(most % 80)),
+                    160..200 => ReadKind::Broken(usize::from(most - 160).max(1)),
+                    _ => ReadKind::Chunk(usize::MAX),
                 };
                 let reader = pick(&mut self.readers, r)?;
-                reader.read(manner, Some(way), r >= 128, &self.model);
+                reader.read(mode, Some(kind), r >= 128, &self.model);
             }
             Op::SkipEvents(r, count) => {
                 let reader = pick(&mut self.readers, r)?;
@@ -188,7 +188,7 @@ impl World {
                 let reason = &mut self.model.closings[*closing];
                 assert_eq!(real.is_closed(), reason.is_some());
                 let closes = act(|| real.close(Number(self.numbers)));
-                // Only the first closes; also if a waker panics.
+                // Only the first close has an effect, even if a waker panics.
                 assert_eq!(closes.unwrap_or(true), reason.is_none());
                 reason.get_or_insert(self.numbers);
             }
@@ -266,9 +266,12 @@ impl World {
                 let _ = act(|| drop(mark.real));
             }
 
-            // Where its size panics an item counts for one byte, which the model does not know.
-            Op::Misbehave(Spot::ByteSize, Mischief::PanicAlways | Mischief::PanicAfter(_)) => {}
-            Op::Misbehave(spot, mischief) => foreign::set(spot, mischief),
+            // An item with a size that panics counts as one byte, which is not modelled.
+            Op::Misbehave(
+                Spot::ByteSize,
+                Misbehaviour::PanicAlways | Misbehaviour::PanicAfter(_),
+            ) => {}
+            Op::Misbehave(spot, misbehaviour) => user_code::set(spot, misbehaviour),
 
             Op::IntoLimited(r, items, bytes, on_lag) => {
                 let reader = take(&mut self.readers, r)?;
@@ -277,18 +280,18 @@ impl World {
             }
             Op::BookmarkOf(r) => {
                 let (real, at) = pick(&mut self.readers, r)?.bookmark()?;
-                keep(&mut self.bookmarks, Remembered { real, at });
+                keep(&mut self.bookmarks, Bookmarked { real, at });
             }
             Op::BookmarkOfPlace(m) => {
                 let Mark { real, at } = pick(&mut self.marks, m)?;
-                let bookmark = Remembered {
+                let bookmark = Bookmarked {
                     real: real.bookmark(),
                     at: *at,
                 };
                 keep(&mut self.bookmarks, bookmark);
             }
             Op::Upgrade(w, b) => {
-                let Remembered { real, at } = pick(&mut self.bookmarks, b)?;
+                let Bookmarked { real, at } = pick(&mut self.bookmarks, b)?;
                 let writer = pick(&mut self.writers, w)?;
                 let (real, at) = writer.upgrade(&real.clone(), *at, &self.model)?;
                 self.keep_reader(Reader::new(real, at));
@@ -346,22 +349,22 @@ impl World {
         let items = &self.model.buffers[writer.number].items;
         let back = |count: u8| items.iter().rev().nth(count.into()).or(items.first());
         let index = match which {
-            // That of an item's first event, or the one before.
+            // The index of an item's first event, or the one before.
             0..128 => back(which / 2).map_or(0, |item| item[0].saturating_sub(which as u32 % 2)),
-            // In the midst of an item, or at its end.
+            // An index in the middle of an item, or at its end.
             128..192 => back(which % 64 / 4).map_or(0, |item| {
                 let event = item.get(usize::from(which % 4)).or(item.last());
                 event.copied().unwrap_or(0)
             }),
-            // That of the newest event, or beyond.
+            // The index of the newest event, or beyond.
             192.. => back(0).map_or(0, |item| item[item.len() - 1]) + u32::from(which - 192),
         };
-        let answer = writer.own()?.subscribe_after(index.into());
+        let result = writer.own()?.subscribe_after(index.into());
         let at = writer.place_after(index.into(), &self.model);
-        assert_eq!(answer.as_ref().err(), at.as_ref().err());
-        let (answer, at) = (answer.ok()?, at.ok()?);
-        let mut reader = Reader::new(answer, at);
-        // In the midst it may hold those that it has gone over.
+        assert_eq!(result.as_ref().err(), at.as_ref().err());
+        let (result, at) = (result.ok()?, at.ok()?);
+        let mut reader = Reader::new(result, at);
+        // In the middle of the window it may keep the items that it has skipped.
         if self.model.item(at).is_some() {
             let passed = self.model.oldest(writer.number).1..at.1;
             let number = writer.number;
@@ -372,7 +375,7 @@ impl World {
         Some(())
     }
 
-    /// While it waits others can go.
+    /// Waits until there are no readers, while readers are dropped.
     fn unobserved(&mut self, w: u8, r: u8, count: u8) -> Option<()> {
         let writer = pick(&mut self.writers, w)?;
         let (number, real) = (writer.number, writer.own()?);
@@ -383,7 +386,7 @@ impl World {
                 .filter(|(at, _)| model.leads_to(*at, number))
                 .collect()
         };
-        if observers(readers).iter().any(|(_, for_sure)| !for_sure) {
+        if observers(readers).iter().any(|(_, certain)| !certain) {
             return None;
         }
         let is_observed = |readers: &[Reader]| !observers(readers).is_empty();
@@ -394,8 +397,8 @@ impl World {
         for left in (0..=count).rev() {
             let future = &mut unobserved;
             if waits {
-                let nobody = !is_observed(readers);
-                assert_eq!(task.is_woken(), nobody, "somebody follows, or not");
+                let is_unobserved = !is_observed(readers);
+                assert_eq!(task.is_woken(), is_unobserved, "woken if unobserved");
             }
             let Ok(poll) = act(|| future.poll_unpin(&mut Context::from_waker(&waker))) else {
                 break;
@@ -415,7 +418,7 @@ impl World {
         Some(())
     }
 
-    /// What must hold after each step.
+    /// Checks the invariants after a step.
     pub(super) fn check(&mut self) {
         event::check();
         let limits = self
@@ -424,23 +427,23 @@ impl World {
             .filter_map(|reader| reader.model.limit.as_ref());
         let clones: usize = limits.map(|limit| limit.rest.len()).sum();
         assert_eq!(event::clones_alive(), clones);
-        let put_off = &self.put_off;
-        let has_panicked = foreign::has_panicked();
+        let deferred = &self.deferred;
+        let has_panicked = user_code::has_panicked();
         let may_be_late =
-            |buffer| has_panicked || put_off.iter().any(|put_off| put_off.buffer == buffer);
+            |buffer| has_panicked || deferred.iter().any(|deferred| deferred.buffer == buffer);
         for reader in &mut self.readers {
             self.model.enforce(&mut reader.model, may_be_late);
         }
         let Self { model, readers, .. } = self;
-        let put_off = |at| self.put_off.iter().any(|put_off| put_off.covers(at));
+        let is_deferred = |at| self.deferred.iter().any(|deferred| deferred.covers(at));
         let observers = { readers.iter() }.filter_map(|reader| reader.observes(model));
         let observers: Vec<_> = observers.collect();
         readers
             .iter()
-            .for_each(|reader| reader.check(model, put_off));
+            .for_each(|reader| reader.check(model, is_deferred));
         self.waits
             .iter()
-            .for_each(|wait| wait.check(model, put_off));
+            .for_each(|wait| wait.check(model, is_deferred));
         self.items.iter().for_each(|item| item.check(model));
         self.writers
             .iter()
@@ -451,7 +454,7 @@ impl World {
         self.check_drops();
     }
 
-    /// What can be reached is there, and what cannot is dropped.
+    /// Checks that reachable items exist, and that others have been dropped.
     fn check_drops(&mut self) {
         let model = &self.model;
         let places = { model.windows() }
@@ -460,7 +463,7 @@ impl World {
             .chain(self.waits.iter().map(|wait| wait.at))
             .chain(self.marks.iter().map(|mark| mark.at));
         let must = model.reach(places);
-        // Of a closed reader all is freed.
+        // A closed reader keeps nothing.
         let open =
             { self.readers.iter() }.filter(|reader| model.force_closed(&reader.model).is_none());
         let passed = { open.clone() }.filter_map(|reader| reader.model.passed.front());
@@ -469,37 +472,31 @@ impl World {
         let may = model.reach(
             { passed.copied() }
                 .chain(keeps)
-                .chain(self.put_off.iter().map(|put_off| put_off.holds)),
+                .chain(self.deferred.iter().map(|deferred| deferred.holds)),
         );
         for (number, buffer) in self.model.buffers.iter_mut().enumerate() {
             let must = must[number].min(buffer.items.len());
             let may = may[number].min(must);
             for id in buffer.items[buffer.dropped.min(may)..may].iter().flatten() {
-                assert!(
-                    !event::is_alive(*id),
-                    "an item that nobody reaches is alive"
-                );
+                assert!(!event::is_alive(*id), "an unreachable item is alive");
             }
             for id in buffer.items[must..].iter().flatten() {
-                assert!(
-                    event::is_alive(*id),
-                    "an item that somebody reaches is dropped"
-                );
+                assert!(event::is_alive(*id), "a reachable item is dropped");
             }
             buffer.dropped = may;
         }
     }
 
-    /// Everything goes, and nothing is left.
+    /// Drops everything, and checks that no event is left.
     pub(super) fn finish(mut self) {
-        foreign::reset();
+        user_code::reset();
         for writer in self.writers.drain(..) {
             writer.finish(Finish::Drop, &mut self.model);
         }
         self.check();
-        self.put_off
+        self.deferred
             .drain(..)
-            .for_each(|put_off| put_off.drop(&mut self.model));
+            .for_each(|deferred| deferred.drop(&mut self.model));
         self.check();
         self.waits.drain(..).for_each(Wait::drop);
         self.items.drain(..).for_each(Item::drop);
@@ -508,6 +505,6 @@ impl World {
         self.check();
         self.readers.drain(..).for_each(Reader::drop);
         self.check();
-        assert!(!event::any_alive(), "an event is never dropped");
+        assert!(!event::any_alive(), "an event was not dropped");
     }
 }

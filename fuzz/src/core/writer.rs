@@ -1,4 +1,4 @@
-//! The writers, side by side with their model.
+//! Writers, paired with their model.
 
 use std::error::Error;
 use std::fmt;
@@ -13,10 +13,10 @@ use futures::Sink;
 
 use super::model::{End, Failure, Model, Place};
 use super::op::Publish;
-use crate::event::{Event, ids, making};
-use crate::foreign::{Panicked, Spot, act, act_with};
+use crate::event::{Event, ids, new_events};
+use crate::user_code::{Panicked, Spot, act, act_with};
 
-/// A reason, or what a producer failed of.
+/// A reason for a close, or a producer's failure.
 #[derive(Debug)]
 pub(super) struct Number(pub(super) u32);
 
@@ -30,27 +30,27 @@ impl Error for Number {}
 
 enum Kind {
     Own(EventBuffer<Event>),
-    /// At least one.
+    /// The handles, at least one.
     Shared(Vec<SharedBuffer<Event>>),
 }
 
-/// Of a buffer that has not ended.
+/// The writer of a buffer that has not ended.
 pub(super) struct Writer {
     pub(super) number: usize,
     kind: Kind,
 }
 
-/// What was put off.
-pub(super) struct PutOff {
+/// A deferred wake-up.
+pub(super) struct DeferredWake {
     pub(super) real: Deferred<Event>,
     pub(super) buffer: usize,
-    /// From where on it may keep items.
+    /// The place from which it may keep items.
     pub(super) holds: Place,
-    /// The items of which it wakes the readers.
+    /// The items for which it wakes waiting readers.
     wakes: std::ops::Range<usize>,
 }
 
-impl PutOff {
+impl DeferredWake {
     pub(super) fn covers(&self, at: Place) -> bool {
         self.buffer == at.0 && self.wakes.contains(&at.1)
     }
@@ -61,7 +61,7 @@ impl PutOff {
     }
 }
 
-/// How to end.
+/// How to end a buffer.
 pub(super) enum Finish {
     Drop,
     Close,
@@ -87,7 +87,7 @@ fn send<S: Sink<Event> + Unpin>(sink: &mut S, event: Event) {
     assert!(sink.start_send(event).is_ok());
 }
 
-/// Does nothing.
+/// Flushes and closes a sink, which does nothing.
 fn flush<S: Sink<Event> + Unpin>(sink: &mut S) {
     let cx = &mut Context::from_waker(Waker::noop());
     let mut sink = Pin::new(sink);
@@ -116,7 +116,7 @@ impl Writer {
         count: usize,
         hint: usize,
         model: &mut Model,
-    ) -> Option<PutOff> {
+    ) -> Option<DeferredWake> {
         let number = self.number;
         match &mut self.kind {
             Kind::Own(own) => publish_own(own, how, count, hint, number, model),
@@ -138,7 +138,7 @@ impl Writer {
         }
     }
 
-    /// Ends the buffer; `None` where it cannot be, because others share it.
+    /// Ends the buffer. A shared one is closed by dropping all its handles.
     pub(super) fn finish(self, how: Finish, model: &mut Model) {
         let own = match self.kind {
             Kind::Own(own) => own,
@@ -177,7 +177,7 @@ impl Writer {
         }
     }
 
-    /// `None` where it was the last.
+    /// Drops a handle; returns `None` if it was the last.
     pub(super) fn drop_handle(mut self, handle: usize, model: &mut Model) -> Option<Self> {
         if let Kind::Shared(handles) = &mut self.kind {
             let handle = handle % handles.len();
@@ -256,7 +256,7 @@ impl Writer {
         }
     }
 
-    /// The model's answer to [`EventBuffer::subscribe_after`].
+    /// The expected result of [`EventBuffer::subscribe_after`].
     pub(super) fn place_after(&self, index: u64, model: &Model) -> Result<Place, ResumeError> {
         let buffer = &model.buffers[self.number];
         let retained = &buffer.items[buffer.oldest()..];
@@ -273,20 +273,20 @@ impl Writer {
         Ok((self.number, buffer.oldest() + passed.count()))
     }
 
-    /// The bookmarked place, where all from there on is retained.
+    /// Upgrades a bookmark, which succeeds if everything from its place on is retained.
     pub(super) fn upgrade(
         &self,
         bookmark: &Bookmark<Event>,
         at: Place,
         model: &Model,
     ) -> Option<(Subscription<Event>, Place)> {
-        let answer = match &self.kind {
+        let result = match &self.kind {
             Kind::Own(own) => own.upgrade(bookmark),
             Kind::Shared(handles) => handles[0].upgrade(bookmark),
         };
         let mut lost = 0;
         let mut place = Err(BookmarkError::OtherBuffer);
-        for at in model.way(at) {
+        for at in model.path(at) {
             let buffer = &model.buffers[at.0];
             if at.0 == self.number {
                 lost += buffer.oldest().saturating_sub(at.1);
@@ -298,8 +298,8 @@ impl Writer {
             }
             lost += buffer.items.len() - at.1;
         }
-        assert_eq!(answer.as_ref().err(), place.as_ref().err());
-        Some((answer.ok()?, place.ok()?))
+        assert_eq!(result.as_ref().err(), place.as_ref().err());
+        Some((result.ok()?, place.ok()?))
     }
 
     pub(super) fn check(&self, model: &Model, observers: &[(Place, bool)]) {
@@ -310,9 +310,12 @@ impl Writer {
         assert_eq!(latest.as_ref(), newest);
         let mut here = { observers.iter() }.filter(|(at, _)| model.leads_to(*at, self.number));
         if self.is_observed() {
-            assert!(here.next().is_some(), "nobody follows");
+            assert!(here.next().is_some(), "observed without readers");
         } else {
-            assert!(here.all(|(_, for_sure)| !for_sure), "somebody follows");
+            assert!(
+                here.all(|(_, certain)| !certain),
+                "unobserved, although it has readers"
+            );
         }
     }
 }
@@ -324,11 +327,11 @@ fn publish_own(
     hint: usize,
     number: usize,
     model: &mut Model,
-) -> Option<PutOff> {
+) -> Option<DeferredWake> {
     let (_, from) = model.tail(number);
     let holds = model.oldest(number);
-    let (ids, mut events) = making(count, hint);
-    let mut put_off = None;
+    let (ids, mut events) = new_events(count, hint);
+    let mut deferred = None;
     let outcome = match how {
         Publish::Append => act(|| real.append(events)),
         Publish::Extend => act(|| real.extend(events)),
@@ -337,20 +340,20 @@ fn publish_own(
             act(|| real.push(event))
         }
         Publish::AppendDeferred => {
-            act(|| real.append_deferred(events)).map(|later| put_off = Some(later))
+            act(|| real.append_deferred(events)).map(|later| deferred = Some(later))
         }
         Publish::PushDeferred => {
             let event = events.next()?;
-            act(|| real.push_deferred(event)).map(|later| put_off = Some(later))
+            act(|| real.push_deferred(event)).map(|later| deferred = Some(later))
         }
         Publish::Send => {
-            // It is the fuzzer that runs the iterator.
+            // The iterator runs outside of the library.
             events.for_each(|event| _ = act(|| send(real, event)));
             Ok(())
         }
     };
     note_published(how, outcome, ids, number, model);
-    put_off.map(|real| PutOff {
+    deferred.map(|real| DeferredWake {
         real,
         buffer: number,
         holds,
@@ -366,7 +369,7 @@ fn publish_shared(
     number: usize,
     model: &mut Model,
 ) {
-    let (ids, mut events) = making(count, hint);
+    let (ids, mut events) = new_events(count, hint);
     let shared = Some(real.clone());
     let outcome = match how {
         Publish::Append | Publish::AppendDeferred => {
@@ -385,12 +388,12 @@ fn publish_shared(
     note_published(how, outcome, ids, number, model);
 }
 
-/// Nobody ends a buffer that is shared, but for the last handle.
+/// A shared buffer does not end before its last handle is dropped.
 fn is_open(published: Result<(), Ended<Event>>) {
     assert!(published.is_ok(), "not published");
 }
 
-/// What the iterator made was published, unless it panicked.
+/// Updates the model: all events were published, unless the iterator panicked.
 fn note_published(
     how: Publish,
     outcome: Result<(), Panicked>,

@@ -1,5 +1,5 @@
-//! The publisher on one thread, against a store of all commits: whatever happens, what a watcher knows
-//! is the state as of its index, and a watcher that is not woken has nothing to come.
+//! The publisher on one thread, compared with a store of all commits. A watcher always has the
+//! state as of its index, and a watcher that is not woken has received everything.
 
 mod op;
 mod store;
@@ -7,36 +7,36 @@ mod view;
 mod world;
 
 use crate::bytes::Bytes;
-use crate::{event, foreign};
+use crate::{event, user_code};
 use op::Op;
 use world::World;
 
-const MOST_OPS: usize = 300;
+const MAX_OPS: usize = 300;
 
-/// Does what the input says.
+/// Executes the steps of an input.
 ///
 /// # Panics
 ///
-/// If a watcher gets anything but what the store says.
+/// If a watcher receives anything that contradicts the store.
 pub fn run(input: &[u8]) {
     event::reset();
-    foreign::reset();
+    user_code::reset();
     let bytes = &mut Bytes::new(input);
     let mut world = World::new(bytes);
-    for _ in 0..MOST_OPS {
+    for _ in 0..MAX_OPS {
         let Some(op) = Op::next(bytes) else { break };
-        // Nothing happens where there is nothing that the step could choose.
+        // A step does nothing if there is nothing that it could choose.
         let _ = world.step(op);
         world.check();
     }
     world.finish();
-    assert!(!event::any_alive(), "an event is never dropped");
+    assert!(!event::any_alive(), "an event was not dropped");
 }
 
-/// The steps of an input, for people.
+/// The steps of an input, in readable form.
 pub fn show(input: &[u8]) -> String {
     let bytes = &mut Bytes::new(input);
     drop(World::new(bytes));
-    let ops = std::iter::from_fn(|| Op::next(bytes)).take(MOST_OPS);
+    let ops = std::iter::from_fn(|| Op::next(bytes)).take(MAX_OPS);
     ops.map(|op| format!("{op:?}\n")).collect()
 }

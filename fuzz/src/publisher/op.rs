@@ -1,10 +1,10 @@
-//! What an input says. As in `core`, a byte that says nothing is passed over.
+//! The steps of an input. As in `core`, unknown bytes are skipped.
 
-use super::store::{Commit, Key, Manner};
+use super::store::{Behaviour, Commit, Key};
 use crate::bytes::Bytes;
-use crate::foreign::{Mischief, SPOTS, Spot};
+use crate::user_code::{Misbehaviour, SPOTS, Spot};
 
-/// A number of a watch.
+/// The number of a watch.
 type N = u8;
 
 #[derive(Clone, Debug)]
@@ -12,25 +12,25 @@ pub(super) enum Op {
     /// Commits to the store; publishing comes later.
     Commit(Commit),
     Publish(u8),
-    /// At indexes that are too low, the last one among them.
+    /// Publishes at indexes that are too low, including the last one.
     PublishBackwards,
-    /// With a filter, or not; a token.
+    /// Watches a key, with or without a filter, with a token.
     Subscribe(Key, bool, u8),
-    /// So many times, if it was woken.
+    /// Polls a number of times, if it was woken.
     Poll(N, u8),
-    /// Also where it was not.
-    PollUnasked(N),
+    /// Polls even if it was not woken.
+    PollUnwoken(N),
     Drop(N),
-    /// With the state and the resume point of a watch that was dropped.
+    /// Resumes with the state and the resume point of a watch that was dropped.
     Resume(N),
-    /// With a point of a former epoch, or ahead of all.
-    ResumeWrongly(Key, bool),
-    Manner(Manner),
+    /// Resumes with a point of another epoch, or ahead of all commits.
+    ResumeInvalid(Key, bool),
+    Behaviour(Behaviour),
     CloseToken(u8),
     CloseKey(Key),
     CloseAll,
     Reset,
-    Misbehave(Spot, Mischief),
+    Misbehave(Spot, Misbehaviour),
 }
 
 impl Op {
@@ -44,7 +44,7 @@ impl Op {
     }
 
     fn decode(code: u8, bytes: &mut Bytes<'_>) -> Option<Self> {
-        // Numbers are not to change: kept inputs are made of them.
+        // These numbers must not change, since kept inputs contain them.
         Some(match code % 32 {
             0..=2 => Self::Commit(commit(bytes)),
             3..=5 => Self::Publish(1 + bytes.byte() % 3),
@@ -54,16 +54,16 @@ impl Op {
                 Self::Subscribe(n % 3, n & 16 != 0, n >> 6)
             }
             9..=11 => Self::Poll(bytes.byte(), 1 + bytes.byte() % 12),
-            12 => Self::PollUnasked(bytes.byte()),
+            12 => Self::PollUnwoken(bytes.byte()),
             13 => Self::Drop(bytes.byte()),
             14 => Self::Resume(bytes.byte()),
             15 => {
                 let n = bytes.byte();
-                Self::ResumeWrongly(n % 3, n >= 128)
+                Self::ResumeInvalid(n % 3, n >= 128)
             }
             16 => {
                 let n = bytes.byte();
-                Self::Manner(Manner {
+                Self::Behaviour(Behaviour {
                     waits: usize::from(n % 4),
                     part: 1 + usize::from(n / 4 % 3),
                     fails: n >= 200,
@@ -91,15 +91,15 @@ fn commit(bytes: &mut Bytes<'_>) -> Commit {
 
 fn misbehave(bytes: &mut Bytes<'_>) -> Op {
     let spot = SPOTS[bytes.number() % SPOTS.len()];
-    let mischief = match bytes.byte() {
+    let misbehaviour = match bytes.byte() {
         n @ 0..4 if spot == Spot::Wake => {
             if n == 0 {
-                Mischief::PanicAlways
+                Misbehaviour::PanicAlways
             } else {
-                Mischief::PanicAfter(0)
+                Misbehaviour::PanicAfter(0)
             }
         }
-        n => Mischief::PanicAfter(n % 8),
+        n => Misbehaviour::PanicAfter(n % 8),
     };
-    Op::Misbehave(spot, mischief)
+    Op::Misbehave(spot, misbehaviour)
 }

@@ -1,4 +1,4 @@
-//! The truth, and the handler that makes snapshots of it.
+//! The store of all commits, and the handler that makes snapshots of it.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::task::Poll;
 use event_buffer::publisher::{BoxError, SnapshotAppender};
 
 use crate::event::Event;
-use crate::foreign::{Spot, trip};
+use crate::user_code::{Spot, trip};
 
 pub(super) type Key = u8;
 pub(super) type Entity = u8;
@@ -18,10 +18,10 @@ pub(super) type Change = (Entity, Option<u32>);
 pub(super) type Commit = Vec<(Key, Change)>;
 pub(super) type State = BTreeMap<Entity, u32>;
 
-/// What is published.
+/// A published event.
 pub(super) struct Payload {
     pub(super) change: Change,
-    /// Watches over it.
+    /// Tracks the copies of the payload.
     pub(super) event: Event,
 }
 
@@ -32,7 +32,7 @@ impl Payload {
     }
 }
 
-/// Every commit of the present epoch, of which the publisher may know only the first.
+/// Every commit of the current epoch. The first `published` of them are known to the publisher.
 #[derive(Default)]
 pub(super) struct Store {
     pub(super) commits: Vec<Commit>,
@@ -40,17 +40,17 @@ pub(super) struct Store {
 }
 
 impl Store {
-    /// Indexes leave gaps.
+    /// The index of a commit; indexes have gaps.
     pub(super) fn index(commit: usize) -> u64 {
         commit as u64 * 3 + 1
     }
 
-    /// The index that all commits have been made up to.
+    /// The index of the newest commit.
     pub(super) fn newest(&self) -> u64 {
         self.commits.len().checked_sub(1).map_or(0, Self::index)
     }
 
-    /// How many commits of the key there are with an index in the range, exclusive and inclusive.
+    /// The number of commits to the key with an index after `after`, up to and including `until`.
     pub(super) fn touching(&self, key: Key, after: u64, until: u64) -> usize {
         let commits = self.commits.iter().enumerate();
         let within = commits.filter(|(n, _)| (after + 1..=until).contains(&Self::index(*n)));
@@ -78,23 +78,23 @@ pub(super) fn apply(state: &mut State, (entity, value): &Change) {
     };
 }
 
-/// How a snapshot handler behaves.
+/// The behaviour of a snapshot handler.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Manner {
-    /// How often it waits before it looks, and before each part.
+pub(super) struct Behaviour {
+    /// How often it yields before it reads the store, and before each part.
     pub(super) waits: usize,
-    /// How many entities make a part.
+    /// The number of entities in a part.
     pub(super) part: usize,
     pub(super) fails: bool,
 }
 
 thread_local! {
-    // Handlers are to be `Send`.
+    // Thread-locals, since handlers must be `Send`.
     pub(super) static STORE: RefCell<Store> = RefCell::default();
-    pub(super) static MANNER: RefCell<Manner> = RefCell::default();
+    pub(super) static BEHAVIOUR: RefCell<Behaviour> = RefCell::default();
 }
 
-/// Lets others run for so many polls.
+/// Yields this many times.
 async fn wait(times: usize) {
     for _ in 0..times {
         let mut waited = false;
@@ -109,21 +109,21 @@ async fn wait(times: usize) {
     }
 }
 
-type Answer = Pin<Box<dyn Future<Output = Result<u64, BoxError>> + Send>>;
+type BoxedSnapshot = Pin<Box<dyn Future<Output = Result<u64, BoxError>> + Send>>;
 
-pub(super) fn handle(key: Key, snapshot: SnapshotAppender<Payload>) -> Answer {
-    let manner = MANNER.with_borrow(|manner| *manner);
+pub(super) fn handle(key: Key, snapshot: SnapshotAppender<Payload>) -> BoxedSnapshot {
+    let behaviour = BEHAVIOUR.with_borrow(|behaviour| *behaviour);
     Box::pin(async move {
-        wait(manner.waits).await;
+        wait(behaviour.waits).await;
         let (index, state) =
             STORE.with_borrow(|store| (store.newest(), store.state(key, store.newest())));
         let changes: Vec<Change> = state.into_iter().map(|(e, v)| (e, Some(v))).collect();
-        for part in changes.chunks(manner.part.max(1)) {
-            wait(manner.waits).await;
+        for part in changes.chunks(behaviour.part.max(1)) {
+            wait(behaviour.waits).await;
             trip(Spot::Handler);
             snapshot.append(part.iter().copied().map(Payload::new))?;
         }
-        if manner.fails {
+        if behaviour.fails {
             return Err("as planned".into());
         }
         Ok(index)

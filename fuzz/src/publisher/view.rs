@@ -1,4 +1,4 @@
-//! What a watcher knows.
+//! What a watcher has received.
 
 use event_buffer::publisher::{Begin, Events, ResetReason, Update, WatchError};
 
@@ -7,25 +7,25 @@ use super::store::{Entity, Key, Payload, State, Store, apply};
 pub(super) struct View {
     pub(super) key: Key,
     pub(super) state: State,
-    /// `None` within a snapshot.
+    /// The index of the state; `None` within a snapshot.
     pub(super) index: Option<u64>,
-    /// Only of even entities.
+    /// It receives only even entities.
     pub(super) filtered: bool,
     pub(super) token: u8,
-    /// It has resumed, and received nothing yet: it may be told why that is not possible.
+    /// It resumes, and has received nothing yet: it may be reset if that is not possible.
     pub(super) may_reset: bool,
     pub(super) must_reset: Option<ResetReason>,
-    /// It was subscribed with a place to continue from.
+    /// It was subscribed with a resume point.
     pub(super) resumes: bool,
-    /// What it had when it was reset: it is not given anything older.
+    /// Its index when it was reset; it must not receive an older state.
     pub(super) had: u64,
-    /// Where a later watch continues.
+    /// The index from which a later watch continues.
     pub(super) place: Option<u64>,
     pub(super) ended: bool,
-    /// It was closed, and must not get anything more.
+    /// It was closed, and must not receive anything more.
     pub(super) closed: bool,
     /// A poll panicked before it was closed: it may have ended then, for a reason that is yet to be
-    /// said.
+    /// reported.
     pub(super) may_have_ended: bool,
 }
 
@@ -63,10 +63,7 @@ impl View {
         {
             assert!(matches!(&update, Ok(Update::Begin(Begin::Reset(why))) if *why == reason));
         }
-        assert!(
-            !self.closed || update.is_err(),
-            "closed, and something is delivered"
-        );
+        assert!(!self.closed || update.is_err(), "an update after a close");
         match update {
             Ok(Update::Begin(Begin::Resumed)) => assert!(self.may_reset),
             Ok(Update::Begin(Begin::Fresh)) => assert!(!self.resumes && self.index.is_none()),
@@ -78,7 +75,10 @@ impl View {
             }
             Ok(Update::Completed(key)) => panic!("{key} is not complete"),
             Ok(Update::Snapshot(part)) => {
-                assert_eq!(self.index, None, "a part of a snapshot after its end");
+                assert_eq!(
+                    self.index, None,
+                    "a part of a snapshot comes before its end"
+                );
                 self.apply(&part);
             }
             Ok(Update::EndOfSnapshot { index }) => {
@@ -87,7 +87,7 @@ impl View {
                 self.check(store);
             }
             Ok(Update::Events(commit)) => {
-                self.advance(store, commit.index().expect("it is of a commit"));
+                self.advance(store, commit.index().expect("commits have an index"));
                 self.apply(&commit);
                 self.check(store);
             }
@@ -103,7 +103,7 @@ impl View {
             }
         }
         self.may_reset = false;
-        // Up to there nothing has come of its key.
+        // No commit to its key is missing up to that place.
         if let Some((index, place)) = self.index.zip(place).filter(|_| !self.ended) {
             assert!(index <= place, "{index} {place}");
             assert_eq!(store.touching(self.key, index, place), 0);
@@ -130,14 +130,14 @@ impl View {
     }
 
     fn check(&self, store: &Store) {
-        let index = self.index.expect("known");
+        let index = self.index.expect("the snapshot is complete");
         let mut state = store.state(self.key, index);
         state.retain(|entity, _| self.sees(*entity));
         assert_eq!(self.state, state, "key {} as of {index}", self.key);
     }
 
-    /// It goes on from here: up to there nothing has come of its key, or the last poll panicked and what it had to say of
-    /// hidden events has not been received.
+    /// Continues from a place: there was no commit to its key up to that, or the last poll
+    /// panicked, and its progress over hidden events was not received.
     pub(super) fn leave_at(&mut self, store: &Store, place: u64) {
         if self.index.is_some_and(|index| index < place) {
             self.index = Some(place);
@@ -147,10 +147,10 @@ impl View {
         self.place = Some(place);
     }
 
-    /// Nothing is to come any more.
+    /// Checks that no update is missing.
     pub(super) fn check_complete(&self, store: &Store) {
         if self.closed {
-            assert!(self.ended, "closed, and does not end");
+            assert!(self.ended, "closed, but did not end");
         } else if !self.ended {
             let index = self.index.expect("the snapshot is complete");
             let missed = store.touching(self.key, index, u64::MAX - 1);

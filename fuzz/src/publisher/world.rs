@@ -1,4 +1,4 @@
-//! The publisher, and those who watch.
+//! The publisher and its watchers.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -8,18 +8,18 @@ use event_buffer::publisher::{PublishError, Publisher, Request, ResetReason, Res
 use futures::StreamExt;
 
 use super::op::Op;
-use super::store::{Key, MANNER, Manner, Payload, STORE, Store, handle};
+use super::store::{BEHAVIOUR, Behaviour, Key, Payload, STORE, Store, handle};
 use super::view::View;
 use crate::bytes::{Bytes, pick, take};
 use crate::event;
-use crate::foreign::{self, Spot, act, trip};
 use crate::task::Task;
+use crate::user_code::{self, Spot, act, trip};
 
 struct Watcher {
     real: Watch<Key, Payload>,
     view: View,
     task: Arc<Task>,
-    /// Pending, so that it is to be woken.
+    /// Its last poll was pending, so it must be woken.
     waits: bool,
 }
 
@@ -27,23 +27,23 @@ pub(super) struct World {
     publisher: Publisher<Key, Payload>,
     epoch: u64,
     watchers: Vec<Watcher>,
-    /// Of the present epoch.
+    /// The views of dropped watches, with resume points of the current epoch.
     left: Vec<(Resume, View)>,
 }
 
-const MOST_WATCHERS: usize = 12;
+const MAX_WATCHERS: usize = 12;
 
 impl World {
     pub(super) fn new(bytes: &mut Bytes<'_>) -> Self {
         STORE.set(Store::default());
-        MANNER.set(Manner::default());
+        BEHAVIOUR.set(Behaviour::default());
         let settings = bytes.byte();
         let history = match settings % 8 {
             0 => 0,
             1 => usize::MAX,
             n => n.into(),
         };
-        // The publisher's clock cannot be set: for ever, or not at all.
+        // The clock of the publisher cannot be set, so snapshots are kept for ever or not at all.
         let ttl = if settings & 8 != 0 { u64::MAX / 4 } else { 0 };
         let publisher = Publisher::builder()
             .history(history)
@@ -59,7 +59,7 @@ impl World {
         }
     }
 
-    /// Answers `None` where there is nothing that the step could choose.
+    /// Executes a step; returns `None` if there is nothing that it could choose.
     pub(super) fn step(&mut self, op: Op) -> Option<()> {
         match op {
             Op::Commit(commit) => STORE.with_borrow_mut(|store| store.commits.push(commit)),
@@ -70,10 +70,10 @@ impl World {
                 let before = published.checked_sub(2).map_or(0, Store::index);
                 for index in [0, before, last] {
                     let payload = Payload::new((0, None));
-                    // What is refused is dropped, which may panic.
-                    let answer = act(|| self.publisher.publish(index, [(0, payload)]));
+                    // A refused event is dropped, which may panic.
+                    let result = act(|| self.publisher.publish(index, [(0, payload)]));
                     let expected = Err(PublishError::IndexNotGreater { index, last });
-                    assert!(answer.is_err() || answer == Ok(expected));
+                    assert!(result.is_err() || result == Ok(expected));
                 }
             }
             Op::Subscribe(key, filtered, token) => {
@@ -83,7 +83,7 @@ impl World {
                 let watcher = pick(&mut self.watchers, w)?;
                 (0..times).for_each(|_| watcher.run());
             }
-            Op::PollUnasked(w) => pick(&mut self.watchers, w)?.poll(),
+            Op::PollUnwoken(w) => pick(&mut self.watchers, w)?.poll(),
             Op::Drop(w) => {
                 let watcher = take(&mut self.watchers, w)?;
                 let point = watcher.real.resume_point();
@@ -104,7 +104,7 @@ impl World {
                 };
                 self.subscribe(view, Some(point));
             }
-            Op::ResumeWrongly(key, ahead) => {
+            Op::ResumeInvalid(key, ahead) => {
                 let (point, reason) = if ahead {
                     let index = u64::MAX - 9;
                     (
@@ -129,7 +129,7 @@ impl World {
                 view.must_reset = Some(reason);
                 self.subscribe(view, Some(point));
             }
-            Op::Manner(manner) => MANNER.set(manner),
+            Op::Behaviour(behaviour) => BEHAVIOUR.set(behaviour),
             Op::CloseToken(token) => {
                 self.close(|view| view.token == token);
                 let _ = act(|| self.publisher.close_token(token.to_string()));
@@ -149,7 +149,7 @@ impl World {
                 let _ = act(|| self.publisher.reset(self.epoch));
                 self.left.clear();
             }
-            Op::Misbehave(spot, mischief) => foreign::set(spot, mischief),
+            Op::Misbehave(spot, misbehaviour) => user_code::set(spot, misbehaviour),
         }
         Some(())
     }
@@ -172,14 +172,14 @@ impl World {
             let events: Vec<_> = events
                 .map(|(key, change)| (key, Payload::new(change)))
                 .collect();
-            // All of it is published, also if a waker or a drop panics.
-            let answer = act(|| self.publisher.publish(index, events));
-            assert!(!matches!(answer, Ok(Err(_))));
+            // Everything is published, even if a waker or a drop panics.
+            let result = act(|| self.publisher.publish(index, events));
+            assert!(!matches!(result, Ok(Err(_))));
         }
     }
 
     fn subscribe(&mut self, view: View, after: Option<Resume>) {
-        if self.watchers.len() >= MOST_WATCHERS {
+        if self.watchers.len() >= MAX_WATCHERS {
             return;
         }
         let mut request = Request::new(view.key)
@@ -191,7 +191,7 @@ impl World {
                 payload.change.0.is_multiple_of(2)
             });
         }
-        // What is dropped of an expired snapshot may panic.
+        // Dropping an expired snapshot may panic.
         if let Ok(real) = act(|| self.publisher.subscribe(request)) {
             self.watchers.push(Watcher {
                 real,
@@ -208,9 +208,9 @@ impl World {
         assert!(self.publisher.stats().subscriptions <= open.count());
     }
 
-    /// Everybody who is woken runs, until nobody is. Then all have all of it.
+    /// Runs woken watchers until none is woken, and checks that each has received everything.
     pub(super) fn finish(mut self) {
-        foreign::reset();
+        user_code::reset();
         let commits = STORE.with_borrow(|store| store.commits.len());
         (0..commits).for_each(|_| self.publish());
         while self.watchers.iter().any(Watcher::wants_to_run) {
@@ -247,12 +247,12 @@ impl Watcher {
             Ok(Poll::Pending) => self.waits = true,
             Ok(Poll::Ready(None)) => {
                 self.waits = false;
-                assert!(self.view.ended, "it ends without a reason");
+                assert!(self.view.ended, "the end without a reason");
                 self.view.ended = true;
             }
             Ok(Poll::Ready(Some(update))) => {
                 self.waits = false;
-                assert!(!self.view.ended, "something comes after the end");
+                assert!(!self.view.ended, "an update after the end");
                 let place = self.real.resume_point().map(|point| point.index);
                 STORE.with_borrow(|store| self.view.receive(store, update, place));
             }

@@ -1,4 +1,4 @@
-//! The place of a limited reader may be taken away on the writer's thread.
+//! The writer may drop the items of a limited reader on its own thread.
 
 use event_buffer::{EventBuffer, LagLimit};
 use std::rc::Rc;

@@ -10,7 +10,7 @@ use crate::support::watchdog;
 
 const EVENTS: u64 = 2_000;
 
-/// What every executor is to run: the three ways of reading, and operators of `futures`.
+/// The code that every executor runs: the three ways of reading, and operators of `futures`.
 async fn read_all(reader: Subscription<u64>) {
     let mut by_recv = reader.clone();
     let by_recv = async move {
@@ -36,7 +36,7 @@ async fn read_all(reader: Subscription<u64>) {
     assert_eq!(stream, Ok(expected));
 }
 
-/// A producer on a thread of its own, that publishes in every way.
+/// Starts a producer thread that publishes in every way.
 fn produce() -> (Subscription<u64>, thread::JoinHandle<()>) {
     let mut buffer = EventBuffer::builder().replay(Replay::None).build();
     let reader = buffer.subscribe();
@@ -60,7 +60,7 @@ fn produce() -> (Subscription<u64>, thread::JoinHandle<()>) {
 }
 
 #[test]
-fn on_tokio_current_thread() {
+fn readers_run_on_tokio_current_thread() {
     let _watchdog = watchdog();
     let (reader, producer) = produce();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -71,7 +71,7 @@ fn on_tokio_current_thread() {
 }
 
 #[test]
-fn on_tokio_multi_thread() {
+fn readers_run_on_tokio_multi_thread() {
     let _watchdog = watchdog();
     let (reader, producer) = produce();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -90,7 +90,7 @@ fn on_tokio_multi_thread() {
 }
 
 #[test]
-fn on_smol() {
+fn readers_run_on_smol() {
     let _watchdog = watchdog();
     let (reader, producer) = produce();
     smol::block_on(smol::spawn(read_all(reader)));
@@ -98,7 +98,7 @@ fn on_smol() {
 }
 
 #[test]
-fn on_futures() {
+fn readers_run_on_futures() {
     let _watchdog = watchdog();
     let (reader, producer) = produce();
     futures::executor::block_on(read_all(reader));
@@ -106,7 +106,7 @@ fn on_futures() {
 }
 
 #[test]
-fn on_plain_threads() {
+fn readers_run_on_plain_threads() {
     let _watchdog = watchdog();
     let (reader, producer) = produce();
     let readers: Vec<_> = (0..4)
@@ -126,9 +126,9 @@ fn on_plain_threads() {
     producer.join().unwrap();
 }
 
-/// `recv_blocking` blocks as any call may; `futures`' own `block_on` would panic here.
+/// `recv_blocking` blocks like any call; the `block_on` of `futures` would panic here.
 #[test]
-fn a_blocking_read_inside_an_executor() {
+fn a_blocking_read_works_inside_an_executor() {
     let _watchdog = watchdog();
     let (mut reader, producer) = produce();
     let first = futures::executor::block_on(async { reader.recv_blocking() });
@@ -136,12 +136,12 @@ fn a_blocking_read_inside_an_executor() {
     producer.join().unwrap();
 }
 
-/// Consul's `TestEventBufferFuzz`: 1,000 readers, 1,000 appends, with jitter between.
+/// Consul's `TestEventBufferFuzz`: 1,000 readers and 1,000 appends, with jitter in between.
 #[test]
 fn a_thousand_readers_see_a_thousand_appends_in_order() {
     const READERS: usize = 1_000;
     const APPENDS: u64 = 1_000;
-    /// A few bits that differ from step to step.
+    /// A small pseudo-random number for each step.
     fn jitter(seed: u64) -> u64 {
         seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(23) % 8
     }

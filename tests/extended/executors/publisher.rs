@@ -8,9 +8,9 @@ use futures::StreamExt;
 
 use crate::support::watchdog;
 
-/// Those who come while the first snapshot frees its parts share a second one.
+/// Watches that come while the first snapshot frees its parts share a second one.
 #[test]
-fn two_handlers_at_most_run_for_a_key() {
+fn at_most_two_handlers_run_for_a_key() {
     let _watchdog = watchdog();
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (now, peak) = (running.clone(), most.clone());

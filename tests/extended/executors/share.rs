@@ -55,10 +55,9 @@ fn followers_on_several_executors_share_one_source() {
     }
 }
 
-/// The future of a source that needs a runtime is polled by whichever executor drives it, so the source enters the
-/// runtime itself.
+/// A source that needs a runtime may be polled by any executor, so it enters the runtime itself.
 #[test]
-fn a_source_that_enters_its_runtime_is_driven_from_elsewhere() {
+fn a_source_that_enters_its_runtime_can_be_driven_by_another() {
     let _watchdog = watchdog();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -68,7 +67,7 @@ fn a_source_that_enters_its_runtime_is_driven_from_elsewhere() {
     let mut task = None;
     let mut n = 0;
     let source = stream::poll_fn(move |cx| {
-        // `tokio::spawn` would panic without.
+        // Otherwise `tokio::spawn` would panic.
         let _entered = handle.enter();
         n += u32::from(task.is_none());
         let running = task.get_or_insert_with(|| tokio::spawn(std::future::ready(n)));

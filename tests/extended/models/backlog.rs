@@ -1,4 +1,4 @@
-//! The count of the items in memory, against the items that are alive.
+//! The count of items in memory, compared with the items that are alive.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use crate::support::{retaining, watchdog};
 
-/// Items that were freed and may still count: those of a block of memory.
+/// Freed items that may still be counted: at most one block of memory.
 const BLOCK: u64 = 64;
 
 #[derive(Clone, Debug)]
@@ -19,7 +19,7 @@ enum Step {
     Subscribe,
     Read(usize, usize),
     Hold(usize),
-    LetGo(usize),
+    Release(usize),
     Leave(usize),
     Clear,
     Splice,
@@ -33,30 +33,30 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Subscribe),
         6 => (0..8_usize, 0..150_usize).prop_map(|(reader, n)| Step::Read(reader, n)),
         2 => (0..8_usize).prop_map(Step::Hold),
-        1 => (0..8_usize).prop_map(Step::LetGo),
+        1 => (0..8_usize).prop_map(Step::Release),
         2 => (0..8_usize).prop_map(Step::Leave),
         1 => Just(Step::Clear),
         1 => Just(Step::Splice),
     ]
 }
 
-/// An item that counts those of its buffer that are alive.
+/// An event whose `Arc` counts the items of its buffer that are alive.
 #[derive(Clone)]
 struct Event(#[expect(dead_code)] Arc<()>);
 
 proptest! {
     #![proptest_config(crate::cases(256))]
 
-    /// What is alive is counted, and not more than a block besides.
+    /// The backlog counts the items that are alive, and at most a block more.
     #[test]
-    fn the_backlog_is_what_is_alive(
+    fn the_backlog_counts_the_items_that_are_alive(
         window in prop_oneof![Just(0), Just(1), Just(5), Just(usize::MAX)],
         steps in vec(step(), 1..60),
     ) {
         let _watchdog = watchdog();
         let replay = if window == usize::MAX { Replay::All } else { Replay::Last(window) };
         let mut live = retaining(replay);
-        // One for each item of the live buffer that is alive, as each has one event that has one.
+        // Cloned once for each item of the live buffer: one of its events has a clone.
         let mut alive = Arc::new(());
         let mut readers: Vec<Subscription<Event>> = Vec::new();
         let mut held: Vec<BufferItem<Event>> = Vec::new();
@@ -64,7 +64,7 @@ proptest! {
             let event = || Event(alive.clone());
             match step {
                 Step::Push => live.push(event()),
-                // The others count for another Arc.
+                // The other events of the item have an `Arc` of their own.
                 Step::Append(n) if n > 0 => {
                     let others = (1..n).map(|_| Event(Arc::new(())));
                     live.append(std::iter::once(event()).chain(others));
@@ -84,13 +84,13 @@ proptest! {
                         held.extend(reader.try_recv());
                     }
                 }
-                Step::LetGo(item) if !held.is_empty() => {
+                Step::Release(item) if !held.is_empty() => {
                     held.swap_remove(item % held.len());
                 }
                 Step::Leave(reader) if !readers.is_empty() => {
                     readers.swap_remove(reader % readers.len());
                 }
-                Step::LetGo(_) | Step::Leave(_) => {}
+                Step::Release(_) | Step::Leave(_) => {}
                 Step::Clear => live.clear_window(),
                 Step::Splice => {
                     let next = retaining(replay);

@@ -1,4 +1,4 @@
-//! Bookmarks, against a window of a vector.
+//! Bookmarks, compared with a window of a vector.
 
 use event_buffer::{BookmarkError, Replay, SharedBuffer, TryRecvError};
 use proptest::collection::vec;
@@ -9,9 +9,9 @@ use crate::support::{retaining, watchdog};
 proptest! {
     #![proptest_config(crate::cases(256))]
 
-    /// A bookmark upgrades exactly where a window of so many items reaches back to it.
+    /// A bookmark upgrades exactly if the window still reaches back to it.
     #[test]
-    fn as_a_vector(window in 0..20_usize, batches in vec(0..10_usize, 1..20)) {
+    fn bookmarks_agree_with_a_vector(window in 0..20_usize, batches in vec(0..10_usize, 1..20)) {
         let _watchdog = watchdog();
         let shared = SharedBuffer::from(retaining(Replay::Last(window)));
         let mut published = 0;

@@ -1,4 +1,4 @@
-//! Random use of the whole buffer against a naive model: vectors and indexes.
+//! Random use of the whole buffer, compared with a naive model of vectors and indexes.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::{iter, mem};
@@ -15,7 +15,7 @@ use proptest::sample::select;
 
 use crate::support::watchdog;
 
-/// An event, by number. One in eight panics when it is cloned.
+/// An event, identified by a number. One in eight panics when it is cloned.
 #[derive(Debug, PartialEq)]
 struct Event(u32);
 
@@ -28,14 +28,14 @@ impl Event {
 impl Clone for Event {
     fn clone(&self) -> Self {
         if Self::is_fragile(self.0) {
-            // Not `panic!`, which says so.
+            // `panic!` would print a message.
             resume_unwind(Box::new("fragile"));
         }
         Self(self.0)
     }
 }
 
-/// One step. The first number chooses a writer, a reader or a mark among those there are.
+/// One step. The first number chooses one of the writers, readers or marks.
 #[derive(Clone, Debug)]
 enum Step {
     Open(Replay),
@@ -44,7 +44,7 @@ enum Step {
     Subscribe(usize),
     SubscribeFromStart(usize),
     MarkTail(usize),
-    /// To the mark that the second number chooses.
+    /// Splices to the mark that the second number chooses.
     Splice(usize, usize),
     Fail(usize),
     Close(usize),
@@ -53,9 +53,9 @@ enum Step {
     Resubscribe(usize),
     Mark(usize),
     Recv(usize),
-    /// All of a chunk, or so many of its events; then the loop may panic.
+    /// Reads a whole chunk, or a number of its events; then the loop may panic.
     Chunk(usize, Option<usize>, bool),
-    /// Single events, some of which are skipped.
+    /// Reads single events, and skips some of them.
     Cloned(usize, Vec<bool>),
     ForceClose(usize),
     Drop(usize),
@@ -63,8 +63,8 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let n = || 0..64_usize;
-    // Often a part of what is ready; also more than the 32 items by which a reader may be ahead
-    // of what it keeps alive.
+    // Often less than what is ready; sometimes more than the 32 passed items that a `Cloned`
+    // may keep alive.
     let some = || prop_oneof![0..8_usize, 0..80_usize];
     prop_oneof![
         2 => replay().prop_map(Step::Open),
@@ -88,7 +88,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Which of the next events are skipped.
+/// Whether to skip each of the next events.
 fn skips() -> impl Strategy<Value = Vec<bool>> {
     let some = prop_oneof![0..8_usize, 0..80_usize];
     some.prop_flat_map(|count| vec(weighted(0.3), count))
@@ -98,7 +98,7 @@ fn replay() -> impl Strategy<Value = Replay> {
     select(&[Replay::None, Replay::Last(1), Replay::Last(3), Replay::All])
 }
 
-/// A place: number of the buffer and of the item in it.
+/// A place: the numbers of a buffer and of an item in it.
 type Place = (usize, usize);
 
 enum End {
@@ -122,14 +122,14 @@ impl ModelBuffer {
 #[derive(Clone, Default)]
 struct ModelReader {
     at: Place,
-    /// How many events of the item there have been given, one by one.
-    given: usize,
+    /// The number of events of the item at this place that have been received one by one.
+    received: usize,
     force_closed: bool,
-    /// The failure at the end has been said.
+    /// The failure at the end has been reported.
     failed: bool,
 }
 
-/// Why a read gives nothing.
+/// Why a read returns no event.
 #[derive(Debug, PartialEq)]
 enum Nothing {
     Empty,
@@ -147,7 +147,7 @@ impl<E: Into<TryRecvError>> From<E> for Nothing {
             TryRecvError::Closed => Self::Closed,
             TryRecvError::Failed(_) => Self::Failed,
             TryRecvError::ForceClosed(_) => Self::ForceClosed,
-            other => panic!("not expected: {other}"),
+            other => panic!("unexpected: {other}"),
         }
     }
 }
@@ -158,24 +158,24 @@ struct Model {
 }
 
 impl Model {
-    /// The place itself, and those at which reading goes on from there over splices.
-    fn way(&self, from: Place) -> impl Iterator<Item = Place> {
+    /// The place itself, and those at which reading continues over splices.
+    fn path(&self, from: Place) -> impl Iterator<Item = Place> {
         iter::successors(Some(from), |at| match self.buffers[at.0].end {
-            Some(End::Spliced(onward)) => Some(onward),
+            Some(End::Spliced(target)) => Some(target),
             _ => None,
         })
     }
 
     fn leads_to(&self, from: Place, buffer: usize) -> bool {
-        self.way(from).any(|at| at.0 == buffer)
+        self.path(from).any(|at| at.0 == buffer)
     }
 
     fn lag(&self, from: Place) -> u64 {
         let behind = |at: Place| self.buffers[at.0].items.len() - at.1;
-        self.way(from).map(|at| behind(at) as u64).sum()
+        self.path(from).map(|at| behind(at) as u64).sum()
     }
 
-    /// A closed reader keeps no place.
+    /// The lag of a reader; a closed one keeps no place, and has none.
     fn lag_of(&self, reader: &ModelReader) -> u64 {
         if reader.force_closed {
             0
@@ -184,9 +184,9 @@ impl Model {
         }
     }
 
-    /// The place after all that can be read from there.
+    /// The place after everything that can be read from this one.
     fn tail(&self, from: Place) -> Place {
-        let (last, _) = self.way(from).last().unwrap();
+        let (last, _) = self.path(from).last().unwrap();
         (last, self.buffers[last].items.len())
     }
 
@@ -194,14 +194,14 @@ impl Model {
         self.buffers[at.0].items.get(at.1)
     }
 
-    /// The place of the next item, if need be behind splices.
+    /// The place of the next item, which may be behind splices.
     fn next(&self, from: Place) -> Place {
-        self.way(from)
+        self.path(from)
             .find(|&at| self.item(at).is_some())
             .unwrap_or_else(|| self.tail(from))
     }
 
-    /// Moves the reader to the next item and shows it.
+    /// Moves the reader to the next item, and returns that.
     fn look(&self, reader: &mut ModelReader) -> Result<&Vec<u32>, Nothing> {
         if reader.force_closed {
             return Err(Nothing::ForceClosed);
@@ -217,54 +217,54 @@ impl Model {
 
     fn recv(&self, reader: &mut ModelReader) -> Result<Vec<u32>, Nothing> {
         let item = self.look(reader)?;
-        // Whole, even if some of its events were given.
-        reader.given = 0;
+        // The whole item, even if some of its events were received.
+        reader.received = 0;
         reader.at.1 += 1;
         Ok(item.clone())
     }
 
-    /// A single event.
+    /// Receives a single event.
     fn recv_event(&self, reader: &mut ModelReader) -> Result<u32, Nothing> {
-        let event = self.look(reader)?[reader.given];
+        let event = self.look(reader)?[reader.received];
         if Event::is_fragile(event) {
             return Err(Nothing::Panic);
         }
-        self.give(reader);
+        self.consume(reader);
         Ok(event)
     }
 
-    /// Goes over an event, if there is one.
+    /// Skips an event, if there is one.
     fn skip_event(&self, reader: &mut ModelReader) -> bool {
-        // Not by `look`, which reports a failure.
+        // `look` would report a failure.
         reader.at = self.next(reader.at);
         let skips = !reader.force_closed && self.item(reader.at).is_some();
         if skips {
-            self.give(reader);
+            self.consume(reader);
         }
         skips
     }
 
-    /// The next event there was given. The item counts as received with its last.
-    fn give(&self, reader: &mut ModelReader) {
-        reader.given += 1;
-        if Some(reader.given) == self.item(reader.at).map(Vec::len) {
-            reader.given = 0;
+    /// Consumes an event. The item counts as received with its last one.
+    fn consume(&self, reader: &mut ModelReader) {
+        reader.received += 1;
+        if Some(reader.received) == self.item(reader.at).map(Vec::len) {
+            reader.received = 0;
             reader.at.1 += 1;
         }
     }
 
-    /// At most so many events of all that is ready.
+    /// Receives at most `most` events of all that are ready.
     fn recv_chunk(&self, reader: &mut ModelReader, most: usize) -> Result<Vec<u32>, Nothing> {
         self.look(reader)?;
         let mut events = Vec::new();
         while events.len() < most {
-            // Not `look`: a failure behind what is ready is left for the next read to say.
+            // `look` would report a failure, which is left to the next read.
             reader.at = self.next(reader.at);
             let Some(item) = self.item(reader.at) else {
                 break;
             };
-            events.push(item[reader.given]);
-            self.give(reader);
+            events.push(item[reader.received]);
+            self.consume(reader);
         }
         Ok(events)
     }
@@ -323,12 +323,12 @@ impl Writer {
         }
     }
 
-    fn splice(self, onward: &Mark, model: &mut Model) {
-        self.real.splice(&onward.real);
-        // A ring is refused.
-        let ring = model.leads_to(onward.at, self.number);
-        let spliced = End::Spliced(onward.at);
-        model.buffers[self.number].end = Some(if ring { End::Failed } else { spliced });
+    fn splice(self, target: &Mark, model: &mut Model) {
+        self.real.splice(&target.real);
+        // A cycle is refused.
+        let is_cycle = model.leads_to(target.at, self.number);
+        let spliced = End::Spliced(target.at);
+        model.buffers[self.number].end = Some(if is_cycle { End::Failed } else { spliced });
     }
 
     fn fail(self, model: &mut Model) {
@@ -412,7 +412,7 @@ impl Reader {
             real: self.real.resubscribe(),
             model: ModelReader {
                 at: model.tail(self.model.at),
-                given: 0,
+                received: 0,
                 failed: false,
                 ..self.model
             },
@@ -422,7 +422,7 @@ impl Reader {
     fn mark(&self, model: &mut Model) -> Mark {
         let mut at = self.model.at;
         if self.model.force_closed {
-            // The end of an empty buffer that has failed.
+            // Its position is the end of an empty failed buffer.
             at = (model.buffers.len(), 0);
             model.buffers.push(ModelBuffer {
                 items: Vec::new(),
@@ -437,13 +437,13 @@ impl Reader {
     }
 
     fn recv(&mut self, model: &Model) {
-        let answer = self.real.try_recv();
-        let answer = answer.map(|item| ids(&*item)).map_err(Nothing::from);
-        assert_eq!(answer, model.recv(&mut self.model));
+        let result = self.real.try_recv();
+        let result = result.map(|item| ids(&*item)).map_err(Nothing::from);
+        assert_eq!(result, model.recv(&mut self.model));
     }
 
     fn chunk(&mut self, most: Option<usize>, panics: bool, model: &Model) {
-        let answer = match self.real.next_chunk().now_or_never() {
+        let result = match self.real.next_chunk().now_or_never() {
             None => Err(Nothing::Empty),
             Some(Err(end)) => Err(end.into()),
             Some(Ok(chunk)) => {
@@ -459,18 +459,18 @@ impl Reader {
                         _ = catch_unwind(AssertUnwindSafe(|| chunk.for_each(visit)));
                     }
                     Some(most) => lent.extend(chunk.take(most)),
-                    // By `fold`, which goes another way than `next`.
+                    // This uses `fold`, which is implemented separately from `next`.
                     None => chunk.for_each(|event| lent.push(event)),
                 }
-                // Looked at only now: what was lent outlives the chunk.
+                // Checked only now, since the references outlive the chunk.
                 Ok(ids(lent))
             }
         };
         let most = most.unwrap_or(usize::MAX);
-        assert_eq!(answer, model.recv_chunk(&mut self.model, most));
+        assert_eq!(result, model.recv_chunk(&mut self.model, most));
     }
 
-    /// Reads single events through copies, which are gone afterwards.
+    /// Reads single events through copies of the reader, which are then dropped.
     fn cloned(&self, skips: &[bool], model: &Model) {
         let no_limit = LagLimit::items(u64::MAX);
         self.read_singles(self.real.clone().cloned(), skips, model);
@@ -483,18 +483,18 @@ impl Reader {
             if *skip {
                 assert_eq!(real.skip_event(), model.skip_event(&mut reader));
             } else {
-                let answer = match catch_unwind(AssertUnwindSafe(|| real.try_recv())) {
-                    Ok(answer) => answer.map(|event| event.0).map_err(Nothing::from),
+                let result = match catch_unwind(AssertUnwindSafe(|| real.try_recv())) {
+                    Ok(result) => result.map(|event| event.0).map_err(Nothing::from),
                     Err(_) => Err(Nothing::Panic),
                 };
-                assert_eq!(answer, model.recv_event(&mut reader));
+                assert_eq!(result, model.recv_event(&mut reader));
             }
             assert_eq!(real.lag(), model.lag_of(&reader));
         }
     }
 
     fn force_close(&mut self) {
-        // Only the first closes.
+        // Only the first close has an effect.
         let closes = !mem::replace(&mut self.model.force_closed, true);
         assert_eq!(self.real.closer().close("enough"), closes);
     }
@@ -507,12 +507,12 @@ struct World {
     readers: Vec<Reader>,
     marks: Vec<Mark>,
     model: Model,
-    /// How many events there have been; no two are the same.
+    /// The number of events so made, which is the number of the next one.
     events: u32,
 }
 
 impl World {
-    /// Answers `None` where there is nothing that the step could choose.
+    /// Executes a step; returns `None` if there is nothing that it could choose.
     fn step(&mut self, step: &Step) -> Option<()> {
         let Self {
             writers,
@@ -535,8 +535,8 @@ impl World {
             }
             Step::MarkTail(w) => marks.push(pick(writers, w)?.mark_tail(model)),
             Step::Splice(w, m) => {
-                let onward = pick(marks, m)?;
-                take(writers, w)?.splice(onward, model);
+                let target = pick(marks, m)?;
+                take(writers, w)?.splice(target, model);
             }
             Step::Fail(w) => take(writers, w)?.fail(model),
             Step::Close(w) => take(writers, w)?.close(model),
@@ -562,7 +562,7 @@ impl World {
         Some(())
     }
 
-    /// What must hold after each step.
+    /// Checks the invariants after a step.
     fn check(&self) {
         for reader in &self.readers {
             assert_eq!(reader.real.lag(), self.model.lag_of(&reader.model));
@@ -590,7 +590,7 @@ proptest! {
     #![proptest_config(crate::cases(512))]
 
     #[test]
-    fn the_buffer_does_what_vectors_would(
+    fn the_buffer_agrees_with_vectors(
         replays in vec(replay(), 1..4),
         steps in vec(step(), 0..200),
     ) {

@@ -1,4 +1,4 @@
-//! Readers whose lag is limited, against one that goes by the words of the documentation.
+//! Readers with a limit, compared with a naive reader written from the documentation.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -18,12 +18,12 @@ enum Step {
     Push(u8),
     Append(u8, usize),
     Extend(u8, usize),
-    /// The next that many events panic when they are dropped.
+    /// Makes this many of the next events panic when they are dropped.
     Bomb(usize),
-    /// A reader with a limit in items, one in bytes, or both.
+    /// Adds a reader with a limit in items, in bytes, or both.
     Subscribe(Option<u64>, Option<u64>, OnLag),
     Read(usize, usize),
-    /// Registers a task, whose waker may panic when it is woken or dropped.
+    /// Registers a waker, which may panic when it is woken or dropped.
     Wait(usize, Panics),
     Close(usize),
     Leave(usize),
@@ -62,7 +62,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Its number, its size, and whether its drop panics.
+/// An event: its number, its size, and whether its drop panics.
 #[derive(Debug)]
 struct Event(usize, u8, bool);
 
@@ -90,19 +90,19 @@ impl ByteSize for Event {
     }
 }
 
-/// Ignores what panics on purpose.
+/// Ignores panics, which are on purpose.
 fn caught<R>(f: impl FnOnce() -> R) -> Option<R> {
     catch_unwind(AssertUnwindSafe(f)).ok()
 }
 
-/// A reader that goes by the words of the documentation.
+/// A naive reader written from the documentation.
 #[derive(Clone)]
 struct Naive {
     items: u64,
     bytes: Option<u64>,
     on_lag: OnLag,
     at: usize,
-    /// Skipped by a limit that has been replaced.
+    /// The number of items skipped, which is yet to be reported.
     skipped: usize,
     rest: Vec<Event>,
     closed: bool,
@@ -116,7 +116,7 @@ impl Naive {
             || (items.len() as u64 <= self.items && self.bytes.is_none_or(|most| sum <= most))
     }
 
-    /// Keeps the limit.
+    /// Enforces the limit.
     fn catch_up(&mut self, published: &[Vec<Event>]) {
         let mut oldest = self.at;
         while !self.is_within(&published[oldest..]) {
@@ -168,9 +168,9 @@ fn limit_of(items: Option<u64>, bytes: Option<u64>, on_lag: OnLag) -> LagLimit<E
 proptest! {
     #![proptest_config(crate::cases(256))]
 
-    /// What is received is what the documentation says, whenever the writer happens to look and whatever panics.
+    /// Readers receive what is documented, whenever the writer checks limits and whatever panics.
     #[test]
-    fn as_a_naive_reader(steps in vec(step(), 1..80)) {
+    fn limited_readers_agree_with_a_naive_reader(steps in vec(step(), 1..80)) {
         let _watchdog = watchdog();
         let mut buffer = unretained();
         let mut published: Vec<Vec<Event>> = Vec::new();
@@ -217,14 +217,14 @@ proptest! {
                 Step::Read(reader, n) => if let Some((reader, naive)) = readers.get_mut(reader % count) {
                     for _ in 0..n {
                         let expected = naive.read(&published);
-                        // One that panics takes nothing.
-                        let mut answer = caught(|| reader.try_recv());
-                        while answer.is_none() {
-                            answer = caught(|| reader.try_recv());
+                        // A read that panics consumes nothing.
+                        let mut received = caught(|| reader.try_recv());
+                        while received.is_none() {
+                            received = caught(|| reader.try_recv());
                         }
-                        match answer {
+                        match received {
                             Some(Err(TryRecvError::ForceClosed(_))) => prop_assert!(naive.closed),
-                            answer => prop_assert_eq!(answer, Some(expected)),
+                            received => prop_assert_eq!(received, Some(expected)),
                         }
                     }
                 }
@@ -264,7 +264,7 @@ proptest! {
                 Step::SetLimit(reader, items, bytes, on_lag) if !readers.is_empty() => {
                     let (mut reader, mut naive) = readers.swap_remove(reader % count);
                     let limit = limit_of(items, bytes, on_lag);
-                    // Either limit may hold if that panics.
+                    // If this panics, either limit may be in effect.
                     if caught(|| reader.set_limit(limit)).is_some() {
                         naive.catch_up(&published);
                         if !naive.closed {
@@ -289,7 +289,7 @@ proptest! {
                 }
             }
         }
-        // With a reader that goes, everything goes.
+        // Dropping the readers frees everything.
         caught(|| drop(readers));
         prop_assert!(!buffer.is_observed());
         prop_assert_eq!(buffer.retained(), 0);

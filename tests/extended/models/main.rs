@@ -1,4 +1,4 @@
-//! Property tests: random steps, done by the crate and by a naive model of it.
+//! Property tests: random steps, executed by the crate and by a naive model of it.
 
 #[path = "../../support/mod.rs"]
 mod support;
@@ -10,7 +10,7 @@ mod limits;
 mod publisher;
 mod share;
 
-/// Runs this many cases. Failures are not kept in a file: what is found becomes a test with a name.
+/// Runs this many cases. Failures are not kept in a file: each one becomes a test with a name.
 fn cases(cases: u32) -> proptest::prelude::ProptestConfig {
     proptest::prelude::ProptestConfig {
         cases,

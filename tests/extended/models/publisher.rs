@@ -1,7 +1,8 @@
-//! Watchers rebuild a state from what they receive. Whatever happens meanwhile, it must be the
-//! state as of their index: nothing lost, nothing doubled, nothing older.
+//! Watchers rebuild a state from their updates. It must always be the state as of their index:
+//! nothing may be lost, duplicated or stale.
 //!
-//! Once by random steps on one thread (proptest), once by many schedules on several threads.
+//! One test takes random steps on one thread (proptest); another runs many schedules on several
+//! threads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::{Future, poll_fn};
@@ -26,7 +27,7 @@ type Entity = u8;
 type Change = (Entity, Option<u32>);
 type State = BTreeMap<(Key, Entity), u32>;
 
-/// The truth: every commit of the present epoch, of which the publisher may know only the first.
+/// Every commit of the current epoch. The first `published` of them are known to the publisher.
 #[derive(Default)]
 struct Store {
     commits: Vec<Vec<(Key, Change)>>,
@@ -34,22 +35,22 @@ struct Store {
 }
 
 impl Store {
-    /// Indexes leave gaps.
+    /// The index of a commit; indexes have gaps.
     fn index(commit: usize) -> u64 {
         commit as u64 * 3 + 1
     }
 
-    /// The index that all commits have been made up to.
+    /// The index of the newest commit.
     fn newest(&self) -> u64 {
         self.commits.len().checked_sub(1).map_or(0, Self::index)
     }
 
-    /// The index that all commits have been published up to.
+    /// The index of the newest published commit.
     fn last(&self) -> u64 {
         self.published.checked_sub(1).map_or(0, Self::index)
     }
 
-    /// The index that the commits of one key have been made up to.
+    /// The index of the newest commit to a key.
     fn newest_of(&self, key: Key) -> u64 {
         let keys = BTreeSet::from([key]);
         let mut indexes = (0..self.commits.len()).map(Self::index).rev();
@@ -57,7 +58,7 @@ impl Store {
         newest.unwrap_or(0)
     }
 
-    /// Commits of the keys with an index in the range, exclusive and inclusive.
+    /// The number of commits to the keys with an index after `after`, up to and including `until`.
     fn touching(&self, keys: &BTreeSet<Key>, after: u64, until: u64) -> usize {
         let commits = self.commits.iter().enumerate();
         let within = commits.filter(|(n, _)| (after + 1..=until).contains(&Self::index(*n)));
@@ -66,7 +67,7 @@ impl Store {
             .count()
     }
 
-    /// The commit of that index.
+    /// The commit with this index.
     fn commit(&self, index: u64) -> &[(Key, Change)] {
         &self.commits[usize::try_from(index / 3).unwrap()]
     }
@@ -97,18 +98,18 @@ fn apply(state: &mut State, key: Key, (entity, value): &Change) {
     };
 }
 
-/// What a watcher knows.
-#[expect(clippy::struct_excessive_bools, reason = "each says what may come")]
+/// What a watcher has received.
+#[expect(clippy::struct_excessive_bools, reason = "each permits some updates")]
 struct View {
     keys: BTreeSet<Key>,
     state: State,
-    /// Parts of a snapshot that is not complete; the state before it is still what counts.
+    /// The parts of an incomplete snapshot, until which the previous state remains valid.
     parts: Option<State>,
-    /// The place that the state is as of, if it is of one index for all keys.
+    /// The index of the state, if it is the same for all keys.
     place: Option<u64>,
-    /// The index of the last commit that it was told of.
+    /// The index of the last commit that it received.
     index: u64,
-    /// Only of even entities.
+    /// It receives only even entities.
     filtered: bool,
     /// It has received nothing yet.
     is_new: bool,
@@ -143,7 +144,7 @@ impl View {
         !self.filtered || entity % 2 == 0
     }
 
-    /// `place` is where a later watch can continue, after this update.
+    /// `place` is the index from which a later watch can continue after this update.
     fn receive(
         &mut self,
         store: &Store,
@@ -154,7 +155,7 @@ impl View {
         let begins = matches!(update, Ok(Update::Begin(_)));
         assert!(
             begins || !is_new || update.is_err(),
-            "it says how it begins"
+            "the first update is `Begin`"
         );
         match update {
             Ok(Update::Begin(Begin::Resumed)) => {
@@ -177,7 +178,7 @@ impl View {
                 assert_eq!(place, None);
             }
             Ok(Update::Snapshot(part)) => {
-                let mut parts = self.parts.take().expect("in a snapshot");
+                let mut parts = self.parts.take().expect("within a snapshot");
                 for (key, change) in part.with_keys() {
                     assert!(self.keys.contains(key) && self.sees(change.0));
                     apply(&mut parts, *key, change);
@@ -191,7 +192,7 @@ impl View {
                 self.advance(store, place);
             }
             Ok(Update::Events(commit)) => {
-                let index = commit.index().expect("it is of a commit");
+                let index = commit.index().expect("commits have an index");
                 self.step(store, index);
                 self.apply(store, &commit);
                 self.advance(store, place);
@@ -209,7 +210,7 @@ impl View {
         }
     }
 
-    /// It is told of a commit: of the next one that touches its keys.
+    /// Receives a commit, which must be the next one that touches its keys.
     fn step(&mut self, store: &Store, index: u64) {
         assert!(self.parts.is_none(), "no commit within a snapshot");
         assert!(self.index < index, "{index} after {}", self.index);
@@ -228,9 +229,9 @@ impl View {
             .collect();
         let seen: Vec<_> = events.with_keys().collect();
         if self.place.is_some() {
-            assert_eq!(seen, all, "a commit comes whole and in order");
+            assert_eq!(seen, all, "a commit arrives whole and in order");
         } else {
-            // What is part of a snapshot is left out.
+            // Events that are part of a snapshot are omitted.
             let mut all = all.iter();
             assert!(seen.iter().all(|event| all.any(|other| other == event)));
         }
@@ -239,12 +240,12 @@ impl View {
         }
     }
 
-    /// The state is that of the place.
+    /// Checks that the state is the store's at the place.
     fn advance(&mut self, store: &Store, place: Option<u64>) {
         assert!(place.is_none_or(|place| place >= self.index));
         assert!(
             place.is_some() || self.keys.len() > 1,
-            "one key has one index"
+            "a single key has one index"
         );
         self.place = place;
         if let Some(place) = place {
@@ -254,7 +255,7 @@ impl View {
         }
     }
 
-    /// Nothing is to come any more.
+    /// Checks that no update is missing.
     fn check_complete(&self, store: &Store) {
         if !self.ended {
             let place = self.place.expect("the snapshot is complete");
@@ -264,15 +265,15 @@ impl View {
     }
 }
 
-/// How a snapshot handler behaves.
+/// The behaviour of a snapshot handler.
 #[derive(Clone, Copy, Debug)]
-struct Manner {
-    /// How often it waits before it looks, and before each part.
+struct Behaviour {
+    /// How often it yields before it reads the store, and before each part.
     waits: usize,
-    /// How many entities make a part.
+    /// The number of entities in a part.
     part: usize,
     fails: bool,
-    /// Whether it says the index of the newest commit of its key, rather than of all.
+    /// Whether it returns the index of the newest commit to its key, not of the newest commit.
     own: bool,
 }
 
@@ -293,16 +294,16 @@ async fn wait(times: usize) {
 
 fn handler(
     store: Arc<Mutex<Store>>,
-    manner: impl Fn() -> Manner + Send + Sync,
-) -> impl Fn(Key, SnapshotAppender<Change>) -> BoxedAnswer + Send + Sync {
+    behaviour: impl Fn() -> Behaviour + Send + Sync,
+) -> impl Fn(Key, SnapshotAppender<Change>) -> BoxedSnapshot + Send + Sync {
     move |key, snapshot| {
-        let (store, manner) = (Arc::clone(&store), manner());
+        let (store, behaviour) = (Arc::clone(&store), behaviour());
         Box::pin(async move {
-            wait(manner.waits).await;
+            wait(behaviour.waits).await;
             let (index, state) = {
                 let store = store.lock().unwrap();
                 let newest = store.newest();
-                let index = if manner.own {
+                let index = if behaviour.own {
                     store.newest_of(key)
                 } else {
                     newest
@@ -312,11 +313,11 @@ fn handler(
             let changes: Vec<Change> = { state.into_iter() }
                 .map(|((_, entity), value)| (entity, Some(value)))
                 .collect();
-            for part in changes.chunks(manner.part.max(1)) {
-                wait(manner.waits).await;
+            for part in changes.chunks(behaviour.part.max(1)) {
+                wait(behaviour.waits).await;
                 snapshot.append(part.iter().copied())?;
             }
-            if manner.fails {
+            if behaviour.fails {
                 return Err("as planned".into());
             }
             Ok(index)
@@ -324,22 +325,22 @@ fn handler(
     }
 }
 
-type BoxedAnswer = std::pin::Pin<Box<dyn Future<Output = Result<u64, BoxError>> + Send>>;
+type BoxedSnapshot = std::pin::Pin<Box<dyn Future<Output = Result<u64, BoxError>> + Send>>;
 
 #[derive(Clone, Debug)]
 enum Step {
     /// Commits to the store; publishing comes later.
     Commit(Vec<(Key, Change)>),
     Publish(usize),
-    /// Of these keys, filtered, with a token, and with a limit.
+    /// Watches these keys: whether filtered, the token, and a limit.
     Subscribe(BTreeSet<Key>, bool, u8, Option<u64>),
-    /// Of a watch, so many times.
+    /// Polls a watch this many times.
     Poll(usize, usize),
     Drop(usize),
-    /// With the state and the resume point of a watch that was dropped.
+    /// Resumes with the state and the resume point of a watch that was dropped.
     Resume(usize),
-    /// How often the handler waits, how large its parts are, and whether it fails.
-    Manner(usize, usize, bool),
+    /// How often handlers yield, how large their parts are, and whether they fail.
+    Behaviour(usize, usize, bool),
     Mark,
     Refresh(Key),
     Forget(Key),
@@ -347,7 +348,7 @@ enum Step {
     CloseKey(Key),
     CloseAll,
     Reset,
-    /// In the same epoch, but of what was published before the publisher knows nothing.
+    /// Starts a publisher in the same epoch, without knowledge of earlier commits.
     Restart,
 }
 
@@ -365,7 +366,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..16_usize).prop_map(Step::Drop),
         3 => (0..16_usize).prop_map(Step::Resume),
         2 => (0..4_usize, 1..4_usize, proptest::bool::weighted(0.2))
-            .prop_map(|(waits, part, fails)| Step::Manner(waits, part, fails)),
+            .prop_map(|(waits, part, fails)| Step::Behaviour(waits, part, fails)),
         2 => Just(Step::Mark),
         1 => key().prop_map(Step::Refresh),
         1 => key().prop_map(Step::Forget),
@@ -379,22 +380,22 @@ fn step() -> impl Strategy<Value = Step> {
 
 struct World {
     store: Arc<Mutex<Store>>,
-    manner: Arc<Mutex<Manner>>,
+    behaviour: Arc<Mutex<Behaviour>>,
     history: usize,
     ttl: Duration,
     publisher: Publisher<Key, Change>,
     epoch: u64,
-    /// A mark goes for those who come later, too, if they have not come to its index.
+    /// A progress mark also applies to later watches that have not reached its index.
     marked: bool,
     watches: Vec<(Watch<Key, Change>, View)>,
-    /// Of the present epoch.
+    /// The views of dropped watches, with resume points of the current epoch.
     left: Vec<(Resume, View)>,
 }
 
 impl World {
     fn new(history: usize, ttl: Duration, own: bool) -> Self {
         let store = Arc::new(Mutex::new(Store::default()));
-        let manner = Manner {
+        let behaviour = Behaviour {
             waits: 0,
             part: 2,
             fails: false,
@@ -402,7 +403,7 @@ impl World {
         };
         let mut world = Self {
             store,
-            manner: Arc::new(Mutex::new(manner)),
+            behaviour: Arc::new(Mutex::new(behaviour)),
             history,
             ttl,
             publisher: Publisher::builder().build(),
@@ -417,7 +418,7 @@ impl World {
 
     fn start(&mut self) {
         self.marked = false;
-        let how = Arc::clone(&self.manner);
+        let how = Arc::clone(&self.behaviour);
         let handler = handler(Arc::clone(&self.store), move || *how.lock().unwrap());
         self.publisher = Publisher::builder()
             .history(self.history)
@@ -457,13 +458,13 @@ impl World {
                 self.subscribe(view, Some(point), 0, None);
             }
             Step::Poll(..) | Step::Drop(_) | Step::Resume(_) => {}
-            Step::Manner(waits, part, fails) => {
-                let mut manner = self.manner.lock().unwrap();
-                *manner = Manner {
+            Step::Behaviour(waits, part, fails) => {
+                let mut behaviour = self.behaviour.lock().unwrap();
+                *behaviour = Behaviour {
                     waits,
                     part,
                     fails,
-                    ..*manner
+                    ..*behaviour
                 };
             }
             Step::Mark => {
@@ -552,9 +553,9 @@ impl World {
         let commits = self.store.lock().unwrap().commits.len();
         (0..commits).for_each(|_| self.publish());
         for which in 0..self.watches.len() {
-            // More than any handler waits and any watch has to receive.
+            // More polls than any handler yields and any watch has updates.
             (0..1_000).for_each(|_| self.poll(which));
-            // Of several keys, whose snapshots were ahead: all was part of one of them.
+            // All remaining commits were part of the snapshots of a watch of several keys.
             if self.watches[which].1.place.is_none() {
                 self.step(Step::Mark);
                 (0..10).for_each(|_| self.poll(which));
@@ -586,7 +587,7 @@ proptest! {
     }
 }
 
-/// The same with watchers and producer on tasks of several threads, in many schedules.
+/// Watchers and a producer run as tasks on several threads, in many schedules.
 #[test]
 fn every_view_is_the_state_as_of_its_index_in_ten_thousand_schedules() {
     const SCHEDULES: u64 = 10_000;
@@ -613,7 +614,7 @@ fn every_view_is_the_state_as_of_its_index_in_ten_thousand_schedules() {
         let filtered = random(&mut seed, 4) == 0;
         let mut view = View::new(keys, filtered);
         let mut resume = None;
-        // Until it has seen the last commit, which touches all keys.
+        // Until it has received the last commit, which touches all keys.
         while view.index != Store::index(COMMITS) {
             let mut request = Request::keys(view.keys.iter().copied()).after(resume);
             if filtered {
@@ -633,12 +634,12 @@ fn every_view_is_the_state_as_of_its_index_in_ten_thousand_schedules() {
                 if view.parts.is_none() && view.index == Store::index(COMMITS) {
                     return;
                 }
-                // The state before the snapshot counts until that is complete.
+                // The previous state remains valid until the snapshot is complete.
                 if view.parts.is_none() {
                     resume = place;
                 }
             }
-            // Off, and on from there; without a place there is nowhere to continue from.
+            // Disconnect and resume; without a resume point, start anew.
             if resume.is_none() {
                 view = View::new(view.keys, filtered);
             }
@@ -653,7 +654,7 @@ fn every_view_is_the_state_as_of_its_index_in_ten_thousand_schedules() {
     for schedule in 0..SCHEDULES {
         let mut seed = schedule.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let store = Arc::new(Mutex::new(Store::default()));
-        let manner = Manner {
+        let behaviour = Behaviour {
             waits: random(&mut seed, 3).into(),
             part: 2,
             fails: false,
@@ -662,7 +663,7 @@ fn every_view_is_the_state_as_of_its_index_in_ten_thousand_schedules() {
         let publisher = Publisher::builder()
             .history(random(&mut seed, 5).into())
             .snapshot_ttl(Duration::from_secs(random(&mut seed, 2).into()))
-            .snapshot(handler(Arc::clone(&store), move || manner))
+            .snapshot(handler(Arc::clone(&store), move || behaviour))
             .build();
         runtime.block_on(async {
             let watches: Vec<_> = (0..3)

@@ -1,4 +1,4 @@
-//! The followers of a shared stream, against a list of all its items.
+//! The followers of a shared stream, compared with a list of all its items.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,7 +13,7 @@ use crate::support::scripted_source::{Source, Step, act, source};
 use crate::support::watchdog;
 
 #[derive(Clone, Debug)]
-enum Do {
+enum Op {
     Source(Vec<Step>),
     Subscribe,
     Clone(usize),
@@ -21,22 +21,22 @@ enum Do {
     Poll(usize, usize),
 }
 
-fn what() -> impl Strategy<Value = Do> {
+fn op() -> impl Strategy<Value = Op> {
     let step = prop_oneof![
         20 => (0..1_000_u32).prop_map(Step::Item),
         1 => Just(Step::End),
         1 => Just(Step::Panic),
     ];
     prop_oneof![
-        4 => vec(step, 0..6).prop_map(Do::Source),
-        2 => Just(Do::Subscribe),
-        1 => (0..8_usize).prop_map(Do::Clone),
-        1 => (0..8_usize).prop_map(Do::Leave),
-        8 => (0..8_usize, 0..6_usize).prop_map(|(follower, n)| Do::Poll(follower, n)),
+        4 => vec(step, 0..6).prop_map(Op::Source),
+        2 => Just(Op::Subscribe),
+        1 => (0..8_usize).prop_map(Op::Clone),
+        1 => (0..8_usize).prop_map(Op::Leave),
+        8 => (0..8_usize, 0..6_usize).prop_map(|(follower, n)| Op::Poll(follower, n)),
     ]
 }
 
-/// A follower by the words of the documentation: the next item, of all that were pulled.
+/// A naive follower: the index of its next item in the list of pulled items.
 #[derive(Clone, Copy)]
 struct Naive {
     next: usize,
@@ -44,7 +44,7 @@ struct Naive {
     waits: bool,
 }
 
-/// All that the followers know.
+/// The state that all followers share.
 #[derive(Default)]
 struct Model {
     steps: VecDeque<Step>,
@@ -53,7 +53,7 @@ struct Model {
 }
 
 impl Model {
-    /// What the next poll returns; a panic by its message.
+    /// The result of the next poll; a panic is returned as its message.
     fn poll(&mut self, follower: &mut Naive) -> Result<Poll<Option<u32>>, &'static str> {
         follower.waits = false;
         if follower.done {
@@ -98,9 +98,9 @@ proptest! {
     #![proptest_config(crate::cases(256))]
 
     #[test]
-    fn followers_do_what_a_list_of_all_items_would(
+    fn followers_agree_with_a_list_of_all_items(
         window in prop_oneof![Just(0), Just(1), Just(3), Just(usize::MAX)],
-        what in vec(what(), 1..60),
+        ops in vec(op(), 1..60),
     ) {
         let _watchdog = watchdog();
         let replay = if window == usize::MAX { Replay::All } else { Replay::Last(window) };
@@ -108,30 +108,30 @@ proptest! {
         let mut model = Model::default();
         let mut followers = Vec::new();
         let mut wakes = 0;
-        for what in what {
+        for op in ops {
             let count = followers.len().max(1);
-            match what {
-                Do::Source(steps) => {
+            match op {
+                Op::Source(steps) => {
                     if !script.borrow().dropped {
                         model.steps.extend(&steps);
                     }
                     wakes += 1;
                     act(&script, steps);
                 }
-                Do::Subscribe => {
+                Op::Subscribe => {
                     let next = model.pulled.len().saturating_sub(window);
                     let naive = Naive { next, done: false, waits: false };
                     followers.push((task::spawn(source.subscribe()), naive));
                 }
-                Do::Clone(follower) => if let Some((task, naive)) = followers.get(follower % count) {
+                Op::Clone(follower) => if let Some((task, naive)) = followers.get(follower % count) {
                     let clone: &SharedStream<Source> = task;
                     let naive = Naive { waits: false, ..*naive };
                     followers.push((task::spawn(clone.clone()), naive));
                 }
-                Do::Leave(follower) => if !followers.is_empty() {
+                Op::Leave(follower) => if !followers.is_empty() {
                     drop(followers.swap_remove(follower % count));
                 }
-                Do::Poll(follower, n) => if let Some((task, naive)) = followers.get_mut(follower % count) {
+                Op::Poll(follower, n) => if let Some((task, naive)) = followers.get_mut(follower % count) {
                     for _ in 0..n {
                         let expected = model.poll(naive);
                         match catch_unwind(AssertUnwindSafe(|| task.poll_next())) {
@@ -147,7 +147,7 @@ proptest! {
                     }
                 }
             }
-            // Whoever waits for something that is there has been woken.
+            // A waiting follower has been woken if something is ready.
             for (task, naive) in &followers {
                 let is_ready = naive.next < model.pulled.len()
                     || model.over.is_some()

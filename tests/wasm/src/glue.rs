@@ -1,4 +1,4 @@
-//! Makes the JavaScript glue of a module: `glue MODULE.wasm FOLDER`.
+//! Generates the JavaScript glue of a module: `glue MODULE.wasm FOLDER`.
 
 #[cfg(not(target_family = "wasm"))]
 fn main() {
@@ -13,7 +13,7 @@ fn main() {
     let mut bindgen = Bindgen::new();
     bindgen.input_path(module).typescript(false);
     bindgen.web(true).unwrap().generate(folder).unwrap();
-    // Node takes a `.js` file for CommonJS otherwise.
+    // Otherwise Node treats a `.js` file as CommonJS.
     fs::write(folder.join("package.json"), r#"{"type": "module"}"#).unwrap();
 }
 

@@ -1,5 +1,5 @@
-//! Tests of the crate on `wasm32-unknown-unknown`: one thread, and in `std` neither a clock nor
-//! random numbers.
+//! Tests of the crate on `wasm32-unknown-unknown`, which has one thread, and whose `std` has
+//! neither a clock nor random numbers.
 //!
 //! `run.mjs` calls every export whose name starts with `test_`, each in an instance of its own,
 //! because a panic aborts the instance. A test fails by panicking.
@@ -51,7 +51,7 @@ impl Wake for Flag {
     }
 }
 
-/// Polls a stream once; `None` if it has nothing to yield yet.
+/// Polls a stream once; returns `None` if it has nothing to yield yet.
 fn poll<S: Stream + Unpin>(stream: &mut S) -> Option<Option<S::Item>> {
     let mut cx = Context::from_waker(Waker::noop());
     match Pin::new(stream).poll_next(&mut cx) {
@@ -178,7 +178,7 @@ fn publisher(ttl: Option<Duration>) -> Publisher<&'static str, u32> {
 /// Reads a snapshot of [`publisher`] to its end.
 fn read_snapshot(watch: &mut Watch<&'static str, u32>) {
     let Some(Some(Ok(Update::Begin(_)))) = poll(watch) else {
-        panic!("it does not say how it begins");
+        panic!("no beginning");
     };
     let Some(Some(Ok(Update::Snapshot(part)))) = poll(watch) else {
         panic!("no snapshot");
@@ -206,7 +206,7 @@ pub fn test_publisher_with_a_snapshot() {
 }
 
 #[wasm_bindgen]
-pub fn test_publisher_keeps_a_snapshot_for_its_time() {
+pub fn test_publisher_keeps_a_snapshot_for_its_ttl() {
     let hour = Duration::from_secs(3_600);
     for (ttl, kept) in [(hour, 1), (Duration::MAX, 1), (Duration::ZERO, 0)] {
         let publisher = publisher(Some(ttl));
@@ -216,7 +216,7 @@ pub fn test_publisher_keeps_a_snapshot_for_its_time() {
     }
 }
 
-/// The epoch of a publisher that was not given one.
+/// The epoch of a publisher built without one.
 #[wasm_bindgen]
 pub fn epoch() -> u64 {
     Publisher::<u8, u8>::builder().build().epoch()

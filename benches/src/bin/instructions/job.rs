@@ -1,4 +1,4 @@
-//! Operations whose tasks wait.
+//! Operations with waiting tasks.
 
 use std::hint::black_box;
 use std::pin::Pin;
@@ -10,8 +10,8 @@ pub(crate) const TIMES: u64 = 1_000;
 
 pub(crate) type Job = Box<dyn FnMut()>;
 
-/// Publishes an event to each of as many channels, whose tasks wait. They have waited before: by then a buffer
-/// allocates as seldom as it ever will, each at another time.
+/// Publishes an event to each of 1,000 channels with waiting tasks. They have waited before, so
+/// each buffer allocates as seldom as in the long run, and not all at the same time.
 pub(crate) fn publish_to_each<P: FnMut(u64) + 'static>(
     channel: impl Fn() -> (P, Vec<Task>),
 ) -> Job {
@@ -36,7 +36,7 @@ pub(crate) fn waiting(mut task: Task, mut publish: impl FnMut(u64) + 'static) ->
         task.poll();
         publish(event);
     };
-    // So that what is made by the first wait is not counted.
+    // The allocations of the first wait are not counted.
     cycle(0);
     Box::new(move || (0..TIMES).for_each(&mut cycle))
 }
@@ -66,7 +66,7 @@ impl Task {
         }
     }
 
-    /// It has been woken.
+    /// Polls the task, which must have been woken.
     pub(crate) fn poll(&mut self) {
         assert!(self.flag.0.swap(false, Relaxed), "an event wakes the task");
         let mut cx = Context::from_waker(&self.waker);

@@ -1,14 +1,14 @@
-//! What `.ci/instructions` counts the instructions of.
+//! The operations whose instructions `.ci/instructions` counts.
 //!
 //! ```text
 //! instructions          # the names of the operations
 //! instructions NAME N   # does the operation N times 1,000 times, for N = 1 or 2
 //! ```
 //!
-//! Everything is prepared for both halves whatever N is, and the process ends without clean-up,
-//! so that the difference between the two runs is 1,000 operations and nothing else.
+//! Everything is prepared for both runs, whatever N is, and the process ends without clean-up, so
+//! that the difference between the runs is exactly 1,000 operations.
 //!
-//! Operations of `tokio` stand beside some of ours, under the same name.
+//! Some operations also exist for `tokio`, under the same name.
 
 mod job;
 mod tokio;
@@ -28,25 +28,27 @@ const OPERATIONS: [Operation; 25] = [
     ("publish, unobserved", publish_unobserved_but_retained),
     ("publish by a shared buffer, unobserved", publish_shared),
     ("tokio: publish, unobserved", tokio::publish_unobserved),
-    ("publish, observed, nobody waiting", publish_observed),
+    ("publish, observed, no task waiting", publish_observed),
     (
-        "tokio: publish, observed, nobody waiting",
+        "tokio: publish, observed, no task waiting",
         tokio::publish_observed,
     ),
     (
-        "publish by extend, observed, nobody waiting",
+        "publish by extend, observed, no task waiting",
         extend_observed,
     ),
     (
         "publish, observed, beside a stuck limited reader",
         publish_beside_stuck,
     ),
-    ("publish to one that waits", || publish_to_waiting(1)),
-    ("tokio: publish to one that waits", || {
+    ("publish to a waiting subscriber", || publish_to_waiting(1)),
+    ("tokio: publish to a waiting subscriber", || {
         tokio::publish_to_waiting(1)
     }),
-    ("publish to ten that wait", || publish_to_waiting(10)),
-    ("tokio: publish to ten that wait", || {
+    ("publish to ten waiting subscribers", || {
+        publish_to_waiting(10)
+    }),
+    ("tokio: publish to ten waiting subscribers", || {
         tokio::publish_to_waiting(10)
     }),
     ("try_recv, ready", receive_item),
@@ -125,8 +127,8 @@ fn extend_observed() -> Job {
     })
 }
 
-/// The stuck reader is over its limit from the start, so that the writer moves it on. The other one keeps
-/// the events: freeing them is not counted, as above.
+/// The stuck reader exceeds its limit from the start, so the writer moves it forward. The other
+/// reader keeps the events, so that freeing them is not counted.
 fn publish_beside_stuck() -> Job {
     let mut buffer = EventBuffer::new();
     let readers = (
@@ -140,7 +142,7 @@ fn publish_beside_stuck() -> Job {
     })
 }
 
-/// A buffer whose reader has 1,000 events before it.
+/// A buffer with a reader that has 1,000 unread events.
 fn filled() -> (EventBuffer<u64>, Subscription<u64>) {
     let mut buffer = EventBuffer::new();
     let reader = buffer.subscribe();

@@ -1,4 +1,4 @@
-//! What `tokio::sync::broadcast` takes for the same.
+//! The same operations with `tokio::sync::broadcast`.
 
 use std::hint::black_box;
 
@@ -6,7 +6,7 @@ use tokio::sync::broadcast::{Receiver, Sender};
 
 use super::job::{Job, TIMES, Task, publish_to_each, waiting};
 
-/// With room for all that is sent.
+/// A channel with room for everything that is sent.
 fn filled() -> (Sender<u64>, Receiver<u64>) {
     let (sender, receiver) = tokio::sync::broadcast::channel(TIMES as usize);
     for event in 0..TIMES {
@@ -15,7 +15,7 @@ fn filled() -> (Sender<u64>, Receiver<u64>) {
     (sender, receiver)
 }
 
-/// Refused if there is no receiver.
+/// Sends an event, which is refused if there is no receiver.
 fn send(sender: &Sender<u64>, event: u64) {
     let _ = black_box(sender.send(black_box(event)));
 }

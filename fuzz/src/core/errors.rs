@@ -1,4 +1,4 @@
-//! The library's answers as those of the model.
+//! Converts the library's errors to those of the model.
 
 use event_buffer::{
     LagExceeded, RecvError, RecvTimeoutError, SharedError, SpliceCycle, TryRecvError,
@@ -23,7 +23,7 @@ fn force_closed(reason: &SharedError) -> Nothing {
     }
     match failure(reason) {
         Failure::Number(n) => Nothing::ForceClosed(n),
-        Failure::Cycle => panic!("nobody closes for that reason"),
+        Failure::Cycle => panic!("not a reason of a close"),
     }
 }
 
@@ -36,7 +36,7 @@ impl From<TryRecvError> for Nothing {
             TryRecvError::Failed(error) => Self::Failed(failure(&error)),
             TryRecvError::ForceClosed(error) => force_closed(&error),
             TryRecvError::Lagged(items) => Self::Lagged(items),
-            other => panic!("not expected: {other}"),
+            other => panic!("unexpected: {other}"),
         };
         assert_eq!(is_final, nothing.is_final());
         nothing
@@ -59,7 +59,7 @@ impl From<RecvTimeoutError> for Nothing {
             RecvTimeoutError::Failed(error) => Self::Failed(failure(&error)),
             RecvTimeoutError::ForceClosed(error) => force_closed(&error),
             RecvTimeoutError::Lagged(items) => Self::Lagged(items),
-            other => panic!("not expected: {other}"),
+            other => panic!("unexpected: {other}"),
         };
         assert_eq!(is_final, nothing.is_final());
         nothing

@@ -1,5 +1,5 @@
-//! Foreign code that misbehaves on demand: fuses in the events' clone and drop, in iterators and in
-//! wakers, which panic or use the buffer.
+//! User code that misbehaves on demand. It has fuses in the clone and drop of events, in iterators
+//! and in wakers, which panic or use the buffer.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -7,7 +7,7 @@ use std::thread;
 
 use event_buffer::SharedBuffer;
 
-/// Where foreign code runs.
+/// The places where user code runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Spot {
     Clone,
@@ -18,9 +18,9 @@ pub(crate) enum Spot {
     WakerDrop,
     /// A watch's filter.
     Filter,
-    /// A snapshot's handler.
+    /// A snapshot handler.
     Handler,
-    /// An event's size.
+    /// The size of an event.
     ByteSize,
 }
 
@@ -36,73 +36,74 @@ pub(crate) const SPOTS: [Spot; 9] = [
     Spot::ByteSize,
 ];
 
-/// What it does there.
+/// What user code does there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Mischief {
+pub(crate) enum Misbehaviour {
     #[default]
     No,
-    /// The call after so many good ones panics.
+    /// Panics once, after this many calls that do not.
     PanicAfter(u8),
-    /// Each call of one step panics.
+    /// Panics at every call of one step.
     PanicAlways,
-    /// Each call of one step uses the shared buffer that the step is about.
+    /// Uses the step's shared buffer at every call of one step.
     Reenter,
 }
 
-/// What an injected panic carries.
+/// The payload of an injected panic.
 struct Injected;
 
 thread_local! {
-    static FUSES: [Cell<Mischief>; SPOTS.len()] = const { [const { Cell::new(Mischief::No) }; SPOTS.len()] };
-    /// The library runs, rather than the fuzzer's own code.
+    static FUSES: [Cell<Misbehaviour>; SPOTS.len()] =
+        const { [const { Cell::new(Misbehaviour::No) }; SPOTS.len()] };
+    /// Whether the library is running, rather than the fuzzer's own code.
     static ARMED: Cell<bool> = const { Cell::new(false) };
-    /// Which fuses have blown in this step, and which of them panicked.
+    /// The fuses that have blown in this step, and those that panicked.
     static BLOWN: Cell<u16> = const { Cell::new(0) };
     static PANICKED: Cell<u16> = const { Cell::new(0) };
     static ANY_PANICKED: Cell<bool> = const { Cell::new(false) };
-    /// Uses the shared buffer that the step is about.
+    /// Uses the step's shared buffer.
     static USE_SHARED: RefCell<Option<Box<dyn Fn()>>> = const { RefCell::new(None) };
 }
 
 pub(crate) fn reset() {
     for spot in SPOTS {
-        set(spot, Mischief::No);
+        set(spot, Misbehaviour::No);
     }
 }
 
-pub(crate) fn set(spot: Spot, mischief: Mischief) {
-    FUSES.with(|fuses| fuses[spot as usize].set(mischief));
+pub(crate) fn set(spot: Spot, misbehaviour: Misbehaviour) {
+    FUSES.with(|fuses| fuses[spot as usize].set(misbehaviour));
 }
 
-/// How many more events can be cloned before a clone panics.
+/// The number of events that can be cloned before a clone panics.
 pub(crate) fn good_clones() -> usize {
     match FUSES.with(|fuses| fuses[Spot::Clone as usize].get()) {
-        Mischief::PanicAfter(left) => left.into(),
-        Mischief::PanicAlways => 0,
-        Mischief::No | Mischief::Reenter => usize::MAX,
+        Misbehaviour::PanicAfter(left) => left.into(),
+        Misbehaviour::PanicAlways => 0,
+        Misbehaviour::No | Misbehaviour::Reenter => usize::MAX,
     }
 }
 
-/// Called by foreign code, last: it may panic.
+/// Called last by user code, since it may panic.
 pub(crate) fn trip(spot: Spot) {
     if !ARMED.get() {
         return;
     }
-    let mischief = FUSES.with(|fuses| fuses[spot as usize].get());
-    match mischief {
-        Mischief::No => {}
-        Mischief::PanicAfter(left @ 1..) => set(spot, Mischief::PanicAfter(left - 1)),
-        // A second panic would be an abort, whatever the library does.
-        Mischief::PanicAfter(_) | Mischief::PanicAlways if thread::panicking() => {}
-        Mischief::PanicAfter(_) => {
-            set(spot, Mischief::No);
+    let misbehaviour = FUSES.with(|fuses| fuses[spot as usize].get());
+    match misbehaviour {
+        Misbehaviour::No => {}
+        Misbehaviour::PanicAfter(left @ 1..) => set(spot, Misbehaviour::PanicAfter(left - 1)),
+        // A second panic would abort, whatever the library does.
+        Misbehaviour::PanicAfter(_) | Misbehaviour::PanicAlways if thread::panicking() => {}
+        Misbehaviour::PanicAfter(_) => {
+            set(spot, Misbehaviour::No);
             injected_panic(spot)
         }
-        Mischief::PanicAlways => {
+        Misbehaviour::PanicAlways => {
             blow(spot);
             injected_panic(spot)
         }
-        Mischief::Reenter => {
+        Misbehaviour::Reenter => {
             blow(spot);
             reenter();
         }
@@ -116,7 +117,7 @@ fn blow(spot: Spot) {
 fn injected_panic(spot: Spot) -> ! {
     PANICKED.set(PANICKED.get() | 1 << spot as u16);
     ANY_PANICKED.set(true);
-    // Not `panic!`: libFuzzer's hook would abort.
+    // `panic!` would call libFuzzer's hook, which aborts.
     resume_unwind(Box::new(Injected))
 }
 
@@ -130,14 +131,14 @@ fn reenter() {
     ARMED.set(armed);
 }
 
-/// Only looks, so that the model need not know. If a lock is held this hangs.
+/// Reads the buffer without changing it, so that the model is unaffected. Hangs if a lock is held.
 fn look_at<T>(shared: &SharedBuffer<T>) {
     let mut reader = shared.subscribe_from_start();
     while reader.try_recv().is_ok() {}
     drop((reader, shared.latest(), shared.tail(), shared.retained()));
 }
 
-/// The library panicked, as it should, because of foreign code at these spots.
+/// The library panicked, as expected, because user code at these spots did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Panicked(u16);
 
@@ -147,17 +148,17 @@ impl Panicked {
     }
 }
 
-/// Whether foreign code has panicked since this was asked last.
+/// Whether user code has panicked since the last call.
 pub(crate) fn has_panicked() -> bool {
     ANY_PANICKED.take()
 }
 
-/// Runs a call of the library, in which foreign code may misbehave.
+/// Runs a call of the library, in which user code may misbehave.
 pub(crate) fn act<R>(call: impl FnOnce() -> R) -> Result<R, Panicked> {
     act_with::<(), R>(None, call)
 }
 
-/// The same where the call is about a shared buffer.
+/// Like `act`, for a call that uses a shared buffer.
 pub(crate) fn act_with<T: 'static, R>(
     shared: Option<SharedBuffer<T>>,
     call: impl FnOnce() -> R,
@@ -166,7 +167,7 @@ pub(crate) fn act_with<T: 'static, R>(
     BLOWN.set(0);
     PANICKED.set(0);
     ARMED.set(true);
-    let answer = catch_unwind(AssertUnwindSafe(call));
+    let result = catch_unwind(AssertUnwindSafe(call));
     ARMED.set(false);
     drop(USE_SHARED.take());
     let blown = BLOWN.get();
@@ -174,9 +175,9 @@ pub(crate) fn act_with<T: 'static, R>(
         .into_iter()
         .filter(|&spot| blown & 1 << spot as u16 != 0)
     {
-        set(spot, Mischief::No);
+        set(spot, Misbehaviour::No);
     }
-    answer.map_err(|panic| {
+    result.map_err(|panic| {
         if !panic.is::<Injected>() {
             resume_unwind(panic);
         }
