@@ -11,6 +11,7 @@
 //! Some operations also exist for `tokio`, under the same name.
 
 mod job;
+mod publisher;
 mod tokio;
 
 use std::hint::black_box;
@@ -23,7 +24,7 @@ use job::{Job, TIMES, Task, publish_to_each, waiting};
 
 type Operation = (&'static str, fn() -> Job);
 
-const OPERATIONS: [Operation; 25] = [
+const OPERATIONS: [Operation; 30] = [
     ("publish, unobserved, Replay::None", publish_unobserved),
     ("publish, unobserved", publish_unobserved_but_retained),
     ("publish by a shared buffer, unobserved", publish_shared),
@@ -73,6 +74,24 @@ const OPERATIONS: [Operation; 25] = [
     (
         "Stream, waiting: publish, wake, receive, wait",
         wait_as_stream,
+    ),
+    (
+        "publisher: commit, unwatched, no history",
+        publisher::commit_unwatched,
+    ),
+    (
+        "publisher: commit, watched, no task waiting",
+        publisher::commit_watched,
+    ),
+    ("publisher: commit, wake, receive, wait, no history", || {
+        publisher::wait(0)
+    }),
+    ("publisher: commit, wake, receive, wait", || {
+        publisher::wait(100)
+    }),
+    (
+        "publisher: subscribe and drop a watch",
+        publisher::subscribe,
     ),
 ];
 
