@@ -118,7 +118,7 @@ async fn follow(
 #[tokio::test(flavor = "multi_thread")]
 async fn viewers_change_nodes_while_nats_is_restarted_and_purged() {
     const LINES: usize = 1_500;
-    let viewers = size("LIVE_VIEWERS", 40).min(100);
+    let viewers = size("LIVE_VIEWERS", 100).min(100);
     let mut nats = Nats::start(free_port()).await;
     let url = nats.url();
     let a = Server::start(&["--nats", &url, "--any-command"]).await;
@@ -216,8 +216,10 @@ async fn a_node_without_nats_does_not_start() {
 async fn a_node_that_comes_late_resumes_what_it_has_never_served() {
     let nats = Nats::start(free_port()).await;
     let url = nats.url();
-    let first = Server::start(&["--nats", &url]).await;
-    let key = first.job("seq 1 5000").await;
+    let first = Server::start(&["--nats", &url, "--any-command"]).await;
+    let script = nats.folder.join("in-parts.sh");
+    std::fs::write(&script, "seq 1 2500; sleep 1; seq 2501 5000").unwrap();
+    let key = first.job(&format!("sh {}", script.display())).await;
     let expected: Vec<String> = (1..=5_000).map(|n| n.to_string()).collect();
     let mut view = View::of(&Arc::new(expected));
     let mut events = watch(first.address, &key, None).await;
