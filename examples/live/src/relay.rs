@@ -506,10 +506,10 @@ impl Reader {
             }
             messages.push(message);
         }
-        match messages.is_empty() {
-            true => Err("NATS sends no messages".into()),
-            false => Ok(Some(messages)),
+        if messages.is_empty() {
+            return Err("NATS sends no messages".into());
         }
+        Ok(Some(messages))
     }
 }
 

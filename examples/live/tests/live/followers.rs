@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 
-use crate::support::{Events, Server, View, size, socket};
+use crate::support::{Events, Server, View, size, socket, surely};
 
 /// Each is the command of five jobs.
 const COMMANDS: [&str; 4] = ["find /usr", "seq 1 200000", "dpkg -l", "ls -la /usr/bin"];
@@ -71,7 +71,7 @@ async fn each_viewer_gets_each_line_once_and_in_order() {
         }
     }
     let (mut resumed, mut resets, mut lines) = (0, 0, 0);
-    for view in join_all(following).await {
+    for view in surely(join_all(following)).await {
         let view = view.unwrap();
         resumed += view.resumed;
         resets += view.resets;
@@ -116,7 +116,8 @@ async fn a_viewer_that_is_cut_off_before_the_end_gets_it_however_late() {
     // The end leaves the history, in which each commit has at most a hundred lines.
     let long = server.job("seq 1 210000").await;
     socket(server.address, &format!("key={long}")).await;
-    assert!(follow(server.address, key, view, 0).await.is_complete);
+    let followed = surely(follow(server.address, key, view, 0)).await;
+    assert!(followed.is_complete);
 }
 
 #[tokio::test]

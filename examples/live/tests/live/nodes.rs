@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::process::{Child, Command};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
-use crate::support::{Events, Server, View, request, size};
+use crate::support::{Events, Server, View, request, size, surely};
 
 /// A NATS server with a folder of its own.
 struct Nats {
@@ -149,7 +149,7 @@ async fn viewers_change_nodes_while_nats_is_restarted_and_purged() {
     while request(a.address, "GET", "/jobs", "").await.0 != 503 {}
     nats.start_again().await;
     let (mut resumed, mut resets) = (0, 0);
-    for view in join_all(following).await {
+    for view in surely(join_all(following)).await {
         let view = view.unwrap();
         resumed += view.resumed;
         resets += view.resets;
@@ -251,9 +251,13 @@ async fn snapshots_that_nobody_waits_for_leave_nothing_in_nats() {
         events.next().await.unwrap();
     }
     // One is the node's own.
-    while stream.info().await.unwrap().state.consumer_count > 1 {
-        sleep(Duration::from_millis(20)).await;
-    }
+    let left = async {
+        while stream.info().await.unwrap().state.consumer_count > 1 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    // Less than the minute after which NATS forgets them by itself.
+    { timeout(Duration::from_secs(30), left).await }.expect("consumers are left");
 }
 
 #[tokio::test]
@@ -276,18 +280,21 @@ async fn the_jobs_of_a_node_that_died_are_lost_on_the_others() {
     }
     let number = |key: &str| key.strip_prefix("job/").unwrap().to_owned();
     let lost = format!("\"job\":{},", number(&key));
-    loop {
-        let message = table.next().await.expect("it is not disturbed");
-        let text = message.data.to_string();
-        if text.contains(&lost) && text.contains("\"lost\"") {
-            break;
+    let is_lost = async {
+        loop {
+            let message = table.next().await.expect("it is not disturbed");
+            let text = message.data.to_string();
+            if text.contains(&lost) && text.contains("\"lost\"") {
+                break;
+            }
         }
-    }
+    };
+    surely(is_lost).await;
     // A job that writes nothing is not lost as long as its node is there.
     let (_, rows) = request(second.address, "GET", "/jobs", "").await;
     let rows: serde_json::Value = serde_json::from_str(&rows).unwrap();
     let row = { rows.as_array().unwrap().iter() }
-        .find(|row| row["job"].to_string() == number(&alive))
+        .find(|row| row["job"].as_u64() == number(&alive).parse().ok())
         .unwrap();
     assert_eq!(row["state"], "running");
 }

@@ -1,6 +1,6 @@
 //! Jobs that have left the table.
 
-use crate::support::{Events, Server, request};
+use crate::support::{Events, Server, request, surely};
 
 /// Runs more jobs on `server` than it keeps, and looks at them on `other`.
 pub(crate) async fn old_jobs_leave_the_table(server: &Server, other: &Server) {
@@ -24,7 +24,7 @@ pub(crate) async fn old_jobs_leave_the_table(server: &Server, other: &Server) {
             break;
         }
     }
-    is_gone(other, &first).await;
+    surely(is_gone(other, &first)).await;
     // A viewer that comes back gets the same answer as one that is new.
     let query = format!("key={first}");
     let again = Events::watch(other.address, &query, place.as_deref()).await;
@@ -60,6 +60,6 @@ async fn a_viewer_of_a_job_that_is_removed_is_closed() {
     let key = server.job("sleep 0.3").await;
     let query = format!("key={key}&key=jobs");
     let mut events = Events::watch(server.address, &query, None).await.unwrap();
-    while events.next().await.is_some() {}
-    is_gone(&server, &key).await;
+    surely(async { while events.next().await.is_some() {} }).await;
+    surely(is_gone(&server, &key)).await;
 }
