@@ -20,6 +20,11 @@ pub enum Key {
 pub enum Event {
     /// A new row of the table, or one that replaces the row of this number.
     Row(Job),
+    /// A job has left the table, and its output is gone.
+    Removed {
+        /// The number of the job.
+        removed: u64,
+    },
     /// A line of output.
     Line(Line),
 }
@@ -51,6 +56,8 @@ pub enum State {
     Succeeded,
     /// It has ended otherwise: how, in words.
     Failed(String),
+    /// Its node has not reported it for a while, and is assumed to be dead.
+    Lost,
 }
 
 /// A line of a job's output.

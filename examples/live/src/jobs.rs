@@ -1,5 +1,7 @@
-//! Running jobs.
+//! Running jobs, and noticing those that nobody runs any longer.
 
+use std::collections::HashMap;
+use std::convert::Infallible;
 use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -21,13 +23,21 @@ const BATCH: usize = 16 * 1_024;
 /// The most lines of a commit. History and lag are counted in commits, so it bounds what they keep.
 const LINES: usize = 100;
 
-/// How often the row of a job that is running changes.
+/// How often the row of a job that is writing changes.
 const ROW: Duration = Duration::from_secs(1);
+
+/// How often the row of a running job changes if it writes nothing, so that nodes see it is alive.
+const BEAT: Duration = Duration::from_secs(5);
+
+/// For how many beats a row may stay the same before its job is taken for lost.
+const MISSED: u32 = 3;
 
 /// What a process has written, cut into lines.
 type Batch = (bool, Vec<Box<str>>);
 
 /// Starts a job, and returns its number. It runs until it ends by itself.
+///
+/// Of the jobs that have ended, the table keeps the last `keep`.
 ///
 /// # Errors
 ///
@@ -36,6 +46,7 @@ pub(crate) async fn start(
     log: Arc<Log>,
     line: String,
     mut command: Command,
+    keep: usize,
 ) -> Result<u64, BoxError> {
     let process = command
         .stdin(Stdio::null())
@@ -60,6 +71,10 @@ pub(crate) async fn start(
         if let Err(error) = follow(&log, row, process).await {
             warn!(number, error, "job lost");
         }
+        if let Err(error) = log.trim(keep).await {
+            // The next job that ends tries again.
+            warn!(error, "cannot remove old jobs");
+        }
     });
     Ok(number)
 }
@@ -78,7 +93,7 @@ async fn follow(log: &Log, mut row: Job, mut process: Child) -> Result<(), BoxEr
     }
     let mut ticks = interval(ROW);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut told = 0;
+    let (mut told, mut at) = (0, Instant::now());
     loop {
         tokio::select! {
             batch = written.recv() => {
@@ -93,8 +108,8 @@ async fn follow(log: &Log, mut row: Job, mut process: Child) -> Result<(), BoxEr
                     log.append(row.job, lines).await?;
                 }
             }
-            _ = ticks.tick() => if told != row.lines {
-                told = row.lines;
+            _ = ticks.tick() => if told != row.lines || at.elapsed() >= BEAT {
+                (told, at) = (row.lines, Instant::now());
                 row.took = took();
                 log.change(row.clone()).await?;
             }
@@ -106,6 +121,43 @@ async fn follow(log: &Log, mut row: Job, mut process: Child) -> Result<(), BoxEr
     let job = row.job;
     log.change(row).await?;
     log.complete(job).await
+}
+
+/// Marks jobs as lost whose rows no longer change: the node that ran them is dead.
+///
+/// Time counts only while this node can read the table. If NATS is away, nodes that are alive
+/// cannot report either.
+pub(crate) async fn find_lost(log: &Log) -> Infallible {
+    let mut seen: HashMap<u64, (Job, u32)> = HashMap::new();
+    let mut beats = interval(BEAT);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        beats.tick().await;
+        let Ok(mut rows) = log.table().await else {
+            continue;
+        };
+        rows.retain(|row| row.state == State::Running);
+        let missed = rows.into_iter().map(|row| match seen.get(&row.job) {
+            Some((last, missed)) if *last == row => (row, missed + 1),
+            _ => (row, 0),
+        });
+        seen = missed
+            .map(|(row, missed)| (row.job, (row, missed)))
+            .collect();
+        for (row, _) in seen.values().filter(|(_, missed)| *missed >= MISSED) {
+            warn!(number = row.job, "its node does not report it: job lost");
+            let state = State::Lost;
+            let marked = log
+                .change(Job {
+                    state,
+                    ..row.clone()
+                })
+                .await;
+            if let Err(error) = marked.and(log.complete(row.job).await) {
+                warn!(number = row.job, error, "cannot mark the job as lost");
+            }
+        }
+    }
 }
 
 /// Reads what a process writes, and sends on what there is, cut into lines.

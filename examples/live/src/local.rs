@@ -103,8 +103,18 @@ impl Local {
         self.publisher.complete(&Key::Output(job));
     }
 
+    pub(crate) fn remove(&self, job: u64) {
+        let mut state = lock(&self.state);
+        state.outputs.remove(&job);
+        if state.rows.remove(&job).is_some() {
+            let removed = Event::Removed { removed: job };
+            self.publish(&mut state, [(Key::Jobs, removed)]);
+            self.publisher.forget(&Key::Output(job));
+        }
+    }
+
     fn publish(&self, state: &mut Jobs, events: impl IntoIterator<Item = (Key, Event)>) {
-        // After a shutdown it is refused, and nobody watches.
+        // It is refused only after a shutdown, when no watch is left.
         if let Ok(index) = self.publisher.publish_next(events) {
             state.index = index;
         }

@@ -1,11 +1,12 @@
 //! Where jobs put what they write.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::collections::BTreeMap;
 
-use event_buffer::publisher::{BoxError, Publisher, Resume};
+use event_buffer::publisher::{BoxError, Publisher, Request, Resume, Update};
+use futures::{FutureExt, StreamExt};
 
 use crate::HISTORY;
-use crate::event::{Event, Job, Key, Line};
+use crate::event::{Event, Job, Key, Line, State};
 use crate::local::Local;
 use crate::relay::{Kind, Relay, Topic};
 
@@ -15,12 +16,7 @@ pub enum Log {
     #[allow(private_interfaces)]
     Local(Local),
     /// The log is one that several nodes share.
-    Shared {
-        /// To which jobs publish.
-        relay: Box<Relay<Key, Event>>,
-        /// The greatest number of a job that this node knows of.
-        greatest: AtomicU64,
-    },
+    Shared(Box<Relay<Key, Event>>),
 }
 
 impl Topic for Key {
@@ -46,14 +42,13 @@ impl Log {
     /// NATS cannot be reached, or has no `JetStream`.
     pub async fn shared(nats: &str) -> Result<Self, BoxError> {
         let relay = Box::new(Relay::start(nats, "live", HISTORY).await?);
-        let greatest = AtomicU64::new(0);
-        Ok(Self::Shared { relay, greatest })
+        Ok(Self::Shared(relay))
     }
 
     pub(crate) fn publisher(&self) -> &Publisher<Key, Event> {
         match self {
             Self::Local(local) => local.publisher(),
-            Self::Shared { relay, .. } => relay.publisher(),
+            Self::Shared(relay) => relay.publisher(),
         }
     }
 
@@ -61,7 +56,58 @@ impl Log {
     pub(crate) async fn read_up_to(&self, place: Resume) {
         match self {
             Self::Local(_) => {}
-            Self::Shared { relay, .. } => relay.read_up_to(place).await,
+            Self::Shared(relay) => relay.read_up_to(place).await,
+        }
+    }
+
+    /// Returns the table as it is now.
+    pub(crate) async fn table(&self) -> Result<Vec<Job>, BoxError> {
+        let mut rows = BTreeMap::new();
+        let mut take = |event: &Event| match event {
+            Event::Row(row) => _ = rows.insert(row.job, row.clone()),
+            Event::Removed { removed } => _ = rows.remove(removed),
+            Event::Line(_) => {}
+        };
+        let mut watch = self.publisher().subscribe(Request::new(Key::Jobs));
+        while let Some(update) = watch.next().await {
+            match update? {
+                Update::Snapshot(part) => part.iter().for_each(&mut take),
+                Update::EndOfSnapshot { .. } => break,
+                _ => {}
+            }
+        }
+        // A cached snapshot is older: what has changed since is there.
+        while let Some(Some(Ok(update))) = watch.next().now_or_never() {
+            if let Update::Events(commit) = update {
+                commit.iter().for_each(&mut take);
+            }
+        }
+        Ok(rows.into_values().collect())
+    }
+
+    /// Removes the oldest jobs that have ended, except `keep` of them.
+    pub(crate) async fn trim(&self, keep: usize) -> Result<(), BoxError> {
+        let mut rows = self.table().await?;
+        rows.retain(|row| row.state != State::Running);
+        for row in &rows[..rows.len().saturating_sub(keep)] {
+            self.remove(row.job).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes a row of the table, and the job's output.
+    async fn remove(&self, job: u64) -> Result<(), BoxError> {
+        match self {
+            Self::Local(local) => {
+                local.remove(job);
+                Ok(())
+            }
+            Self::Shared(relay) => {
+                let removed = Event::Removed { removed: job };
+                relay.remove(Key::Jobs, &job.to_string(), removed).await?;
+                relay.forget(Key::Output(job)).await?;
+                Ok(())
+            }
         }
     }
 
@@ -69,16 +115,22 @@ impl Log {
     pub(crate) async fn create(&self, row: impl Fn(u64) -> Job) -> Result<u64, BoxError> {
         match self {
             Self::Local(local) => Ok(local.create(row)?),
-            Self::Shared { relay, greatest } => loop {
+            Self::Shared(relay) => {
+                // The job that began last is never removed, so no number is used twice.
+                let rows = self.table().await?;
+                let mut job = 1 + rows.iter().map(|row| row.job).max().unwrap_or(0);
                 // Other nodes take numbers, too.
-                let job = greatest.fetch_add(1, Relaxed) + 1;
-                let event = Event::Row(row(job));
-                if relay.create(Key::Jobs, &job.to_string(), event).await? {
-                    // From now on there is an output that can be watched.
-                    relay.append(Key::Output(job), Vec::new()).await?;
-                    return Ok(job);
+                loop {
+                    let (item, event) = (job.to_string(), Event::Row(row(job)));
+                    if relay.create(Key::Jobs, &item, event).await?.is_some() {
+                        break;
+                    }
+                    job += 1;
                 }
-            },
+                // From now on there is an output that can be watched.
+                relay.append(Key::Output(job), Vec::new()).await?;
+                Ok(job)
+            }
         }
     }
 
@@ -89,9 +141,10 @@ impl Log {
                 local.change(row);
                 Ok(())
             }
-            Self::Shared { relay, .. } => {
+            Self::Shared(relay) => {
                 let item = row.job.to_string();
-                relay.set(Key::Jobs, &item, Event::Row(row)).await
+                relay.set(Key::Jobs, &item, Event::Row(row)).await?;
+                Ok(())
             }
         }
     }
@@ -100,21 +153,27 @@ impl Log {
     pub(crate) async fn append(&self, job: u64, lines: Vec<Line>) -> Result<(), BoxError> {
         match self {
             Self::Local(local) => Ok(local.append(job, lines)?),
-            Self::Shared { relay, .. } => {
+            Self::Shared(relay) => {
                 let lines = lines.into_iter().map(Event::Line).collect();
-                relay.append(Key::Output(job), lines).await
+                relay.append(Key::Output(job), lines).await?;
+                Ok(())
             }
         }
     }
 
-    /// Ends a job's output.
+    /// Ends a job's output, and waits until this node's watches know.
     pub(crate) async fn complete(&self, job: u64) -> Result<(), BoxError> {
         match self {
             Self::Local(local) => {
                 local.complete(job);
                 Ok(())
             }
-            Self::Shared { relay, .. } => relay.complete(Key::Output(job)).await,
+            Self::Shared(relay) => {
+                let index = relay.complete(Key::Output(job)).await?;
+                let epoch = relay.publisher().epoch();
+                relay.read_up_to(Resume { epoch, index }).await;
+                Ok(())
+            }
         }
     }
 }

@@ -12,15 +12,17 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-const USAGE: &str = "usage: live [--listen ADDRESS:PORT] [--nats URL] [--any-command]
+const USAGE: &str = "usage: live [--listen ADDRESS:PORT] [--nats URL] [--keep N] [--any-command]
 
-  --listen       where to serve; 127.0.0.1:8080 if not said
-  --nats         the NATS server with JetStream that all nodes share; none if not said
+  --listen       where to serve; 127.0.0.1:8080 by default
+  --nats         the NATS server with JetStream that all nodes share; none by default
+  --keep         how many jobs that have ended stay in the table; 200 by default
   --any-command  run any command, not only those of the list; on loopback only";
 
 struct Settings {
     listen: SocketAddr,
     nats: Option<String>,
+    keep: usize,
     any_command: bool,
 }
 
@@ -56,6 +58,7 @@ async fn run() -> Result<(), Box<dyn Error + Send + Sync>> {
     let app = App {
         log: Arc::new(log),
         any_command: settings.any_command,
+        keep: settings.keep,
     };
     println!("http://{}", listener.local_addr()?);
     // So that the page is alive.
@@ -71,6 +74,7 @@ fn settings(mut args: impl Iterator<Item = String>) -> Result<Settings, String> 
     let mut settings = Settings {
         listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
         nats: None,
+        keep: 200,
         any_command: false,
     };
     while let Some(arg) = args.next() {
@@ -82,6 +86,11 @@ fn settings(mut args: impl Iterator<Item = String>) -> Result<Settings, String> 
                 settings.listen = parsed.map_err(|error| format!("{address}: {error}"))?;
             }
             "--nats" => settings.nats = Some(value()?),
+            "--keep" => {
+                let keep = value()?;
+                let parsed = keep.parse();
+                settings.keep = parsed.map_err(|error| format!("--keep {keep}: {error}"))?;
+            }
             "--any-command" => settings.any_command = true,
             _ => return Err(format!("no such argument: {arg}\n{USAGE}")),
         }

@@ -13,8 +13,7 @@ use axum::routing::{delete, get};
 use axum::serve::{Listener, ListenerExt};
 use axum::{Json, Router, middleware};
 use event_buffer::LagLimit;
-use event_buffer::publisher::{OverLimit, Publisher, Request, Update, Watch};
-use futures::StreamExt;
+use event_buffer::publisher::{OverLimit, Publisher, Request, Watch};
 use serde::Serialize;
 use socket2::SockRef;
 use tokio::net::TcpListener;
@@ -41,6 +40,8 @@ pub struct App {
     pub log: Arc<Log>,
     /// Any command may run, not only those of the allow-list.
     pub any_command: bool,
+    /// How many jobs that have ended the table keeps.
+    pub keep: usize,
 }
 
 impl App {
@@ -71,7 +72,7 @@ impl App {
         let line = line.trim();
         let command = command::parse(line, self.any_command)
             .map_err(|refused| (StatusCode::FORBIDDEN, refused.to_string()))?;
-        jobs::start(Arc::clone(&self.log), line.to_owned(), command)
+        jobs::start(Arc::clone(&self.log), line.to_owned(), command, self.keep)
             .await
             .map_err(|error| (StatusCode::SERVICE_UNAVAILABLE, error.to_string()))
     }
@@ -103,6 +104,8 @@ pub async fn serve(
 ) -> io::Result<()> {
     let publisher = app.publisher().clone();
     let marks = mark_progress(publisher.clone());
+    let log = Arc::clone(&app.log);
+    let lost = jobs::find_lost(&log);
     let (ending, ended) = tokio::sync::oneshot::channel();
     let shutdown = async move {
         shutdown.await;
@@ -121,6 +124,7 @@ pub async fn serve(
         served = serving.into_future() => served,
         () = patience => Ok(()),
         never = marks => match never {},
+        never = lost => match never {},
     }
 }
 
@@ -181,28 +185,15 @@ struct Row {
     viewers: usize,
 }
 
-/// Responds with the table as it is: a watch, as far as its snapshot.
+/// Responds with the table as it is.
 async fn table(State(app): State<App>) -> Result<impl IntoResponse, (StatusCode, String)> {
-    let mut rows = Vec::new();
-    let mut watch = app.publisher().subscribe(Request::new(Key::Jobs));
-    while let Some(update) = watch.next().await {
-        let refused =
-            |error: &dyn std::error::Error| (StatusCode::SERVICE_UNAVAILABLE, error.to_string());
-        match update.map_err(|error| refused(&error))? {
-            Update::Snapshot(part) => {
-                rows.extend(part.iter().filter_map(|event| match event {
-                    Event::Row(job) => Some(Row {
-                        job: job.clone(),
-                        viewers: app.publisher().watchers(&Key::Output(job.job)),
-                    }),
-                    Event::Line(_) => None,
-                }));
-            }
-            Update::EndOfSnapshot { .. } => break,
-            _ => {}
-        }
-    }
-    Ok(Json(rows))
+    let rows = { app.log.table().await }
+        .map_err(|error| (StatusCode::SERVICE_UNAVAILABLE, error.to_string()))?;
+    let rows = rows.into_iter().map(|job| Row {
+        viewers: app.publisher().watchers(&Key::Output(job.job)),
+        job,
+    });
+    Ok(Json(rows.collect::<Vec<_>>()))
 }
 
 /// Closes the watches of a viewer's session. It may come back, and resumes.

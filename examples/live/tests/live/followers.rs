@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 
-use crate::support::{Events, Server, View, size, socket};
+use crate::support::{Events, Server, View, size, socket, surely};
 
-const COMMANDS: [&str; 4] = ["find /usr/bin", "seq 1 20000", "dpkg -l", "ls -la /usr/lib"];
-const LARGE: [&str; 4] = ["find /usr", "seq 1 200000", "dpkg -l", "ls -la /usr/bin"];
+/// Each is the command of five jobs.
+const COMMANDS: [&str; 4] = ["find /usr", "seq 1 200000", "dpkg -l", "ls -la /usr/bin"];
 
 /// What a command writes when it is run here.
 fn output(line: &str) -> Arc<Vec<String>> {
@@ -52,13 +52,12 @@ async fn follow(server: std::net::SocketAddr, key: String, mut view: View, seed:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_viewer_gets_each_line_once_and_in_order() {
-    let viewers = size("LIVE_VIEWERS", 60);
-    let commands = if viewers >= 300 { LARGE } else { COMMANDS };
+    let viewers = size("LIVE_VIEWERS", 300);
     let server = Server::start(&[]).await;
-    let outputs = commands.map(output);
+    let outputs = COMMANDS.map(output);
     let mut following = Vec::new();
     for job in 0..20 {
-        let key = server.job(commands[job % 4]).await;
+        let key = server.job(COMMANDS[job % 4]).await;
         for viewer in (job..viewers).step_by(20) {
             // A third of them, spread over the jobs.
             let seed = if (viewer / 20 + job) % 3 == 0 {
@@ -71,14 +70,19 @@ async fn each_viewer_gets_each_line_once_and_in_order() {
             following.push(tokio::spawn(follow));
         }
     }
-    let (mut resumed, mut resets) = (0, 0);
-    for view in join_all(following).await {
+    let (mut resumed, mut resets, mut lines) = (0, 0, 0);
+    for view in surely(join_all(following)).await {
         let view = view.unwrap();
         resumed += view.resumed;
         resets += view.resets;
+        lines += view.received;
     }
-    println!("{viewers} viewers resumed {resumed} times and began anew {resets} times");
-    assert!(resumed > 0, "nobody came back");
+    println!(
+        "{viewers} viewers of 20 jobs got {lines} lines: resumed {resumed} times, started over \
+         {resets} times, memory {} KiB",
+        server.resident()
+    );
+    assert!(resumed > 0, "no viewer came back");
 }
 
 #[tokio::test]
@@ -95,6 +99,25 @@ async fn a_late_viewer_gets_the_output_and_its_end_over_websocket() {
         assert!(view.is_complete);
         assert_eq!(code, Some(1000));
     }
+}
+
+#[tokio::test]
+async fn a_viewer_that_is_cut_off_before_the_end_gets_it_however_late() {
+    let server = Server::start(&[]).await;
+    let key = server.job("echo first").await;
+    let mut view = View::of(&output("echo first"));
+    socket(server.address, &format!("key={key}")).await;
+    let mut events = { Events::watch(server.address, &format!("key={key}"), None).await }.unwrap();
+    // Cut off between the snapshot and the end.
+    while view.is_empty() {
+        view.receive(events.next().await.unwrap());
+    }
+    drop(events);
+    // The end leaves the history, in which each commit has at most a hundred lines.
+    let long = server.job("seq 1 210000").await;
+    socket(server.address, &format!("key={long}")).await;
+    let followed = surely(follow(server.address, key, view, 0)).await;
+    assert!(followed.is_complete);
 }
 
 #[tokio::test]

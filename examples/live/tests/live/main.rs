@@ -3,5 +3,6 @@
 mod bad_input;
 mod followers;
 mod nodes;
+mod removed;
 mod stuck;
 mod support;

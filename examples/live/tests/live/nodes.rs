@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::process::{Child, Command};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
-use crate::support::{Events, Server, View, size};
+use crate::support::{Events, Server, View, request, size, surely};
 
 /// A NATS server with a folder of its own.
 struct Nats {
@@ -53,8 +53,11 @@ impl Nats {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    async fn restart(&mut self) {
+    async fn stop(&mut self) {
         self.process.kill().await.unwrap();
+    }
+
+    async fn start_again(&mut self) {
         self.process = Self::process(self.port, &self.folder).await;
     }
 }
@@ -115,7 +118,7 @@ async fn follow(
 #[tokio::test(flavor = "multi_thread")]
 async fn viewers_change_nodes_while_nats_is_restarted_and_purged() {
     const LINES: usize = 1_500;
-    let viewers = size("LIVE_VIEWERS", 40).min(100);
+    let viewers = size("LIVE_VIEWERS", 100).min(100);
     let mut nats = Nats::start(free_port()).await;
     let url = nats.url();
     let a = Server::start(&["--nats", &url, "--any-command"]).await;
@@ -141,14 +144,23 @@ async fn viewers_change_nodes_while_nats_is_restarted_and_purged() {
     while received.load(Relaxed) < viewers * 100 {
         sleep(Duration::from_millis(20)).await;
     }
-    nats.restart().await;
+    nats.stop().await;
+    // A node says so, and does not hang.
+    while request(a.address, "GET", "/jobs", "").await.0 != 503 {}
+    nats.start_again().await;
     let (mut resumed, mut resets) = (0, 0);
-    for view in join_all(following).await {
+    for view in surely(join_all(following)).await {
         let view = view.unwrap();
         resumed += view.resumed;
         resets += view.resets;
     }
-    println!("{viewers} viewers changed nodes: {resumed} times resumed, {resets} begun anew");
+    let events = received.load(Relaxed);
+    println!(
+        "{viewers} viewers got {events} events on two nodes: resumed {resumed} times, started \
+         over {resets} times, memory {} and {} KiB",
+        a.resident(),
+        b.resident()
+    );
     assert!(resumed > viewers, "{resumed}");
     // A reset is right, too: the history may be too short for a viewer that was away too long.
     assert!(resets < resumed / 10, "{resets} of {resumed}");
@@ -204,8 +216,10 @@ async fn a_node_without_nats_does_not_start() {
 async fn a_node_that_comes_late_resumes_what_it_has_never_served() {
     let nats = Nats::start(free_port()).await;
     let url = nats.url();
-    let first = Server::start(&["--nats", &url]).await;
-    let key = first.job("seq 1 5000").await;
+    let first = Server::start(&["--nats", &url, "--any-command"]).await;
+    let script = nats.folder.join("in-parts.sh");
+    std::fs::write(&script, "seq 1 2500; sleep 1; seq 2501 5000").unwrap();
+    let key = first.job(&format!("sh {}", script.display())).await;
     let expected: Vec<String> = (1..=5_000).map(|n| n.to_string()).collect();
     let mut view = View::of(&Arc::new(expected));
     let mut events = watch(first.address, &key, None).await;
@@ -221,4 +235,85 @@ async fn a_node_that_comes_late_resumes_what_it_has_never_served() {
         view.receive(message);
     }
     assert!(view.resumed == 1 && view.is_complete);
+}
+
+#[tokio::test]
+async fn snapshots_that_nobody_waits_for_leave_nothing_in_nats() {
+    let nats = Nats::start(free_port()).await;
+    let server = Server::start(&["--nats", &nats.url()]).await;
+    let key = server.job("seq 1 20000").await;
+    let client = async_nats::connect(nats.url()).await.unwrap();
+    let stream = async_nats::jetstream::new(client).get_stream("live").await;
+    let mut stream = stream.unwrap();
+    for _ in 0..100 {
+        let mut events = watch(server.address, &key, None).await;
+        // Dropped within the snapshot.
+        events.next().await.unwrap();
+    }
+    // One is the node's own.
+    let left = async {
+        while stream.info().await.unwrap().state.consumer_count > 1 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    // Less than the minute after which NATS forgets them by itself.
+    { timeout(Duration::from_secs(30), left).await }.expect("consumers are left");
+}
+
+#[tokio::test]
+async fn the_jobs_of_a_node_that_died_are_lost_on_the_others() {
+    let nats = Nats::start(free_port()).await;
+    let url = nats.url();
+    let mut first = Server::start(&["--nats", &url]).await;
+    let second = Server::start(&["--nats", &url]).await;
+    let key = first.job("sleep 600").await;
+    let alive = second.job("sleep 600").await;
+    let mut events = watch(second.address, &key, None).await;
+    let mut table = watch(second.address, "jobs", None).await;
+    first.process.kill().await.unwrap();
+    // Its viewers get a clean end.
+    while let Some(message) = events.next().await {
+        if message.event == "completed" {
+            break;
+        }
+        assert_ne!(message.event, "failed");
+    }
+    let number = |key: &str| key.strip_prefix("job/").unwrap().to_owned();
+    let lost = format!("\"job\":{},", number(&key));
+    let is_lost = async {
+        loop {
+            let message = table.next().await.expect("it is not disturbed");
+            let text = message.data.to_string();
+            if text.contains(&lost) && text.contains("\"lost\"") {
+                break;
+            }
+        }
+    };
+    surely(is_lost).await;
+    // A job that writes nothing is not lost as long as its node is there.
+    let (_, rows) = request(second.address, "GET", "/jobs", "").await;
+    let rows: serde_json::Value = serde_json::from_str(&rows).unwrap();
+    let row = { rows.as_array().unwrap().iter() }
+        .find(|row| row["job"].as_u64() == number(&alive).parse().ok())
+        .unwrap();
+    assert_eq!(row["state"], "running");
+}
+
+#[tokio::test]
+async fn a_job_that_is_removed_is_gone_on_all_nodes() {
+    let nats = Nats::start(free_port()).await;
+    let url = nats.url();
+    let first = Server::start(&["--nats", &url, "--keep", "2"]).await;
+    let second = Server::start(&["--nats", &url, "--keep", "2"]).await;
+    crate::removed::old_jobs_leave_the_table(&first, &second).await;
+    // Neither is a new epoch, nor does a node that comes late know it.
+    let mut table = watch(first.address, "jobs", None).await;
+    let mut place = None;
+    while place.is_none() {
+        place = table.next().await.unwrap().id;
+    }
+    let third = Server::start(&["--nats", &url]).await;
+    let mut table = watch(third.address, "jobs", place.as_deref()).await;
+    assert_eq!(table.next().await.unwrap().event, "resumed");
+    crate::removed::is_gone(&third, "job/3").await;
 }

@@ -23,7 +23,7 @@ async fn follow(server: &Server, key: &str, view: &mut View, mut at: impl FnMut(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn viewers_that_stop_reading_cost_no_memory_and_come_back() {
-    let lines = size("LIVE_LINES", 300_000);
+    let lines = size("LIVE_LINES", 1_000_000);
     let expected: Vec<String> = (1..=lines).map(|n| n.to_string()).collect();
     let expected = Arc::new(expected);
     let server = Server::start(&[]).await;

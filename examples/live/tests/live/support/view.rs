@@ -18,6 +18,8 @@ pub(crate) struct View {
     pub(crate) is_complete: bool,
     pub(crate) resumed: usize,
     pub(crate) resets: usize,
+    /// How many lines it was sent, those of snapshots included.
+    pub(crate) received: usize,
 }
 
 impl View {
@@ -31,7 +33,12 @@ impl View {
             is_complete: false,
             resumed: 0,
             resets: 0,
+            received: 0,
         }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lines == 0
     }
 
     pub(crate) fn receive(&mut self, message: Message) {
@@ -56,12 +63,13 @@ impl View {
     }
 
     /// Checks that each line is the one after `lines`, and returns how many there are with them.
-    fn check(&self, mut lines: usize, data: &Value) -> usize {
+    fn check(&mut self, mut lines: usize, data: &Value) -> usize {
         for of_key in data.as_array().unwrap() {
             for line in of_key["events"].as_array().unwrap() {
                 assert_eq!(line["n"], lines + 1, "a line is lost or doubled");
                 assert_eq!(line["text"], *self.expected[lines], "line {}", lines + 1);
                 lines += 1;
+                self.received += 1;
             }
         }
         lines
