@@ -3,11 +3,13 @@
 use std::future;
 use std::time::Duration;
 
-use event_buffer::publisher::{PublishError, Publisher, Request, ResetReason, Resume};
+use event_buffer::publisher::{
+    PublishError, Publisher, Request, ResetReason, Resume, SnapshotAppender,
+};
 use futures::FutureExt;
 use tokio_test::task;
 
-use super::seen::Seen::{End, Events, Nothing, Part, Progress};
+use super::seen::Seen::{Completed, End, Events, Nothing, Over, Part, Progress};
 use super::seen::{
     FRESH, Key, REFRESHED, RESUMED, TOO_OLD, all, anew, next, publish, resume, updates, watch,
     with_snapshots,
@@ -474,4 +476,83 @@ fn waiting_for_an_index_that_cannot_come_returns() {
     publisher.shutdown();
     assert!(other.is_woken() && other.poll().is_ready());
     assert!(place(2, 9).now_or_never().is_some());
+}
+
+/// A publisher whose snapshots say that their keys are complete, as of index 9.
+fn with_complete_snapshots() -> Publisher<Key, u32> {
+    Publisher::builder()
+        .history(2)
+        .epoch(1)
+        .start_at(9)
+        .snapshot(|key: Key, snapshot: SnapshotAppender<u32>| async move {
+            snapshot.push(100)?;
+            if key != "open" {
+                snapshot.complete()?;
+            }
+            Ok(9)
+        })
+        .build()
+}
+
+/// A client that has the state of a complete key could otherwise come back and wait for its end for
+/// ever.
+#[test]
+fn a_complete_snapshot_has_no_resume_point_before_the_end_of_its_key() {
+    let _watchdog = watchdog();
+    let publisher = with_complete_snapshots();
+    let place = Some(Resume { epoch: 1, index: 9 });
+    for (keys, ends) in [(&["a"][..], 1), (&["a", "open", "b"], 2)] {
+        let mut watch = publisher.subscribe(Request::keys(keys.iter().copied()));
+        for _ in keys {
+            assert_eq!(next(&mut watch), Part(vec![100]));
+        }
+        assert_eq!(next(&mut watch), End(9));
+        for _ in 0..ends {
+            assert_eq!(watch.resume_point(), None);
+            assert!(matches!(next(&mut watch), Completed(_)));
+        }
+        assert_eq!(watch.resume_point(), place);
+    }
+}
+
+#[test]
+fn an_end_that_was_linked_before_the_snapshot_is_delivered_before_there_is_a_resume_point() {
+    let _watchdog = watchdog();
+    let publisher = with_snapshots(9).0;
+    publish(&publisher, "open", 1);
+    publisher.complete(&"open");
+    let mut watch = watch(&publisher, "open");
+    assert_eq!(updates(&mut watch)[..3], [FRESH, Part(vec![100]), End(9)]);
+    let mut watch = publisher.subscribe(Request::new("open"));
+    assert_eq!(
+        [next(&mut watch), next(&mut watch)],
+        [Part(vec![100]), End(9)]
+    );
+    assert_eq!(watch.resume_point(), None);
+    assert_eq!(next(&mut watch), Completed("open"));
+    assert_eq!(watch.resume_point().unwrap().index, 9);
+}
+
+#[test]
+fn a_client_that_has_not_received_the_end_of_a_key_gets_it_however_late() {
+    let _watchdog = watchdog();
+    for is_watched in [false, true] {
+        let publisher = Publisher::builder().history(2).build();
+        publish(&publisher, "a", 1);
+        publish(&publisher, "a", 2);
+        publisher.complete(&"a");
+        let _other = is_watched.then(|| watch(&publisher, "a"));
+        assert_eq!(
+            resume(&publisher, "a", 1),
+            [RESUMED, Events(2, vec![2]), Completed("a"), Over]
+        );
+        assert_eq!(resume(&publisher, "a", 2), [RESUMED, Completed("a"), Over]);
+        // The end leaves the history, and the key is forgotten.
+        for _ in 0..3 {
+            publish(&publisher, "b", 1);
+        }
+        assert_eq!(publisher.stats().keys, 1 + usize::from(is_watched));
+        assert_eq!(resume(&publisher, "a", 2)[0], TOO_OLD);
+        assert_eq!(resume(&publisher, "a", 3), [RESUMED]);
+    }
 }

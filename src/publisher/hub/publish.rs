@@ -302,9 +302,9 @@ impl<K: Hash + Eq, T> HubState<K, T> {
             let Some(record) = self.history.pop() else {
                 break;
             };
-            if record.kind != Kind::Rider {
-                self.indexes.leave(record.index);
-            }
+            // One more than the index of a rider: a watcher at just this index has not seen it.
+            let is_rider = record.kind == Kind::Rider;
+            self.indexes.leave(record.index + u64::from(is_rider));
             self.figures.evictions += u64::from(record.kind == Kind::LastOfCommit);
             self.drop_entry(record, after);
         }

@@ -86,8 +86,8 @@ struct Head {
 pub(crate) enum Step<K, T> {
     /// Delivers an update, and moves the resume point to the index, or takes it away.
     Deliver(Update<K, T>, Option<u64>),
-    /// Delivers the completion of a key. The resume point stays.
-    Complete(Update<K, T>),
+    /// Delivers the completion of a key, and moves the resume point to the index, or lets it stay.
+    Complete(Update<K, T>, Option<u64>),
     /// Looks for orders, then takes the next step.
     Again,
     Pending,
@@ -229,33 +229,41 @@ impl<K, T> Following<K, T> {
         }
     }
 
+    /// Returns the resume point after an update, if there is one: the states of all keys have the
+    /// same index, and no key is complete whose completion is still to be delivered. (A watch that
+    /// resumes from later than the end of a key has received that.)
+    fn place(&self, next: Option<NextEntry>) -> Option<u64> {
+        let misses_end = next.is_some_and(|next| next.is_end && next.index < self.reached);
+        let is_whole = self.reached >= self.whole_from && self.completing.is_empty();
+        (is_whole && !misses_end).then_some(self.reached)
+    }
+
     /// Ends a track, and delivers the completion of its key.
     fn complete(&mut self, number: usize) -> Step<K, T> {
         // If it was the snapshot that marked the key as complete, the end in the chain may be
         // queued.
         self.heads
             .retain(|Reverse(head)| head.track as usize != number);
-        match self.tracks[number].complete() {
-            Some(key) => Step::Complete(Update::Completed(key)),
-            None => Step::Again,
-        }
+        let Some(key) = self.tracks[number].complete() else {
+            return Step::Again;
+        };
+        let next = self.heads.peek().map(|Reverse(head)| head.entry);
+        Step::Complete(Update::Completed(key), self.place(next))
     }
 
     /// Delivers an update as of `index`. `published` was read before the chains were; `next` is the
-    /// index of the next entry that is ready. The update has a resume point if the states of all
-    /// keys have the same index.
+    /// next entry that is ready.
     fn deliver(
         &mut self,
         update: Update<K, T>,
         index: u64,
         published: u64,
-        next: Option<u64>,
+        next: Option<NextEntry>,
     ) -> Step<K, T> {
-        let is_last = next.is_none_or(|next| next > published);
+        let is_last = next.is_none_or(|next| next.index > published);
         self.reached = if is_last { index.max(published) } else { index };
         self.control.set_reached(self.reached);
-        let place = (self.reached >= self.whole_from).then_some(self.reached);
-        Step::Deliver(update, place)
+        Step::Deliver(update, self.place(next))
     }
 
     fn step_in_snapshot(&mut self, task: Option<&Waker>) -> Step<K, T> {
@@ -358,10 +366,10 @@ impl<K, T> Following<K, T> {
         self.deliver(update, index, published, next)
     }
 
-    /// Returns the index of the next entry that is ready.
-    fn next_of_one(&mut self) -> Result<Option<u64>, NoEntry> {
+    /// Returns the next entry that is ready.
+    fn next_of_one(&mut self) -> Result<Option<NextEntry>, NoEntry> {
         match self.tracks[0].next_entry() {
-            Ok(entry) => Ok(Some(entry.index)),
+            Ok(entry) => Ok(Some(entry)),
             Err(NoEntry::Empty | NoEntry::End) => Ok(None),
             Err(none) => Err(none),
         }
@@ -394,7 +402,7 @@ impl<K, T> Following<K, T> {
             let delivered = track.head.take();
             self.hold(update, index);
             let next = if index < published {
-                self.next_of_one().unwrap_or(Some(index))
+                self.next_of_one().unwrap_or(Some(NextEntry::at(index)))
             } else {
                 None
             };
@@ -439,8 +447,8 @@ impl<K, T> Following<K, T> {
         self.era.marked() > self.reached
     }
 
-    /// Looks at the keys named in the inbox. Returns the index of the next entry that is ready.
-    fn next_of_several(&mut self) -> Result<Option<u64>, NoEntry> {
+    /// Looks at the keys named in the inbox. Returns the next entry that is ready.
+    fn next_of_several(&mut self) -> Result<Option<NextEntry>, NoEntry> {
         if let Some(inbox) = &self.inbox {
             inbox.take(&mut self.touched);
         }
@@ -459,7 +467,7 @@ impl<K, T> Following<K, T> {
             }
             self.touched.pop();
         }
-        Ok(self.heads.peek().map(|Reverse(head)| head.entry.index))
+        Ok(self.heads.peek().map(|Reverse(head)| head.entry))
     }
 
     fn step_of_several(&mut self, task: Option<&Waker>) -> Step<K, T> {
@@ -479,8 +487,8 @@ impl<K, T> Following<K, T> {
                     }
                 }
                 // The entry is linked, but its index is not published yet.
-                Some(index) if index > published => self.registry.settle(),
-                Some(index) => return self.merge(index, published),
+                Some(next) if next.index > published => self.registry.settle(),
+                Some(next) => return self.merge(next.index, published),
             }
         }
     }
@@ -528,7 +536,7 @@ impl<K, T> Following<K, T> {
             .map(|number| self.tracks[number as usize].head.take());
         let delivered: Vec<_> = heads.collect();
         self.hold(update, index);
-        let next = self.next_of_several().unwrap_or(Some(index));
+        let next = self.next_of_several().unwrap_or(Some(NextEntry::at(index)));
         self.release((index, published), next, delivered)
     }
 
@@ -543,7 +551,7 @@ impl<K, T> Following<K, T> {
     fn release(
         &mut self,
         (index, published): (u64, u64),
-        next: Option<u64>,
+        next: Option<NextEntry>,
         delivered: impl Sized,
     ) -> Step<K, T> {
         drop(delivered);

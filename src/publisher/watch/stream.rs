@@ -271,7 +271,12 @@ impl<K, T> Watch<K, T> {
                     }
                     return Poll::Ready(Some(Ok(update)));
                 }
-                Step::Complete(update) => return Poll::Ready(Some(Ok(update))),
+                Step::Complete(update, index) => {
+                    let epoch = self.epoch;
+                    let place = index.map(|index| Resume { epoch, index });
+                    self.place = place.or(self.place);
+                    return Poll::Ready(Some(Ok(update)));
+                }
                 Step::Again => {}
                 Step::Pending => return Poll::Pending,
                 Step::Lagged(commits) => {

@@ -55,6 +55,14 @@ pub(crate) struct NextEntry {
     pub(crate) is_end: bool,
 }
 
+impl NextEntry {
+    /// Returns a commit of that index.
+    pub(crate) fn at(index: u64) -> Self {
+        let is_end = false;
+        Self { index, is_end }
+    }
+}
+
 /// Why no entry can be received now.
 pub(crate) enum NoEntry {
     Empty,

@@ -105,9 +105,10 @@ impl<K, T> Update<K, T> {
     /// |---|---|---|
     /// | `Begin(Resumed)` | `None` | the point that the request named |
     /// | `Begin(Fresh)`, `Begin(Reset)`, `Snapshot` | `None` | `None`: the state is not complete |
-    /// | `EndOfSnapshot`, `Progress` | `None` | the point after this update |
+    /// | `EndOfSnapshot` | `None` | the point after it; `None` while a key is complete whose `Completed` is still to come |
+    /// | `Progress` | `None` | the point after this update |
     /// | `Events` | the point after this commit | the same |
-    /// | `Completed` | `None` | unchanged |
+    /// | `Completed` | `None` | the point after this update |
     ///
     /// With several keys, whose snapshots may have different indexes, neither method returns a
     /// resume point until all keys have reached one index.
