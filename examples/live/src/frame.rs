@@ -51,13 +51,7 @@ pub(crate) async fn next(watch: &mut Watch<Key, Event>) -> Option<Result<Frame, 
         Update::Progress { .. } => ("progress", Data::Nothing),
         Update::Completed(key) => ("completed", Data::Key(key)),
     };
-    // The end of a key may follow the snapshot. A viewer that is cut off in between and resumes
-    // after the snapshot would not get it, once the end has left the history. So neither is a
-    // place: the next event or mark of progress is. Until then the viewer has none, or a void one.
-    let is_place = !matches!(event, "snapshot_end" | "completed");
-    let id = { watch.resume_point() }
-        .filter(|_| is_place)
-        .map(|place| place.to_string());
+    let id = watch.resume_point().map(|place| place.to_string());
     Some(Ok(Frame { event, data, id }))
 }
 

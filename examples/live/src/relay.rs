@@ -67,7 +67,6 @@ use futures::StreamExt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{interval, sleep, timeout};
 use tracing::{info, warn};
@@ -119,8 +118,6 @@ pub struct Relay<K, T> {
     /// How many messages this node has published.
     count: AtomicU64,
     feeding: JoinHandle<()>,
-    /// The sequence number up to which this node has read.
-    read: watch::Receiver<u64>,
 }
 
 /// What the publisher's handler and the task that feeds it need.
@@ -196,10 +193,9 @@ where
                 async move { log.snapshot_of(key, &snapshot).await }
             })
             .build();
-        let (progress, mut read) = watch::channel(0);
-        let feeding = tokio::spawn(feed(log.clone(), publisher.clone(), progress));
-        let last = state.last_sequence;
-        read.wait_for(|read| *read >= last).await?;
+        let feeding = tokio::spawn(feed(log.clone(), publisher.clone()));
+        let (epoch, index) = (origin.epoch, state.last_sequence);
+        publisher.reached(Resume { epoch, index }).await;
         Ok(Self {
             log,
             // A random number, as that of every publisher is that is given none.
@@ -207,7 +203,6 @@ where
             publisher,
             count: AtomicU64::new(0),
             feeding,
-            read,
         })
     }
 
@@ -221,12 +216,8 @@ where
     ///
     /// A future that is dropped leaves nothing behind.
     pub async fn read_up_to(&self, place: Resume) {
-        if place.epoch == self.publisher.epoch() {
-            let mut read = self.read.clone();
-            let reached = read.wait_for(|read| *read >= place.index);
-            // If it does not come, the client begins anew.
-            _ = timeout(10 * CHECK, reached).await;
-        }
+        // If it does not come, the client starts over.
+        _ = timeout(10 * CHECK, self.publisher.reached(place)).await;
     }
 
     /// Returns what this node's clients watch. Only the relay publishes to it.
@@ -527,13 +518,13 @@ impl Drop for Reader {
 }
 
 /// Publishes what comes in the stream. The relay ends it when it is dropped.
-async fn feed<K, T>(log: Connection, publisher: Publisher<K, T>, progress: watch::Sender<u64>)
+async fn feed<K, T>(log: Connection, publisher: Publisher<K, T>)
 where
     K: Topic,
     T: DeserializeOwned + Send + Sync + 'static,
 {
     loop {
-        match read_on(&log, &publisher, &progress).await {
+        match read_on(&log, &publisher).await {
             Ok(()) => info!("the stream is another one"),
             Err(error) => warn!(%error, "cannot read the stream; trying again"),
         }
@@ -542,11 +533,7 @@ where
 }
 
 /// Reads the stream after the publisher's last index, until it is another stream.
-async fn read_on<K, T>(
-    log: &Connection,
-    publisher: &Publisher<K, T>,
-    progress: &watch::Sender<u64>,
-) -> Result<(), BoxError>
+async fn read_on<K, T>(log: &Connection, publisher: &Publisher<K, T>) -> Result<(), BoxError>
 where
     K: Topic,
     T: DeserializeOwned + Send + Sync + 'static,
@@ -568,9 +555,9 @@ where
             ..pull::OrderedConfig::default()
         })
         .await?;
-    if consumer.cached_info().num_pending == 0 {
-        // The last messages may have been removed.
-        progress.send_replace(state.last_sequence);
+    if consumer.cached_info().num_pending == 0 && start_sequence <= state.last_sequence {
+        // The last messages were removed.
+        publisher.publish(state.last_sequence, [])?;
     }
     let mut messages = consumer.messages().await?;
     let mut checks = interval(CHECK);
@@ -584,7 +571,6 @@ where
                 } else {
                     take(publisher, sequence, serde_json::from_slice(&message.payload)?)?;
                 }
-                progress.send_replace(sequence);
             }
             _ = checks.tick() => if log.origin(&stream).await?.epoch != publisher.epoch() {
                 return Ok(());
