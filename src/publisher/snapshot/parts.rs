@@ -222,6 +222,13 @@ impl<T> SnapshotAppender<T> {
     ///
     /// Appends nothing if there are no events.
     ///
+    /// # Memory
+    ///
+    /// Parts stay in memory until every watch that waits for the snapshot has received them. The
+    /// handler is polled when a watch has received all parts there are. A handler that yields after
+    /// each part, for instance by `tokio::task::yield_now`, is thus at most one part ahead of the
+    /// fastest watch. One that never yields has the whole snapshot in memory at once.
+    ///
     /// # Errors
     ///
     /// [`SnapshotOver`] if the handler has returned, or if the snapshot was given up.
