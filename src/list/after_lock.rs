@@ -31,13 +31,17 @@ pub(super) struct Written<T> {
     pub(super) splice: Option<Box<Splice<T>>>,
 }
 
-/// A buffer has ended with a splice.
-pub(super) struct Splice<T> {
-    pub(super) to: Arc<Shared<T>>,
-    /// How many observers too many were handed on, because they left meanwhile.
-    pub(super) excess: isize,
-    /// The buffer had limited readers, which are `to`'s now.
-    pub(super) limits: bool,
+/// How a buffer has ended that was to be spliced.
+pub(super) enum Splice<T> {
+    Done {
+        to: Arc<Shared<T>>,
+        /// How many observers too many were handed on, because they left meanwhile.
+        excess: isize,
+        /// The buffer had limited readers, which are `to`'s now.
+        limits: bool,
+    },
+    /// The target led back to the buffer.
+    Refused(#[expect(dead_code, reason = "it is only dropped")] PlaceRef<T>),
 }
 
 impl<T> Later<T> {
@@ -96,19 +100,19 @@ impl<T> Written<T> {
             steps.take(|| place.link().notify());
         }
         let mut due = None;
-        if let Some(splice) = splice {
-            steps.take(|| splice.to.add_observers(-splice.excess));
+        if let Some(Splice::Done { to, excess, limits }) = splice.as_deref() {
+            steps.take(|| to.add_observers(-excess));
             steps.take(|| place.shared().notify_observed());
-            if splice.limits {
+            if *limits {
                 place.meter_again(&mut steps);
-                due = Some(splice.to);
+                due = Some(Arc::clone(to));
             }
         } else if place.measure(items, &mut steps) {
             due = Some(place.owner());
         }
-        // The place would keep all later items alive while events are dropped, and both would keep
-        // what the limits are to free.
-        steps.take(|| drop((place, trimmed)));
+        // The place would keep all later items alive while events are dropped, and all of these
+        // would keep what the limits are to free.
+        steps.take(|| drop((place, trimmed, splice)));
         if let Some(shared) = due {
             steps.take(|| shared.enforce_limits());
         }

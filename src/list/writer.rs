@@ -311,17 +311,17 @@ impl<T> Writer<T> {
     }
 
     pub(crate) fn close(&mut self) -> Later<T> {
-        self.end(Ending::Closed, None)
+        self.end(Ending::Closed)
     }
 
     pub(crate) fn fail(&mut self, error: SharedError) -> Later<T> {
-        self.end(Ending::Failed(error), None)
+        self.end(Ending::Failed(error))
     }
 
     /// Ends the buffer, which continues at `target`. If that would make a ring, it ends with an
     /// error.
     ///
-    /// The result keeps what is retained, so that the writer can be dropped under a lock.
+    /// The result keeps what is retained, so dropping the writer before it runs no user code.
     pub(crate) fn splice(&mut self, target: PlaceRef<T>) -> Later<T> {
         let to = target.owner();
         // Under one lock for all buffers: the check that `target` does not lead back to us and the
@@ -333,23 +333,43 @@ impl<T> Writer<T> {
         while let Some(shared) = ahead {
             if Arc::ptr_eq(&shared, &self.shared) {
                 drop(splicing);
-                let mut later = self.fail(SharedError::new(SpliceCycle.into()));
-                later.trimmed = Some(target.into_node_ref());
-                return later;
+                let later = self.fail(SharedError::new(SpliceCycle.into()));
+                return self.after_splice(later, Splice::Refused(target));
             }
             ahead = shared.successor().map(|(next, _)| next);
         }
         let seq = target.seq();
-        let mut later = self.end(Ending::Spliced { to, seq }, Some(target));
+        let ending = Ending::Spliced {
+            to: Arc::clone(&to),
+            seq,
+        };
+        let (later, excess, limits) = self.end_at(ending, Some(target.into_node_ref()));
         drop(splicing);
+        self.after_splice(later, Splice::Done { to, excess, limits })
+    }
+
+    /// Adds a splice to what is to be done, with what is retained.
+    fn after_splice(&mut self, mut later: Later<T>, splice: Splice<T>) -> Later<T> {
+        let written = later.written.get_or_insert_with(|| Written {
+            place: self.tail(),
+            items: 0,
+            splice: None,
+        });
+        written.splice = Some(Box::new(splice));
         later.trimmed = self.window.take().map(Window::into_oldest);
         later
     }
 
+    fn end(&mut self, ending: Ending<T>) -> Later<T> {
+        self.end_at(ending, None).0
+    }
+
     /// Ends the buffer, which continues at `target` if it is spliced.
-    fn end(&mut self, ending: Ending<T>, target: Option<PlaceRef<T>>) -> Later<T> {
+    ///
+    /// Also returns how many observers too many were handed on, and whether limited readers were.
+    fn end_at(&mut self, ending: Ending<T>, target: Option<NodeRef<T>>) -> (Later<T>, isize, bool) {
         if mem::replace(&mut self.ended, true) {
-            return Later::NOTHING;
+            return (Later::NOTHING, 0, false);
         }
         // The count includes the items that were skipped.
         self.shared.publish(self.seq);
@@ -360,21 +380,18 @@ impl<T> Writer<T> {
         let limits = self.shared.hand_limits_on();
         // No slot comes after this one, so it closes its block.
         self.allocator.leave(self.last.node());
-        let place = Place::new(self.last.as_ptr(), self.seq, &self.shared);
-        let to = target.as_ref().map(PlaceRef::owner);
         // SAFETY: L6: the slot was empty until now, and we have `&mut self`. The ending is set.
-        unsafe { self.last.end(target.map(PlaceRef::into_node_ref)) };
-        let is_awaited = self.last.has_requests();
-        let splice = to.map(|to| Box::new(Splice { to, excess, limits }));
-        let written = (is_awaited || splice.is_some()).then(|| Written {
-            place: PlaceRef::from_node_ref(self.last.clone(), place),
+        unsafe { self.last.end(target) };
+        let written = self.last.has_requests().then(|| Written {
+            place: self.tail(),
             items: 0,
-            splice,
+            splice: None,
         });
-        Later {
+        let later = Later {
             written,
             trimmed: None,
-        }
+        };
+        (later, excess, limits)
     }
 
     /// Returns the place after the newest item.

@@ -338,6 +338,7 @@ impl<T> EventBuffer<T> {
     /// ```
     pub fn splice(mut self, onward: impl Into<Position<T>>) {
         let later = self.tail.splice(onward.into().0);
+        // It would keep the other buffer's items while events are dropped.
         drop(self);
         drop(later);
     }

@@ -250,10 +250,12 @@ impl Drop for Uses {
 #[test]
 fn destructors_of_events_may_use_the_buffer() {
     let _watchdog = watchdog();
-    let ends: [fn(&SharedBuffer<Option<Uses>>); 5] = [
+    let ends: [fn(&SharedBuffer<Option<Uses>>); 6] = [
         |shared| shared.close(),
         |shared| shared.fail("out of luck"),
         |shared| shared.splice(EventBuffer::new().tail()),
+        // Refused, since it would make a ring.
+        |shared| shared.splice(shared.tail()),
         |shared| shared.clear_window(),
         |shared| {
             let place = shared.tail();
