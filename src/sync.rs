@@ -97,6 +97,12 @@ mod imp {
         }
     }
 
+    impl<T: Default> Default for TrackedArc<T> {
+        fn default() -> Self {
+            Self::new(T::default())
+        }
+    }
+
     impl<T> Clone for TrackedArc<T> {
         fn clone(&self) -> Self {
             Self(std::sync::Arc::clone(&self.0))

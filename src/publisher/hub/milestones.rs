@@ -24,7 +24,7 @@ impl Milestones {
     /// Returns what happens when `index` is published, which lies ahead.
     pub(super) fn at(&mut self, index: u64) -> TrackedArc<Once> {
         self.next = self.next.min(index);
-        TrackedArc::clone(self.by_index.entry(index).or_insert_with(Once::new))
+        TrackedArc::clone(self.by_index.entry(index).or_default())
     }
 
     /// Returns `true` if tasks wait for `index`, or for an earlier one.

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::{Acquire, Release};
 
 use crate::link::{Signal, wait_for};
-use crate::sync::{AtomicBool, TrackedArc};
+use crate::sync::AtomicBool;
 
 #[derive(Default)]
 pub(super) struct Once {
@@ -12,10 +12,6 @@ pub(super) struct Once {
 }
 
 impl Once {
-    pub(super) fn new() -> TrackedArc<Self> {
-        TrackedArc::new(Self::default())
-    }
-
     /// Wakes all tasks that wait for it, which is user code.
     pub(super) fn announce(&self) {
         // Release: pairs with the Acquire in `wait`.

@@ -58,7 +58,7 @@ where
                 after.removed.push(Removed::Key(in_map));
                 TrackedArc::clone(known)
             }
-            None => TrackedArc::clone(state.arrivals.0.entry(in_map).or_insert_with(Once::new)),
+            None => TrackedArc::clone(state.arrivals.0.entry(in_map).or_default()),
         };
         let waiting = Waiting {
             hub: self,
