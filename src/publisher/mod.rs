@@ -226,6 +226,7 @@
 
 mod builder;
 mod handle;
+mod observe;
 // The rooms. `hub` uses all others; `watch` uses `snapshot` and `report`; `snapshot` uses `report`.
 mod hub;
 mod report;
