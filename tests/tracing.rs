@@ -353,7 +353,7 @@ fn a_run_of_the_handler_is_a_span_that_is_entered_at_each_poll() {
 }
 
 #[test]
-fn a_run_that_fails_says_why() {
+fn a_failed_run_of_the_handler_is_reported_with_its_reason() {
     let _watchdog = watchdog();
     let records = recorder();
     records.during(|| {
@@ -413,7 +413,7 @@ fn given_up(
 }
 
 #[test]
-fn a_snapshot_that_is_given_up_says_why() {
+fn a_snapshot_that_is_given_up_is_reported_with_its_reason() {
     let _watchdog = watchdog();
     let any = |request| request;
     assert_eq!(given_up(any, |_, watch| drop(watch)), "NoWatch");
@@ -504,7 +504,7 @@ fn a_handler_that_refreshes_its_own_key_is_given_up() {
 }
 
 #[test]
-fn a_watch_that_begins_anew_says_why() {
+fn a_reset_watch_is_reported_with_its_reason() {
     let _watchdog = watchdog();
     let records = Records::new(LevelFilter::DEBUG, || {});
     records.during(|| {
@@ -566,7 +566,7 @@ fn commits_that_leave_the_history_are_reported_at_the_level_trace() {
 }
 
 #[test]
-fn what_ends_watches_says_how_many() {
+fn closing_watches_is_reported_with_their_number() {
     let _watchdog = watchdog();
     let records = recorder();
     records.during(|| {
@@ -644,7 +644,7 @@ fn a_key_that_is_completed_is_reported_once() {
 }
 
 #[test]
-fn a_snapshot_that_is_no_longer_cached_says_why() {
+fn the_removal_of_a_cached_snapshot_is_reported_with_its_reason() {
     let _watchdog = watchdog();
     let records = recorder();
     let publisher = |history, ttl| {
@@ -863,7 +863,7 @@ fn a_subscriber_that_panics_changes_nothing() {
 }
 
 #[test]
-fn a_subscriber_that_panics_while_a_waker_does_is_no_abort() {
+fn a_subscriber_that_panics_during_a_wakers_panic_does_not_abort() {
     let _watchdog = watchdog();
     let called = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&called);

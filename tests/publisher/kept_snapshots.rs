@@ -62,7 +62,7 @@ fn an_expired_snapshot_is_not_given_and_frees_its_key() {
 }
 
 #[test]
-fn publishing_to_a_key_whose_snapshot_expires_meanwhile_does_not_panic() {
+fn publishing_while_a_cached_snapshot_expires_does_not_panic() {
     let _watchdog = watchdog();
     let store = Store::default();
     let publisher = store.publisher(0, MOMENT);

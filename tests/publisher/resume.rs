@@ -87,7 +87,7 @@ fn a_watch_resumes_strictly_after_what_it_saw() {
 
 /// Consul 8354 among them.
 #[test]
-fn a_watch_that_cannot_resume_is_told_why_and_starts_anew() {
+fn a_watch_that_cannot_resume_receives_the_reason_and_a_snapshot() {
     let _watchdog = watchdog();
     let store = Store::default();
     let publisher = store.publisher(0, Duration::ZERO);
@@ -143,7 +143,7 @@ fn a_watch_that_resumes_is_not_given_a_snapshot_older_than_what_it_has() {
 
 /// The epoch is the same, but another process may have published what this one knows nothing of.
 #[test]
-fn nobody_resumes_from_before_what_a_restarted_publisher_knows() {
+fn a_restarted_publisher_resumes_no_watch_from_before_its_start() {
     let _watchdog = watchdog();
     let publisher = Publisher::<&str, u32>::builder()
         .epoch(1)
@@ -170,7 +170,7 @@ fn nobody_resumes_from_before_what_a_restarted_publisher_knows() {
 }
 
 #[test]
-fn a_shut_down_publisher_leaves_a_watcher_its_place() {
+fn a_watch_keeps_its_resume_point_when_the_publisher_shuts_down() {
     let _watchdog = watchdog();
     let publisher = Publisher::<&str, u32>::builder().epoch(1).build();
     publisher.shutdown();
@@ -182,7 +182,7 @@ fn a_shut_down_publisher_leaves_a_watcher_its_place() {
 /// A former process published 6, 7 and 8, in the same epoch. A snapshot as of a lesser index, be it of
 /// nothing or of another key, does not mean that this one knows of them.
 #[test]
-fn nobody_resumes_over_what_a_former_process_published() {
+fn no_watch_resumes_across_commits_of_a_former_process() {
     let _watchdog = watchdog();
     let old = || Request::new("b").after(Resume { epoch: 1, index: 5 });
     let settings = || {
@@ -374,7 +374,7 @@ fn commits_are_numbered_to_the_end_of_the_numbers() {
 }
 
 #[test]
-fn a_mark_of_progress_wakes_only_who_has_not_come_to_its_index() {
+fn a_progress_mark_wakes_only_watches_below_its_index() {
     let _watchdog = watchdog();
     let publisher = Publisher::builder().history(10).build();
     let watch = |key| task::spawn(publisher.subscribe(Request::new(key)));
@@ -401,7 +401,7 @@ fn a_mark_of_progress_wakes_only_who_has_not_come_to_its_index() {
 }
 
 #[test]
-fn who_resumes_from_before_a_refresh_begins_anew() {
+fn a_watch_that_resumes_from_before_a_refresh_is_reset() {
     let _watchdog = watchdog();
     for history in [0, 10] {
         let publisher = Publisher::builder().history(history).build();

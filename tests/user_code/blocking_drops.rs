@@ -114,7 +114,7 @@ fn befores() -> impl Iterator<Item = usize> {
 }
 
 #[test]
-fn one_that_a_limit_drops() {
+fn a_blocking_drop_at_a_limit_keeps_no_later_events_alive() {
     let _watchdog = watchdog();
     let limits = [LagLimit::items(100), LagLimit::bytes(100)];
     for (before, limit) in befores().flat_map(|before| limits.map(|limit| (before, limit))) {
@@ -130,7 +130,7 @@ fn one_that_a_limit_drops() {
 }
 
 #[test]
-fn one_that_a_splice_drops() {
+fn a_blocking_drop_in_a_splice_keeps_no_later_events_alive() {
     let _watchdog = watchdog();
     for before in befores() {
         let world = World::new(Replay::None, before);
@@ -147,7 +147,7 @@ fn one_that_a_splice_drops() {
 }
 
 #[test]
-fn one_that_leaves_the_window() {
+fn a_blocking_drop_from_the_window_keeps_no_later_events_alive() {
     let _watchdog = watchdog();
     for before in befores() {
         let world = World::new(Replay::Last(10), before);
@@ -160,7 +160,7 @@ fn one_that_leaves_the_window() {
 }
 
 #[test]
-fn one_that_the_last_reader_leaves_behind() {
+fn a_blocking_drop_by_the_last_reader_keeps_no_later_events_alive() {
     let _watchdog = watchdog();
     for before in befores() {
         let world = World::new(Replay::None, before);
@@ -174,7 +174,7 @@ fn one_that_the_last_reader_leaves_behind() {
 }
 
 #[test]
-fn one_that_is_held_last_by_its_handle() {
+fn a_blocking_drop_by_an_item_handle_keeps_no_later_events_alive() {
     let _watchdog = watchdog();
     for before in befores() {
         let world = World::new(Replay::None, before);
@@ -189,7 +189,7 @@ fn one_that_is_held_last_by_its_handle() {
 }
 
 #[test]
-fn one_that_closes_a_reader_for_its_lag() {
+fn a_blocking_drop_when_lag_closes_a_reader_keeps_no_later_events_alive() {
     let _watchdog = watchdog();
     for limit in [LagLimit::items(3), LagLimit::bytes(3)] {
         let world = World::new(Replay::None, 3);
@@ -203,7 +203,7 @@ fn one_that_closes_a_reader_for_its_lag() {
 }
 
 #[test]
-fn one_that_a_limited_reader_leaves_behind() {
+fn a_blocking_drop_by_a_limited_reader_keeps_no_later_events_alive() {
     let _watchdog = watchdog();
     for limit in [LagLimit::items(1_000), LagLimit::bytes(1_000)] {
         let world = World::new(Replay::None, 3);
@@ -217,7 +217,7 @@ fn one_that_a_limited_reader_leaves_behind() {
 }
 
 #[test]
-fn one_that_is_in_the_way_when_a_limit_is_set() {
+fn a_blocking_drop_when_a_limit_is_set_keeps_no_later_events_alive() {
     let _watchdog = watchdog();
     for limit in [LagLimit::items(10), LagLimit::bytes(10)] {
         let world = World::new(Replay::None, 3);
@@ -233,7 +233,7 @@ fn one_that_is_in_the_way_when_a_limit_is_set() {
 
 /// All have been read meanwhile.
 #[test]
-fn one_that_a_batch_pushes_out_of_the_window() {
+fn a_blocking_drop_in_a_batch_keeps_no_read_events_alive() {
     let _watchdog = watchdog();
     for (window, batch) in [(1, 1_000), (1_000, 900)] {
         let World { alive, gate, .. } = World::new(Replay::None, 0);
@@ -259,7 +259,7 @@ fn one_that_a_batch_pushes_out_of_the_window() {
 
 /// By the limit of a reader, where each item pushes another one out of the window.
 #[test]
-fn one_that_a_limit_drops_beside_a_window() {
+fn a_blocking_drop_at_a_limit_with_a_window_keeps_no_later_events_alive() {
     let _watchdog = watchdog();
     for before in befores() {
         let world = World::new(Replay::Last(10), before);
@@ -299,7 +299,7 @@ mod of_a_publisher {
     }
 
     #[test]
-    fn one_of_another_key_keeps_no_watch_asleep() {
+    fn a_blocking_drop_for_one_key_does_not_delay_wake_ups_of_another() {
         let _watchdog = watchdog();
         let world = World::new(Replay::None, 0);
         let (publisher, watch) = with_two_keys(&world);
@@ -314,7 +314,7 @@ mod of_a_publisher {
     }
 
     #[test]
-    fn one_of_another_key_keeps_no_end_from_being_told() {
+    fn a_blocking_drop_for_one_key_does_not_delay_the_end_of_another() {
         let _watchdog = watchdog();
         let world = World::new(Replay::None, 0);
         let (publisher, watch) = with_two_keys(&world);

@@ -63,7 +63,7 @@ fn an_event_whose_clone_panics_has_not_been_received() {
 }
 
 #[test]
-fn a_drop_that_panics_leaves_all_in_order() {
+fn a_panicking_drop_at_a_limit_loses_no_other_event() {
     struct Explosive(u8, bool);
 
     impl Clone for Explosive {
@@ -101,7 +101,7 @@ fn a_drop_that_panics_leaves_all_in_order() {
 }
 
 #[test]
-fn foreign_code_may_use_the_buffer_and_the_reader() {
+fn user_code_may_use_the_buffer_and_the_reader() {
     /// Publishes and reads when it is dropped or asked for its size.
     #[derive(Clone)]
     struct Nosy(Option<Arc<dyn Fn() + Send + Sync>>);
@@ -144,7 +144,7 @@ fn foreign_code_may_use_the_buffer_and_the_reader() {
 }
 
 #[test]
-fn a_waker_that_panics_does_not_keep_a_limit_from_being_enforced() {
+fn a_panicking_waker_does_not_prevent_a_limit_from_being_enforced() {
     let _watchdog = watchdog();
     let alive = Arc::new(AtomicUsize::new(0));
     let mut buffer = unretained();
@@ -239,7 +239,7 @@ fn a_size_may_publish() {
 
 /// What a waker's drop, or an event's, does in the midst of a read does not cost the answer.
 #[test]
-fn a_panic_in_a_read_does_not_cost_the_answer() {
+fn a_panic_in_a_read_does_not_lose_the_event() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut stream = buffer.subscribe().limited(LagLimit::items(1));
@@ -261,7 +261,7 @@ fn a_panic_in_a_read_does_not_cost_the_answer() {
 }
 
 #[test]
-fn a_drop_that_panics_where_a_limit_is_set_leaks_nothing() {
+fn a_panicking_drop_while_a_limit_is_set_leaks_nothing() {
     #[derive(Clone)]
     struct Explosive(bool, #[expect(dead_code)] Arc<()>);
 
@@ -283,7 +283,7 @@ fn a_drop_that_panics_where_a_limit_is_set_leaks_nothing() {
 }
 
 #[test]
-fn what_was_skipped_before_an_event_whose_clone_panics_is_told_with_the_event() {
+fn a_skip_before_a_panicking_clone_is_reported_with_the_event() {
     struct Fragile(u8, Arc<AtomicBool>);
 
     impl Clone for Fragile {
@@ -307,7 +307,7 @@ fn what_was_skipped_before_an_event_whose_clone_panics_is_told_with_the_event() 
 }
 
 #[test]
-fn who_leaves_while_its_limit_is_enforced_is_gone_at_once() {
+fn a_reader_dropped_while_its_limit_is_enforced_is_removed_at_once() {
     type Reader = Arc<std::sync::Mutex<Option<Limited<Leaver>>>>;
 
     /// Drops the reader when it is asked for its size, and says whether anybody observes the buffer then.

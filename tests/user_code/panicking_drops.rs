@@ -20,7 +20,7 @@ impl Drop for Event {
 }
 
 #[test]
-fn a_drop_that_panics_leaves_the_window_as_long_as_it_is_to_be() {
+fn a_panicking_drop_does_not_change_the_length_of_the_window() {
     let _watchdog = watchdog();
     let event = Arc::new(());
     let mut buffer = EventBuffer::builder().replay(Replay::Last(2)).build();
@@ -30,7 +30,7 @@ fn a_drop_that_panics_leaves_the_window_as_long_as_it_is_to_be() {
 }
 
 #[test]
-fn a_drop_that_panics_does_not_keep_the_others_that_a_reader_has_passed() {
+fn a_panicking_drop_does_not_leak_other_events_a_reader_has_passed() {
     let _watchdog = watchdog();
     let event = Arc::new(());
     let mut buffer = EventBuffer::builder().replay(Replay::None).build();
@@ -44,7 +44,7 @@ fn a_drop_that_panics_does_not_keep_the_others_that_a_reader_has_passed() {
 
 /// The same where another one stands in the midst of them.
 #[test]
-fn a_drop_that_panics_does_not_keep_those_that_another_reader_leaves_later() {
+fn a_panicking_drop_does_not_leak_events_another_reader_passes_later() {
     let _watchdog = watchdog();
     let event = Arc::new(());
     let mut buffer = EventBuffer::builder().replay(Replay::None).build();
@@ -74,7 +74,7 @@ fn caught(f: impl FnOnce()) {
 }
 
 #[test]
-fn a_panic_in_a_drop_leaves_the_window_as_it_should_be() {
+fn a_panicking_drop_leaves_the_right_events_in_the_window() {
     let _watchdog = watchdog();
     let windows = [(1, 1), (1, 2), (2, 1), (2, 3), (3, 2)];
     let cases = windows.map(|case| [(case, false), (case, true)]);
@@ -119,7 +119,7 @@ fn a_panic_in_a_drop_leaves_the_window_as_it_should_be() {
 
 /// What a panic carries may panic when it is dropped.
 #[test]
-fn a_drop_that_panics_with_what_panics_costs_no_other() {
+fn an_event_and_a_panic_payload_that_both_panic_lose_no_other_event() {
     struct Carried;
 
     impl Drop for Carried {
@@ -161,7 +161,7 @@ impl Drop for Panics {
 }
 
 #[test]
-fn a_batch_that_nobody_sees_is_dropped_whole_also_where_drops_panic() {
+fn an_unobserved_batch_is_dropped_entirely_even_if_drops_panic() {
     let _watchdog = watchdog();
     let alive = Arc::new(());
     let mut buffer = EventBuffer::builder().replay(Replay::None).build();
@@ -172,7 +172,7 @@ fn a_batch_that_nobody_sees_is_dropped_whole_also_where_drops_panic() {
 
 /// A second panic that leaves a drop would abort the process.
 #[test]
-fn a_drop_that_panics_where_a_panic_goes_on_already_is_no_abort() {
+fn a_panicking_drop_during_unwinding_does_not_abort() {
     let _watchdog = watchdog();
     let alive = Arc::new(());
     let mut buffer = retaining(Replay::None);

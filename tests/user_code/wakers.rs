@@ -538,7 +538,7 @@ fn woken(hooks: &[Arc<Hook>; 2]) -> [usize; 2] {
 }
 
 #[test]
-fn a_late_wake_up_keeps_no_other_task_asleep() {
+fn a_late_wake_up_does_not_delay_other_tasks() {
     let _watchdog = watchdog();
     beside_a_late_wake_up(|buffer, deferred, hooks| {
         buffer.push(2);
@@ -551,7 +551,7 @@ fn a_late_wake_up_keeps_no_other_task_asleep() {
 }
 
 #[test]
-fn a_wake_up_that_never_comes_keeps_no_other_task_asleep() {
+fn a_missing_wake_up_does_not_delay_other_tasks() {
     /// Where no destructor runs, but `LeakSanitizer` finds what is kept.
     static LEAKED: Mutex<Vec<Deferred<u32>>> = Mutex::new(Vec::new());
 
@@ -569,7 +569,7 @@ fn a_wake_up_that_never_comes_keeps_no_other_task_asleep() {
 /// A task that has found nothing begins to wait for a link that has been written meanwhile, while another one waits for
 /// the next already.
 #[test]
-fn a_task_that_looks_at_an_earlier_link_keeps_no_other_asleep() {
+fn a_task_at_an_earlier_link_does_not_delay_other_tasks() {
     let _watchdog = watchdog();
     let shared = SharedBuffer::new();
     let hooks = [Hook::new(), Hook::new()];
