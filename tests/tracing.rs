@@ -31,7 +31,7 @@ use tracing_core::span::Current;
 
 type Key = &'static str;
 
-/// A subscriber that keeps what it is told, as text.
+/// A subscriber that records spans and events as text.
 struct Recorder(Arc<Records>);
 
 struct Records {
@@ -691,7 +691,7 @@ fn the_removal_of_a_cached_snapshot_is_reported_with_its_reason() {
     });
 }
 
-/// Has all that is reported happen. Returns what the watches have received.
+/// Does everything that is reported. Returns what the watches have received.
 fn everything(publisher: &Publisher<Key, u32>) -> Vec<Vec<String>> {
     let mut seen = Vec::new();
     let publish = |key, event| publisher.publish_next([(key, event)]).unwrap();
@@ -756,7 +756,7 @@ struct Within {
     appender: Mutex<Option<SnapshotAppender<u32>>>,
 }
 
-/// Has everything happen to a new publisher, with that subscriber, if any.
+/// Does everything with a new publisher, under that subscriber, if any.
 fn everything_with(records: Option<&Arc<Records>>, within: &Arc<Within>) -> Vec<Vec<String>> {
     let own = Arc::clone(within);
     let handler = move |key: Key, snapshot: SnapshotAppender<u32>| {
@@ -827,7 +827,7 @@ fn a_subscriber_may_use_the_publisher() {
         publisher.complete(&"aside");
         publisher.refresh(&"aside");
         if let Some(appender) = &*own.appender.lock().unwrap() {
-            // The handler has said so itself, or will.
+            // The handler has completed the key itself, or will.
             _ = appender.complete();
         }
     });
@@ -841,13 +841,13 @@ fn a_subscriber_that_panics_changes_nothing() {
     let _watchdog = watchdog();
     let expected = everything_with(None, &Arc::default());
     // Once, at each of its calls in turn; and from one of them on.
-    for is_meant in [|call, at| call == at, |call, at| call >= at] {
+    for panics_at in [|call, at| call == at, |call, at| call >= at] {
         let mut at = 0;
         loop {
             let calls = Arc::new(AtomicUsize::new(0));
             let called = Arc::clone(&calls);
             let records = Records::new(LevelFilter::TRACE, move || {
-                if is_meant(called.fetch_add(1, SeqCst), at) {
+                if panics_at(called.fetch_add(1, SeqCst), at) {
                     // Without a message.
                     resume_unwind(Box::new("as planned"));
                 }

@@ -1,4 +1,4 @@
-//! What ends a watch, and what it says.
+//! How a watch ends, and the reason it reports.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
@@ -196,12 +196,12 @@ fn each_error_of_a_watch_describes_its_reason() {
     assert!(source.is::<SnapshotPanicked>() && source.to_string().contains("panicked"));
 }
 
-/// A watch that is being closed is told so, also where its topic goes before it is.
+/// The close is reported even if a waker removes the topic during it.
 #[test]
 fn a_closed_watch_reports_the_close_even_if_its_topic_is_removed() {
     type Place = Mutex<Option<Watch<&'static str, u32>>>;
 
-    /// Drops the watch that is not closed, which was the last to need the topic; then polls the others.
+    /// Drops the watch that stays open, the last to need the topic, and then polls the others.
     struct Meddles {
         other: Place,
         closed: [Place; 2],
@@ -217,7 +217,7 @@ fn a_closed_watch_reports_the_close_even_if_its_topic_is_removed() {
                 let Some(open) = watch.as_mut() else { continue };
                 if let Poll::Ready(end) = open.poll_next_unpin(&mut cx) {
                     assert!(matches!(end, Some(Err(WatchError::Closed(_)))));
-                    // Said once.
+                    // Reported once.
                     *watch = None;
                 }
             }
@@ -313,7 +313,7 @@ fn watches_are_closed_by_any_of_their_tokens() {
     assert_eq!(closed(), [true; 3]);
 }
 
-/// The lock is released now and then while so many are closed.
+/// The lock is released now and then while many watches are closed.
 #[test]
 fn closing_many_watches_closes_all_of_them() {
     type Close = fn(&Publisher<u8, u32>);

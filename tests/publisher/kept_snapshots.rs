@@ -20,7 +20,7 @@ fn a_kept_snapshot_does_not_lead_to_a_freed_buffer() {
     let store = Store::default();
     let publisher = store.publisher(0, FOREVER);
     all(&mut watch(&publisher, "a"));
-    // Nobody watches any more, but the snapshot is kept, and with it what it leads to.
+    // No watch is left, but the cached snapshot keeps the buffer that it leads to.
     let figures = publisher.stats();
     assert_eq!(
         (

@@ -74,7 +74,7 @@ fn a_watch_resumes_strictly_after_what_it_saw() {
         assert_eq!(all(&mut resumed), expected);
     }
 
-    // The window goes on: what came after 10 is still all there, what came after 9 is not.
+    // The window has moved: it still has all commits after 10, but not all after 9.
     publisher.publish(40, [("a", 1), ("a", 2)]).unwrap();
     let mut resumed = publisher.subscribe(Request::new("a").after(point));
     assert_eq!(all(&mut resumed), [events(20), events(30), events(40)]);
@@ -104,7 +104,7 @@ fn a_watch_that_cannot_resume_receives_the_reason_and_a_snapshot() {
         assert_eq!(next(&mut watch), anew(reason));
         assert_eq!(all(&mut watch), fresh);
     }
-    // Nothing came since, though nobody watched.
+    // There were no commits while there was no watch.
     let request = Request::new("a").after(Resume { epoch: 1, index: 5 });
     let mut resumed = publisher.subscribe(request);
     assert_eq!(all(&mut resumed), []);
@@ -179,8 +179,8 @@ fn a_watch_keeps_its_resume_point_when_the_publisher_shuts_down() {
     assert_eq!(watch.resume_point(), Some(point));
 }
 
-/// A former process published 6, 7 and 8, in the same epoch. A snapshot as of a lesser index, be it of
-/// nothing or of another key, does not mean that this one knows of them.
+/// A former process published 6, 7 and 8, in the same epoch. A snapshot as of a lower index,
+/// empty or of another key, does not show that this process has those commits.
 #[test]
 fn no_watch_resumes_across_commits_of_a_former_process() {
     let _watchdog = watchdog();
@@ -206,7 +206,7 @@ fn no_watch_resumes_across_commits_of_a_former_process() {
     publisher.publish(9, [("b", 9)]).unwrap();
     let mut resumed = publisher.subscribe(old());
     assert_eq!(next(&mut resumed), anew(ResetReason::TooOld));
-    // Who has what this one gave goes on.
+    // A client with a resume point of this process continues.
     let given = Resume { epoch: 1, index: 8 };
     let mut resumed = publisher.subscribe(Request::new("b").after(given));
     assert_eq!(all(&mut resumed), [Events(9, vec![9])]);

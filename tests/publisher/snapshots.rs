@@ -71,7 +71,7 @@ fn what_is_published_while_a_snapshot_is_made_is_not_lost() {
         assert_eq!(seen, expected, "snapshot of index {contained}");
         assert_eq!(publisher.slowest(1)[0].lag, 0);
 
-        // Who gets the kept snapshot sees the same.
+        // A watch that gets the cached snapshot receives the same.
         let mut late = watch(&publisher, "a");
         expected.insert(0, Part(vec![100, 101]));
         assert_eq!(all(&mut late), expected);
@@ -408,7 +408,7 @@ fn a_handler_that_refreshes_its_own_key_is_called_again() {
                 if is_first {
                     publisher.ok_or("gone")?.refresh(&key);
                 }
-                // Of the first one nobody hears any more.
+                // No watch receives the part of the first run.
                 _ = snapshot.push(u32::from(is_first));
                 Ok(0)
             }

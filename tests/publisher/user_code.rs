@@ -1,5 +1,4 @@
-//! What a publisher's keys, events and wakers do when they panic, block or use the publisher: it costs
-//! nobody else anything.
+//! Keys, events and wakers that panic, block or use the publisher, and do not affect other watches.
 
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -43,7 +42,7 @@ impl Drop for Bomb {
     }
 }
 
-/// Its drop waits to be let go, unless it is calm.
+/// An event whose drop waits at two barriers, if it has any.
 struct Blocks(Option<Arc<(Barrier, Barrier)>>);
 
 impl Drop for Blocks {
@@ -55,8 +54,8 @@ impl Drop for Blocks {
     }
 }
 
-/// Makes a snapshot of one part, and ends it once the gate is open. It is to be kept until then, and given up at the end
-/// since more commits have followed than it has parts.
+/// Makes a snapshot of one part, and ends it once the gate is open. It is cached until then,
+/// and given up at its end, because more commits have followed than it has parts.
 fn gated<T: Send + Sync + 'static>(
     part: T,
     end: Result<u64, &'static str>,
@@ -78,7 +77,7 @@ fn gated<T: Send + Sync + 'static>(
     (publisher, gate)
 }
 
-/// What is answered next, maybe after a panic.
+/// Returns what the watch delivers next, polling again if the first poll panics.
 fn after_a_panic<T>(watch: &mut Watch<&str, T>) -> Result<u64, String> {
     let mut next = None;
     let _ = catch_unwind(AssertUnwindSafe(|| next = watch.next().now_or_never()));
@@ -124,9 +123,9 @@ fn a_blocking_drop_does_not_delay_the_end_of_a_snapshot() {
         thread::scope(|scope| {
             scope.spawn(|| one.poll_next().is_ready());
             barriers.0.wait();
-            let is_told = other.poll_next().is_ready();
+            let is_ready = other.poll_next().is_ready();
             barriers.1.wait();
-            assert!(is_told);
+            assert!(is_ready);
         });
     }
 }
@@ -372,7 +371,7 @@ fn all_are_closed_before_any_is_woken() {
     }
 }
 
-/// tokio 5429: of those who wait for a snapshot, too.
+/// tokio 5429, for watches that wait for a snapshot.
 #[test]
 fn a_wake_by_a_snapshot_that_polls_or_drops_the_watch_does_not_deadlock() {
     type Held = Mutex<Option<Watch<&'static str, u32>>>;

@@ -1,5 +1,5 @@
-//! An event whose drop blocks keeps nothing alive but itself and what was dropped along with it, whoever
-//! runs it and whatever is published meanwhile.
+//! An event whose drop blocks keeps alive only itself and what is dropped along with it, whichever
+//! thread runs the drop and whatever is published meanwhile.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
@@ -10,7 +10,7 @@ use event_buffer::{ByteSize, EventBuffer, LagLimit, OnLag, Replay, SharedBuffer}
 
 use crate::support::watchdog;
 
-/// Counted while it is alive; the drop of some waits to be let go.
+/// Counted while it is alive. If it has a gate, its drop waits there.
 struct Event {
     alive: Arc<AtomicUsize>,
     gate: Option<Arc<Gate>>,
@@ -51,7 +51,7 @@ fn event(alive: &Arc<AtomicUsize>) -> Event {
     }
 }
 
-/// What one test needs: the buffer, the number of events alive, and what the one waits for that blocks.
+/// What one test needs: the buffer, the number of events alive, and the gate of the blocking one.
 struct World {
     shared: SharedBuffer<Event>,
     alive: Arc<AtomicUsize>,
@@ -59,7 +59,7 @@ struct World {
 }
 
 impl World {
-    /// What was published before decides on how large blocks of memory are, and where in them.
+    /// The number of earlier events decides how large blocks are, and the positions in them.
     fn new(replay: Replay, before: usize) -> Self {
         let shared = SharedBuffer::from(EventBuffer::builder().replay(replay).build());
         let alive = Arc::default();
@@ -91,8 +91,8 @@ impl World {
         (0..events).for_each(|_| self.shared.push(self.event()).unwrap());
     }
 
-    /// Runs `block` on another thread until the event that blocks is dropped, publishes while it is,
-    /// and answers how many events were alive at most after each.
+    /// Runs `block` on another thread until the drop of the blocking event begins, and publishes
+    /// meanwhile. Returns the largest number of events alive after any of these.
     fn publish_while_blocked(&self, block: impl FnOnce() + Send) -> usize {
         thread::scope(|scope| {
             scope.spawn(block);
@@ -108,7 +108,7 @@ impl World {
     }
 }
 
-/// Where the event stands within its block differs.
+/// Numbers of earlier events, so that the blocking one gets each position in its block.
 fn befores() -> impl Iterator<Item = usize> {
     (0..70).step_by(if cfg!(event_buffer_no_blocks) { 69 } else { 1 })
 }
@@ -253,11 +253,11 @@ fn a_blocking_drop_in_a_batch_keeps_no_read_events_alive() {
             gate.may_leave.wait();
             kept
         });
-        assert!(kept < window + 10, "{kept} where it keeps {window}");
+        assert!(kept < window + 10, "{kept} alive with a window of {window}");
     }
 }
 
-/// By the limit of a reader, where each item pushes another one out of the window.
+/// Each item also pushes another one out of the window.
 #[test]
 fn a_blocking_drop_at_a_limit_with_a_window_keeps_no_later_events_alive() {
     let _watchdog = watchdog();

@@ -13,7 +13,7 @@ use futures::StreamExt;
 use crate::support::counted::{BLOCK, Counted};
 use crate::support::{PanicsWhenDropped, PanicsWhenWoken, unretained, watchdog};
 
-/// An event of one byte whose size panics if so made.
+/// An event of one byte whose `byte_size` panics if its flag is set.
 #[derive(Clone)]
 struct Bomb(bool, #[expect(dead_code)] Counted);
 
@@ -93,7 +93,7 @@ fn a_panicking_drop_at_a_limit_loses_no_other_event() {
         assert_eq!(reader.try_recv().map(|event| event.0).ok(), Some(99));
     }
 
-    // An event that has been cloned is not lost where the drop of the original panics.
+    // An event that has been cloned is not lost if the drop of the original panics.
     buffer.push(Explosive(100, true));
     drop(other);
     assert!(catch_unwind(AssertUnwindSafe(|| stuck.try_recv().ok())).is_err());
@@ -237,7 +237,7 @@ fn a_size_may_publish() {
     drop(stuck);
 }
 
-/// What a waker's drop, or an event's, does in the midst of a read does not cost the answer.
+/// A panicking drop of a waker during a read does not lose the event that it read.
 #[test]
 fn a_panic_in_a_read_does_not_lose_the_event() {
     let _watchdog = watchdog();
@@ -251,7 +251,7 @@ fn a_panic_in_a_read_does_not_lose_the_event() {
     );
     let panicked = catch_unwind(AssertUnwindSafe(|| drop(waker)));
     assert!(panicked.is_ok(), "the list has it");
-    // Published, and nobody woken yet.
+    // Published, but no task is woken yet.
     let deferred = buffer.push_deferred(1);
     let mut cx = Context::from_waker(std::task::Waker::noop());
     let read = AssertUnwindSafe(|| drop(stream.poll_next_unpin(&mut cx)));
@@ -310,12 +310,12 @@ fn a_skip_before_a_panicking_clone_is_reported_with_the_event() {
 fn a_reader_dropped_while_its_limit_is_enforced_is_removed_at_once() {
     type Reader = Arc<std::sync::Mutex<Option<Limited<Leaver>>>>;
 
-    /// Drops the reader when it is asked for its size, and says whether anybody observes the buffer then.
+    /// Drops the reader in `byte_size`, and records whether the buffer is still observed.
     struct Leaver(SharedBuffer<Leaver>, Reader, Arc<AtomicUsize>);
 
     impl Clone for Leaver {
         fn clone(&self) -> Self {
-            unreachable!("nobody reads");
+            unreachable!("nothing is read");
         }
     }
 

@@ -9,7 +9,7 @@ use futures::FutureExt;
 
 use crate::support::{panics, retaining, watchdog};
 
-/// An event that counts, by the `Arc`, how many there are, and whose drop may panic.
+/// An event counted by its `Arc`, with a drop that panics if its flag is set.
 #[derive(Clone)]
 struct Event(#[expect(dead_code)] Arc<()>, bool);
 
@@ -42,7 +42,7 @@ fn a_panicking_drop_does_not_leak_other_events_a_reader_has_passed() {
     assert_eq!(Arc::strong_count(&event), 1);
 }
 
-/// The same where another one stands in the midst of them.
+/// A second reader stands between the events that the first one passes.
 #[test]
 fn a_panicking_drop_does_not_leak_events_another_reader_passes_later() {
     let _watchdog = watchdog();
@@ -59,7 +59,7 @@ fn a_panicking_drop_does_not_leak_events_another_reader_passes_later() {
     assert_eq!(Arc::strong_count(&event), 1);
 }
 
-/// A payload whose drop panics, and that counts.
+/// An event that records its drop, which panics if its number is below 100.
 struct Bomb(u32, Arc<Mutex<Vec<u32>>>);
 
 impl Drop for Bomb {
@@ -98,7 +98,7 @@ fn a_panicking_drop_leaves_the_right_events_in_the_window() {
             }
             let newest = (round + 1) * (batch + 1) - 1;
             assert_eq!(buffer.latest().unwrap()[0].0, newest);
-            // What a panic kept from being freed goes next time.
+            // Events that a panic kept from being freed are freed by the next call.
             let kept = buffer.subscribe_from_start().lag();
             assert_eq!(kept, buffer.retained() as u64);
         }

@@ -101,10 +101,10 @@ fn a_panicking_waker_does_not_change_the_continuation_of_a_buffer() {
     assert_eq!(reader.try_recv().unwrap().events(), [1]);
 }
 
-/// A second panic that leaves a drop would abort the process. Here it is that of the waker that a wait drops.
+/// A wait drops a waker whose drop panics. A panic out of a drop during unwinding would abort.
 #[test]
 fn a_wait_that_ends_during_unwinding_does_not_abort() {
-    fn panic_in_the_midst(wait: impl Future) {
+    fn panic_during(wait: impl Future) {
         let hook = Hook::new();
         let waker = hook.waker();
         panics(|| {
@@ -122,19 +122,19 @@ fn a_wait_that_ends_during_unwinding_does_not_abort() {
     buffer.push(1);
     let item = buffer.latest().unwrap();
     let limited = || buffer.subscribe().limited(event_buffer::LagLimit::items(1));
-    panic_in_the_midst(buffer.subscribe().recv());
-    panic_in_the_midst(async { buffer.subscribe().next().await });
-    panic_in_the_midst(async { buffer.subscribe().cloned().next().await });
-    panic_in_the_midst(async { buffer.subscribe().next_chunk().await.map(drop) });
-    panic_in_the_midst(async { limited().next().await });
-    panic_in_the_midst(async { limited().recv().await });
-    panic_in_the_midst(item.next());
+    panic_during(buffer.subscribe().recv());
+    panic_during(async { buffer.subscribe().next().await });
+    panic_during(async { buffer.subscribe().cloned().next().await });
+    panic_during(async { buffer.subscribe().next_chunk().await.map(drop) });
+    panic_during(async { limited().next().await });
+    panic_during(async { limited().recv().await });
+    panic_during(item.next());
     let _reader = buffer.subscribe();
-    panic_in_the_midst(buffer.unobserved());
+    panic_during(buffer.unobserved());
 }
 
-/// Lets the reader wait with a waker whose drop panics, of which the buffer has the only one then. What it is dropped
-/// for is done all the same.
+/// Makes the reader wait with a waker whose drop panics. The buffer then has its only reference.
+/// The operation that drops it is still completed.
 fn wait_to_panic<R: StreamExt + Unpin>(reader: &mut R) {
     let waker = Waker::from(Arc::new(PanicsWhenDropped));
     let mut cx = Context::from_waker(&waker);
@@ -196,7 +196,7 @@ fn a_waker_whose_drop_panics_does_not_leak_its_reader() {
     assert!(!buffer.is_observed());
     drop(bookmark);
     buffer.push(Arc::clone(&payload));
-    assert_eq!(Arc::strong_count(&payload), 1, "nobody holds it");
+    assert_eq!(Arc::strong_count(&payload), 1, "it is released");
 
     // A `recv` that is cancelled: nothing is lost.
     let mut reader = buffer.subscribe();

@@ -223,7 +223,7 @@ mod of_a_publisher {
             matches!(update, Update::EndOfSnapshot { .. })
         });
         let end = move || -> Box<dyn Any + Send> {
-            // Nobody listens if all watches were dropped.
+            // This fails if all watches were dropped.
             let _ = gate.send(());
             Box::new(publisher)
         };
@@ -458,7 +458,7 @@ mod in_a_table {
     }
 
     pub(super) fn waker(task: usize) -> Waker {
-        // SAFETY: the functions use nothing of the data but its number, and may be called on any thread.
+        // SAFETY: the functions use the data only as a number, and may be called on any thread.
         unsafe { Waker::from_raw(put(task)) }
     }
 
@@ -514,8 +514,8 @@ fn what_ends_the_wait_of_many_tasks_wakes_each_once() {
     }
 }
 
-/// A deferred publish whose tasks are still asleep, and a task that waits for what comes next; each
-/// as a reader of every kind.
+/// Checks a deferred publish whose tasks are still asleep, beside a task that waits for the
+/// next item. Each task is tried with every kind of reader.
 fn beside_a_late_wake_up(check: fn(&mut EventBuffer<u32>, Deferred<u32>, &[Arc<Hook>; 2])) {
     for first in READERS {
         for second in READERS {
@@ -552,7 +552,7 @@ fn a_late_wake_up_does_not_delay_other_tasks() {
 
 #[test]
 fn a_missing_wake_up_does_not_delay_other_tasks() {
-    /// Where no destructor runs, but `LeakSanitizer` finds what is kept.
+    /// No destructor runs for a static, but `LeakSanitizer` sees that it is reachable.
     static LEAKED: Mutex<Vec<Deferred<u32>>> = Mutex::new(Vec::new());
 
     let _watchdog = watchdog();
@@ -560,14 +560,14 @@ fn a_missing_wake_up_does_not_delay_other_tasks() {
         LEAKED.lock().unwrap().push(deferred);
         buffer.push(2);
         assert_eq!(woken(hooks), [0, 1]);
-        // Nor does an end come to wait for it.
+        // The end does not wait for it either.
         mem::take(buffer).close();
         assert_eq!(woken(hooks), [0, 1]);
     });
 }
 
-/// A task that has found nothing begins to wait for a link that has been written meanwhile, while another one waits for
-/// the next already.
+/// A task that has found nothing begins to wait for a link that has been written meanwhile, while
+/// another task already waits for the next link.
 #[test]
 fn a_task_at_an_earlier_link_does_not_delay_other_tasks() {
     let _watchdog = watchdog();
