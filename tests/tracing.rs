@@ -837,7 +837,7 @@ fn a_subscriber_may_use_the_publisher() {
 }
 
 #[test]
-fn a_subscriber_that_panics_changes_nothing() {
+fn a_panicking_subscriber_does_not_change_what_watches_receive() {
     let _watchdog = watchdog();
     let expected = everything_with(None, &Arc::default());
     // Once, at each of its calls in turn; and from one of them on.

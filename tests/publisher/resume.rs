@@ -234,7 +234,7 @@ fn a_watch_resumes_from_a_snapshot_that_was_ahead() {
 }
 
 #[test]
-fn hidden_events_still_move_the_place_to_resume_from() {
+fn filtered_events_still_advance_the_resume_point() {
     let _watchdog = watchdog();
     let store = Store::default();
     let publisher = store.publisher(10, FOREVER);
@@ -264,7 +264,7 @@ fn hidden_events_still_move_the_place_to_resume_from() {
 }
 
 #[test]
-fn a_window_that_reaches_further_back_than_a_snapshot_is_resumed_from() {
+fn a_watch_resumes_from_a_window_that_starts_before_the_snapshot() {
     let _watchdog = watchdog();
     let store = Store::default();
     let publisher = store.publisher(usize::MAX, FOREVER);
@@ -295,7 +295,7 @@ fn a_watch_that_resumes_at_the_newest_commit_follows_the_next() {
 }
 
 #[test]
-fn a_quiet_key_resumes_exactly_until_something_of_it_has_left() {
+fn a_quiet_key_resumes_unless_a_later_commit_to_it_was_evicted() {
     let _watchdog = watchdog();
     let publisher = Publisher::builder().history(3).build();
     for (index, key) in (1..).zip(["quiet", "a", "quiet", "a", "a"]) {
@@ -310,7 +310,7 @@ fn a_quiet_key_resumes_exactly_until_something_of_it_has_left() {
     assert_eq!(resume(&publisher, "a", 1), [TOO_OLD, End(5)]);
     let since = [RESUMED, Events(4, vec![0]), Events(5, vec![0])];
     assert_eq!(resume(&publisher, "a", 2), since);
-    // Nothing is known of a key without a topic but what has left of any key.
+    // For a key without a topic, only the last commit evicted for any key is known.
     assert_eq!(resume(&publisher, "new", 1), [TOO_OLD, End(5)]);
     assert_eq!(resume(&publisher, "new", 2), [RESUMED]);
     // A watch keeps the topic, and its figure with it: what leaves of others does not count.
@@ -325,7 +325,7 @@ fn a_quiet_key_resumes_exactly_until_something_of_it_has_left() {
 }
 
 #[test]
-fn a_commit_without_events_moves_the_index_and_takes_no_place() {
+fn a_commit_without_events_advances_the_index_and_uses_no_history() {
     let _watchdog = watchdog();
     let publisher = Publisher::builder().history(1).build();
     publisher.publish(1, [("a", 1)]).unwrap();
@@ -340,7 +340,7 @@ fn a_commit_without_events_moves_the_index_and_takes_no_place() {
 }
 
 #[test]
-fn the_place_after_the_last_update_is_as_far_as_the_publisher() {
+fn the_resume_point_after_the_last_update_is_the_index_of_the_publisher() {
     let _watchdog = watchdog();
     let (publisher, _) = with_snapshots(7);
     publisher.publish(7, [("a", 7)]).unwrap();
@@ -357,7 +357,7 @@ fn the_place_after_the_last_update_is_as_far_as_the_publisher() {
 }
 
 #[test]
-fn commits_are_numbered_to_the_end_of_the_numbers() {
+fn commits_may_have_indexes_up_to_the_largest_number() {
     let _watchdog = watchdog();
     let publisher = Publisher::builder().start_at(u64::MAX - 1).build();
     assert_eq!(publisher.publish_next([("a", 1)]), Ok(u64::MAX));

@@ -274,7 +274,7 @@ mod of_a_publisher {
     ];
 
     #[test]
-    fn a_recv_of_a_watch_that_is_dropped_leaves_nothing_of_its_task() {
+    fn a_dropped_recv_of_a_watch_keeps_no_waker() {
         let _watchdog = watchdog();
         for idle in IDLE {
             let (mut watch, end) = idle();
@@ -296,7 +296,7 @@ mod of_a_publisher {
     /// A `select!` may make a `recv` and then take another branch, in a task that waits for the
     /// stream.
     #[test]
-    fn a_watch_that_waits_as_a_stream_is_woken_whatever_else_is_tried() {
+    fn a_watch_polled_as_a_stream_is_woken_despite_other_reads() {
         let _watchdog = watchdog();
         for idle in IDLE {
             let (mut watch, end) = idle();
@@ -390,7 +390,7 @@ fn interfere_at_all_moments(use_others: fn(Vec<Task>)) {
 }
 
 #[test]
-fn a_waker_may_poll_its_neighbours_whenever_it_is_used() {
+fn a_waker_may_poll_other_readers_in_each_of_its_methods() {
     let _watchdog = watchdog();
     interfere_at_all_moments(|others| {
         for mut other in others {
@@ -402,7 +402,7 @@ fn a_waker_may_poll_its_neighbours_whenever_it_is_used() {
     });
 }
 
-/// As one does that takes a lock, under which that thread drops them.
+/// A waker that takes a lock waits like this if the other thread drops the readers under that lock.
 #[test]
 fn a_waker_may_wait_for_a_thread_that_drops_its_neighbours() {
     let _watchdog = watchdog();
@@ -473,7 +473,7 @@ mod in_a_table {
 }
 
 #[test]
-fn a_waker_at_the_address_of_another_is_not_taken_for_it() {
+fn a_waker_at_the_address_of_a_former_one_is_not_mistaken_for_it() {
     let _watchdog = watchdog();
     for (name, scene) in SCENES {
         let (mut tasks, end) = scene(1);
@@ -492,7 +492,7 @@ fn a_waker_at_the_address_of_another_is_not_taken_for_it() {
 }
 
 #[test]
-fn what_ends_the_wait_of_many_tasks_wakes_each_once() {
+fn the_end_of_a_wait_wakes_each_of_many_tasks_once() {
     let _watchdog = watchdog();
     for (name, scene) in SCENES {
         for many in [1, 2, 4, 5, 100] {
