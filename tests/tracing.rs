@@ -31,7 +31,7 @@ use tracing_core::span::Current;
 
 type Key = &'static str;
 
-/// A subscriber that keeps what it is told, as text.
+/// A subscriber that records spans and events as text.
 struct Recorder(Arc<Records>);
 
 struct Records {
@@ -353,7 +353,7 @@ fn a_run_of_the_handler_is_a_span_that_is_entered_at_each_poll() {
 }
 
 #[test]
-fn a_run_that_fails_says_why() {
+fn a_failed_run_of_the_handler_is_reported_with_its_reason() {
     let _watchdog = watchdog();
     let records = recorder();
     records.during(|| {
@@ -413,7 +413,7 @@ fn given_up(
 }
 
 #[test]
-fn a_snapshot_that_is_given_up_says_why() {
+fn a_snapshot_that_is_given_up_is_reported_with_its_reason() {
     let _watchdog = watchdog();
     let any = |request| request;
     assert_eq!(given_up(any, |_, watch| drop(watch)), "NoWatch");
@@ -504,7 +504,7 @@ fn a_handler_that_refreshes_its_own_key_is_given_up() {
 }
 
 #[test]
-fn a_watch_that_begins_anew_says_why() {
+fn a_reset_watch_is_reported_with_its_reason() {
     let _watchdog = watchdog();
     let records = Records::new(LevelFilter::DEBUG, || {});
     records.during(|| {
@@ -566,7 +566,7 @@ fn commits_that_leave_the_history_are_reported_at_the_level_trace() {
 }
 
 #[test]
-fn what_ends_watches_says_how_many() {
+fn closing_watches_is_reported_with_their_number() {
     let _watchdog = watchdog();
     let records = recorder();
     records.during(|| {
@@ -644,7 +644,7 @@ fn a_key_that_is_completed_is_reported_once() {
 }
 
 #[test]
-fn a_snapshot_that_is_no_longer_cached_says_why() {
+fn the_removal_of_a_cached_snapshot_is_reported_with_its_reason() {
     let _watchdog = watchdog();
     let records = recorder();
     let publisher = |history, ttl| {
@@ -691,7 +691,7 @@ fn a_snapshot_that_is_no_longer_cached_says_why() {
     });
 }
 
-/// Has all that is reported happen. Returns what the watches have received.
+/// Does everything that is reported. Returns what the watches have received.
 fn everything(publisher: &Publisher<Key, u32>) -> Vec<Vec<String>> {
     let mut seen = Vec::new();
     let publish = |key, event| publisher.publish_next([(key, event)]).unwrap();
@@ -756,7 +756,7 @@ struct Within {
     appender: Mutex<Option<SnapshotAppender<u32>>>,
 }
 
-/// Has everything happen to a new publisher, with that subscriber, if any.
+/// Does everything with a new publisher, under that subscriber, if any.
 fn everything_with(records: Option<&Arc<Records>>, within: &Arc<Within>) -> Vec<Vec<String>> {
     let own = Arc::clone(within);
     let handler = move |key: Key, snapshot: SnapshotAppender<u32>| {
@@ -827,7 +827,7 @@ fn a_subscriber_may_use_the_publisher() {
         publisher.complete(&"aside");
         publisher.refresh(&"aside");
         if let Some(appender) = &*own.appender.lock().unwrap() {
-            // The handler has said so itself, or will.
+            // The handler has completed the key itself, or will.
             _ = appender.complete();
         }
     });
@@ -837,17 +837,17 @@ fn a_subscriber_may_use_the_publisher() {
 }
 
 #[test]
-fn a_subscriber_that_panics_changes_nothing() {
+fn a_panicking_subscriber_does_not_change_what_watches_receive() {
     let _watchdog = watchdog();
     let expected = everything_with(None, &Arc::default());
     // Once, at each of its calls in turn; and from one of them on.
-    for is_meant in [|call, at| call == at, |call, at| call >= at] {
+    for panics_at in [|call, at| call == at, |call, at| call >= at] {
         let mut at = 0;
         loop {
             let calls = Arc::new(AtomicUsize::new(0));
             let called = Arc::clone(&calls);
             let records = Records::new(LevelFilter::TRACE, move || {
-                if is_meant(called.fetch_add(1, SeqCst), at) {
+                if panics_at(called.fetch_add(1, SeqCst), at) {
                     // Without a message.
                     resume_unwind(Box::new("as planned"));
                 }
@@ -863,7 +863,7 @@ fn a_subscriber_that_panics_changes_nothing() {
 }
 
 #[test]
-fn a_subscriber_that_panics_while_a_waker_does_is_no_abort() {
+fn a_subscriber_that_panics_during_a_wakers_panic_does_not_abort() {
     let _watchdog = watchdog();
     let called = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&called);

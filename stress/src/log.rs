@@ -336,7 +336,8 @@ impl Timeline {
                     slack = 0;
                     assert!(
                         matches,
-                        "{found:?} ({key:?}) instead of {expected:?}, at {number} of {:?} from {:?}",
+                        "{found:?} ({key:?}) instead of {expected:?}, \
+                         at {number} of {:?} from {:?}",
                         &log.entries[number.saturating_sub(5)..=number],
                         log.start,
                     );

@@ -160,10 +160,16 @@ mod with_serde {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
 
         #[test]
-        fn every_resume_point_survives_a_json_round_trip(epoch in any::<u64>(), index in any::<u64>()) {
+        fn every_resume_point_survives_a_json_round_trip(
+            epoch in any::<u64>(),
+            index in any::<u64>(),
+        ) {
             let _watchdog = watchdog();
             let place = Resume { epoch, index };
             assert_eq!(from_str::<Resume>(&to_string(&place).unwrap()).unwrap(), place);

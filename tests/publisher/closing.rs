@@ -1,4 +1,4 @@
-//! What ends a watch, and what it says.
+//! How a watch ends, and the reason it reports.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
@@ -22,7 +22,7 @@ use crate::support::watchdog;
 
 /// Consul 20876.
 #[test]
-fn each_reason_to_close_is_told_as_itself() {
+fn each_kind_of_close_reports_its_own_reason() {
     let _watchdog = watchdog();
     let publisher = Publisher::builder().epoch(1).build();
     let subscribe = |key: &'static str, token: &'static str| {
@@ -71,7 +71,7 @@ fn each_reason_to_close_is_told_as_itself() {
 }
 
 #[test]
-fn a_close_wakes_at_once() {
+fn closing_a_watch_wakes_its_task() {
     let _watchdog = watchdog();
     let store = Store::default();
     let publisher = store.publisher(0, Duration::ZERO);
@@ -128,7 +128,7 @@ fn watches_end_with_the_last_handle() {
 }
 
 #[test]
-fn what_a_filter_panicked_on_is_not_delivered_after_a_close() {
+fn an_event_whose_filter_panicked_is_not_delivered_after_a_close() {
     let _watchdog = watchdog();
     let publisher = Publisher::builder().build();
     let panics = Arc::new(AtomicUsize::new(0));
@@ -160,7 +160,7 @@ fn a_watch_is_terminated_only_once_it_has_ended() {
 }
 
 #[test]
-fn what_ends_a_watch_says_why() {
+fn each_error_of_a_watch_describes_its_reason() {
     use std::error::Error;
     let _watchdog = watchdog();
     let reasons = [
@@ -196,12 +196,12 @@ fn what_ends_a_watch_says_why() {
     assert!(source.is::<SnapshotPanicked>() && source.to_string().contains("panicked"));
 }
 
-/// A watch that is being closed is told so, also where its topic goes before it is.
+/// The close is reported even if a waker removes the topic during it.
 #[test]
-fn a_close_is_not_taken_for_the_end_where_the_topic_goes_meanwhile() {
+fn a_closed_watch_reports_the_close_even_if_its_topic_is_removed() {
     type Place = Mutex<Option<Watch<&'static str, u32>>>;
 
-    /// Drops the watch that is not closed, which was the last to need the topic; then polls the others.
+    /// Drops the watch that stays open, the last to need the topic, and then polls the others.
     struct Meddles {
         other: Place,
         closed: [Place; 2],
@@ -217,7 +217,7 @@ fn a_close_is_not_taken_for_the_end_where_the_topic_goes_meanwhile() {
                 let Some(open) = watch.as_mut() else { continue };
                 if let Poll::Ready(end) = open.poll_next_unpin(&mut cx) {
                     assert!(matches!(end, Some(Err(WatchError::Closed(_)))));
-                    // Said once.
+                    // Reported once.
                     *watch = None;
                 }
             }
@@ -280,7 +280,7 @@ fn a_watch_has_the_methods_of_a_reader() {
 
 /// Its state is void, and there will be no other: that is not the end of what was published.
 #[test]
-fn a_watch_that_is_to_begin_anew_does_not_end_cleanly_with_the_publisher() {
+fn a_watch_due_for_a_reset_does_not_end_cleanly_with_the_publisher() {
     let _watchdog = watchdog();
     let publisher = Publisher::builder().build();
     let mut watch = publisher.subscribe(Request::new("a"));
@@ -313,9 +313,9 @@ fn watches_are_closed_by_any_of_their_tokens() {
     assert_eq!(closed(), [true; 3]);
 }
 
-/// The lock is released now and then while so many are closed.
+/// The lock is released now and then while many watches are closed.
 #[test]
-fn a_crowd_is_closed_to_the_last_watch() {
+fn closing_many_watches_closes_all_of_them() {
     type Close = fn(&Publisher<u8, u32>);
     let _watchdog = watchdog();
     let ways: [(Close, CloseReason); 5] = [
@@ -338,7 +338,7 @@ fn a_crowd_is_closed_to_the_last_watch() {
 }
 
 #[test]
-fn a_crowd_is_refreshed_to_the_last_watch() {
+fn refreshing_a_key_resets_all_of_its_watches() {
     let _watchdog = watchdog();
     let publisher = Publisher::<u8, u32>::builder().history(10).build();
     let mut watches: Vec<_> = (0..3_000)

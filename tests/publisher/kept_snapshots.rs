@@ -20,7 +20,7 @@ fn a_kept_snapshot_does_not_lead_to_a_freed_buffer() {
     let store = Store::default();
     let publisher = store.publisher(0, FOREVER);
     all(&mut watch(&publisher, "a"));
-    // Nobody watches any more, but the snapshot is kept, and with it what it leads to.
+    // No watch is left, but the cached snapshot keeps the buffer that it leads to.
     let figures = publisher.stats();
     assert_eq!(
         (
@@ -62,7 +62,7 @@ fn an_expired_snapshot_is_not_given_and_frees_its_key() {
 }
 
 #[test]
-fn publishing_to_a_key_whose_snapshot_expires_meanwhile_does_not_panic() {
+fn publishing_while_a_cached_snapshot_expires_does_not_panic() {
     let _watchdog = watchdog();
     let store = Store::default();
     let publisher = store.publisher(0, MOMENT);

@@ -33,7 +33,7 @@ fn a_publish_does_not_wake_watchers_of_other_keys() {
 
 /// The tables of a crowd of keys are given up, but not with keys in them.
 #[test]
-fn keys_that_are_left_of_a_crowd_are_followed_still() {
+fn remaining_keys_receive_events_after_most_were_removed() {
     let _watchdog = watchdog();
     let publisher = Publisher::<u64, u32>::builder().epoch(1).build();
     let mut crowd: Vec<_> = (0..200)
@@ -122,7 +122,7 @@ fn a_completed_key_is_replayed_to_its_end() {
 }
 
 #[test]
-fn a_handler_says_an_end_that_has_left_the_history() {
+fn a_handler_completes_a_key_that_has_left_the_history() {
     let _watchdog = watchdog();
     let publisher = Publisher::builder()
         .snapshot_ttl(Duration::from_secs(1_000))

@@ -76,7 +76,7 @@ fn a_watch_resumes_strictly_after_what_it_saw() {
         assert_eq!(all(&mut resumed), expected);
     }
 
-    // The window goes on: what came after 10 is still all there, what came after 9 is not.
+    // The window has moved: it still has all commits after 10, but not all after 9.
     publisher.publish(40, [("a", 1), ("a", 2)]).unwrap();
     let mut resumed = publisher.subscribe(Request::new("a").after(point));
     assert_eq!(all(&mut resumed), [events(20), events(30), events(40)]);
@@ -89,7 +89,7 @@ fn a_watch_resumes_strictly_after_what_it_saw() {
 
 /// Consul 8354 among them.
 #[test]
-fn a_watch_that_cannot_resume_is_told_why_and_starts_anew() {
+fn a_watch_that_cannot_resume_receives_the_reason_and_a_snapshot() {
     let _watchdog = watchdog();
     let store = Store::default();
     let publisher = store.publisher(0, Duration::ZERO);
@@ -106,7 +106,7 @@ fn a_watch_that_cannot_resume_is_told_why_and_starts_anew() {
         assert_eq!(next(&mut watch), anew(reason));
         assert_eq!(all(&mut watch), fresh);
     }
-    // Nothing came since, though nobody watched.
+    // There were no commits while there was no watch.
     let request = Request::new("a").after(Resume { epoch: 1, index: 5 });
     let mut resumed = publisher.subscribe(request);
     assert_eq!(all(&mut resumed), []);
@@ -145,7 +145,7 @@ fn a_watch_that_resumes_is_not_given_a_snapshot_older_than_what_it_has() {
 
 /// The epoch is the same, but another process may have published what this one knows nothing of.
 #[test]
-fn nobody_resumes_from_before_what_a_restarted_publisher_knows() {
+fn a_restarted_publisher_resumes_no_watch_from_before_its_start() {
     let _watchdog = watchdog();
     let publisher = Publisher::<&str, u32>::builder()
         .epoch(1)
@@ -172,7 +172,7 @@ fn nobody_resumes_from_before_what_a_restarted_publisher_knows() {
 }
 
 #[test]
-fn a_shut_down_publisher_leaves_a_watcher_its_place() {
+fn a_watch_keeps_its_resume_point_when_the_publisher_shuts_down() {
     let _watchdog = watchdog();
     let publisher = Publisher::<&str, u32>::builder().epoch(1).build();
     publisher.shutdown();
@@ -181,10 +181,10 @@ fn a_shut_down_publisher_leaves_a_watcher_its_place() {
     assert_eq!(watch.resume_point(), Some(point));
 }
 
-/// A former process published 6, 7 and 8, in the same epoch. A snapshot as of a lesser index, be it of
-/// nothing or of another key, does not mean that this one knows of them.
+/// A former process published 6, 7 and 8, in the same epoch. A snapshot as of a lower index,
+/// empty or of another key, does not show that this process has those commits.
 #[test]
-fn nobody_resumes_over_what_a_former_process_published() {
+fn no_watch_resumes_across_commits_of_a_former_process() {
     let _watchdog = watchdog();
     let old = || Request::new("b").after(Resume { epoch: 1, index: 5 });
     let settings = || {
@@ -208,7 +208,7 @@ fn nobody_resumes_over_what_a_former_process_published() {
     publisher.publish(9, [("b", 9)]).unwrap();
     let mut resumed = publisher.subscribe(old());
     assert_eq!(next(&mut resumed), anew(ResetReason::TooOld));
-    // Who has what this one gave goes on.
+    // A client with a resume point of this process continues.
     let given = Resume { epoch: 1, index: 8 };
     let mut resumed = publisher.subscribe(Request::new("b").after(given));
     assert_eq!(all(&mut resumed), [Events(9, vec![9])]);
@@ -236,7 +236,7 @@ fn a_watch_resumes_from_a_snapshot_that_was_ahead() {
 }
 
 #[test]
-fn hidden_events_still_move_the_place_to_resume_from() {
+fn filtered_events_still_advance_the_resume_point() {
     let _watchdog = watchdog();
     let store = Store::default();
     let publisher = store.publisher(10, FOREVER);
@@ -266,7 +266,7 @@ fn hidden_events_still_move_the_place_to_resume_from() {
 }
 
 #[test]
-fn a_window_that_reaches_further_back_than_a_snapshot_is_resumed_from() {
+fn a_watch_resumes_from_a_window_that_starts_before_the_snapshot() {
     let _watchdog = watchdog();
     let store = Store::default();
     let publisher = store.publisher(usize::MAX, FOREVER);
@@ -297,7 +297,7 @@ fn a_watch_that_resumes_at_the_newest_commit_follows_the_next() {
 }
 
 #[test]
-fn a_quiet_key_resumes_exactly_until_something_of_it_has_left() {
+fn a_quiet_key_resumes_unless_a_later_commit_to_it_was_evicted() {
     let _watchdog = watchdog();
     let publisher = Publisher::builder().history(3).build();
     for (index, key) in (1..).zip(["quiet", "a", "quiet", "a", "a"]) {
@@ -312,7 +312,7 @@ fn a_quiet_key_resumes_exactly_until_something_of_it_has_left() {
     assert_eq!(resume(&publisher, "a", 1), [TOO_OLD, End(5)]);
     let since = [RESUMED, Events(4, vec![0]), Events(5, vec![0])];
     assert_eq!(resume(&publisher, "a", 2), since);
-    // Nothing is known of a key without a topic but what has left of any key.
+    // For a key without a topic, only the last commit evicted for any key is known.
     assert_eq!(resume(&publisher, "new", 1), [TOO_OLD, End(5)]);
     assert_eq!(resume(&publisher, "new", 2), [RESUMED]);
     // A watch keeps the topic, and its figure with it: what leaves of others does not count.
@@ -327,7 +327,7 @@ fn a_quiet_key_resumes_exactly_until_something_of_it_has_left() {
 }
 
 #[test]
-fn a_commit_without_events_moves_the_index_and_takes_no_place() {
+fn a_commit_without_events_advances_the_index_and_uses_no_history() {
     let _watchdog = watchdog();
     let publisher = Publisher::builder().history(1).build();
     publisher.publish(1, [("a", 1)]).unwrap();
@@ -342,7 +342,7 @@ fn a_commit_without_events_moves_the_index_and_takes_no_place() {
 }
 
 #[test]
-fn the_place_after_the_last_update_is_as_far_as_the_publisher() {
+fn the_resume_point_after_the_last_update_is_the_index_of_the_publisher() {
     let _watchdog = watchdog();
     let (publisher, _) = with_snapshots(7);
     publisher.publish(7, [("a", 7)]).unwrap();
@@ -359,7 +359,7 @@ fn the_place_after_the_last_update_is_as_far_as_the_publisher() {
 }
 
 #[test]
-fn commits_are_numbered_to_the_end_of_the_numbers() {
+fn commits_may_have_indexes_up_to_the_largest_number() {
     let _watchdog = watchdog();
     let publisher = Publisher::builder().start_at(u64::MAX - 1).build();
     assert_eq!(publisher.publish_next([("a", 1)]), Ok(u64::MAX));
@@ -376,7 +376,7 @@ fn commits_are_numbered_to_the_end_of_the_numbers() {
 }
 
 #[test]
-fn a_mark_of_progress_wakes_only_who_has_not_come_to_its_index() {
+fn a_progress_mark_wakes_only_watches_below_its_index() {
     let _watchdog = watchdog();
     let publisher = Publisher::builder().history(10).build();
     let watch = |key| task::spawn(publisher.subscribe(Request::new(key)));
@@ -403,7 +403,7 @@ fn a_mark_of_progress_wakes_only_who_has_not_come_to_its_index() {
 }
 
 #[test]
-fn who_resumes_from_before_a_refresh_begins_anew() {
+fn a_watch_that_resumes_from_before_a_refresh_is_reset() {
     let _watchdog = watchdog();
     for history in [0, 10] {
         let publisher = Publisher::builder().history(history).build();

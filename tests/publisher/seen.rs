@@ -69,7 +69,8 @@ impl<K> Seen<K> {
     }
 }
 
-/// What the watch delivers next, if anything is ready. How it begins is left out, unless it begins anew.
+/// Returns what the watch delivers next, if anything is ready. Skips its beginning, unless it is
+/// reset.
 pub(crate) fn next<K>(watch: &mut Watch<K, u32>) -> Seen<K> {
     match watch.next().now_or_never() {
         None => Nothing,

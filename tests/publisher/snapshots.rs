@@ -71,7 +71,7 @@ fn what_is_published_while_a_snapshot_is_made_is_not_lost() {
         assert_eq!(seen, expected, "snapshot of index {contained}");
         assert_eq!(publisher.slowest(1)[0].lag, 0);
 
-        // Who gets the kept snapshot sees the same.
+        // A watch that gets the cached snapshot receives the same.
         let mut late = watch(&publisher, "a");
         expected.insert(0, Part(vec![100, 101]));
         assert_eq!(all(&mut late), expected);
@@ -81,7 +81,7 @@ fn what_is_published_while_a_snapshot_is_made_is_not_lost() {
 
 /// Consul 9772.
 #[test]
-fn what_is_meant_for_one_watch_is_not_in_the_kept_snapshot() {
+fn updates_of_one_watch_are_not_in_the_cached_snapshot() {
     let _watchdog = watchdog();
     let store = Store::default();
     let publisher = store.publisher(0, FOREVER);
@@ -201,7 +201,7 @@ fn a_stale_snapshot_neither_replaces_nor_removes_another() {
 }
 
 #[test]
-fn a_snapshot_survives_the_one_that_began_it() {
+fn a_snapshot_survives_the_watch_that_started_it() {
     let _watchdog = watchdog();
     let store = Store::default();
     let publisher = store.publisher(0, Duration::ZERO);
@@ -220,7 +220,7 @@ fn a_snapshot_survives_the_one_that_began_it() {
 }
 
 #[test]
-fn a_failed_snapshot_is_told_to_all_who_waited_and_not_kept() {
+fn a_failed_snapshot_fails_all_waiting_watches_and_is_not_cached() {
     let _watchdog = watchdog();
     let runs = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&runs);
@@ -294,7 +294,7 @@ fn a_handler_may_publish_and_subscribe() {
 }
 
 #[test]
-fn a_snapshot_older_than_a_commit_goes_on_from_the_window_or_fails() {
+fn a_snapshot_older_than_a_commit_continues_from_the_window_or_fails() {
     let _watchdog = watchdog();
     let publisher = |history| {
         Publisher::builder()
@@ -353,7 +353,7 @@ fn a_snapshot_is_over_once_its_handler_has_returned() {
 }
 
 #[test]
-fn a_watch_that_goes_does_not_leave_its_task_with_the_snapshot() {
+fn a_dropped_watch_leaves_no_waker_with_the_snapshot() {
     let _watchdog = watchdog();
     let store = Store::default();
     let publisher = store.publisher(0, Duration::ZERO);
@@ -408,7 +408,7 @@ fn a_handler_that_refreshes_its_own_key_is_called_again() {
                 if is_first {
                     publisher.ok_or("gone")?.refresh(&key);
                 }
-                // Of the first one nobody hears any more.
+                // No watch receives the part of the first run.
                 _ = snapshot.push(u32::from(is_first));
                 Ok(0)
             }
@@ -459,7 +459,7 @@ fn closing_or_refreshing_a_key_drops_a_handler_that_hangs() {
 }
 
 #[test]
-fn a_snapshot_that_takes_too_long_is_given_up_by_who_polls_or_comes() {
+fn a_snapshot_past_its_deadline_is_given_up_by_a_poll_or_a_new_watch() {
     let _watchdog = watchdog();
     let calls = AtomicUsize::new(0);
     let publisher = Publisher::builder()
@@ -490,7 +490,7 @@ fn a_snapshot_that_takes_too_long_is_given_up_by_who_polls_or_comes() {
 }
 
 #[test]
-fn a_part_that_all_have_read_is_freed_while_the_snapshot_goes_on() {
+fn a_part_that_all_have_read_is_freed_while_the_snapshot_continues() {
     let _watchdog = watchdog();
     let payload = Arc::new(());
     let part = payload.clone();

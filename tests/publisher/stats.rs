@@ -17,7 +17,7 @@ use super::store::{FOREVER, Store};
 use crate::support::watchdog;
 
 #[test]
-fn the_figures_tell_who_is_slow_and_what_is_kept() {
+fn stats_report_slow_watches_and_what_is_retained() {
     let _watchdog = watchdog();
     let publisher = Publisher::builder().history(2).build();
     let mut fast = publisher.subscribe(Request::new("a").token("fast"));
@@ -41,7 +41,7 @@ fn the_figures_tell_who_is_slow_and_what_is_kept() {
 }
 
 #[test]
-fn the_figures_count_from_where_a_kept_snapshot_leads_to() {
+fn stats_count_from_the_position_after_a_cached_snapshot() {
     let _watchdog = watchdog();
     let store = Store::default();
     let publisher = store.publisher(0, FOREVER);
@@ -64,7 +64,7 @@ fn the_figures_count_from_where_a_kept_snapshot_leads_to() {
 }
 
 #[test]
-fn the_figures_count_from_where_a_watch_begins() {
+fn stats_count_from_the_start_of_a_watch() {
     let _watchdog = watchdog();
     let store = Store::default();
     let publisher = store.publisher(usize::MAX, Duration::ZERO);
@@ -96,7 +96,7 @@ fn the_figures_count_from_where_a_watch_begins() {
 }
 
 #[test]
-fn the_slowest_of_many_is_found_wherever_it_stands() {
+fn the_slowest_of_many_watches_is_found_at_any_position() {
     let _watchdog = watchdog();
     for slowest in 0..3 {
         let publisher = Publisher::<usize, u32>::builder().build();

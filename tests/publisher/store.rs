@@ -9,10 +9,10 @@ use event_buffer::publisher::{Publisher, SnapshotAppender};
 use futures::channel::oneshot;
 
 pub(crate) const FOREVER: Duration = Duration::from_secs(1_000_000);
-/// Over by the time of the next look.
+/// Has passed when the clock is next read.
 pub(crate) const MOMENT: Duration = Duration::from_nanos(1);
 
-/// A handler of which the test decides when it goes on, and that counts its runs.
+/// A handler that counts its runs, and that waits until the test lets it continue.
 #[derive(Clone, Default)]
 pub(crate) struct Store {
     runs: Arc<AtomicUsize>,
@@ -21,7 +21,7 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// The next run waits for the answer.
+    /// Makes the next run wait until an index is sent.
     pub(crate) fn gate(&self) -> oneshot::Sender<u64> {
         let (gate, opened) = oneshot::channel();
         self.gates.lock().unwrap().push(opened);
@@ -32,7 +32,7 @@ impl Store {
         self.runs.load(Relaxed)
     }
 
-    /// A part before the gate, and one after it; the gate says as of which index.
+    /// Its snapshots have a part before the gate and one after it, and the index sent to the gate.
     pub(crate) fn publisher(&self, history: usize, ttl: Duration) -> Publisher<&'static str, u32> {
         let store = self.clone();
         Publisher::builder()

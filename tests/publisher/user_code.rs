@@ -1,5 +1,4 @@
-//! What a publisher's keys, events and wakers do when they panic, block or use the publisher: it costs
-//! nobody else anything.
+//! Keys, events and wakers that panic, block or use the publisher, and do not affect other watches.
 
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -43,7 +42,7 @@ impl Drop for Bomb {
     }
 }
 
-/// Its drop waits to be let go, unless it is calm.
+/// An event whose drop waits at two barriers, if it has any.
 struct Blocks(Option<Arc<(Barrier, Barrier)>>);
 
 impl Drop for Blocks {
@@ -55,8 +54,8 @@ impl Drop for Blocks {
     }
 }
 
-/// Makes a snapshot of one part, and ends it once the gate is open. It is to be kept until then, and given up at the end
-/// since more commits have followed than it has parts.
+/// Makes a snapshot of one part, and ends it once the gate is open. It is cached until then,
+/// and given up at its end, because more commits have followed than it has parts.
 fn gated<T: Send + Sync + 'static>(
     part: T,
     end: Result<u64, &'static str>,
@@ -78,7 +77,7 @@ fn gated<T: Send + Sync + 'static>(
     (publisher, gate)
 }
 
-/// What is answered next, maybe after a panic.
+/// Returns what the watch delivers next, polling again if the first poll panics.
 fn after_a_panic<T>(watch: &mut Watch<&str, T>) -> Result<u64, String> {
     let mut next = None;
     let _ = catch_unwind(AssertUnwindSafe(|| next = watch.next().now_or_never()));
@@ -90,7 +89,7 @@ fn after_a_panic<T>(watch: &mut Watch<&str, T>) -> Result<u64, String> {
 }
 
 #[test]
-fn a_drop_that_panics_costs_nobody_the_end_of_a_snapshot() {
+fn a_panicking_drop_does_not_prevent_the_end_of_a_snapshot() {
     let _watchdog = watchdog();
     for end in [Ok(7), Err("no such key")] {
         let armed = Arc::new(AtomicBool::new(true));
@@ -107,7 +106,7 @@ fn a_drop_that_panics_costs_nobody_the_end_of_a_snapshot() {
 }
 
 #[test]
-fn a_drop_that_blocks_keeps_nobody_from_the_end_of_a_snapshot() {
+fn a_blocking_drop_does_not_delay_the_end_of_a_snapshot() {
     let _watchdog = watchdog();
     for end in [Ok(7), Err("no such key")] {
         let barriers = Arc::new((Barrier::new(2), Barrier::new(2)));
@@ -124,15 +123,15 @@ fn a_drop_that_blocks_keeps_nobody_from_the_end_of_a_snapshot() {
         thread::scope(|scope| {
             scope.spawn(|| one.poll_next().is_ready());
             barriers.0.wait();
-            let is_told = other.poll_next().is_ready();
+            let is_ready = other.poll_next().is_ready();
             barriers.1.wait();
-            assert!(is_told);
+            assert!(is_ready);
         });
     }
 }
 
 #[test]
-fn a_waker_that_panics_keeps_no_other_task_asleep() {
+fn a_panicking_waker_does_not_stop_other_wake_ups() {
     type Change = fn(&mut Option<Publisher<&'static str, u32>>);
 
     let _watchdog = watchdog();
@@ -174,7 +173,7 @@ fn a_waker_that_panics_keeps_no_other_task_asleep() {
 
 /// More watches than are visited at a time.
 #[test]
-fn a_waker_that_panics_keeps_no_mark_of_progress_from_others() {
+fn a_panicking_waker_does_not_withhold_a_progress_mark_from_others() {
     let _watchdog = watchdog();
     let publisher = Publisher::<&str, u32>::builder().build();
     let mut panicking = publisher.subscribe(Request::new("a"));
@@ -223,7 +222,7 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> Drop for Reenters<K> {
 }
 
 #[test]
-fn a_hash_that_panics_in_a_sweep_is_no_deadlock() {
+fn a_panicking_hash_in_a_sweep_does_not_deadlock() {
     let _watchdog = watchdog();
     let on = Arc::new(AtomicBool::new(false));
     let within = Arc::new(OnceLock::new());
@@ -248,7 +247,7 @@ fn a_hash_that_panics_in_a_sweep_is_no_deadlock() {
 }
 
 #[test]
-fn a_hash_that_panics_where_a_watch_is_dropped_in_unwinding_is_no_abort() {
+fn a_panicking_hash_does_not_abort_when_unwinding_drops_a_watch() {
     let _watchdog = watchdog();
     let on = Arc::new(AtomicBool::new(false));
     let publisher = Publisher::<Fragile, u32>::builder().build();
@@ -264,7 +263,7 @@ fn a_hash_that_panics_where_a_watch_is_dropped_in_unwinding_is_no_abort() {
 
 /// The handler closes all, and fails: the topic goes, for which its key is hashed.
 #[test]
-fn a_hash_that_panics_as_a_snapshot_fails_is_no_abort() {
+fn a_panicking_hash_does_not_abort_when_a_snapshot_fails() {
     let _watchdog = watchdog();
     let on = Arc::new(AtomicBool::new(false));
     let within = Arc::new(OnceLock::<WeakPublisher<Fragile, u32>>::new());
@@ -287,7 +286,7 @@ fn a_hash_that_panics_as_a_snapshot_fails_is_no_abort() {
 }
 
 #[test]
-fn a_key_whose_drop_panics_costs_no_other() {
+fn a_panicking_drop_of_a_key_does_not_affect_other_keys() {
     #[derive(Clone)]
     struct Key(u8, Arc<AtomicBool>, #[expect(dead_code)] Arc<()>);
 
@@ -372,7 +371,7 @@ fn all_are_closed_before_any_is_woken() {
     }
 }
 
-/// tokio 5429: of those who wait for a snapshot, too.
+/// tokio 5429, for watches that wait for a snapshot.
 #[test]
 fn a_wake_by_a_snapshot_that_polls_or_drops_the_watch_does_not_deadlock() {
     type Held = Mutex<Option<Watch<&'static str, u32>>>;
@@ -536,7 +535,7 @@ fn a_key_that_panics_publishes_nothing_and_leaves_nothing_behind() {
 
 /// A waker and an event's drop that use the publisher: under its lock they would wait for ever.
 #[test]
-fn nothing_foreign_runs_under_the_lock() {
+fn no_user_code_runs_under_the_lock() {
     struct Reenters(Option<Publisher<u8, Arc<Reenters>>>);
     impl Drop for Reenters {
         fn drop(&mut self) {
@@ -662,7 +661,7 @@ fn a_key_whose_clone_panics_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_watch_that_is_closed_says_why_also_where_a_drop_panics() {
+fn a_closed_watch_reports_its_reason_even_if_a_drop_panics() {
     let _watchdog = watchdog();
     let publisher = Publisher::builder().build();
     let mut watch = publisher.subscribe(Request::new("key"));

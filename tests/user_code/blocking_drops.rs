@@ -1,5 +1,5 @@
-//! An event whose drop blocks keeps nothing alive but itself and what was dropped along with it, whoever
-//! runs it and whatever is published meanwhile.
+//! An event whose drop blocks keeps alive only itself and what is dropped along with it, whichever
+//! thread runs the drop and whatever is published meanwhile.
 
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
@@ -10,7 +10,7 @@ use event_buffer::{ByteSize, EventBuffer, LagLimit, OnLag, Replay, SharedBuffer}
 
 use crate::support::watchdog;
 
-/// Counted while it is alive; the drop of some waits to be let go.
+/// Counted while it is alive. If it has a gate, its drop waits there.
 struct Event {
     alive: Arc<AtomicUsize>,
     gate: Option<Arc<Gate>>,
@@ -51,7 +51,7 @@ fn event(alive: &Arc<AtomicUsize>) -> Event {
     }
 }
 
-/// What one test needs: the buffer, the number of events alive, and what the one waits for that blocks.
+/// What one test needs: the buffer, the number of events alive, and the gate of the blocking one.
 struct World {
     shared: SharedBuffer<Event>,
     alive: Arc<AtomicUsize>,
@@ -59,7 +59,7 @@ struct World {
 }
 
 impl World {
-    /// What was published before decides on how large blocks of memory are, and where in them.
+    /// The number of earlier events decides how large blocks are, and the positions in them.
     fn new(replay: Replay, before: usize) -> Self {
         let shared = SharedBuffer::from(EventBuffer::builder().replay(replay).build());
         let alive = Arc::default();
@@ -91,8 +91,8 @@ impl World {
         (0..events).for_each(|_| self.shared.push(self.event()).unwrap());
     }
 
-    /// Runs `block` on another thread until the event that blocks is dropped, publishes while it is,
-    /// and answers how many events were alive at most after each.
+    /// Runs `block` on another thread until the drop of the blocking event begins, and publishes
+    /// meanwhile. Returns the largest number of events alive after any of these.
     fn publish_while_blocked(&self, block: impl FnOnce() + Send) -> usize {
         thread::scope(|scope| {
             scope.spawn(block);
@@ -108,13 +108,13 @@ impl World {
     }
 }
 
-/// Where the event stands within its block differs.
+/// Numbers of earlier events, so that the blocking one gets each position in its block.
 fn befores() -> impl Iterator<Item = usize> {
     (0..70).step_by(if cfg!(event_buffer_no_blocks) { 69 } else { 1 })
 }
 
 #[test]
-fn one_that_a_limit_drops() {
+fn a_blocking_drop_at_a_limit_keeps_no_later_events_alive() {
     let _watchdog = watchdog();
     let limits = [LagLimit::items(100), LagLimit::bytes(100)];
     for (before, limit) in befores().flat_map(|before| limits.map(|limit| (before, limit))) {
@@ -130,7 +130,7 @@ fn one_that_a_limit_drops() {
 }
 
 #[test]
-fn one_that_a_splice_drops() {
+fn a_blocking_drop_in_a_splice_keeps_no_later_events_alive() {
     let _watchdog = watchdog();
     for before in befores() {
         let world = World::new(Replay::None, before);
@@ -147,7 +147,7 @@ fn one_that_a_splice_drops() {
 }
 
 #[test]
-fn one_that_leaves_the_window() {
+fn a_blocking_drop_from_the_window_keeps_no_later_events_alive() {
     let _watchdog = watchdog();
     for before in befores() {
         let world = World::new(Replay::Last(10), before);
@@ -160,7 +160,7 @@ fn one_that_leaves_the_window() {
 }
 
 #[test]
-fn one_that_the_last_reader_leaves_behind() {
+fn a_blocking_drop_by_the_last_reader_keeps_no_later_events_alive() {
     let _watchdog = watchdog();
     for before in befores() {
         let world = World::new(Replay::None, before);
@@ -174,7 +174,7 @@ fn one_that_the_last_reader_leaves_behind() {
 }
 
 #[test]
-fn one_that_is_held_last_by_its_handle() {
+fn a_blocking_drop_by_an_item_handle_keeps_no_later_events_alive() {
     let _watchdog = watchdog();
     for before in befores() {
         let world = World::new(Replay::None, before);
@@ -189,7 +189,7 @@ fn one_that_is_held_last_by_its_handle() {
 }
 
 #[test]
-fn one_that_closes_a_reader_for_its_lag() {
+fn a_blocking_drop_when_lag_closes_a_reader_keeps_no_later_events_alive() {
     let _watchdog = watchdog();
     for limit in [LagLimit::items(3), LagLimit::bytes(3)] {
         let world = World::new(Replay::None, 3);
@@ -203,7 +203,7 @@ fn one_that_closes_a_reader_for_its_lag() {
 }
 
 #[test]
-fn one_that_a_limited_reader_leaves_behind() {
+fn a_blocking_drop_by_a_limited_reader_keeps_no_later_events_alive() {
     let _watchdog = watchdog();
     for limit in [LagLimit::items(1_000), LagLimit::bytes(1_000)] {
         let world = World::new(Replay::None, 3);
@@ -217,7 +217,7 @@ fn one_that_a_limited_reader_leaves_behind() {
 }
 
 #[test]
-fn one_that_is_in_the_way_when_a_limit_is_set() {
+fn a_blocking_drop_when_a_limit_is_set_keeps_no_later_events_alive() {
     let _watchdog = watchdog();
     for limit in [LagLimit::items(10), LagLimit::bytes(10)] {
         let world = World::new(Replay::None, 3);
@@ -233,7 +233,7 @@ fn one_that_is_in_the_way_when_a_limit_is_set() {
 
 /// All have been read meanwhile.
 #[test]
-fn one_that_a_batch_pushes_out_of_the_window() {
+fn a_blocking_drop_in_a_batch_keeps_no_read_events_alive() {
     let _watchdog = watchdog();
     for (window, batch) in [(1, 1_000), (1_000, 900)] {
         let World { alive, gate, .. } = World::new(Replay::None, 0);
@@ -253,13 +253,13 @@ fn one_that_a_batch_pushes_out_of_the_window() {
             gate.may_leave.wait();
             kept
         });
-        assert!(kept < window + 10, "{kept} where it keeps {window}");
+        assert!(kept < window + 10, "{kept} alive with a window of {window}");
     }
 }
 
-/// By the limit of a reader, where each item pushes another one out of the window.
+/// Each item also pushes another one out of the window.
 #[test]
-fn one_that_a_limit_drops_beside_a_window() {
+fn a_blocking_drop_at_a_limit_with_a_window_keeps_no_later_events_alive() {
     let _watchdog = watchdog();
     for before in befores() {
         let world = World::new(Replay::Last(10), before);
@@ -299,7 +299,7 @@ mod of_a_publisher {
     }
 
     #[test]
-    fn one_of_another_key_keeps_no_watch_asleep() {
+    fn a_blocking_drop_for_one_key_does_not_delay_wake_ups_of_another() {
         let _watchdog = watchdog();
         let world = World::new(Replay::None, 0);
         let (publisher, watch) = with_two_keys(&world);
@@ -314,7 +314,7 @@ mod of_a_publisher {
     }
 
     #[test]
-    fn one_of_another_key_keeps_no_end_from_being_told() {
+    fn a_blocking_drop_for_one_key_does_not_delay_the_end_of_another() {
         let _watchdog = watchdog();
         let world = World::new(Replay::None, 0);
         let (publisher, watch) = with_two_keys(&world);

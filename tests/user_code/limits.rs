@@ -13,7 +13,7 @@ use futures::StreamExt;
 use crate::support::counted::{BLOCK, Counted};
 use crate::support::{PanicsWhenDropped, PanicsWhenWoken, unretained, watchdog};
 
-/// An event of one byte whose size panics if so made.
+/// An event of one byte whose `byte_size` panics if its flag is set.
 #[derive(Clone)]
 struct Bomb(bool, #[expect(dead_code)] Counted);
 
@@ -63,7 +63,7 @@ fn an_event_whose_clone_panics_has_not_been_received() {
 }
 
 #[test]
-fn a_drop_that_panics_leaves_all_in_order() {
+fn a_panicking_drop_at_a_limit_loses_no_other_event() {
     struct Explosive(u8, bool);
 
     impl Clone for Explosive {
@@ -93,7 +93,7 @@ fn a_drop_that_panics_leaves_all_in_order() {
         assert_eq!(reader.try_recv().map(|event| event.0).ok(), Some(99));
     }
 
-    // An event that has been cloned is not lost where the drop of the original panics.
+    // An event that has been cloned is not lost if the drop of the original panics.
     buffer.push(Explosive(100, true));
     drop(other);
     assert!(catch_unwind(AssertUnwindSafe(|| stuck.try_recv().ok())).is_err());
@@ -101,7 +101,7 @@ fn a_drop_that_panics_leaves_all_in_order() {
 }
 
 #[test]
-fn foreign_code_may_use_the_buffer_and_the_reader() {
+fn user_code_may_use_the_buffer_and_the_reader() {
     /// Publishes and reads when it is dropped or asked for its size.
     #[derive(Clone)]
     struct Nosy(Option<Arc<dyn Fn() + Send + Sync>>);
@@ -144,7 +144,7 @@ fn foreign_code_may_use_the_buffer_and_the_reader() {
 }
 
 #[test]
-fn a_waker_that_panics_does_not_keep_a_limit_from_being_enforced() {
+fn a_panicking_waker_does_not_prevent_a_limit_from_being_enforced() {
     let _watchdog = watchdog();
     let alive = Arc::new(AtomicUsize::new(0));
     let mut buffer = unretained();
@@ -237,9 +237,9 @@ fn a_size_may_publish() {
     drop(stuck);
 }
 
-/// What a waker's drop, or an event's, does in the midst of a read does not cost the answer.
+/// A panicking drop of a waker during a read does not lose the event that it read.
 #[test]
-fn a_panic_in_a_read_does_not_cost_the_answer() {
+fn a_panic_in_a_read_does_not_lose_the_event() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut stream = buffer.subscribe().limited(LagLimit::items(1));
@@ -251,7 +251,7 @@ fn a_panic_in_a_read_does_not_cost_the_answer() {
     );
     let panicked = catch_unwind(AssertUnwindSafe(|| drop(waker)));
     assert!(panicked.is_ok(), "the list has it");
-    // Published, and nobody woken yet.
+    // Published, but no task is woken yet.
     let deferred = buffer.push_deferred(1);
     let mut cx = Context::from_waker(std::task::Waker::noop());
     let read = AssertUnwindSafe(|| drop(stream.poll_next_unpin(&mut cx)));
@@ -261,7 +261,7 @@ fn a_panic_in_a_read_does_not_cost_the_answer() {
 }
 
 #[test]
-fn a_drop_that_panics_where_a_limit_is_set_leaks_nothing() {
+fn a_panicking_drop_while_a_limit_is_set_leaks_nothing() {
     #[derive(Clone)]
     struct Explosive(bool, #[expect(dead_code)] Arc<()>);
 
@@ -283,7 +283,7 @@ fn a_drop_that_panics_where_a_limit_is_set_leaks_nothing() {
 }
 
 #[test]
-fn what_was_skipped_before_an_event_whose_clone_panics_is_told_with_the_event() {
+fn a_skip_before_a_panicking_clone_is_reported_with_the_event() {
     struct Fragile(u8, Arc<AtomicBool>);
 
     impl Clone for Fragile {
@@ -307,15 +307,15 @@ fn what_was_skipped_before_an_event_whose_clone_panics_is_told_with_the_event() 
 }
 
 #[test]
-fn who_leaves_while_its_limit_is_enforced_is_gone_at_once() {
+fn a_reader_dropped_while_its_limit_is_enforced_is_removed_at_once() {
     type Reader = Arc<std::sync::Mutex<Option<Limited<Leaver>>>>;
 
-    /// Drops the reader when it is asked for its size, and says whether anybody observes the buffer then.
+    /// Drops the reader in `byte_size`, and records whether the buffer is still observed.
     struct Leaver(SharedBuffer<Leaver>, Reader, Arc<AtomicUsize>);
 
     impl Clone for Leaver {
         fn clone(&self) -> Self {
-            unreachable!("nobody reads");
+            unreachable!("nothing is read");
         }
     }
 

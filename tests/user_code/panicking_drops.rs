@@ -9,7 +9,7 @@ use futures::FutureExt;
 
 use crate::support::{panics, retaining, watchdog};
 
-/// An event that counts, by the `Arc`, how many there are, and whose drop may panic.
+/// An event counted by its `Arc`, with a drop that panics if its flag is set.
 #[derive(Clone)]
 struct Event(#[expect(dead_code)] Arc<()>, bool);
 
@@ -20,7 +20,7 @@ impl Drop for Event {
 }
 
 #[test]
-fn a_drop_that_panics_leaves_the_window_as_long_as_it_is_to_be() {
+fn a_panicking_drop_does_not_change_the_length_of_the_window() {
     let _watchdog = watchdog();
     let event = Arc::new(());
     let mut buffer = EventBuffer::builder().replay(Replay::Last(2)).build();
@@ -30,7 +30,7 @@ fn a_drop_that_panics_leaves_the_window_as_long_as_it_is_to_be() {
 }
 
 #[test]
-fn a_drop_that_panics_does_not_keep_the_others_that_a_reader_has_passed() {
+fn a_panicking_drop_does_not_leak_other_events_a_reader_has_passed() {
     let _watchdog = watchdog();
     let event = Arc::new(());
     let mut buffer = EventBuffer::builder().replay(Replay::None).build();
@@ -42,9 +42,9 @@ fn a_drop_that_panics_does_not_keep_the_others_that_a_reader_has_passed() {
     assert_eq!(Arc::strong_count(&event), 1);
 }
 
-/// The same where another one stands in the midst of them.
+/// A second reader stands between the events that the first one passes.
 #[test]
-fn a_drop_that_panics_does_not_keep_those_that_another_reader_leaves_later() {
+fn a_panicking_drop_does_not_leak_events_another_reader_passes_later() {
     let _watchdog = watchdog();
     let event = Arc::new(());
     let mut buffer = EventBuffer::builder().replay(Replay::None).build();
@@ -59,7 +59,7 @@ fn a_drop_that_panics_does_not_keep_those_that_another_reader_leaves_later() {
     assert_eq!(Arc::strong_count(&event), 1);
 }
 
-/// A payload whose drop panics, and that counts.
+/// An event that records its drop, which panics if its number is below 100.
 struct Bomb(u32, Arc<Mutex<Vec<u32>>>);
 
 impl Drop for Bomb {
@@ -74,7 +74,7 @@ fn caught(f: impl FnOnce()) {
 }
 
 #[test]
-fn a_panic_in_a_drop_leaves_the_window_as_it_should_be() {
+fn a_panicking_drop_leaves_the_right_events_in_the_window() {
     let _watchdog = watchdog();
     let windows = [(1, 1), (1, 2), (2, 1), (2, 3), (3, 2)];
     let cases = windows.map(|case| [(case, false), (case, true)]);
@@ -98,7 +98,7 @@ fn a_panic_in_a_drop_leaves_the_window_as_it_should_be() {
             }
             let newest = (round + 1) * (batch + 1) - 1;
             assert_eq!(buffer.latest().unwrap()[0].0, newest);
-            // What a panic kept from being freed goes next time.
+            // Events that a panic kept from being freed are freed by the next call.
             let kept = buffer.subscribe_from_start().lag();
             assert_eq!(kept, buffer.retained() as u64);
         }
@@ -119,7 +119,7 @@ fn a_panic_in_a_drop_leaves_the_window_as_it_should_be() {
 
 /// What a panic carries may panic when it is dropped.
 #[test]
-fn a_drop_that_panics_with_what_panics_costs_no_other() {
+fn an_event_and_a_panic_payload_that_both_panic_lose_no_other_event() {
     struct Carried;
 
     impl Drop for Carried {
@@ -164,7 +164,7 @@ impl Drop for Panics {
 }
 
 #[test]
-fn a_batch_that_nobody_sees_is_dropped_whole_also_where_drops_panic() {
+fn an_unobserved_batch_is_dropped_entirely_even_if_drops_panic() {
     let _watchdog = watchdog();
     let alive = Arc::new(());
     let mut buffer = EventBuffer::builder().replay(Replay::None).build();
@@ -175,7 +175,7 @@ fn a_batch_that_nobody_sees_is_dropped_whole_also_where_drops_panic() {
 
 /// A second panic that leaves a drop would abort the process.
 #[test]
-fn a_drop_that_panics_where_a_panic_goes_on_already_is_no_abort() {
+fn a_panicking_drop_during_unwinding_does_not_abort() {
     let _watchdog = watchdog();
     let alive = Arc::new(());
     let mut buffer = retaining(Replay::None);

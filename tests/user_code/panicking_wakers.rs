@@ -15,7 +15,7 @@ fn poll(reader: &mut Subscription<u32>, waker: &Waker) -> Poll<Option<u32>> {
 }
 
 #[test]
-fn a_waker_that_panics_does_not_keep_others_asleep() {
+fn a_panicking_waker_does_not_stop_other_wake_ups() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut first = buffer.subscribe();
@@ -32,7 +32,7 @@ fn a_waker_that_panics_does_not_keep_others_asleep() {
 
 /// A second panic that leaves a drop would abort the process.
 #[test]
-fn a_waker_that_panics_where_a_panic_goes_on_already_is_no_abort() {
+fn a_panicking_waker_during_unwinding_does_not_abort() {
     fn while_panicking<T>(dropped: T) {
         let panics = std::panic::AssertUnwindSafe(|| {
             let _dropped = dropped;
@@ -63,7 +63,7 @@ fn a_waker_that_panics_where_a_panic_goes_on_already_is_no_abort() {
 
 /// What was published is published, and what comes after it is delivered.
 #[test]
-fn a_waker_that_panics_does_not_change_how_a_buffer_goes_on() {
+fn a_panicking_waker_does_not_change_the_continuation_of_a_buffer() {
     let _watchdog = watchdog();
     let panics = |f: &mut dyn FnMut()| {
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).unwrap_err();
@@ -101,10 +101,10 @@ fn a_waker_that_panics_does_not_change_how_a_buffer_goes_on() {
     assert_eq!(reader.try_recv().unwrap().events(), [1]);
 }
 
-/// A second panic that leaves a drop would abort the process. Here it is that of the waker that a wait drops.
+/// A wait drops a waker whose drop panics. A panic out of a drop during unwinding would abort.
 #[test]
-fn a_wait_that_ends_while_a_panic_goes_on_is_no_abort() {
-    fn panic_in_the_midst(wait: impl Future) {
+fn a_wait_that_ends_during_unwinding_does_not_abort() {
+    fn panic_during(wait: impl Future) {
         let hook = Hook::new();
         let waker = hook.waker();
         panics(|| {
@@ -122,19 +122,19 @@ fn a_wait_that_ends_while_a_panic_goes_on_is_no_abort() {
     buffer.push(1);
     let item = buffer.latest().unwrap();
     let limited = || buffer.subscribe().limited(event_buffer::LagLimit::items(1));
-    panic_in_the_midst(buffer.subscribe().recv());
-    panic_in_the_midst(async { buffer.subscribe().next().await });
-    panic_in_the_midst(async { buffer.subscribe().cloned().next().await });
-    panic_in_the_midst(async { buffer.subscribe().next_chunk().await.map(drop) });
-    panic_in_the_midst(async { limited().next().await });
-    panic_in_the_midst(async { limited().recv().await });
-    panic_in_the_midst(item.next());
+    panic_during(buffer.subscribe().recv());
+    panic_during(async { buffer.subscribe().next().await });
+    panic_during(async { buffer.subscribe().cloned().next().await });
+    panic_during(async { buffer.subscribe().next_chunk().await.map(drop) });
+    panic_during(async { limited().next().await });
+    panic_during(async { limited().recv().await });
+    panic_during(item.next());
     let _reader = buffer.subscribe();
-    panic_in_the_midst(buffer.unobserved());
+    panic_during(buffer.unobserved());
 }
 
-/// Lets the reader wait with a waker whose drop panics, of which the buffer has the only one then. What it is dropped
-/// for is done all the same.
+/// Makes the reader wait with a waker whose drop panics. The buffer then has its only reference.
+/// The operation that drops it is still completed.
 fn wait_to_panic<R: StreamExt + Unpin>(reader: &mut R) {
     let waker = Waker::from(Arc::new(PanicsWhenDropped));
     let mut cx = Context::from_waker(&waker);
@@ -142,7 +142,7 @@ fn wait_to_panic<R: StreamExt + Unpin>(reader: &mut R) {
 }
 
 #[test]
-fn a_waker_whose_drop_panics_does_not_keep_others_asleep() {
+fn a_panicking_drop_of_a_waker_does_not_stop_other_wake_ups() {
     let _watchdog = watchdog();
     // As many as are woken at once, and more.
     for others in [1, 10] {
@@ -163,7 +163,7 @@ fn a_waker_whose_drop_panics_does_not_keep_others_asleep() {
 }
 
 #[test]
-fn a_waker_whose_drop_panics_gives_way_to_the_next() {
+fn a_waker_whose_drop_panics_is_replaced_by_the_next() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
     let mut reader = buffer.subscribe();
@@ -185,7 +185,7 @@ fn a_waker_whose_drop_panics_gives_way_to_the_next() {
 }
 
 #[test]
-fn a_waker_whose_drop_panics_lets_its_reader_go() {
+fn a_waker_whose_drop_panics_does_not_leak_its_reader() {
     let _watchdog = watchdog();
     let payload = Arc::new(());
     let mut buffer = EventBuffer::builder().replay(Replay::None).build();
@@ -196,7 +196,7 @@ fn a_waker_whose_drop_panics_lets_its_reader_go() {
     assert!(!buffer.is_observed());
     drop(bookmark);
     buffer.push(Arc::clone(&payload));
-    assert_eq!(Arc::strong_count(&payload), 1, "nobody holds it");
+    assert_eq!(Arc::strong_count(&payload), 1, "it is released");
 
     // A `recv` that is cancelled: nothing is lost.
     let mut reader = buffer.subscribe();
@@ -231,7 +231,7 @@ fn a_reader_whose_drop_wakes_one_that_panics_leaves_the_list() {
 }
 
 #[test]
-fn a_waker_that_panics_leaves_the_window_as_long_as_it_is_to_be() {
+fn a_panicking_waker_does_not_change_the_length_of_the_window() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::builder().replay(Replay::Last(2)).build();
     let mut reader = buffer.subscribe();

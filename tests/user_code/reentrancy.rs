@@ -8,7 +8,7 @@ use futures::StreamExt;
 
 use crate::support::watchdog;
 
-/// A waker that owns the reader it wakes, and does as told with it when woken or dropped.
+/// A waker that owns the reader it wakes, and runs a function on it when woken or dropped.
 struct Reenter {
     reader: Mutex<Option<Subscription<u32>>>,
     wake: fn(&mut Option<Subscription<u32>>, Waker),

@@ -223,7 +223,7 @@ mod of_a_publisher {
             matches!(update, Update::EndOfSnapshot { .. })
         });
         let end = move || -> Box<dyn Any + Send> {
-            // Nobody listens if all watches were dropped.
+            // This fails if all watches were dropped.
             let _ = gate.send(());
             Box::new(publisher)
         };
@@ -274,7 +274,7 @@ mod of_a_publisher {
     ];
 
     #[test]
-    fn a_recv_of_a_watch_that_is_dropped_leaves_nothing_of_its_task() {
+    fn a_dropped_recv_of_a_watch_keeps_no_waker() {
         let _watchdog = watchdog();
         for idle in IDLE {
             let (mut watch, end) = idle();
@@ -296,7 +296,7 @@ mod of_a_publisher {
     /// A `select!` may make a `recv` and then take another branch, in a task that waits for the
     /// stream.
     #[test]
-    fn a_watch_that_waits_as_a_stream_is_woken_whatever_else_is_tried() {
+    fn a_watch_polled_as_a_stream_is_woken_despite_other_reads() {
         let _watchdog = watchdog();
         for idle in IDLE {
             let (mut watch, end) = idle();
@@ -390,7 +390,7 @@ fn interfere_at_all_moments(use_others: fn(Vec<Task>)) {
 }
 
 #[test]
-fn a_waker_may_poll_its_neighbours_whenever_it_is_used() {
+fn a_waker_may_poll_other_readers_in_each_of_its_methods() {
     let _watchdog = watchdog();
     interfere_at_all_moments(|others| {
         for mut other in others {
@@ -402,7 +402,7 @@ fn a_waker_may_poll_its_neighbours_whenever_it_is_used() {
     });
 }
 
-/// As one does that takes a lock, under which that thread drops them.
+/// A waker that takes a lock waits like this if the other thread drops the readers under that lock.
 #[test]
 fn a_waker_may_wait_for_a_thread_that_drops_its_neighbours() {
     let _watchdog = watchdog();
@@ -458,7 +458,7 @@ mod in_a_table {
     }
 
     pub(super) fn waker(task: usize) -> Waker {
-        // SAFETY: the functions use nothing of the data but its number, and may be called on any thread.
+        // SAFETY: the functions use the data only as a number, and may be called on any thread.
         unsafe { Waker::from_raw(put(task)) }
     }
 
@@ -473,7 +473,7 @@ mod in_a_table {
 }
 
 #[test]
-fn a_waker_at_the_address_of_another_is_not_taken_for_it() {
+fn a_waker_at_the_address_of_a_former_one_is_not_mistaken_for_it() {
     let _watchdog = watchdog();
     for (name, scene) in SCENES {
         let (mut tasks, end) = scene(1);
@@ -492,7 +492,7 @@ fn a_waker_at_the_address_of_another_is_not_taken_for_it() {
 }
 
 #[test]
-fn what_ends_the_wait_of_many_tasks_wakes_each_once() {
+fn the_end_of_a_wait_wakes_each_of_many_tasks_once() {
     let _watchdog = watchdog();
     for (name, scene) in SCENES {
         for many in [1, 2, 4, 5, 100] {
@@ -514,8 +514,8 @@ fn what_ends_the_wait_of_many_tasks_wakes_each_once() {
     }
 }
 
-/// A deferred publish whose tasks are still asleep, and a task that waits for what comes next; each
-/// as a reader of every kind.
+/// Checks a deferred publish whose tasks are still asleep, beside a task that waits for the
+/// next item. Each task is tried with every kind of reader.
 fn beside_a_late_wake_up(check: fn(&mut EventBuffer<u32>, Deferred<u32>, &[Arc<Hook>; 2])) {
     for first in READERS {
         for second in READERS {
@@ -538,7 +538,7 @@ fn woken(hooks: &[Arc<Hook>; 2]) -> [usize; 2] {
 }
 
 #[test]
-fn a_late_wake_up_keeps_no_other_task_asleep() {
+fn a_late_wake_up_does_not_delay_other_tasks() {
     let _watchdog = watchdog();
     beside_a_late_wake_up(|buffer, deferred, hooks| {
         buffer.push(2);
@@ -551,8 +551,8 @@ fn a_late_wake_up_keeps_no_other_task_asleep() {
 }
 
 #[test]
-fn a_wake_up_that_never_comes_keeps_no_other_task_asleep() {
-    /// Where no destructor runs, but `LeakSanitizer` finds what is kept.
+fn a_missing_wake_up_does_not_delay_other_tasks() {
+    /// No destructor runs for a static, but `LeakSanitizer` sees that it is reachable.
     static LEAKED: Mutex<Vec<Deferred<u32>>> = Mutex::new(Vec::new());
 
     let _watchdog = watchdog();
@@ -560,16 +560,16 @@ fn a_wake_up_that_never_comes_keeps_no_other_task_asleep() {
         LEAKED.lock().unwrap().push(deferred);
         buffer.push(2);
         assert_eq!(woken(hooks), [0, 1]);
-        // Nor does an end come to wait for it.
+        // The end does not wait for it either.
         mem::take(buffer).close();
         assert_eq!(woken(hooks), [0, 1]);
     });
 }
 
-/// A task that has found nothing begins to wait for a link that has been written meanwhile, while another one waits for
-/// the next already.
+/// A task that has found nothing begins to wait for a link that has been written meanwhile, while
+/// another task already waits for the next link.
 #[test]
-fn a_task_that_looks_at_an_earlier_link_keeps_no_other_asleep() {
+fn a_task_at_an_earlier_link_does_not_delay_other_tasks() {
     let _watchdog = watchdog();
     let shared = SharedBuffer::new();
     let hooks = [Hook::new(), Hook::new()];

@@ -81,7 +81,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => n().prop_map(Step::Resubscribe),
         2 => n().prop_map(Step::Mark),
         16 => n().prop_map(Step::Recv),
-        6 => (n(), option::of(some()), any::<bool>()).prop_map(|(r, most, panics)| Step::Chunk(r, most, panics)),
+        6 => (n(), option::of(some()), any::<bool>())
+            .prop_map(|(r, most, panics)| Step::Chunk(r, most, panics)),
         3 => (n(), skips()).prop_map(|(r, skips)| Step::Cloned(r, skips)),
         1 => n().prop_map(Step::ForceClose),
         1 => n().prop_map(Step::Drop),

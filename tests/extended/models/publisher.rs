@@ -361,7 +361,9 @@ fn step() -> impl Strategy<Value = Step> {
         8 => vec((key(), change), 0..4).prop_map(Step::Commit),
         8 => (1..4_usize).prop_map(Step::Publish),
         4 => (keys(), any::<bool>(), 0..2_u8, limit())
-            .prop_map(|(keys, filtered, token, limit)| Step::Subscribe(keys, filtered, token, limit)),
+            .prop_map(|(keys, filtered, token, limit)| {
+                Step::Subscribe(keys, filtered, token, limit)
+            }),
         16 => (0..16_usize, 1..12_usize).prop_map(|(w, n)| Step::Poll(w, n)),
         2 => (0..16_usize).prop_map(Step::Drop),
         3 => (0..16_usize).prop_map(Step::Resume),
