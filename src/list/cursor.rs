@@ -19,9 +19,9 @@ const STRIDE: u64 = 32;
 ///
 /// Each cursor counts as an observer of the buffer it is in, and of those which that leads to.
 ///
-/// The fields stay in this order. Each step adds one to `progress` and to the number in `at`. Side by
-/// side, the compiler would add to both as to a vector and wait for the stores of the step before,
-/// which doubles the time of a step.
+/// The fields stay in this order. Each step adds one to `progress` and to the number in `at`. Side
+/// by side, the compiler would add to both as to a vector and wait for the stores of the step
+/// before, which doubles the time of a step.
 #[repr(C)]
 pub(crate) struct Cursor<T, L> {
     pub(super) progress: Advance,

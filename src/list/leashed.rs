@@ -110,7 +110,8 @@ impl<T> Leashed<T> {
 
     /// Limits from now on how far the reader may be behind, and enforces its old limit a last time.
     ///
-    /// What is `skipped` is reported besides. Runs user code. If that panics, either limit may hold.
+    /// What is `skipped` is reported besides. Runs user code. If that panics, either limit may
+    /// hold.
     pub(crate) fn set_limit(&mut self, limit: LagLimit<T>, skipped: Skipped) {
         let Ok(mut entered) = self.enter() else {
             return;

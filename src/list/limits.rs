@@ -17,9 +17,9 @@
 //! trails, however many readers are stuck. A trail is moved when it is due, like a reader, and is
 //! dropped when the last reader leaves it.
 //!
-//! * **Items.** The writer compares `due_at` only when it begins a [block](super::node::block), which is
-//!   a slow step anyway. So a limit may be exceeded by an eighth, and by the items of a block,
-//!   before it is enforced.
+//! * **Items.** The writer compares `due_at` only when it begins a [block](super::node::block),
+//!   which is a slow step anyway. So a limit may be exceeded by an eighth, and by the items of a
+//!   block, before it is enforced.
 //! * **Bytes** are [metered](super::meter) while a reader of the buffer is limited in bytes.
 //! * **Splices.** If a buffer is spliced, its registry's entries move to the registry of the buffer
 //!   that it leads to, because that buffer's writer is the one that continues publishing.

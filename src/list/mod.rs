@@ -61,9 +61,9 @@
 //!
 //! # Memory
 //!
-//! Nodes are allocated in [blocks](node::block), one allocation for up to a kilobyte of them. Nodes die
-//! in the order of the chain, so a block needs no count of its living nodes: its last node carries
-//! the block's size, and frees it.
+//! Nodes are allocated in [blocks](node::block), one allocation for up to a kilobyte of them. Nodes
+//! die in the order of the chain, so a block needs no count of its living nodes: its last node
+//! carries the block's size, and frees it.
 //!
 //! Freeing a chain is a loop, never a recursion, however long the chain. The links are released
 //! before the first event is dropped, because the drop of an event is user code that may take its

@@ -125,8 +125,8 @@ impl<T: Clone> Cloned<T> {
         self.items.visit(T::clone)
     }
 
-    /// For polls. Inlined, it could make a poll too large to be inlined where the future is awaited,
-    /// and the event would go through memory twice.
+    /// For polls. Inlined, it could make a poll too large to be inlined where the future is
+    /// awaited, and the event would go through memory twice.
     #[inline(never)]
     fn next_event(items: &mut Subscription<T>) -> Result<T, TryRecvError> {
         items.visit(T::clone)

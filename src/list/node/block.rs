@@ -15,9 +15,9 @@
 //! Payloads are dropped before that, or copied out (see `node/free.rs`).
 //!
 //! The writer knows how many nodes it has used. Freeing a block adds the number of its nodes to a
-//! count in the buffer's [`Shared`](super::super::shared), which the header points to. The difference is
-//! the number of nodes in memory, exact to a block. While a block belongs to a batch that has not
-//! been published, its header points to the block before it instead.
+//! count in the buffer's [`Shared`](super::super::shared), which the header points to. The
+//! difference is the number of nodes in memory, exact to a block. While a block belongs to a batch
+//! that has not been published, its header points to the block before it instead.
 //!
 //! The blocks of a chain grow by doubling. A quiet buffer holds a node or two, and a busy one
 //! allocates once for about 16 small items.

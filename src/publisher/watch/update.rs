@@ -105,7 +105,7 @@ impl<K, T> Update<K, T> {
     /// |---|---|---|
     /// | `Begin(Resumed)` | `None` | the point that the request named |
     /// | `Begin(Fresh)`, `Begin(Reset)`, `Snapshot` | `None` | `None`: the state is not complete |
-    /// | `EndOfSnapshot` | `None` | the point after it; `None` while a key is complete whose `Completed` is still to come |
+    /// | `EndOfSnapshot` | `None` | the point after it, unless a `Completed` follows it |
     /// | `Progress` | `None` | the point after this update |
     /// | `Events` | the point after this commit | the same |
     /// | `Completed` | `None` | the point after this update |
