@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
 
-use event_buffer::{ByteSize, EventBuffer, LagLimit, OnLag, SharedBuffer, TryRecvError};
+use event_buffer::{ByteSize, EventBuffer, LagLimit, Limited, OnLag, SharedBuffer, TryRecvError};
 
 use super::limits::drain;
 use crate::support::counted::{BLOCK, Counted};
@@ -231,6 +231,36 @@ fn an_event_is_asked_once_for_a_crowd_that_has_room() {
     assert_eq!(asked.load(SeqCst), 1);
 }
 
+#[test]
+fn an_event_is_not_asked_once_no_reader_is_limited_in_bytes() {
+    let _watchdog = watchdog();
+    let ends: [fn(Limited<Nested>); 4] = [
+        drop,
+        |reader| assert!(reader.closer().close("enough")),
+        |mut reader| reader.set_limit(LagLimit::items(9)),
+        |mut reader| while reader.skip_event() {},
+    ];
+    for (end, on_lag) in ends
+        .into_iter()
+        .flat_map(|end| [(end, OnLag::SkipToOldest), (end, OnLag::Close)])
+    {
+        for published in [1, 100] {
+            let asked = Arc::new(AtomicUsize::new(0));
+            let mut buffer = unretained();
+            let observer = buffer.subscribe();
+            let limit = LagLimit::bytes(9).on_lag(on_lag);
+            let limited = [(); 2].map(|()| buffer.subscribe().limited(limit));
+            (0..published).for_each(|_| buffer.push(Nested::new(1, &asked)));
+            assert!(asked.load(SeqCst) > 0);
+            limited.into_iter().for_each(end);
+            let before = asked.load(SeqCst);
+            buffer.push(Nested::new(1, &asked));
+            assert_eq!(asked.load(SeqCst), before, "{on_lag:?} after {published}");
+            drop(observer);
+        }
+    }
+}
+
 /// In the buffer spliced to, or in the other where there is nobody any more in that.
 #[test]
 fn who_is_limited_in_bytes_after_a_splice_shares_who_asks() {
@@ -252,7 +282,6 @@ fn who_is_limited_in_bytes_after_a_splice_shares_who_asks() {
     }
 }
 
-/// They share a place, at the greatest of their limits.
 /// One that was published before sizes were asked, and whose wake-up comes after that.
 #[test]
 fn an_item_that_is_told_late_counts_once() {

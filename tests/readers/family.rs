@@ -158,6 +158,31 @@ fn a_bookmark_of_a_limited_reader_has_what_it_has_not_given() {
     assert_eq!(resumed(&buffer, &reader), [9]);
 }
 
+/// What it could not clone is left to a later read.
+#[test]
+fn a_bookmark_of_a_limited_reader_is_before_the_item_that_it_has_cloned_in_part() {
+    #[derive(Debug, PartialEq)]
+    struct Event(u8);
+
+    impl Clone for Event {
+        fn clone(&self) -> Self {
+            assert_ne!(self.0, 4, "asked for");
+            Self(self.0)
+        }
+    }
+
+    let _watchdog = watchdog();
+    let mut buffer = EventBuffer::builder().replay(Replay::All).build();
+    let mut reader = buffer.subscribe().limited(LagLimit::items(9));
+    buffer.push(Event(1));
+    buffer.append([Event(2), Event(3), Event(4)]);
+    assert_eq!(reader.try_recv(), Ok(Event(1)));
+    assert_eq!(reader.try_recv(), Ok(Event(2)));
+    let mut resumed = buffer.upgrade(&reader.bookmark()).unwrap();
+    let item = resumed.try_recv().unwrap();
+    assert_eq!(item.events(), [Event(2), Event(3), Event(4)]);
+}
+
 #[test]
 fn a_clone_of_a_limited_reader_reports_and_receives_the_same() {
     let _watchdog = watchdog();

@@ -565,6 +565,37 @@ fn stuck_readers_keep_what_the_greatest_of_their_limits_says() {
     assert!(!buffer.is_observed());
 }
 
+/// One after the other gives up its place, to share one that was moved for the others.
+#[test]
+fn a_reader_that_joins_stuck_readers_may_receive_what_its_own_limit_allows() {
+    let _watchdog = watchdog();
+    let bytes = |items: u64| LagLimit::bytes(100 * items);
+    for limit in [LagLimit::items, bytes] {
+        for published in 60..200 {
+            let alive = Arc::new(AtomicUsize::new(0));
+            let mut buffer = unretained();
+            let mut readers = Vec::new();
+            for allowed in [70, 120, 64, 100, 127] {
+                readers.push((buffer.subscribe().limited(limit(allowed)), allowed));
+            }
+            (0..published).for_each(|n| buffer.push(Counted::new(n, &alive)));
+            for (mut reader, allowed) in readers {
+                let received: Vec<_> = drain(&mut reader)
+                    .into_iter()
+                    .map(|event| event.map(|event| event.0))
+                    .collect();
+                let lost = published.saturating_sub(allowed);
+                let lagged = (lost > 0).then_some(Err(lost));
+                let expected: Vec<_> = lagged
+                    .into_iter()
+                    .chain((lost..published).map(Ok))
+                    .collect();
+                assert_eq!(received, expected);
+            }
+        }
+    }
+}
+
 /// Each in a buffer of its own, spliced to one, where they meet.
 #[test]
 fn stuck_readers_that_meet_by_splices_share_a_place() {

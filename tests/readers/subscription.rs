@@ -227,6 +227,20 @@ fn an_item_of_several_events_is_cloned_one_by_one() {
 }
 
 #[test]
+fn an_item_of_many_events_is_followed_by_the_next_one() {
+    let _watchdog = watchdog();
+    let mut buffer = EventBuffer::new();
+    let mut reader = buffer.subscribe().cloned();
+    buffer.append(0..1_000);
+    buffer.append([1_000, 1_001]);
+    buffer.push(1_002);
+    for n in 0..1_003 {
+        assert_eq!(reader.try_recv(), Ok(n));
+    }
+    assert_eq!(reader.try_recv(), Err(TryRecvError::Empty));
+}
+
+#[test]
 fn blocking_reads_wait_and_time_out() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
