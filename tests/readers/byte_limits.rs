@@ -90,6 +90,21 @@ fn a_reader_that_was_closed_for_its_bytes_keeps_nothing() {
 }
 
 #[test]
+fn items_published_while_none_was_asked_count_for_the_next_limit() {
+    let _watchdog = watchdog();
+    let alive = Arc::new(AtomicUsize::new(0));
+    let mut buffer = unretained();
+    let reader = buffer.subscribe();
+    let first = buffer.subscribe().limited(LagLimit::bytes(1_000));
+    buffer.push(Counted::new(0, &alive));
+    drop(first);
+    (1..100).for_each(|n| buffer.push(Counted::new(n, &alive)));
+    let mut reader = reader.limited(LagLimit::bytes(1_000));
+    assert_eq!(alive.load(SeqCst), 10);
+    assert!(matches!(reader.try_recv(), Err(TryRecvError::Lagged(90))));
+}
+
+#[test]
 fn readers_limited_in_bytes_share_who_asks_but_not_the_limit() {
     let _watchdog = watchdog();
     let alive = Arc::new(AtomicUsize::new(0));
@@ -204,6 +219,18 @@ fn items_published_while_another_is_asked_count_once() {
     assert_eq!(reader.lag(), 8);
 }
 
+#[test]
+fn items_published_while_one_of_a_batch_is_asked_are_asked_once() {
+    let _watchdog = watchdog();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let shared = SharedBuffer::from(unretained());
+    let reader = shared.subscribe().limited(LagLimit::bytes(100));
+    let first = Nested::new(9, &asked);
+    first.others.lock().unwrap().push(Some(shared.clone()));
+    shared.extend([first, Nested::new(9, &asked)]).unwrap();
+    assert_eq!((reader.lag(), asked.load(SeqCst)), (4, 4));
+}
+
 /// Those of a crowd that are gone are taken out of the lists, and it is not.
 #[test]
 fn a_limit_in_bytes_is_kept_beside_a_crowd_that_comes_and_goes() {
@@ -282,14 +309,48 @@ fn who_is_limited_in_bytes_after_a_splice_shares_who_asks() {
     }
 }
 
+/// The reader is in a buffer that has ended, and has to go on to the next.
+#[test]
+fn a_limit_in_bytes_is_kept_after_a_batch_behind_a_splice() {
+    let _watchdog = watchdog();
+    let alive = Arc::new(AtomicUsize::new(0));
+    let (mut snapshot, mut live) = (unretained(), unretained());
+    let mut stuck = snapshot.subscribe().limited(LagLimit::bytes(1_000));
+    snapshot.extend((0..5).map(|n| Counted::new(n, &alive)));
+    snapshot.splice(live.tail());
+    live.extend((5..100).map(|n| Counted::new(n, &alive)));
+    assert_eq!(alive.load(SeqCst), 10);
+    assert!(matches!(stuck.try_recv(), Err(TryRecvError::Lagged(90))));
+    assert_eq!(stuck.try_recv().map(|event| event.0), Ok(90));
+}
+
+/// Each is asked once, although another reader has begun to ask after they were published.
+#[test]
+fn items_that_were_published_before_any_was_asked_count_behind_a_splice() {
+    let _watchdog = watchdog();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let (snapshot, mut live) = (unretained(), unretained());
+    let tail = live.tail();
+    (0..50).for_each(|_| live.push(Nested::new(1, &asked)));
+    let other = live.subscribe().limited(LagLimit::bytes(1_000));
+    (0..10).for_each(|_| live.push(Nested::new(1, &asked)));
+    let reader = snapshot.subscribe();
+    snapshot.splice(tail);
+    let mut reader = reader.limited(LagLimit::bytes(20));
+    assert_eq!(asked.load(SeqCst), 60);
+    assert!(matches!(reader.try_recv(), Err(TryRecvError::Lagged(40))));
+    drop(other);
+}
+
 /// One that was published before sizes were asked, and whose wake-up comes after that.
 #[test]
 fn an_item_that_is_told_late_counts_once() {
     let _watchdog = watchdog();
     let mut buffer = unretained();
     let (stuck, reader) = (buffer.subscribe(), buffer.subscribe());
-    let _stuck = stuck.limited(LagLimit::items(1));
     buffer.push(vec![0; 20]);
+    // This makes the writer of the next item look at limits.
+    let _stuck = stuck.limited(LagLimit::items(1));
     let deferred = buffer.push_deferred(vec![0; 20]);
     let two = 2 * vec![0; 20].byte_size() as u64;
     let mut reader = reader.limited(LagLimit::bytes(two));

@@ -524,6 +524,25 @@ fn a_task_that_no_longer_waits_is_let_go() {
 }
 
 #[test]
+fn a_task_that_waits_beside_one_that_has_left_is_let_go() {
+    let _watchdog = watchdog();
+    let buffer = EventBuffer::<u8>::new();
+    let task = Arc::new(Task);
+    let waker = Waker::from(Arc::clone(&task));
+    let mut cx = Context::from_waker(&waker);
+    let mut other = task::spawn(buffer.subscribe());
+    assert_pending!(other.poll_next());
+    let mut reader = buffer.subscribe();
+    assert!(reader.poll_next_unpin(&mut cx).is_pending());
+    drop(other);
+    assert!(reader.poll_next_unpin(&mut cx).is_pending());
+    drop(waker);
+    assert_eq!(Arc::strong_count(&task), 2, "it waits in one place");
+    drop(reader);
+    assert_eq!(Arc::strong_count(&task), 1);
+}
+
+#[test]
 fn one_who_leaves_late_takes_nobody_else_off_the_list() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();

@@ -227,6 +227,7 @@ fn a_limited_follower_is_told_of_its_lag_and_keeps_no_more_than_its_limit() {
     };
     assert!(reason.downcast_ref::<LagExceeded>().is_some());
     assert_eq!(closed.next().now_or_never(), Some(None));
+    assert!(closed.is_terminated() && !slow.is_terminated());
     // It drives, too.
     assert!((0..20).all(|_| slow.next().now_or_never() == Some(Some(Ok(event.clone())))));
 }

@@ -551,6 +551,17 @@ fn a_late_wake_up_keeps_no_other_task_asleep() {
 }
 
 #[test]
+fn a_late_wake_up_is_not_given_to_a_task_that_waits_for_what_comes_next() {
+    let _watchdog = watchdog();
+    beside_a_late_wake_up(|buffer, deferred, hooks| {
+        drop(deferred);
+        assert_eq!(woken(hooks), [1, 0]);
+        buffer.push(2);
+        assert_eq!(woken(hooks), [1, 1]);
+    });
+}
+
+#[test]
 fn a_wake_up_that_never_comes_keeps_no_other_task_asleep() {
     /// Where no destructor runs, but `LeakSanitizer` finds what is kept.
     static LEAKED: Mutex<Vec<Deferred<u32>>> = Mutex::new(Vec::new());
