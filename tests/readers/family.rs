@@ -143,6 +143,7 @@ fn a_bookmark_of_a_limited_reader_has_what_it_has_not_given() {
     assert_eq!(resumed(&buffer, &reader), [1, 2, 3]);
     assert_eq!(reader.try_recv(), Ok(1));
     assert_eq!(resumed(&buffer, &reader), [1, 2, 3], "the item is not done");
+    assert_eq!(resumed(&buffer, &reader.clone()), [1, 2, 3]);
     assert_eq!(reader.try_recv(), Ok(2));
     assert_eq!(resumed(&buffer, &reader), [3]);
     buffer.extend(4..10);
@@ -181,6 +182,8 @@ fn a_bookmark_of_a_limited_reader_is_before_the_item_that_it_has_cloned_in_part(
     let mut resumed = buffer.upgrade(&reader.bookmark()).unwrap();
     let item = resumed.try_recv().unwrap();
     assert_eq!(item.events(), [Event(2), Event(3), Event(4)]);
+    // The item counts once, although it is both in its hand and in the buffer.
+    assert_eq!((reader.lag(), reader.clone().lag()), (1, 1));
 }
 
 #[test]
@@ -202,6 +205,20 @@ fn a_clone_of_a_limited_reader_reports_and_receives_the_same() {
         assert_eq!(rest, [197, 198, 199]);
     }
     assert_eq!(buffer.subscriber_count(), 3);
+}
+
+#[test]
+fn a_clone_of_a_limited_reader_reports_what_was_skipped_before_an_event_it_left_out() {
+    let _watchdog = watchdog();
+    let mut buffer = EventBuffer::new();
+    let mut reader = buffer.subscribe().limited(LagLimit::items(2));
+    buffer.extend(0..5);
+    assert!(reader.skip_event());
+    let mut clone = reader.clone();
+    for reader in [&mut reader, &mut clone] {
+        assert_eq!(reader.try_recv(), Err(TryRecvError::Lagged(3)));
+        assert_eq!(reader.try_recv(), Ok(4));
+    }
 }
 
 #[test]

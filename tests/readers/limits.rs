@@ -450,7 +450,9 @@ fn the_first_reason_sticks_where_a_reader_was_closed_for_its_lag() {
     buffer.extend([1, 2]);
     let first = reader.try_recv().unwrap_err();
     reader.closer().close("second");
-    assert_eq!(reader.try_recv().unwrap_err(), first);
+    for reader in [&mut reader.clone(), &mut reader] {
+        assert_eq!(reader.try_recv().unwrap_err(), first);
+    }
 }
 
 #[test]
@@ -624,6 +626,24 @@ fn stuck_readers_that_meet_by_splices_share_a_place() {
     }
     drop(stuck);
     assert_eq!(alive.load(SeqCst), 0);
+}
+
+/// The smaller limit has moved its place further on than the other one allows.
+#[test]
+fn stuck_readers_with_different_limits_that_meet_by_a_splice_lose_no_more() {
+    let _watchdog = watchdog();
+    let (mut live, mut snapshot) = (unretained(), unretained());
+    let start = live.tail();
+    let mut ahead = live.subscribe().limited(LagLimit::items(8));
+    let mut behind = snapshot.subscribe().limited(LagLimit::items(15));
+    for n in 0..10 {
+        live.extend(10 * n..10 * (n + 1));
+        snapshot.extend([0; 10]);
+    }
+    snapshot.splice(start);
+    let expected = |lost, first| std::iter::once(Err(lost)).chain((first..100).map(Ok));
+    assert!(drain(&mut behind).into_iter().eq(expected(185, 85)));
+    assert!(drain(&mut ahead).into_iter().eq(expected(92, 92)));
 }
 
 #[test]

@@ -324,8 +324,9 @@ fn a_force_close_wakes_at_once_and_delivers_nothing_more() {
     let closer = reader.closer();
     assert_pending!(reader.poll_next());
     assert_pending!(other.poll_next());
+    assert!(!closer.is_closed());
     assert!(closer.clone().close(AccessChanged));
-    assert!(!closer.close("a later reason"));
+    assert!(closer.is_closed() && !closer.close("a later reason"));
     assert!(reader.is_woken() && !other.is_woken());
     buffer.push(1);
 
