@@ -309,6 +309,19 @@ fn who_is_limited_in_bytes_after_a_splice_shares_who_asks() {
     }
 }
 
+#[test]
+fn the_lag_of_a_reader_that_was_moved_for_its_bytes_counts_what_it_will_receive_for_sure() {
+    let _watchdog = watchdog();
+    let alive = Arc::new(AtomicUsize::new(0));
+    let mut buffer = unretained();
+    let stuck = buffer.subscribe().limited(LagLimit::bytes(10_000));
+    for n in 0..1_000 {
+        buffer.push(Counted::new(n, &alive));
+        let least = 100 - 100 / 16 - 1;
+        assert!(n < 110 || (least..=100).contains(&stuck.lag()), "after {n}");
+    }
+}
+
 /// The reader is in a buffer that has ended, and has to go on to the next.
 #[test]
 fn a_limit_in_bytes_is_kept_after_a_batch_behind_a_splice() {
