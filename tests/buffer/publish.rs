@@ -287,6 +287,24 @@ fn a_reader_resumes_after_an_index() {
 }
 
 #[test]
+fn an_index_from_which_nothing_can_be_resumed_is_explained() {
+    let _watchdog = watchdog();
+    let too_old = |oldest| ResumeError::TooOld { index: 7, oldest }.to_string();
+    let ahead = |newest| ResumeError::Ahead { index: 7, newest }.to_string();
+    let lost = "events after index 7 may not be retained any more";
+    assert_eq!(too_old(None), format!("{lost}; nothing is retained"));
+    let oldest = "the oldest retained one has index 9";
+    assert_eq!(too_old(Some(9)), format!("{lost}; {oldest}"));
+    let unpublished = "index 7 is ahead of everything published";
+    assert_eq!(
+        ahead(None),
+        format!("{unpublished}; nothing has been published")
+    );
+    let newest = "the newest event has index 5";
+    assert_eq!(ahead(Some(5)), format!("{unpublished}; {newest}"));
+}
+
+#[test]
 fn the_producer_learns_when_there_are_no_readers() {
     let _watchdog = watchdog();
     let buffer = EventBuffer::<u8>::new();
@@ -549,12 +567,15 @@ fn dropping_a_long_chain_of_splices_does_not_recurse() {
         std::mem::replace(&mut buffer, next).splice(tail);
     }
     assert_eq!(reader.lag(), 100_000);
-    let start = reader.position();
+    let (start, bookmark) = (reader.position(), reader.bookmark());
     let small = || std::thread::Builder::new().stack_size(32 * 1024);
     let dropping = small().spawn(move || drop((reader, buffer)));
     dropping.unwrap().join().unwrap();
     // A writer holds the chain last, and outlives it a little.
     let unread = EventBuffer::builder().replay(Replay::None).build();
     let dropping = small().spawn(move || unread.splice(start));
+    dropping.unwrap().join().unwrap();
+    // A bookmark keeps no item, but it leads from buffer to buffer.
+    let dropping = small().spawn(move || drop(bookmark));
     dropping.unwrap().join().unwrap();
 }

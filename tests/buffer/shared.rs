@@ -182,6 +182,7 @@ fn ending_a_buffer_frees_its_window() {
         let event = Arc::new(());
         let shared = all();
         shared.extend(vec![event.clone(); 100]).unwrap();
+        assert_eq!((shared.retained(), shared.backlog()), (100, 100));
         end(&shared);
         assert_eq!(Arc::strong_count(&event), 1);
         assert_eq!(shared.retained(), 0);

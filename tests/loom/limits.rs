@@ -174,6 +174,26 @@ fn enforced_limit_against_batch_in_flight() {
     });
 }
 
+/// The reader is over its limit at once, but cannot move on until the batch is linked.
+#[test]
+fn limit_against_batch_in_flight() {
+    loom::model(|| {
+        let mut buffer = buffer();
+        let reader = buffer.subscribe();
+        let alive = std::sync::Arc::new(());
+        let events = vec![alive.clone(); 40];
+        let writer = thread::spawn(move || {
+            buffer.extend(events);
+            buffer
+        });
+        let stuck = reader.limited(LagLimit::items(1));
+        let buffer = writer.join().unwrap();
+        let left = std::sync::Arc::strong_count(&alive) - 1;
+        assert!(left <= 4, "{left} kept by a reader that may have one");
+        drop((stuck, buffer));
+    });
+}
+
 /// All items of a batch are counted before the first is linked.
 #[test]
 fn enforced_limit_against_extend() {

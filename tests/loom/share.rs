@@ -2,7 +2,7 @@
 
 use std::task::{Context, Waker};
 
-use event_buffer::{Replay, ShareExt};
+use event_buffer::{LagLimit, Replay, ShareExt};
 use futures::StreamExt;
 use loom::future::block_on;
 use loom::sync::Arc;
@@ -58,18 +58,26 @@ fn shared_source_against_a_follower_drop() {
 /// Two followers wait for the same item: one of them pulls it, and neither pulls another.
 #[test]
 fn shared_source_against_followers_that_want_the_same_item() {
-    loom::model(|| {
-        let pulled = Arc::new(AtomicU64::new(0));
-        let counter = pulled.clone();
-        let endless = futures::stream::repeat_with(move || counter.fetch_add(1, Release));
-        let source = endless.share(Replay::None);
-        let mut one = source.subscribe();
-        let mut other = source.subscribe();
-        let following = thread::spawn(move || block_on(other.next()));
-        assert_eq!(block_on(one.next()), Some(0));
-        assert_eq!(following.join().unwrap(), Some(0));
-        assert_eq!(pulled.load(Acquire), 1);
-    });
+    for are_limited in [false, true] {
+        loom::model(move || {
+            let pulled = Arc::new(AtomicU64::new(0));
+            let counter = pulled.clone();
+            let endless = futures::stream::repeat_with(move || counter.fetch_add(1, Release));
+            let source = endless.share(Replay::None);
+            let follower = || match source.subscribe() {
+                limited if are_limited => {
+                    let limited = limited.limited(LagLimit::items(9));
+                    limited.map(Result::unwrap).boxed()
+                }
+                unlimited => unlimited.boxed(),
+            };
+            let (mut one, mut other) = (follower(), follower());
+            let following = thread::spawn(move || block_on(other.next()));
+            assert_eq!(block_on(one.next()), Some(0));
+            assert_eq!(following.join().unwrap(), Some(0));
+            assert_eq!(pulled.load(Acquire), 1);
+        });
+    }
 }
 
 /// The handle is dropped, then the last two followers at the same time: the source is dropped once.

@@ -3,7 +3,8 @@
 use std::sync::atomic::Ordering::SeqCst;
 
 use event_buffer::publisher::{OverLimit, Publisher, Request, Resume, Update, Watch, WatchError};
-use event_buffer::{LagLimit, TryRecvError};
+use event_buffer::{ByteSize, LagLimit, TryRecvError};
+use futures::{FutureExt, StreamExt};
 
 use super::seen::Seen::{End, Failed, Over, Part};
 use super::seen::{Key, LAGGED, RESUMED, publish, updates, with_snapshots};
@@ -29,6 +30,26 @@ fn a_watch_over_its_limit_is_closed_or_begins_anew() {
         (calls.load(SeqCst), publisher.stats().resets.lagged),
         (3, 1)
     );
+}
+
+#[test]
+fn a_limit_in_bytes_counts_those_of_the_events() {
+    let _watchdog = watchdog();
+    let publisher = Publisher::<Key, Box<[u8]>>::builder().build();
+    let event = Box::<[u8]>::from([0; 84]);
+    assert_eq!(event.byte_size(), 100);
+    let request = Request::new("a").limit(LagLimit::bytes(1_000), OverLimit::Close);
+    let mut watch = publisher.subscribe(request);
+    let mut received = |commits| {
+        for _ in 0..commits {
+            publisher.publish_next([("a", event.clone())]).unwrap();
+        }
+        let ready = || watch.next().now_or_never().flatten();
+        std::iter::from_fn(ready).collect::<Result<Vec<_>, _>>()
+    };
+    assert!(received(0).is_ok());
+    assert_eq!(received(10).unwrap().len(), 10);
+    assert!(matches!(received(11), Err(WatchError::Lagged(11))));
 }
 
 #[test]

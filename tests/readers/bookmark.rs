@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use event_buffer::{Bookmark, BookmarkError, EventBuffer, Replay, TryRecvError};
+use event_buffer::{Bookmark, BookmarkError, EventBuffer, LagLimit, Replay, TryRecvError};
 
-use crate::support::{retaining, watchdog};
+use crate::support::{events, retaining, watchdog};
 
 static_assertions::assert_impl_all!(Bookmark<std::rc::Rc<u8>>: Send, Sync, Unpin, Clone);
 
@@ -111,6 +111,19 @@ fn a_bookmark_knows_its_buffer() {
             BookmarkError::OtherBuffer
         );
     }
+}
+
+#[test]
+fn of_a_reader_that_was_closed_while_it_lagged_has_what_it_could_have_received() {
+    let _watchdog = watchdog();
+    let mut buffer = retaining(Replay::All);
+    let stuck = buffer.subscribe().limited(LagLimit::items(10));
+    for n in 0..10 {
+        buffer.extend(10 * n..10 * (n + 1));
+    }
+    assert!(stuck.closer().close("enough"));
+    let resumed = buffer.upgrade(&stuck.bookmark()).unwrap();
+    assert_eq!(events(resumed), (90..100).collect::<Vec<_>>());
 }
 
 #[test]

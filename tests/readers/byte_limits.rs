@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
 
-use event_buffer::{ByteSize, EventBuffer, LagLimit, OnLag, SharedBuffer, TryRecvError};
+use event_buffer::{ByteSize, EventBuffer, LagLimit, Limited, OnLag, SharedBuffer, TryRecvError};
 
 use super::limits::drain;
 use crate::support::counted::{BLOCK, Counted};
@@ -87,6 +87,21 @@ fn a_reader_closed_by_its_byte_limit_keeps_nothing() {
         assert!((10..=11).contains(&alive.load(SeqCst)));
         drop((closed, next));
     }
+}
+
+#[test]
+fn items_published_while_none_was_asked_count_for_the_next_limit() {
+    let _watchdog = watchdog();
+    let alive = Arc::new(AtomicUsize::new(0));
+    let mut buffer = unretained();
+    let reader = buffer.subscribe();
+    let first = buffer.subscribe().limited(LagLimit::bytes(1_000));
+    buffer.push(Counted::new(0, &alive));
+    drop(first);
+    (1..100).for_each(|n| buffer.push(Counted::new(n, &alive)));
+    let mut reader = reader.limited(LagLimit::bytes(1_000));
+    assert_eq!(alive.load(SeqCst), 10);
+    assert!(matches!(reader.try_recv(), Err(TryRecvError::Lagged(90))));
 }
 
 #[test]
@@ -204,6 +219,18 @@ fn items_published_while_another_is_measured_are_counted_once() {
     assert_eq!(reader.lag(), 8);
 }
 
+#[test]
+fn items_published_while_one_of_a_batch_is_asked_are_asked_once() {
+    let _watchdog = watchdog();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let shared = SharedBuffer::from(unretained());
+    let reader = shared.subscribe().limited(LagLimit::bytes(100));
+    let first = Nested::new(9, &asked);
+    first.others.lock().unwrap().push(Some(shared.clone()));
+    shared.extend([first, Nested::new(9, &asked)]).unwrap();
+    assert_eq!((reader.lag(), asked.load(SeqCst)), (4, 4));
+}
+
 /// Readers of a crowd are removed from the lists when they are dropped; the stuck one is not.
 #[test]
 fn a_limit_in_bytes_holds_while_other_readers_come_and_go() {
@@ -231,6 +258,36 @@ fn an_event_is_measured_once_for_any_number_of_readers() {
     assert_eq!(asked.load(SeqCst), 1);
 }
 
+#[test]
+fn an_event_is_not_asked_once_no_reader_is_limited_in_bytes() {
+    let _watchdog = watchdog();
+    let ends: [fn(Limited<Nested>); 4] = [
+        drop,
+        |reader| assert!(reader.closer().close("enough")),
+        |mut reader| reader.set_limit(LagLimit::items(9)),
+        |mut reader| while reader.skip_event() {},
+    ];
+    for (end, on_lag) in ends
+        .into_iter()
+        .flat_map(|end| [(end, OnLag::SkipToOldest), (end, OnLag::Close)])
+    {
+        for published in [1, 100] {
+            let asked = Arc::new(AtomicUsize::new(0));
+            let mut buffer = unretained();
+            let observer = buffer.subscribe();
+            let limit = LagLimit::bytes(9).on_lag(on_lag);
+            let limited = [(); 2].map(|()| buffer.subscribe().limited(limit));
+            (0..published).for_each(|_| buffer.push(Nested::new(1, &asked)));
+            assert!(asked.load(SeqCst) > 0);
+            limited.into_iter().for_each(end);
+            let before = asked.load(SeqCst);
+            buffer.push(Nested::new(1, &asked));
+            assert_eq!(asked.load(SeqCst), before, "{on_lag:?} after {published}");
+            drop(observer);
+        }
+    }
+}
+
 /// The meter is that of the live buffer, or the snapshot's if the live buffer's readers have left.
 #[test]
 fn byte_limited_readers_share_the_meter_after_a_splice() {
@@ -252,14 +309,69 @@ fn byte_limited_readers_share_the_meter_after_a_splice() {
     }
 }
 
+#[test]
+fn the_lag_of_a_reader_that_was_moved_for_its_bytes_counts_what_it_will_receive_for_sure() {
+    let _watchdog = watchdog();
+    let alive = Arc::new(AtomicUsize::new(0));
+    let mut buffer = unretained();
+    let stuck = buffer.subscribe().limited(LagLimit::bytes(10_000));
+    for n in 0..1_000 {
+        buffer.push(Counted::new(n, &alive));
+        let least = 100 - 100 / 16 - 1;
+        assert!(n < 110 || (least..=100).contains(&stuck.lag()), "after {n}");
+    }
+}
+
+/// The reader is in a buffer that has ended, and has to go on to the next.
+#[test]
+fn a_limit_in_bytes_is_kept_after_a_batch_behind_a_splice() {
+    let _watchdog = watchdog();
+    let alive = Arc::new(AtomicUsize::new(0));
+    let (mut snapshot, mut live) = (unretained(), unretained());
+    let mut stuck = snapshot.subscribe().limited(LagLimit::bytes(1_000));
+    snapshot.extend((0..5).map(|n| Counted::new(n, &alive)));
+    snapshot.splice(live.tail());
+    live.extend((5..100).map(|n| Counted::new(n, &alive)));
+    assert_eq!(alive.load(SeqCst), 10);
+    assert!(matches!(stuck.try_recv(), Err(TryRecvError::Lagged(90))));
+    assert_eq!(stuck.try_recv().map(|event| event.0), Ok(90));
+}
+
+/// Each is asked once, whichever reader is limited first.
+#[test]
+fn items_that_were_published_before_any_was_asked_count_behind_a_splice() {
+    let _watchdog = watchdog();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let push = |buffer: &mut EventBuffer<_>, items| {
+        (0..items).for_each(|_| buffer.push(Nested::new(1, &asked)));
+    };
+    let (mut snapshot, mut live) = (unretained(), unretained());
+    push(&mut live, 5);
+    let tail = live.tail();
+    push(&mut live, 45);
+    let [first, second] = [(); 2].map(|()| live.subscribe());
+    let first = first.limited(LagLimit::bytes(1_000));
+    push(&mut live, 10);
+    let second = second.limited(LagLimit::bytes(1_000));
+    assert_eq!(asked.load(SeqCst), 10);
+    let reader = snapshot.subscribe();
+    push(&mut snapshot, 1);
+    snapshot.splice(tail);
+    let mut reader = reader.limited(LagLimit::bytes(20));
+    assert_eq!(asked.load(SeqCst), 10 + 45 + 1);
+    assert!(matches!(reader.try_recv(), Err(TryRecvError::Lagged(36))));
+    drop((first, second));
+}
+
 /// The item is published before items are measured, and its wake-up comes afterwards.
 #[test]
 fn an_item_with_a_late_wake_up_is_counted_once() {
     let _watchdog = watchdog();
     let mut buffer = unretained();
     let (stuck, reader) = (buffer.subscribe(), buffer.subscribe());
-    let _stuck = stuck.limited(LagLimit::items(1));
     buffer.push(vec![0; 20]);
+    // This makes the writer of the next item look at limits.
+    let _stuck = stuck.limited(LagLimit::items(1));
     let deferred = buffer.push_deferred(vec![0; 20]);
     let two = 2 * vec![0; 20].byte_size() as u64;
     let mut reader = reader.limited(LagLimit::bytes(two));

@@ -147,6 +147,7 @@ fn the_bookmark_of_a_limited_reader_covers_what_it_has_not_received() {
         [1, 2, 3],
         "the item is not finished"
     );
+    assert_eq!(resumed(&buffer, &reader.clone()), [1, 2, 3]);
     assert_eq!(reader.try_recv(), Ok(2));
     assert_eq!(resumed(&buffer, &reader), [3]);
     buffer.extend(4..10);
@@ -160,6 +161,33 @@ fn the_bookmark_of_a_limited_reader_covers_what_it_has_not_received() {
     );
     assert_eq!(reader.try_recv(), Ok(8));
     assert_eq!(resumed(&buffer, &reader), [9]);
+}
+
+/// What it could not clone is left to a later read.
+#[test]
+fn a_bookmark_of_a_limited_reader_is_before_the_item_that_it_has_cloned_in_part() {
+    #[derive(Debug, PartialEq)]
+    struct Event(u8);
+
+    impl Clone for Event {
+        fn clone(&self) -> Self {
+            assert_ne!(self.0, 4, "asked for");
+            Self(self.0)
+        }
+    }
+
+    let _watchdog = watchdog();
+    let mut buffer = EventBuffer::builder().replay(Replay::All).build();
+    let mut reader = buffer.subscribe().limited(LagLimit::items(9));
+    buffer.push(Event(1));
+    buffer.append([Event(2), Event(3), Event(4)]);
+    assert_eq!(reader.try_recv(), Ok(Event(1)));
+    assert_eq!(reader.try_recv(), Ok(Event(2)));
+    let mut resumed = buffer.upgrade(&reader.bookmark()).unwrap();
+    let item = resumed.try_recv().unwrap();
+    assert_eq!(item.events(), [Event(2), Event(3), Event(4)]);
+    // The item counts once, although it is both in its hand and in the buffer.
+    assert_eq!((reader.lag(), reader.clone().lag()), (1, 1));
 }
 
 #[test]
@@ -181,6 +209,20 @@ fn a_clone_of_a_limited_reader_receives_the_same() {
         assert_eq!(rest, [197, 198, 199]);
     }
     assert_eq!(buffer.subscriber_count(), 3);
+}
+
+#[test]
+fn a_clone_of_a_limited_reader_reports_what_was_skipped_before_an_event_it_left_out() {
+    let _watchdog = watchdog();
+    let mut buffer = EventBuffer::new();
+    let mut reader = buffer.subscribe().limited(LagLimit::items(2));
+    buffer.extend(0..5);
+    assert!(reader.skip_event());
+    let mut clone = reader.clone();
+    for reader in [&mut reader, &mut clone] {
+        assert_eq!(reader.try_recv(), Err(TryRecvError::Lagged(3)));
+        assert_eq!(reader.try_recv(), Ok(4));
+    }
 }
 
 #[test]

@@ -449,7 +449,9 @@ fn a_reader_closed_for_lagging_keeps_its_first_reason() {
     buffer.extend([1, 2]);
     let first = reader.try_recv().unwrap_err();
     reader.closer().close("second");
-    assert_eq!(reader.try_recv().unwrap_err(), first);
+    for reader in [&mut reader.clone(), &mut reader] {
+        assert_eq!(reader.try_recv().unwrap_err(), first);
+    }
 }
 
 #[test]
@@ -564,6 +566,37 @@ fn stuck_readers_keep_no_more_than_their_greatest_limit() {
     assert!(!buffer.is_observed());
 }
 
+/// One after the other gives up its place, to share one that was moved for the others.
+#[test]
+fn a_reader_that_joins_stuck_readers_may_receive_what_its_own_limit_allows() {
+    let _watchdog = watchdog();
+    let bytes = |items: u64| LagLimit::bytes(100 * items);
+    for limit in [LagLimit::items, bytes] {
+        for published in 60..200 {
+            let alive = Arc::new(AtomicUsize::new(0));
+            let mut buffer = unretained();
+            let mut readers = Vec::new();
+            for allowed in [70, 120, 64, 100, 127] {
+                readers.push((buffer.subscribe().limited(limit(allowed)), allowed));
+            }
+            (0..published).for_each(|n| buffer.push(Counted::new(n, &alive)));
+            for (mut reader, allowed) in readers {
+                let received: Vec<_> = drain(&mut reader)
+                    .into_iter()
+                    .map(|event| event.map(|event| event.0))
+                    .collect();
+                let lost = published.saturating_sub(allowed);
+                let lagged = (lost > 0).then_some(Err(lost));
+                let expected: Vec<_> = lagged
+                    .into_iter()
+                    .chain((lost..published).map(Ok))
+                    .collect();
+                assert_eq!(received, expected);
+            }
+        }
+    }
+}
+
 /// Each starts in a buffer of its own; all are spliced to the same buffer.
 #[test]
 fn stuck_readers_that_splices_bring_together_share_a_place() {
@@ -578,18 +611,38 @@ fn stuck_readers_that_splices_bring_together_share_a_place() {
         } else {
             LagLimit::bytes(1_000)
         };
-        stuck.push(snapshot.subscribe().limited(limit));
-        snapshot.extend((0..20).map(|n| Counted::new(n, &alive)));
+        let items = 20 + n % 7;
+        stuck.push((snapshot.subscribe().limited(limit), items));
+        snapshot.extend((0..items).map(|n| Counted::new(n, &alive)));
         snapshot.splice(live.tail());
     }
     (0..1_000).for_each(|n| live.push(Counted::new(n, &alive)));
     assert!(alive.load(SeqCst) <= 10 + 1 + BLOCK);
-    for reader in &mut stuck {
-        assert_eq!(reader.try_recv().unwrap_err(), TryRecvError::Lagged(1_010));
+    for (reader, items) in &mut stuck {
+        let lagged = TryRecvError::Lagged(*items + 1_000 - 10);
+        assert_eq!(reader.try_recv().unwrap_err(), lagged);
         assert_eq!(reader.try_recv().unwrap().0, 990);
     }
     drop(stuck);
     assert_eq!(alive.load(SeqCst), 0);
+}
+
+/// The smaller limit has moved its place further on than the other one allows.
+#[test]
+fn stuck_readers_with_different_limits_that_meet_by_a_splice_lose_no_more() {
+    let _watchdog = watchdog();
+    let (mut live, mut snapshot) = (unretained(), unretained());
+    let start = live.tail();
+    let mut ahead = live.subscribe().limited(LagLimit::items(8));
+    let mut behind = snapshot.subscribe().limited(LagLimit::items(15));
+    for n in 0..10 {
+        live.extend(10 * n..10 * (n + 1));
+        snapshot.extend([0; 10]);
+    }
+    snapshot.splice(start);
+    let expected = |lost, first| std::iter::once(Err(lost)).chain((first..100).map(Ok));
+    assert!(drain(&mut behind).into_iter().eq(expected(185, 85)));
+    assert!(drain(&mut ahead).into_iter().eq(expected(92, 92)));
 }
 
 #[test]

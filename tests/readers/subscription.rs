@@ -227,6 +227,20 @@ fn an_item_of_several_events_is_cloned_one_by_one() {
 }
 
 #[test]
+fn an_item_of_many_events_is_followed_by_the_next_one() {
+    let _watchdog = watchdog();
+    let mut buffer = EventBuffer::new();
+    let mut reader = buffer.subscribe().cloned();
+    buffer.append(0..1_000);
+    buffer.append([1_000, 1_001]);
+    buffer.push(1_002);
+    for n in 0..1_003 {
+        assert_eq!(reader.try_recv(), Ok(n));
+    }
+    assert_eq!(reader.try_recv(), Err(TryRecvError::Empty));
+}
+
+#[test]
 fn blocking_reads_wait_and_time_out() {
     let _watchdog = watchdog();
     let mut buffer = EventBuffer::new();
@@ -310,8 +324,9 @@ fn a_force_close_wakes_the_reader_and_delivers_nothing_more() {
     let closer = reader.closer();
     assert_pending!(reader.poll_next());
     assert_pending!(other.poll_next());
+    assert!(!closer.is_closed());
     assert!(closer.clone().close(AccessChanged));
-    assert!(!closer.close("a later reason"));
+    assert!(closer.is_closed() && !closer.close("a later reason"));
     assert!(reader.is_woken() && !other.is_woken());
     buffer.push(1);
 
@@ -507,6 +522,25 @@ fn a_cancelled_wait_keeps_no_waker() {
     wait_and_cancel(&task, cloned.recv());
     wait_and_cancel(&task, item.next());
     wait_and_cancel(&task, buffer.unobserved());
+}
+
+#[test]
+fn a_task_that_waits_beside_one_that_has_left_is_let_go() {
+    let _watchdog = watchdog();
+    let buffer = EventBuffer::<u8>::new();
+    let task = Arc::new(Task);
+    let waker = Waker::from(Arc::clone(&task));
+    let mut cx = Context::from_waker(&waker);
+    let mut other = task::spawn(buffer.subscribe());
+    assert_pending!(other.poll_next());
+    let mut reader = buffer.subscribe();
+    assert!(reader.poll_next_unpin(&mut cx).is_pending());
+    drop(other);
+    assert!(reader.poll_next_unpin(&mut cx).is_pending());
+    drop(waker);
+    assert_eq!(Arc::strong_count(&task), 2, "it waits in one place");
+    drop(reader);
+    assert_eq!(Arc::strong_count(&task), 1);
 }
 
 #[test]

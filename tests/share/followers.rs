@@ -231,6 +231,7 @@ fn a_limited_follower_reports_its_lag_and_keeps_no_more_than_its_limit() {
     };
     assert!(reason.downcast_ref::<LagExceeded>().is_some());
     assert_eq!(closed.next().now_or_never(), Some(None));
+    assert!(closed.is_terminated() && !slow.is_terminated());
     // It can drive the source, too.
     assert!((0..20).all(|_| slow.next().now_or_never() == Some(Some(Ok(event.clone())))));
 }

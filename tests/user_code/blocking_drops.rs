@@ -129,6 +129,25 @@ fn a_blocking_drop_at_a_limit_keeps_no_later_events_alive() {
     }
 }
 
+/// The other one's place is after the event that blocks.
+#[test]
+fn one_that_the_limits_of_two_readers_drop() {
+    let _watchdog = watchdog();
+    for limit in [LagLimit::items(100), LagLimit::bytes(100)] {
+        let world = World::new(Replay::None, 0);
+        let behind = world.shared.subscribe().limited(limit);
+        world.shared.push(world.blocking_event()).unwrap();
+        world.push(5);
+        let ahead = world.shared.subscribe().limited(limit);
+        let most = world.publish_while_blocked(|| {
+            let events = (0..1_000).map(|_| world.event());
+            world.shared.extend(events).unwrap();
+        });
+        assert!(most < 1_400, "{limit:?}: {most}");
+        drop((behind, ahead));
+    }
+}
+
 #[test]
 fn a_blocking_drop_in_a_splice_keeps_no_later_events_alive() {
     let _watchdog = watchdog();

@@ -184,6 +184,45 @@ fn what_is_skipped_while_its_clone_panics_is_counted() {
     assert_eq!(std::iter::from_fn(|| reader.try_recv().ok()).count(), 10);
 }
 
+/// The reader is in the midst of a read then, so it enforces its limit at the end of that.
+#[test]
+fn a_limit_that_is_exceeded_while_an_event_is_cloned_is_enforced_afterwards() {
+    /// Publishes more than the limit while it is cloned, and then panics if so made.
+    struct Overtaken(Counted, Option<(SharedBuffer<Overtaken>, bool)>);
+
+    impl Clone for Overtaken {
+        fn clone(&self) -> Self {
+            if let Some((shared, panics)) = &self.1 {
+                publish(shared, &self.0);
+                assert!(!panics, "asked for");
+            }
+            Self(self.0.clone(), None)
+        }
+    }
+
+    fn publish(shared: &SharedBuffer<Overtaken>, event: &Counted) {
+        for _ in 0..1_000 {
+            shared.push(Overtaken(event.clone(), None)).unwrap();
+        }
+    }
+
+    let _watchdog = watchdog();
+    for panics in [false, true] {
+        let alive = Arc::new(AtomicUsize::new(0));
+        let shared = SharedBuffer::from(unretained());
+        let mut reader = shared.subscribe().limited(LagLimit::items(10));
+        let event = Counted::new(0, &alive);
+        let overtaken = Overtaken(event.clone(), Some((shared.clone(), panics)));
+        shared.push(overtaken).unwrap();
+        let read = catch_unwind(AssertUnwindSafe(|| reader.try_recv().is_ok()));
+        assert_eq!(read.is_err(), panics);
+        assert!(alive.load(SeqCst) <= 10 + BLOCK);
+        // It is never read again, and the writer moves it on.
+        publish(&shared, &event);
+        assert!(alive.load(SeqCst) <= 10 + BLOCK);
+    }
+}
+
 #[test]
 fn a_size_that_panics_does_not_end_the_limit() {
     let _watchdog = watchdog();

@@ -551,6 +551,17 @@ fn a_late_wake_up_does_not_delay_other_tasks() {
 }
 
 #[test]
+fn a_late_wake_up_is_not_given_to_a_task_that_waits_for_what_comes_next() {
+    let _watchdog = watchdog();
+    beside_a_late_wake_up(|buffer, deferred, hooks| {
+        drop(deferred);
+        assert_eq!(woken(hooks), [1, 0]);
+        buffer.push(2);
+        assert_eq!(woken(hooks), [1, 1]);
+    });
+}
+
+#[test]
 fn a_missing_wake_up_does_not_delay_other_tasks() {
     /// No destructor runs for a static, but `LeakSanitizer` sees that it is reachable.
     static LEAKED: Mutex<Vec<Deferred<u32>>> = Mutex::new(Vec::new());
