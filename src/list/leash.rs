@@ -154,16 +154,12 @@ impl<I: Leashable> Obeying<'_, I> {
         unsafe { self.leash.inside().as_mut() }
     }
 
-    /// Lets the reader in, or keeps it there. If it has an order left, it finds itself barred when
-    /// it leaves.
+    /// Lets the reader in, or keeps it there. It has no order left.
     pub(super) fn enter(self) -> NonNull<I> {
-        let state = if self.orders.look {
-            ENTERED | BARRED
-        } else {
-            ENTERED
-        };
+        // A limited reader, which alone is to look, lends no chunks, so it has obeyed on leaving.
+        debug_assert!(!self.orders.look);
         // Relaxed: others change it under the lock only.
-        self.leash.state.store(state, Relaxed);
+        self.leash.state.store(ENTERED, Relaxed);
         self.leash.inside()
     }
 

@@ -64,14 +64,13 @@ impl<T> Reader<T> {
 
     /// Returns the cursor for a chunk.
     ///
-    /// Until the next call, the cursor stays with the reader, even if the reader is closed or over
-    /// its limit.
+    /// Until the next call, the cursor stays with the reader, even if the reader is closed. A
+    /// limited reader lends no chunks.
     pub(crate) fn lend(&mut self) -> Result<&mut Cursor<T>, TryRecvError> {
         match self.0.get_mut() {
             Tenure::Free(cursor) => Ok(cursor),
             Tenure::Leashed(leashed) => {
-                let mut entered = leashed.enter().map_err(TryRecvError::ForceClosed)?;
-                entered.keep_limit().map_err(TryRecvError::ForceClosed)?;
+                let entered = leashed.enter().map_err(TryRecvError::ForceClosed)?;
                 entered.stay().ok_or(TryRecvError::Closed)
             }
         }
