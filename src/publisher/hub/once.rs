@@ -11,11 +11,15 @@ pub(super) struct Once {
     has_happened: AtomicBool,
 }
 
-impl Once {
-    pub(super) fn new() -> TrackedArc<Self> {
-        TrackedArc::new(Self::default())
-    }
+/// How a map under the lock has it: with the number of tasks that wait.
+///
+/// The references do not tell that number, since a task drops its own one after the lock.
+pub(super) struct Awaited {
+    once: TrackedArc<Once>,
+    tasks: usize,
+}
 
+impl Once {
     /// Wakes all tasks that wait for it, which is user code.
     pub(super) fn announce(&self) {
         // Release: pairs with the Acquire in `wait`.
@@ -26,5 +30,31 @@ impl Once {
     pub(super) async fn wait(&self) {
         // Acquire: pairs with the Release in `announce`.
         wait_for(&self.signal.when(|| self.has_happened.load(Acquire))).await;
+    }
+}
+
+impl Awaited {
+    pub(super) fn new() -> Self {
+        Self {
+            once: TrackedArc::new(Once::default()),
+            tasks: 0,
+        }
+    }
+
+    /// Adds a task that waits.
+    pub(super) fn join(&mut self) -> TrackedArc<Once> {
+        self.tasks += 1;
+        TrackedArc::clone(&self.once)
+    }
+
+    /// Removes a task that waits for `once`. Returns `true` if it was the last that waits for this.
+    pub(super) fn leave(&mut self, once: &TrackedArc<Once>) -> bool {
+        let is_ours = TrackedArc::ptr_eq(&self.once, once);
+        self.tasks -= usize::from(is_ours);
+        is_ours && self.tasks == 0
+    }
+
+    pub(super) fn into_once(self) -> TrackedArc<Once> {
+        self.once
     }
 }
