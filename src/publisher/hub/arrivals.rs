@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-use super::once::Once;
+use super::once::{Awaited, Once};
 use crate::sync::TrackedArc;
 
 /// What tasks wait for, by key. An entry is removed when its key gets a watch, or with the last
 /// task that waits for it.
-pub(super) struct Arrivals<K>(pub(super) HashMap<K, TrackedArc<Once>>);
+pub(super) struct Arrivals<K>(pub(super) HashMap<K, Awaited>);
 
 impl<K> Arrivals<K> {
     pub(super) fn new() -> Self {
@@ -24,6 +24,7 @@ impl<K: Hash + Eq> Arrivals<K> {
         if self.0.is_empty() {
             return None;
         }
-        self.0.remove_entry(key)
+        let (key, arrival) = self.0.remove_entry(key)?;
+        Some((key, arrival.into_once()))
     }
 }

@@ -130,7 +130,7 @@ impl<K, T> Contents<K, T> {
         let keys = self.slots.into_keys().collect();
         after.removed.push(Removed::Keys(keys));
         let arrivals = self.arrivals.0.into_iter();
-        let wakeups = arrivals.map(|(key, arrival)| WakeUp::Arrival(key, arrival));
+        let wakeups = arrivals.map(|(key, arrival)| WakeUp::Arrival(key, arrival.into_once()));
         after.wakeups.extend(wakeups);
         let milestones = self.milestones.take(u64::MAX);
         after.wakeups.extend(milestones.map(WakeUp::Milestone));

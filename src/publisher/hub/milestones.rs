@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::once::Once;
+use super::once::{Awaited, Once};
 use crate::sync::TrackedArc;
 
 /// What tasks wait for, by index. An entry is removed when its index is published, or with the last
 /// task that waits for it.
 pub(super) struct Milestones {
-    by_index: BTreeMap<u64, TrackedArc<Once>>,
+    by_index: BTreeMap<u64, Awaited>,
     /// The least of the indexes, so that a commit compares only this.
     next: u64,
 }
@@ -24,7 +24,7 @@ impl Milestones {
     /// Returns what happens when `index` is published, which lies ahead.
     pub(super) fn at(&mut self, index: u64) -> TrackedArc<Once> {
         self.next = self.next.min(index);
-        TrackedArc::clone(self.by_index.entry(index).or_default())
+        self.by_index.entry(index).or_default().join()
     }
 
     /// Returns `true` if tasks wait for `index`, or for an earlier one.
@@ -42,16 +42,13 @@ impl Milestones {
         };
         let due = std::mem::replace(&mut self.by_index, later);
         self.note_next();
-        due.into_values()
+        due.into_values().map(Awaited::into_once)
     }
 
     /// Removes the entry of a task that waits no more, unless others wait for the same.
     pub(super) fn leave(&mut self, index: u64, milestone: &TrackedArc<Once>) {
-        let is_ours = |known: &TrackedArc<Once>| TrackedArc::ptr_eq(known, milestone);
-        // The map holds one reference, and each waiting task another.
-        if self.by_index.get(&index).is_some_and(is_ours)
-            && TrackedArc::strong_count(milestone) == 2
-        {
+        let known = self.by_index.get_mut(&index);
+        if known.is_some_and(|known| known.leave(milestone)) {
             self.by_index.remove(&index);
             self.note_next();
         }
@@ -87,8 +84,8 @@ mod tests {
         let mut milestones = Milestones::new();
         let (one, other) = (milestones.at(5), milestones.at(5));
         milestones.leave(5, &one);
-        drop(one);
         assert!(milestones.are_due(5));
+        // The first task may still have its reference: it is dropped after the lock.
         milestones.leave(5, &other);
         assert!(!milestones.are_due(5));
     }

@@ -19,10 +19,8 @@ impl<K: Hash + Eq, T> Drop for Waiting<'_, K, T> {
     fn drop(&mut self) {
         let mut locked = self.hub.lock();
         let (state, after) = locked.parts();
-        let is_ours = |known: &TrackedArc<Once>| TrackedArc::ptr_eq(known, &self.arrival);
-        // The map holds one reference, and each waiting task another.
-        let is_last = TrackedArc::strong_count(&self.arrival) == 2;
-        if is_last && state.arrivals.0.get(&self.key).is_some_and(is_ours) {
+        let known = state.arrivals.0.get_mut(&self.key);
+        if known.is_some_and(|known| known.leave(&self.arrival)) {
             let removed = state.arrivals.0.remove_entry(&self.key);
             after
                 .removed
@@ -53,12 +51,12 @@ where
         if state.shut || slot.is_some_and(|slot| state.watchers(slot) > 0) {
             return None;
         }
-        let arrival = match state.arrivals.0.get(key) {
+        let arrival = match state.arrivals.0.get_mut(key) {
             Some(known) => {
                 after.removed.push(Removed::Key(in_map));
-                TrackedArc::clone(known)
+                known.join()
             }
-            None => TrackedArc::clone(state.arrivals.0.entry(in_map).or_default()),
+            None => { state.arrivals.0.entry(in_map) }.or_default().join(),
         };
         let waiting = Waiting {
             hub: self,

@@ -198,9 +198,9 @@ impl<K, T> Request<K, T> {
     /// alone, and a commit that was published before the first request with a limit in bytes counts
     /// one byte.
     ///
-    /// When a watch resumes, the commits that it has missed do not count until it has received
-    /// them, so that a client can resume that was closed for its lag. Until then the watch may keep
-    /// these commits in memory besides what its limit allows.
+    /// When a watch resumes, the commits that it has missed do not count, so that a client can
+    /// resume that was closed for its lag. Until it has received them and is polled again, the
+    /// watch may keep as many more commits in memory as it had missed.
     ///
     /// ```
     /// # futures::executor::block_on(async {
