@@ -91,10 +91,6 @@ mod imp {
         pub(crate) fn ptr_eq(this: &Self, other: &Self) -> bool {
             std::sync::Arc::ptr_eq(&this.0, &other.0)
         }
-
-        pub(crate) fn strong_count(this: &Self) -> usize {
-            std::sync::Arc::strong_count(&this.0)
-        }
     }
 
     impl<T: Default> Default for TrackedArc<T> {
