@@ -15,8 +15,8 @@ use crate::unwind::Steps;
 /// 4. It enforces the limits that are due, which drops events, too.
 #[must_use]
 pub(crate) struct Later<T> {
-    /// `None` if there was no splice, and no reader has made [requests](NodeRef::take_requests) at
-    /// the first of the slots just written.
+    /// `None` if there was no splice, no reader has made [requests](NodeRef::take_requests) at the
+    /// first of the slots just written, and others have references to that.
     pub(super) written: Option<Written<T>>,
     /// The oldest item that has left the window, which keeps those after it.
     pub(super) trimmed: Option<NodeRef<T>>,

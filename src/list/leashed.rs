@@ -7,7 +7,8 @@ use std::task::{Poll, Waker};
 
 use super::leash::Orders;
 use super::limits::{
-    LimitGarbage, admit, dismiss, from_trail, lag_of, leave_trail, look_again, place_of, readmit,
+    FromTrail, LimitGarbage, admit, dismiss, from_trail, lag_of, leave_trail, look_again, place_of,
+    readmit,
 };
 use super::registry::{Cursor, Custody, Inside, Leash, PlaceRef, WeakPlace};
 use crate::error::LagExceeded;
@@ -214,16 +215,16 @@ impl<'a, T> Entered<'a, T> {
             settled,
             ..
         } = self.inside();
-        let (place, given, passed) = match custody {
+        let (place, given, passed, left) = match custody {
             Custody::Reader(cursor) => {
                 let (place, given) = cursor.place();
-                (Some(place), given, 0)
+                (Some(place), given, 0, None)
             }
-            Custody::Trail(parked) => {
-                let (place, passed) = place_of(parked);
-                (place, 0, passed)
-            }
-            Custody::Gone(_) => (None, 0, 0),
+            Custody::Trail(parked) => match place_of(parked) {
+                Some(from) => (Some(from.place), 0, from.skipped, from.left),
+                None => (None, 0, 0, None),
+            },
+            Custody::Gone(_) => (None, 0, 0, None),
         };
         Standing {
             // A reader that is not closed always has a place.
@@ -233,6 +234,7 @@ impl<'a, T> Entered<'a, T> {
                 items: *skipped + passed,
                 settled: *settled.min(skipped),
             },
+            _left: left,
         }
     }
 
@@ -325,13 +327,17 @@ impl<'a, T> Entered<'a, T> {
         // A trail has a place while readers share it.
         let place = place?;
         let shared = place.owner();
-        let (place, skipped) = from_trail(place, ahead);
+        let FromTrail {
+            place,
+            skipped,
+            left,
+        } = from_trail(place, ahead);
         inside.skipped += skipped;
         inside.custody = Custody::Reader(Cursor::new(place));
         // After the cursor was made, so that the reader is an observer throughout. Otherwise tasks
         // that wait for the last observer to leave would be woken.
         shared.remove_observer();
-        Some(garbage)
+        Some((left, garbage))
     }
 
     fn close_for_lag(&mut self, lagged: LagExceeded) -> SharedError {
@@ -408,6 +414,20 @@ pub(crate) struct Standing<T> {
     /// How many of that item's events have been received.
     pub(crate) given: usize,
     pub(crate) skipped: Skipped,
+    /// Dropped with it, after the lock under which it was made.
+    _left: Option<PlaceRef<T>>,
+}
+
+impl<T> Standing<T> {
+    /// Where a reader continues that nothing was skipped for.
+    pub(crate) fn at(place: PlaceRef<T>, given: usize) -> Self {
+        Self {
+            place,
+            given,
+            skipped: Skipped::default(),
+            _left: None,
+        }
+    }
 }
 
 /// The items skipped by a reader's limits that are yet to be reported.
@@ -423,7 +443,7 @@ pub(crate) struct Skipped {
 fn weak_place_of<T>(custody: &Custody<T>) -> WeakPlace<T> {
     let at = match custody {
         Custody::Reader(cursor) => Some(cursor.place_ref().downgrade()),
-        Custody::Trail(parked) => parked.place().map(|place| place.downgrade()),
+        Custody::Trail(parked) => parked.weak_place(),
         Custody::Gone(at) => at.clone(),
     };
     at.unwrap_or_else(WeakPlace::nowhere)

@@ -445,9 +445,10 @@ pub(super) fn admit<T>(leash: &Arc<Leash<T>>, inside: &mut Inside<T>) {
         return;
     };
     let mut steps = Steps::new();
-    // A reader that sleeps must keep neither a waker nor what it has passed.
-    cursor.stop_waiting();
-    cursor.anchor_here();
+    // A reader that sleeps must keep neither a waker nor what it has passed. Both may panic, and
+    // the reader has its limit already, so it is registered all the same.
+    steps.take(|| cursor.stop_waiting());
+    steps.take(|| cursor.anchor_here());
     if let Some(bytes) = &limit.bytes {
         let place = cursor.place_ref();
         // Before the items are measured, so that metering continues if other readers leave
@@ -556,28 +557,42 @@ pub(super) fn leave_trail<T>(
     (place, skipped, garbage)
 }
 
-/// Returns where a reader that shares a trail continues, and how many items it has lost.
-pub(super) fn place_of<T>(parked: &Parked<T>) -> (Option<PlaceRef<T>>, u64) {
-    let Some(shared) = parked.shared() else {
-        return (None, 0);
-    };
+/// Returns where a reader that shares a trail continues.
+pub(super) fn place_of<T>(parked: &Parked<T>) -> Option<FromTrail<T>> {
+    let shared = parked.shared()?;
     let ((place, ahead), _nothing) = shared.open(|_| {
         let (trail, own) = parked.find();
         let state = trail.lock();
         (state.place.clone(), state.number() - own)
     });
-    let place = place.map(|place| from_trail(place, ahead));
-    place.map_or((None, 0), |(place, skipped)| (Some(place), skipped))
+    place.map(|place| from_trail(place, ahead))
 }
 
-/// Returns the place at which a reader leaves a trail, and how many items it has lost.
+/// Where a reader continues that leaves a trail.
+pub(super) struct FromTrail<T> {
+    pub(super) place: PlaceRef<T>,
+    /// How many items it has lost.
+    pub(super) skipped: u64,
+    /// The trail's place, if that is another one: dropping it runs user code.
+    pub(super) left: Option<PlaceRef<T>>,
+}
+
+/// Returns where a reader continues that leaves a trail.
 ///
 /// The trail is at `place`, `ahead` items after the reader's next one. If that is negative, the
 /// trail is before it, and nothing is lost.
-pub(super) fn from_trail<T>(place: PlaceRef<T>, ahead: i64) -> (PlaceRef<T>, u64) {
+pub(super) fn from_trail<T>(place: PlaceRef<T>, ahead: i64) -> FromTrail<T> {
     match u64::try_from(ahead) {
-        Ok(skipped) => (place, skipped),
-        Err(_) => (place.ahead(ahead.unsigned_abs()).0, 0),
+        Ok(skipped) => FromTrail {
+            place,
+            skipped,
+            left: None,
+        },
+        Err(_) => FromTrail {
+            place: place.ahead(ahead.unsigned_abs()).0,
+            skipped: 0,
+            left: Some(place),
+        },
     }
 }
 

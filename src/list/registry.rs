@@ -60,7 +60,8 @@ pub(crate) struct Limits<T> {
 }
 
 // SAFETY: the events in it are those of the cursors and places in the registry. That has entries
-// only if readers of these `T`s were limited, which takes `T: Send + Sync`.
+// only if readers of these `T`s were limited, for which `Subscription::limited` and
+// `Publisher::subscribe` ask for `T: Send + Sync`.
 unsafe impl<T> Send for Limits<T> {}
 // SAFETY: the same argument.
 unsafe impl<T> Sync for Limits<T> {}

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::place::PlaceRef;
 use super::shared::Shared;
+use super::weak_place::WeakPlace;
 use crate::sync::{Mutex, MutexGuard};
 
 /// How much a reader that has given up its place may receive when it comes back.
@@ -81,8 +82,11 @@ impl<T, L> Parked<T, L> {
     }
 
     /// Returns the place of the trail, at or before the first item that the reader may receive.
-    pub(super) fn place(&self) -> Option<PlaceRef<T, L>> {
-        self.find().0.lock().place.clone()
+    ///
+    /// It takes no reference to the node: the trail may move on meanwhile, and dropping that then
+    /// runs user code.
+    pub(super) fn weak_place(&self) -> Option<WeakPlace<L>> {
+        self.find().0.lock().place.as_ref().map(PlaceRef::downgrade)
     }
 }
 

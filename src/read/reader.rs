@@ -116,11 +116,7 @@ impl<T> Reader<T> {
     pub(crate) fn standing(&self) -> Result<Standing<T>, Shut<T>> {
         let free = |cursor: &Cursor<T>| {
             let (place, given) = cursor.place();
-            Standing {
-                place,
-                given,
-                skipped: Skipped::default(),
-            }
+            Standing::at(place, given)
         };
         self.look(free, |entered| entered.standing())
     }

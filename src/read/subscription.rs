@@ -551,6 +551,7 @@ impl<T> Subscription<T> {
                 place,
                 given,
                 skipped,
+                ..
             }) => (Reader::new(Cursor::at(place, given)), skipped),
             Err(shut) => (Reader::closed(shut), Skipped::default()),
         };

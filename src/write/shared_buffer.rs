@@ -519,9 +519,9 @@ impl<T> SharedBuffer<T> {
     /// # Ok::<(), event_buffer::TryRecvError>(())
     /// ```
     pub fn finish(&self) -> Recording<T> {
-        let (recording, wake) = self.finish_later();
+        let (recording, later) = self.finish_later();
         // User code: wakers run after the lock is released.
-        drop(wake);
+        drop(later);
         recording
     }
 
@@ -529,17 +529,17 @@ impl<T> SharedBuffer<T> {
     pub(crate) fn finish_later(&self) -> (Recording<T>, Later<T>) {
         let mut buffer = self.buffer.lock();
         let recording = Recording::of(&buffer.tail);
-        let wake = buffer.tail.close();
-        (recording, wake)
+        let later = buffer.tail.close();
+        (recording, later)
     }
 
     fn end_with(&self, end: impl FnOnce(&mut Writer<T>) -> Later<T>) {
         let mut buffer = self.buffer.lock();
-        let wake = end(&mut buffer.tail);
+        let later = end(&mut buffer.tail);
         let window = buffer.tail.clear_window();
         drop(buffer);
         // User code: wakers and drops run after the lock is released.
-        drop(wake);
+        drop(later);
         drop(window);
     }
 

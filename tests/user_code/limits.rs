@@ -8,7 +8,7 @@ use std::task::Context;
 use std::thread;
 
 use event_buffer::{ByteSize, EventBuffer, LagLimit, Limited, SharedBuffer, TryRecvError};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 
 use crate::support::counted::{BLOCK, Counted};
 use crate::support::{PanicsWhenDropped, PanicsWhenWoken, unretained, watchdog};
@@ -319,6 +319,45 @@ fn a_panicking_drop_while_a_limit_is_set_leaks_nothing() {
     assert!(catch_unwind(limited).is_err());
     assert!(!buffer.is_observed(), "the reader is gone");
     assert_eq!(Arc::strong_count(&event), 1);
+}
+
+/// The reader has passed an event whose destructor panics, and drops it when it is limited.
+#[test]
+fn a_panicking_drop_while_a_byte_limit_is_set_ends_no_other_limit() {
+    #[derive(Clone)]
+    struct Explosive(bool, #[expect(dead_code)] Arc<()>);
+
+    impl Drop for Explosive {
+        fn drop(&mut self) {
+            assert!(!self.0 || thread::panicking(), "asked for");
+        }
+    }
+
+    impl ByteSize for Explosive {
+        fn byte_size(&self) -> usize {
+            1
+        }
+    }
+
+    let _watchdog = watchdog();
+    let event = Arc::new(());
+    let mut buffer = unretained();
+    let mut reader = buffer.subscribe();
+    buffer.extend([true, false, false].map(|bomb| Explosive(bomb, event.clone())));
+    let stuck = buffer.subscribe().limited(LagLimit::bytes(10));
+    // By reference, so that the event stays behind the reader.
+    reader.next_chunk().now_or_never().unwrap().unwrap().next();
+    let limited = AssertUnwindSafe(|| drop(reader.limited(LagLimit::bytes(10))));
+    assert!(catch_unwind(limited).is_err());
+    for _ in 0..1_000 {
+        buffer.push(Explosive(false, event.clone()));
+    }
+    assert!(
+        Arc::strong_count(&event) < 20,
+        "the other limit is enforced"
+    );
+    drop(stuck);
+    assert!(!buffer.is_observed());
 }
 
 #[test]
