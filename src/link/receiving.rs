@@ -11,15 +11,15 @@ use std::task::{Context, Poll};
 ///
 /// It is no `async fn`, because that would copy the result, which measured a third of receiving
 /// what is ready.
-pub(crate) struct Receiving<'a, T, P> {
+pub(crate) struct Receiving<'a, T, P, S: FnMut(&mut T)> {
     reader: &'a mut T,
     poll: P,
-    stop_waiting: fn(&mut T),
+    stop_waiting: S,
     is_pending: bool,
 }
 
-impl<'a, T, P> Receiving<'a, T, P> {
-    pub(crate) fn new<R>(reader: &'a mut T, poll: P, stop_waiting: fn(&mut T)) -> Self
+impl<'a, T, P, S: FnMut(&mut T)> Receiving<'a, T, P, S> {
+    pub(crate) fn new<R>(reader: &'a mut T, poll: P, stop_waiting: S) -> Self
     where
         P: FnMut(&mut T, &Context<'_>) -> Poll<R>,
     {
@@ -33,9 +33,9 @@ impl<'a, T, P> Receiving<'a, T, P> {
 }
 
 // Nothing is pinned.
-impl<T, P> Unpin for Receiving<'_, T, P> {}
+impl<T, P, S: FnMut(&mut T)> Unpin for Receiving<'_, T, P, S> {}
 
-impl<T, P, R> Future for Receiving<'_, T, P>
+impl<T, P, R, S: FnMut(&mut T)> Future for Receiving<'_, T, P, S>
 where
     P: FnMut(&mut T, &Context<'_>) -> Poll<R>,
 {
@@ -55,7 +55,7 @@ where
     }
 }
 
-impl<T, P> Drop for Receiving<'_, T, P> {
+impl<T, P, S: FnMut(&mut T)> Drop for Receiving<'_, T, P, S> {
     #[inline]
     fn drop(&mut self) {
         // Not if it is ready: the drop of the waker may panic, and what was received would be lost.
