@@ -14,7 +14,7 @@ use crate::lag_limit::LagLimit;
 use crate::read::cloned::Cloned;
 use crate::read::limited::Limited;
 use crate::single_flight::{Driven, FlightStep, Passenger, SingleFlight};
-use crate::unwind::{Steps, discard, resume};
+use crate::unwind::{Steps, discard};
 use crate::write::replay::{Builder, Replay};
 use crate::write::shared_buffer::SharedBuffer;
 
@@ -288,7 +288,7 @@ impl<S: Stream, R: Receive> Follower<S, R> {
                     } else {
                         // This follower gets the panic itself, and must not report it once more.
                         *terminated = true;
-                        steps.take(|| resume(Some(panic)));
+                        steps.keep(panic);
                     }
                     FlightStep::Done
                 }

@@ -34,12 +34,17 @@ impl Steps {
         match catch_unwind(AssertUnwindSafe(step)) {
             Ok(result) => Some(result),
             Err(panic) => {
-                match self.0 {
-                    None => self.0 = Some(panic),
-                    Some(_) => discard(panic),
-                }
+                self.keep(panic);
                 None
             }
+        }
+    }
+
+    /// Keeps the panic of a step that was caught elsewhere, if it is the first.
+    pub(crate) fn keep(&mut self, panic: Panic) {
+        match self.0 {
+            None => self.0 = Some(panic),
+            Some(_) => discard(panic),
         }
     }
 
@@ -47,6 +52,11 @@ impl Steps {
     pub(crate) fn finish(self) {
         resume(self.0);
     }
+}
+
+/// Calls `f`, and discards its panic. Returns `None` if it panics.
+pub(crate) fn quietly<R>(f: impl FnOnce() -> R) -> Option<R> {
+    catch_unwind(AssertUnwindSafe(f)).map_err(discard).ok()
 }
 
 /// Drops the payload of a panic. If that panics in turn, the second payload is leaked.

@@ -350,11 +350,7 @@ impl<T> Writer<T> {
 
     /// Adds a splice to what is to be done, with what is retained.
     fn after_splice(&mut self, mut later: Later<T>, splice: Splice<T>) -> Later<T> {
-        let written = later.written.get_or_insert_with(|| Written {
-            place: self.tail(),
-            items: 0,
-            splice: None,
-        });
+        let written = later.written.get_or_insert_with(|| self.written_end());
         written.splice = Some(Box::new(splice));
         later.trimmed = self.window.take().map(Window::into_oldest);
         later
@@ -382,16 +378,20 @@ impl<T> Writer<T> {
         self.allocator.leave(self.last.node());
         // SAFETY: L6: the slot was empty until now, and we have `&mut self`. The ending is set.
         unsafe { self.last.end(target) };
-        let written = self.last.has_requests().then(|| Written {
-            place: self.tail(),
-            items: 0,
-            splice: None,
-        });
         let later = Later {
-            written,
+            written: self.last.has_requests().then(|| self.written_end()),
             trimmed: None,
         };
         (later, excess, limits)
+    }
+
+    /// Returns the last slot, as written without an item.
+    fn written_end(&self) -> Written<T> {
+        Written {
+            place: self.tail(),
+            items: 0,
+            splice: None,
+        }
     }
 
     /// Returns the place after the newest item.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::mem;
-use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::read::bookmark::Bookmark;
 use crate::read::iter::Iter;
 use crate::read::position::Position;
 use crate::read::subscription::Subscription;
-use crate::unwind::discard;
+use crate::unwind::quietly;
 
 /// A reader of cloned events whose lag is bounded by a [`LagLimit`]: a [`Stream`].
 ///
@@ -421,10 +421,7 @@ fn clone_events<T: Clone>(
     let mut taken = 1;
     if !others.is_empty() {
         let mut clones = Vec::with_capacity(others.len());
-        let clone = AssertUnwindSafe(|| clones.extend(others.iter().cloned()));
-        if let Err(panic) = catch_unwind(clone) {
-            discard(panic);
-        }
+        _ = quietly(|| clones.extend(others.iter().cloned()));
         taken += clones.len();
         *rest = clones.into_iter();
     }

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Waker};
 
-use event_buffer::{ByteSize, LagLimit, OnLag, RecvError, SharedBuffer, TryRecvError};
+use event_buffer::{ByteSize, EventBuffer, LagLimit, OnLag, RecvError, SharedBuffer, TryRecvError};
 use loom::future::block_on;
 use loom::sync::Arc;
 use loom::thread;
@@ -13,13 +13,14 @@ use super::buffer;
 
 /// The writer moves the reader forward during its reads: received and skipped items must add up to
 /// the published ones.
-fn limit_is_enforced_during_reads(limit: LagLimit<Number>) {
+fn limit_is_enforced_during_reads(
+    limit: LagLimit<Number>,
+    publish: fn(EventBuffer<Number>, [Number; 3]),
+) {
     loom::model(move || {
-        let mut buffer = buffer();
+        let buffer = buffer();
         let mut reader = buffer.subscribe().limited(limit);
-        let writer = thread::spawn(move || {
-            (1..=3).for_each(|n| buffer.push(Number(n)));
-        });
+        let writer = thread::spawn(move || publish(buffer, [1, 2, 3].map(Number)));
         let (mut accounted, mut newest) = (0, 0);
         let mut look = || match reader.try_recv() {
             Ok(Number(n)) => {
@@ -42,6 +43,10 @@ fn limit_is_enforced_during_reads(limit: LagLimit<Number>) {
     });
 }
 
+fn push_each<const N: usize>(mut buffer: EventBuffer<Number>, events: [Number; N]) {
+    events.into_iter().for_each(|event| buffer.push(event));
+}
+
 #[derive(Clone)]
 struct Number(u64);
 
@@ -53,12 +58,12 @@ impl ByteSize for Number {
 
 #[test]
 fn enforced_limit_against_recv() {
-    limit_is_enforced_during_reads(LagLimit::items(1));
+    limit_is_enforced_during_reads(LagLimit::items(1), push_each);
 }
 
 #[test]
 fn enforced_limit_in_bytes_against_recv() {
-    limit_is_enforced_during_reads(LagLimit::bytes(1));
+    limit_is_enforced_during_reads(LagLimit::bytes(1), push_each);
 }
 
 #[test]
@@ -197,27 +202,8 @@ fn limit_against_batch_in_flight() {
 /// All items of a batch are counted before the first is linked.
 #[test]
 fn enforced_limit_against_extend() {
-    loom::model(|| {
-        let mut buffer = buffer();
-        let mut reader = buffer.subscribe().limited(LagLimit::items(1));
-        let writer = thread::spawn(move || buffer.extend((1..=3).map(Number)));
-        let mut accounted = 0;
-        let mut look = || match reader.try_recv() {
-            Ok(_) => {
-                accounted += 1;
-                true
-            }
-            Err(TryRecvError::Lagged(items)) => {
-                accounted += items;
-                true
-            }
-            Err(_) => false,
-        };
-        look();
-        writer.join().unwrap();
-        while look() {}
-        assert_eq!(accounted, 3);
-    });
+    let extend = |mut buffer: EventBuffer<_>, events| buffer.extend(events);
+    limit_is_enforced_during_reads(LagLimit::items(1), extend);
 }
 
 /// Explores a model that has too many steps for the default bound.

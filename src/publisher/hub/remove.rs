@@ -63,10 +63,18 @@ impl<K, T> HubState<K, T> {
     }
 
     /// Notes that a watch no longer waits for its snapshot.
-    pub(super) fn leave_build(&mut self, slot: usize, watch: u64, after: &mut AfterLock<K, T>) {
+    fn leave_build(&mut self, slot: usize, watch: u64, after: &mut AfterLock<K, T>) {
         let live = self.topics.get_mut(slot).and_then(|topic| topic.live_mut());
         let left = live.and_then(|live| live.leave_build(watch));
         self.give_up(left, GivenUpBy::NoWatch, after);
+    }
+
+    /// Removes a watch from a topic, which may be idle after that.
+    pub(super) fn unseat(&mut self, slot: usize, watch: u64, after: &mut AfterLock<K, T>) {
+        self.leave_build(slot, watch, after);
+        if let Some(live) = self.topics.get_mut(slot).and_then(Topic::live_mut) {
+            live.remove_watch(watch);
+        }
     }
 
     /// Removes the kept snapshot, if it is the given one or none is given. The topic may be idle
@@ -127,19 +135,11 @@ impl<K: Hash + Eq, T> HubState<K, T> {
     /// Removes a watch from the registry and from its topics.
     pub(super) fn unregister(&mut self, id: u64, after: &mut AfterLock<K, T>) {
         if let Some(watch) = self.watches.remove(id) {
-            self.unseat(id, &watch.slots, after);
-            after.removed.push(Removed::Watch(watch));
-        }
-    }
-
-    /// Removes a watch from its topics.
-    pub(super) fn unseat(&mut self, id: u64, slots: &[usize], after: &mut AfterLock<K, T>) {
-        for slot in slots {
-            self.leave_build(*slot, id, after);
-            if let Some(live) = self.topics.get_mut(*slot).and_then(Topic::live_mut) {
-                live.remove_watch(id);
+            for slot in &watch.slots {
+                self.unseat(*slot, id, after);
+                self.remove_if_idle(*slot, after);
             }
-            self.remove_if_idle(*slot, after);
+            after.removed.push(Removed::Watch(watch));
         }
     }
 

@@ -340,10 +340,7 @@ where
         let (state, after_lock) = locked.parts();
         let slots = state.watches.get(id)?.slots.clone();
         for slot in &slots {
-            state.leave_build(*slot, id, after_lock);
-            if let Some(live) = state.topics[*slot].live_mut() {
-                live.remove_watch(id);
-            }
+            state.unseat(*slot, id, after_lock);
         }
         state.count_reset(reason, had, after_lock);
         let seating = Seating {

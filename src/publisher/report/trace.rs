@@ -89,7 +89,6 @@ mod imp {
     use std::error::Error;
     use std::future::poll_fn;
     use std::mem;
-    use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::pin::pin;
 
     use tracing::field::Empty;
@@ -98,7 +97,7 @@ mod imp {
 
     use super::{GivenUpBy, Note};
     use crate::error::SharedError;
-    use crate::unwind::discard;
+    use crate::unwind::quietly;
 
     const TARGET: &str = "event_buffer::publisher";
 
@@ -264,11 +263,6 @@ mod imp {
             let span = mem::replace(&mut self.span, Span::none());
             quietly(|| drop(span));
         }
-    }
-
-    /// Calls a subscriber. Returns `None` if it panics.
-    fn quietly<R>(call: impl FnOnce() -> R) -> Option<R> {
-        catch_unwind(AssertUnwindSafe(call)).map_err(discard).ok()
     }
 }
 

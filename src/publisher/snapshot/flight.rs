@@ -1,12 +1,11 @@
 //! The future of a snapshot's handler, which the waiting watches poll together.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
 
 use crate::single_flight::{Driven, FlightStep, Passenger, SingleFlight, WeakSingleFlight};
-use crate::unwind::discard;
+use crate::unwind::quietly;
 
 /// A share in the future. The future is dropped with the last share.
 pub(crate) struct Flight {
@@ -38,14 +37,9 @@ impl Flight {
         let driven = self.shared.drive(|future, cx| {
             // The handler's own panics are caught inside the future. This catches those of its
             // destructors, which the future has reported by then.
-            let poll = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
-            match poll {
-                Ok(Poll::Pending) => FlightStep::Pending,
-                Ok(Poll::Ready(())) => FlightStep::Done,
-                Err(panic) => {
-                    discard(panic);
-                    FlightStep::Done
-                }
+            match quietly(|| future.as_mut().poll(cx)) {
+                Some(Poll::Pending) => FlightStep::Pending,
+                Some(Poll::Ready(())) | None => FlightStep::Done,
             }
         });
         if driven == Driven::Over {

@@ -1,6 +1,6 @@
 //! The parts of a snapshot, which its handler appends while watches read.
 
-use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 use crate::error::SharedError;
@@ -8,7 +8,7 @@ use crate::publisher::report::error::{BoxError, SnapshotOutdated, SnapshotOver};
 use crate::read::position::Position;
 use crate::read::subscription::Subscription;
 use crate::sync::Mutex;
-use crate::unwind::discard;
+use crate::unwind::quietly;
 use crate::write::buffer::EventBuffer;
 use crate::write::replay::Replay;
 
@@ -129,8 +129,9 @@ impl<T> Parts<T> {
             state.start.take()
         };
         drop(state);
-        wake(|| drop(deferred));
-        wake(|| drop(start));
+        // Here and below: panics must reach neither the handler nor the other waiting watches.
+        quietly(|| drop(deferred));
+        quietly(|| drop(start));
         Ok(())
     }
 
@@ -164,9 +165,9 @@ impl<T> Parts<T> {
         // The end and the close come before any task is woken: a waker may panic, and must not keep
         // readers from either.
         let deferred = buffer.push_deferred(Piece::End { index, is_complete });
-        wake(|| buffer.close());
-        wake(|| drop(deferred));
-        wake(|| drop(start));
+        quietly(|| buffer.close());
+        quietly(|| drop(deferred));
+        quietly(|| drop(start));
         Ok(Some(parts))
     }
 
@@ -178,10 +179,10 @@ impl<T> Parts<T> {
         drop(state);
         let failed = buffer.map(|buffer| {
             let error = SharedError::new(error);
-            wake(|| buffer.fail(error.clone()));
+            quietly(|| buffer.fail(error.clone()));
             error
         });
-        wake(|| drop(start));
+        quietly(|| drop(start));
         failed
     }
 }
@@ -333,14 +334,6 @@ impl<T> SnapshotAppender<T> {
 impl<T> std::fmt::Debug for SnapshotAppender<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SnapshotAppender").finish_non_exhaustive()
-    }
-}
-
-/// Wakes readers, or drops what they have read. Catches their panics, which must reach neither the
-/// handler nor the other waiting watches.
-fn wake(woken: impl FnOnce()) {
-    if let Err(panic) = catch_unwind(AssertUnwindSafe(woken)) {
-        discard(panic);
     }
 }
 
